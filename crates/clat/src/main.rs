@@ -1,0 +1,2 @@
+//! clat.
+fn main() {}

@@ -1,0 +1,2 @@
+//! State of a NAT64.
+#![forbid(unsafe_code)]

@@ -1,0 +1,2 @@
+//! plat.
+fn main() {}

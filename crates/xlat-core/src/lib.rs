@@ -1,0 +1,3 @@
+//! Pure IPv4/IPv6 translation.
+#![no_std]
+#![forbid(unsafe_code)]

@@ -1,0 +1,2 @@
+//! Sans-IO protocol machines.
+#![forbid(unsafe_code)]
