@@ -1,1 +1,4 @@
 //! What touches the Linux kernel.
+
+pub mod counters;
+pub mod tun;

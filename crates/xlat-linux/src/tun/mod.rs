@@ -1,0 +1,270 @@
+//! The TUN device and the loop that moves packets through it.
+//!
+//! [`Tun::open`] makes the interface with as many [`Queue`]s as workers are wanted and agrees with
+//! the kernel on what it may put off (checksums, cutting into segments). [`start`]
+//! then runs one thread per queue: read, translate, write.
+//!
+//! The interface lives as long as its queues: it is never made persistent, so whatever ends the
+//! process takes it away, and with it the routes that point at it. It starts down and without
+//! addresses; setting it up is the host plan's part.
+//!
+//! Layers, bottom up: [`sys`] are the requests to the kernel, [`vnet`] is the header in front of
+//! each packet, [`queue`] reads and writes one packet, [`worker`] is the loop.
+
+mod negotiate;
+mod queue;
+mod sys;
+pub mod vnet;
+mod worker;
+
+use std::io;
+use std::os::fd::AsFd;
+
+pub use negotiate::Offloads;
+pub use queue::{Queue, Received, Slot};
+pub use worker::{Engine, Failure, Handle, now, start};
+
+/// What to open.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Options {
+    /// Name of the interface: 1 to 15 bytes without `/` and white space. `%d` stands for a number
+    /// that the kernel picks.
+    pub name: String,
+    /// How many queues, and so how many workers: 1 to 256.
+    pub queues: usize,
+    /// Whether the kernel may put work off. Only off to look for faults: it is what makes a TUN
+    /// fast.
+    pub offload: bool,
+}
+
+/// An open TUN interface with its queues.
+#[derive(Debug)]
+pub struct Tun {
+    name: String,
+    offloads: Offloads,
+    queues: Vec<Queue>,
+}
+
+/// Most queues that the kernel gives a TUN (`MAX_TAP_QUEUES`).
+pub const MAX_QUEUES: usize = 256;
+
+impl Options {
+    /// One queue, and every offload the kernel has.
+    pub fn new(name: impl Into<String>) -> Self {
+        Self {
+            name: name.into(),
+            queues: 1,
+            offload: true,
+        }
+    }
+
+    /// The same with `queues` queues.
+    #[must_use]
+    pub fn queues(mut self, queues: usize) -> Self {
+        self.queues = queues;
+        self
+    }
+
+    fn check(&self) -> Result<(), OpenError> {
+        if !is_interface_name(&self.name) {
+            return Err(OpenError::Name(self.name.clone()));
+        }
+        if !(1..=MAX_QUEUES).contains(&self.queues) {
+            return Err(OpenError::Queues(self.queues));
+        }
+        Ok(())
+    }
+}
+
+impl Tun {
+    /// Makes the interface in the caller's network namespace.
+    ///
+    /// # Errors
+    /// What the system refused, as a line that says what to do about it. Nothing is left behind.
+    pub fn open(options: &Options) -> Result<Self, OpenError> {
+        options.check()?;
+        let first = sys::open().map_err(OpenError::device)?;
+        let features = sys::features(first.as_fd()).map_err(OpenError::Kernel)?;
+        let flags = interface_flags(options.queues > 1);
+        if features & u32::from(flags) != u32::from(flags) {
+            return Err(OpenError::TooOld);
+        }
+
+        // The first queue makes the interface and must not join another one's: a second process
+        // would silently take a share of the packets.
+        let name = sys::attach(first.as_fd(), &options.name, flags | sys::IFF_TUN_EXCL)
+            .map_err(|error| OpenError::attach(&options.name, error))?;
+        set_header(first.as_fd()).map_err(OpenError::Kernel)?;
+        let wanted = if options.offload {
+            Offloads::ALL
+        } else {
+            Offloads::NONE
+        };
+        let offloads =
+            negotiate::negotiate(wanted, |set| sys::set_offload(first.as_fd(), set.bits()))
+                .map_err(OpenError::Kernel)?;
+
+        let mut queues = vec![Queue::new(first, &name).map_err(OpenError::Kernel)?];
+        while queues.len() < options.queues {
+            let more = sys::open().map_err(OpenError::device)?;
+            sys::attach(more.as_fd(), &name, flags)
+                .map_err(|error| OpenError::attach(&name, error))?;
+            queues.push(Queue::new(more, &name).map_err(OpenError::Kernel)?);
+        }
+        tracing::info!(interface = %name, queues = queues.len(), %offloads, "TUN interface opened");
+        Ok(Self {
+            name,
+            offloads,
+            queues,
+        })
+    }
+
+    /// The interface's name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// What the kernel agreed to put off.
+    pub fn offloads(&self) -> Offloads {
+        self.offloads
+    }
+
+    /// How many queues there are.
+    pub fn queues(&self) -> usize {
+        self.queues.len()
+    }
+
+    /// The queues, to be driven by something else than [`start`]. The interface goes with the last
+    /// of them.
+    pub fn into_queues(self) -> Vec<Queue> {
+        self.queues
+    }
+}
+
+fn interface_flags(multi_queue: bool) -> u16 {
+    let flags = sys::IFF_TUN | sys::IFF_NO_PI | sys::IFF_VNET_HDR;
+    if multi_queue {
+        flags | sys::IFF_MULTI_QUEUE
+    } else {
+        flags
+    }
+}
+
+/// Ten bytes in the machine's own order, said aloud although it is what a new interface has.
+fn set_header(fd: std::os::fd::BorrowedFd<'_>) -> io::Result<()> {
+    sys::set_header_size(fd, vnet::HEADER_LEN as i32)?;
+    sys::set_little_endian(fd, cfg!(target_endian = "little"))
+}
+
+/// What the kernel takes for an interface name (`dev_valid_name`).
+fn is_interface_name(name: &str) -> bool {
+    let length_fits = (1..sys::NAME_SIZE).contains(&name.len());
+    let forbidden = |c: char| c == '/' || c == ':' || c == '\0' || c.is_whitespace();
+    length_fits && name != "." && name != ".." && !name.contains(forbidden)
+}
+
+/// Why there is no TUN interface, and what to do about it.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// Not a name for an interface.
+    #[error("`{0}` is not an interface name: it takes 1 to 15 bytes without `/`, `:` and spaces")]
+    Name(String),
+    /// Not a number of queues.
+    #[error("{0} queues are not possible: a TUN has 1 to {MAX_QUEUES}")]
+    Queues(usize),
+    /// `/dev/net/tun` is not there.
+    #[error(
+        "/dev/net/tun is missing: load the module (`modprobe tun`), or give the container this device"
+    )]
+    NoDevice,
+    /// `/dev/net/tun` may not be opened.
+    #[error("no permission to open /dev/net/tun: run as root or let this user open it")]
+    DevicePermission,
+    /// The interface may not be made.
+    #[error("no permission to make the interface {0}: run as root or with CAP_NET_ADMIN")]
+    Permission(String),
+    /// The name is taken.
+    #[error(
+        "an interface {0} exists, perhaps of another running process: stop that one, delete the \
+         interface (`ip link delete {0}`), or choose another name with --tun"
+    )]
+    InUse(String),
+    /// The kernel lacks a virtio-net header or several queues.
+    #[error("this kernel's TUN knows no virtio-net header or several queues: Linux 3.8 is needed")]
+    TooOld,
+    /// Anything else the kernel said.
+    #[error("the kernel refused the TUN interface: {0}")]
+    Kernel(#[source] io::Error),
+}
+
+impl OpenError {
+    /// Sorts what `open` of the clone device said.
+    fn device(error: io::Error) -> Self {
+        match rustix::io::Errno::from_io_error(&error) {
+            Some(rustix::io::Errno::NOENT | rustix::io::Errno::NODEV | rustix::io::Errno::NXIO) => {
+                Self::NoDevice
+            }
+            Some(rustix::io::Errno::PERM | rustix::io::Errno::ACCESS) => Self::DevicePermission,
+            _ => Self::Kernel(error),
+        }
+    }
+
+    /// Sorts what `TUNSETIFF` said. `EINVAL` is an interface of that name that is no TUN of ours.
+    fn attach(name: &str, error: io::Error) -> Self {
+        match rustix::io::Errno::from_io_error(&error) {
+            Some(rustix::io::Errno::BUSY | rustix::io::Errno::EXIST | rustix::io::Errno::INVAL) => {
+                Self::InUse(name.to_owned())
+            }
+            Some(rustix::io::Errno::PERM | rustix::io::Errno::ACCESS) => {
+                Self::Permission(name.to_owned())
+            }
+            _ => Self::Kernel(error),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn interface_names_are_checked_before_the_kernel_is_asked() {
+        for name in ["clat", "nat64", "tun%d", "fifteen-bytes-x"] {
+            assert!(Options::new(name).check().is_ok(), "{name}");
+        }
+        for name in [
+            "",
+            "sixteen-bytes-xx",
+            "a/b",
+            "a b",
+            "a:1",
+            ".",
+            "..",
+            "a\0",
+        ] {
+            let error = Options::new(name).check().expect_err(name);
+            assert!(matches!(error, OpenError::Name(_)), "{name}");
+        }
+    }
+
+    #[test]
+    fn a_number_of_queues_that_cannot_be_is_refused() {
+        for queues in [0, 257] {
+            let error = Options::new("t").queues(queues).check().expect_err("range");
+            assert!(matches!(error, OpenError::Queues(_)));
+        }
+    }
+
+    #[test]
+    fn each_refusal_says_what_to_do() {
+        let errno = |number| io::Error::from(number);
+        let text = |error: OpenError| error.to_string();
+        use rustix::io::Errno;
+        assert!(text(OpenError::device(errno(Errno::NOENT))).contains("modprobe tun"));
+        assert!(text(OpenError::device(errno(Errno::ACCESS))).contains("root"));
+        assert!(text(OpenError::attach("clat", errno(Errno::PERM))).contains("CAP_NET_ADMIN"));
+        let busy = text(OpenError::attach("clat", errno(Errno::BUSY)));
+        assert!(busy.contains("clat") && busy.contains("--tun"), "{busy}");
+        assert!(text(OpenError::attach("clat", errno(Errno::NOMEM))).contains("memory"));
+    }
+}

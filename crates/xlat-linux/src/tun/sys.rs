@@ -1,0 +1,106 @@
+//! The requests to `/dev/net/tun` that the `tun` crate does not make, and the only `unsafe` code of
+//! the workspace.
+//!
+//! The kernel's contract (`include/uapi/linux/if_tun.h`, `drivers/net/tun.c`):
+//! - `TUNSETIFF` takes a `struct ifreq` (40 bytes on 64-bit machines, 32 on others), reads name and
+//!   flags from it and writes the name it chose back into it;
+//! - `TUNGETFEATURES` writes one `unsigned int`, the flags that `TUNSETIFF` understands;
+//! - `TUNSETVNETHDRSZ` and `TUNSETVNETLE` read one `int` through a pointer;
+//! - `TUNSETOFFLOAD` takes its value itself as the argument, not a pointer.
+//!
+//! Everything else about the device goes through safe calls.
+#![allow(unsafe_code)]
+
+use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
+
+use rustix::fs::{Mode, OFlags};
+use rustix::ioctl::{Getter, IntegerSetter, Opcode, Setter, Updater, ioctl, opcode};
+
+/// Room for an interface name with its final zero byte (`IFNAMSIZ`).
+pub(super) const NAME_SIZE: usize = 16;
+
+/// `IFF_TUN`: packets begin with their IP header.
+pub(super) const IFF_TUN: u16 = 0x0001;
+/// `IFF_MULTI_QUEUE`: more descriptors may join the device.
+pub(super) const IFF_MULTI_QUEUE: u16 = 0x0100;
+/// `IFF_NO_PI`: no four bytes of protocol information in front of a packet.
+pub(super) const IFF_NO_PI: u16 = 0x1000;
+/// `IFF_VNET_HDR`: a virtio-net header in front of each packet.
+pub(super) const IFF_VNET_HDR: u16 = 0x4000;
+/// `IFF_TUN_EXCL`: refuse to join a device that exists.
+pub(super) const IFF_TUN_EXCL: u16 = 0x8000;
+
+const SET_IFF: Opcode = opcode::write::<i32>(b'T', 202);
+const GET_FEATURES: Opcode = opcode::read::<u32>(b'T', 207);
+const SET_OFFLOAD: Opcode = opcode::write::<u32>(b'T', 208);
+const SET_HEADER_SIZE: Opcode = opcode::write::<i32>(b'T', 216);
+const SET_LITTLE_ENDIAN: Opcode = opcode::write::<i32>(b'T', 220);
+
+/// `struct ifreq` as `TUNSETIFF` uses it.
+#[repr(C)]
+struct InterfaceRequest {
+    name: [u8; NAME_SIZE],
+    flags: u16,
+    rest: [u8; 22],
+}
+
+/// Opens the clone device, which is no interface yet.
+pub(super) fn open() -> io::Result<OwnedFd> {
+    let flags = OFlags::RDWR | OFlags::CLOEXEC | OFlags::NONBLOCK;
+    Ok(rustix::fs::open("/dev/net/tun", flags, Mode::empty())?)
+}
+
+/// The interface flags that this kernel understands.
+pub(super) fn features(fd: BorrowedFd<'_>) -> io::Result<u32> {
+    // SAFETY: TUNGETFEATURES writes one `unsigned int`, which is what the getter holds.
+    let features = unsafe { ioctl(fd, Getter::<GET_FEATURES, u32>::new()) }?;
+    Ok(features)
+}
+
+/// Makes the descriptor a queue of the interface `name` and returns the name the kernel settled on
+/// (`%d` in `name` becomes a number).
+///
+/// `name` must be shorter than [`NAME_SIZE`]; what is longer is cut off.
+pub(super) fn attach(fd: BorrowedFd<'_>, name: &str, flags: u16) -> io::Result<String> {
+    let mut request = InterfaceRequest {
+        name: [0; NAME_SIZE],
+        flags,
+        rest: [0; 22],
+    };
+    let length = name.len().min(NAME_SIZE - 1);
+    request.name[..length].copy_from_slice(&name.as_bytes()[..length]);
+    // SAFETY: TUNSETIFF reads and writes one `struct ifreq`; `InterfaceRequest` has its layout and
+    // is at least as large on every architecture.
+    unsafe { ioctl(fd, Updater::<SET_IFF, _>::new(&mut request)) }?;
+    let end = request.name.iter().position(|byte| *byte == 0);
+    let name = &request.name[..end.unwrap_or(NAME_SIZE)];
+    Ok(String::from_utf8_lossy(name).into_owned())
+}
+
+/// Sets the size of the header in front of each packet, in bytes.
+pub(super) fn set_header_size(fd: BorrowedFd<'_>, size: i32) -> io::Result<()> {
+    // SAFETY: TUNSETVNETHDRSZ reads one `int` through the pointer.
+    Ok(unsafe { ioctl(fd, Setter::<SET_HEADER_SIZE, i32>::new(size)) }?)
+}
+
+/// Sets whether the header's fields are little-endian on every machine, or in the machine's order.
+pub(super) fn set_little_endian(fd: BorrowedFd<'_>, little: bool) -> io::Result<()> {
+    // SAFETY: TUNSETVNETLE reads one `int` through the pointer.
+    Ok(unsafe { ioctl(fd, Setter::<SET_LITTLE_ENDIAN, i32>::new(little.into())) }?)
+}
+
+/// Sets the work that the kernel may put off (`TUN_F_*`). All or nothing: `EINVAL` if the kernel
+/// does not know one of them.
+pub(super) fn set_offload(fd: BorrowedFd<'_>, offloads: u32) -> io::Result<()> {
+    // SAFETY: TUNSETOFFLOAD takes the value itself; no memory is involved.
+    let request = unsafe { IntegerSetter::<SET_OFFLOAD>::new_usize(offloads as usize) };
+    // SAFETY: as above.
+    Ok(unsafe { ioctl(fd, request) }?)
+}
+
+/// The device's descriptor, to be polled.
+pub(super) fn borrow(device: &tun::Device) -> BorrowedFd<'_> {
+    // SAFETY: the device keeps its descriptor open as long as it lives, and the borrow ends before.
+    unsafe { BorrowedFd::borrow_raw(device.as_raw_fd()) }
+}

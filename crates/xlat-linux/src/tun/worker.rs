@@ -1,0 +1,357 @@
+//! The loop: one thread per queue reads, translates and writes.
+//!
+//! A worker takes packets until its queue is empty or a batch is full, acts on each verdict, and
+//! then looks whether somebody left a message for it. With nothing to do it sleeps in `poll` on the
+//! queue and on its mailbox, without a timeout: an idle translator never wakes up. Per packet there
+//! is one read and one write and no other system call, no allocation and no log line; the clock is
+//! read once per batch.
+//!
+//! Order within a flow holds because the kernel gives all packets of a flow to one queue, and a
+//! worker writes to the queue it reads from (which also teaches the kernel to put the replies there).
+
+use std::fmt;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::{self, JoinHandle};
+
+use rustix::event::{EventfdFlags, PollFd, PollFlags};
+use rustix::io::Errno;
+use rustix::time::ClockId;
+use xlat_core::{DropReason, Frame, Instant, Mapper, Translator, Verdict};
+
+use super::Tun;
+use super::queue::{Queue, Received, Slot};
+use crate::counters::{Counters, Snapshot, WriteError};
+
+/// Packets between two looks at the mailbox and the clock.
+const BATCH: usize = 64;
+
+/// What a worker does to each packet. The engine of the daemons is [`Translator`].
+pub trait Engine: Send + 'static {
+    /// Translates the packet in `frame`, in place, and says what to write.
+    fn translate(&mut self, frame: &mut Frame<'_>, now: Instant) -> Verdict;
+}
+
+impl<M: Mapper + Send + 'static> Engine for Translator<M> {
+    #[inline]
+    fn translate(&mut self, frame: &mut Frame<'_>, now: Instant) -> Verdict {
+        Translator::translate(self, frame, now)
+    }
+}
+
+/// The monotonic clock that the workers hand to their engines.
+pub fn now() -> Instant {
+    let time = rustix::time::clock_gettime(ClockId::Monotonic);
+    let seconds = u64::try_from(time.tv_sec).unwrap_or(0);
+    let nanos = u64::try_from(time.tv_nsec).unwrap_or(0);
+    Instant::from_nanos(seconds * 1_000_000_000 + nanos)
+}
+
+/// Starts one worker for each queue of `tun`.
+///
+/// `make` is called once per queue, here and now, for the worker's own engine. `on_failure` is
+/// called on the worker's thread when a worker ends without having been told to.
+///
+/// # Errors
+/// No thread or descriptor could be had. The interface is gone then.
+pub fn start<E: Engine>(
+    tun: Tun,
+    mut make: impl FnMut(usize) -> E,
+    on_failure: impl Fn(Failure) + Send + Sync + 'static,
+) -> io::Result<Handle<E>> {
+    let on_failure: Arc<OnFailure> = Arc::new(on_failure);
+    let mut handle = Handle {
+        workers: Vec::new(),
+    };
+    for (number, queue) in tun.into_queues().into_iter().enumerate() {
+        let mailbox = Arc::new(Mailbox::new()?);
+        let counters = Arc::new(Counters::new());
+        let worker = Worker {
+            engine: make(number),
+            queue,
+            counters: Arc::clone(&counters),
+            mailbox: Arc::clone(&mailbox),
+        };
+        let watch = Watch {
+            number,
+            on_failure: Arc::clone(&on_failure),
+        };
+        let thread = thread::Builder::new()
+            .name(format!("tun-worker-{number}"))
+            .spawn(move || watch.over(worker))?;
+        handle.workers.push(Running {
+            mailbox,
+            counters,
+            thread: Some(thread),
+        });
+    }
+    Ok(handle)
+}
+
+/// The control plane's hold on the workers. Dropping it stops them.
+pub struct Handle<E> {
+    workers: Vec<Running<E>>,
+}
+
+struct Running<E> {
+    mailbox: Arc<Mailbox<E>>,
+    counters: Arc<Counters>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl<E> Handle<E> {
+    /// Runs `change` on every worker's engine, between two batches. Returns at once; the changes of
+    /// one caller happen in the order of the calls.
+    pub fn update(&self, change: impl Fn(&mut E) + Send + Sync + 'static) {
+        let change: Arc<Change<E>> = Arc::new(change);
+        for worker in &self.workers {
+            worker.mailbox.post(Message::Change(Arc::clone(&change)));
+        }
+    }
+
+    /// The sum of all workers' counters.
+    pub fn counters(&self) -> Snapshot {
+        Snapshot::sum(self.workers.iter().map(|worker| worker.counters.as_ref()))
+    }
+
+    /// Stops the workers, waits until they are done and returns their last figures. With them the
+    /// TUN interface goes.
+    pub fn stop(mut self) -> Snapshot {
+        self.join();
+        self.counters()
+    }
+
+    fn join(&mut self) {
+        for worker in &self.workers {
+            worker.mailbox.post(Message::Stop);
+        }
+        for worker in &mut self.workers {
+            if let Some(thread) = worker.thread.take() {
+                // A panic was reported to `on_failure` when it happened.
+                let _ = thread.join();
+            }
+        }
+    }
+}
+
+impl<E> Drop for Handle<E> {
+    fn drop(&mut self) {
+        self.join();
+    }
+}
+
+impl<E> fmt::Debug for Handle<E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Handle")
+            .field("workers", &self.workers.len())
+            .finish()
+    }
+}
+
+/// A worker ended without having been told to.
+#[derive(Debug)]
+pub struct Failure {
+    /// Which one, from 0 on.
+    pub worker: usize,
+    /// What the kernel said about the TUN; `None` if the worker panicked.
+    pub error: Option<io::Error>,
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { worker, error } = self;
+        match error {
+            Some(error) => write!(f, "worker {worker} lost the TUN interface: {error}"),
+            None => write!(f, "worker {worker} panicked"),
+        }
+    }
+}
+
+impl std::error::Error for Failure {}
+
+type OnFailure = dyn Fn(Failure) + Send + Sync;
+type Change<E> = dyn Fn(&mut E) + Send + Sync;
+
+enum Message<E> {
+    Change(Arc<Change<E>>),
+    Stop,
+}
+
+/// Where the control plane leaves messages for one worker.
+struct Mailbox<E> {
+    messages: Mutex<Vec<Message<E>>>,
+    /// Looked at between batches, so that a busy worker needs no system call to find out.
+    full: AtomicBool,
+    /// Wakes a sleeping worker.
+    bell: OwnedFd,
+}
+
+impl<E> Mailbox<E> {
+    fn new() -> io::Result<Self> {
+        let flags = EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK;
+        Ok(Self {
+            messages: Mutex::new(Vec::new()),
+            full: AtomicBool::new(false),
+            bell: rustix::event::eventfd(0, flags)?,
+        })
+    }
+
+    fn post(&self, message: Message<E>) {
+        self.messages
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push(message);
+        self.full.store(true, Ordering::Release);
+        // It only fails when the bell has been rung 2^64 - 2 times and nobody listened.
+        let _ = rustix::io::write(&self.bell, &1_u64.to_ne_bytes());
+    }
+
+    /// The messages in the order they came.
+    fn take(&self) -> Vec<Message<E>> {
+        if !self.full.swap(false, Ordering::Acquire) {
+            return Vec::new();
+        }
+        let mut messages = self.messages.lock().unwrap_or_else(PoisonError::into_inner);
+        std::mem::take(&mut messages)
+    }
+
+    /// To be called by whom the bell woke, before looking at the messages: a message that comes
+    /// later rings again.
+    fn silence(&self) {
+        let _ = rustix::io::read(&self.bell, &mut [0; 8]);
+    }
+}
+
+/// Reports how a worker's thread ended.
+struct Watch {
+    number: usize,
+    on_failure: Arc<OnFailure>,
+}
+
+impl Watch {
+    fn over<E: Engine>(self, mut worker: Worker<E>) {
+        if let Err(error) = worker.run() {
+            self.report(Some(error));
+        }
+    }
+
+    fn report(&self, error: Option<io::Error>) {
+        (self.on_failure)(Failure {
+            worker: self.number,
+            error,
+        });
+    }
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            self.report(None);
+        }
+    }
+}
+
+struct Worker<E> {
+    engine: E,
+    queue: Queue,
+    counters: Arc<Counters>,
+    mailbox: Arc<Mailbox<E>>,
+}
+
+enum Batch {
+    /// There may be more to read.
+    Full,
+    /// The queue is empty.
+    Drained,
+}
+
+impl<E: Engine> Worker<E> {
+    /// Runs until told to stop, or until the interface is gone.
+    fn run(&mut self) -> io::Result<()> {
+        let mut slot = Slot::new();
+        loop {
+            for message in self.mailbox.take() {
+                match message {
+                    Message::Change(change) => change(&mut self.engine),
+                    Message::Stop => return Ok(()),
+                }
+            }
+            if let Batch::Drained = self.batch(&mut slot)? {
+                self.sleep()?;
+            }
+        }
+    }
+
+    fn batch(&mut self, slot: &mut Slot) -> io::Result<Batch> {
+        let now = now();
+        for _ in 0..BATCH {
+            match self.queue.recv(slot)? {
+                Received::Packet(mut frame) => {
+                    self.counters.received(frame.packet());
+                    let verdict = self.engine.translate(&mut frame, now);
+                    self.act(verdict, frame)?;
+                }
+                Received::Impossible(_) => self.counters.dropped(DropReason::BadOffload),
+                Received::Empty => return Ok(Batch::Drained),
+            }
+        }
+        Ok(Batch::Full)
+    }
+
+    fn act(&mut self, verdict: Verdict, mut frame: Frame<'_>) -> io::Result<()> {
+        match verdict {
+            Verdict::Forward => self.send(&mut frame)?,
+            Verdict::Split(mut split) => {
+                while let Some(mut piece) = split.next(&mut frame) {
+                    self.counters.piece();
+                    self.send(&mut piece)?;
+                }
+            }
+            Verdict::Reply(reason) => {
+                self.counters.replied(reason);
+                self.send(&mut frame)?;
+            }
+            Verdict::Drop(reason) => self.counters.dropped(reason),
+            Verdict::Held => {}
+        }
+        Ok(())
+    }
+
+    /// Writes one packet. An error that concerns only this packet is counted.
+    fn send(&mut self, frame: &mut Frame<'_>) -> io::Result<()> {
+        let Err(error) = self.queue.send(frame) else {
+            self.counters.sent(frame.packet());
+            return Ok(());
+        };
+        match WriteError::classify(&error) {
+            Some(kind) => {
+                self.counters.write_failed(kind);
+                Ok(())
+            }
+            None => Err(error),
+        }
+    }
+
+    /// Waits for a packet or a message.
+    fn sleep(&self) -> io::Result<()> {
+        let mut descriptors = [
+            PollFd::from_borrowed_fd(self.queue.as_fd(), PollFlags::IN),
+            PollFd::from_borrowed_fd(self.mailbox.bell.as_fd(), PollFlags::IN),
+        ];
+        match rustix::event::poll(&mut descriptors, None) {
+            Ok(_) | Err(Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+        self.counters.woke_up();
+        let gone = PollFlags::ERR | PollFlags::HUP | PollFlags::NVAL;
+        if descriptors[0].revents().intersects(gone) {
+            return Err(Errno::BADFD.into());
+        }
+        if descriptors[1].revents().contains(PollFlags::IN) {
+            self.mailbox.silence();
+        }
+        Ok(())
+    }
+}
