@@ -58,6 +58,14 @@ pub fn now() -> Instant {
 /// No thread or descriptor could be had. The interface is gone then.
 pub fn start<E: Engine>(
     tun: Tun,
+    make: impl FnMut(usize) -> E,
+    on_failure: impl Fn(Failure) + Send + Sync + 'static,
+) -> io::Result<Handle<E>> {
+    start_on(tun.into_queues(), make, on_failure)
+}
+
+fn start_on<E: Engine>(
+    queues: Vec<Queue>,
     mut make: impl FnMut(usize) -> E,
     on_failure: impl Fn(Failure) + Send + Sync + 'static,
 ) -> io::Result<Handle<E>> {
@@ -65,7 +73,7 @@ pub fn start<E: Engine>(
     let mut handle = Handle {
         workers: Vec::new(),
     };
-    for (number, queue) in tun.into_queues().into_iter().enumerate() {
+    for (number, queue) in queues.into_iter().enumerate() {
         let mailbox = Arc::new(Mailbox::new()?);
         let counters = Arc::new(Counters::new());
         let worker = Worker {
@@ -353,5 +361,107 @@ impl<E: Engine> Worker<E> {
             self.mailbox.silence();
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::net::UnixDatagram;
+    use std::sync::mpsc;
+    use std::time::Duration;
+
+    use super::*;
+
+    /// Nothing in these tests takes that long on a working system.
+    const LONG: Duration = Duration::from_secs(10);
+
+    const PLAIN: [u8; 10] = [0; 10];
+
+    /// Acts on the second byte of a packet.
+    struct Script;
+
+    impl Engine for Script {
+        fn translate(&mut self, frame: &mut Frame<'_>, _now: Instant) -> Verdict {
+            match frame.packet()[1] {
+                b'f' => Verdict::Forward,
+                b'r' => Verdict::Reply(DropReason::TooBig),
+                b'h' => Verdict::Held,
+                _ => Verdict::Drop(DropReason::Denied),
+            }
+        }
+    }
+
+    /// A worker on one end of a socket pair; the test plays the kernel on the other.
+    fn worker() -> (Handle<Script>, UnixDatagram, mpsc::Receiver<Failure>) {
+        let (near, far) = UnixDatagram::pair().expect("socket pair");
+        near.set_nonblocking(true).expect("non-blocking");
+        far.set_read_timeout(Some(LONG)).expect("time-out");
+        let queue = Queue::new(near.into(), "test").expect("queue");
+        let (fail, failures) = mpsc::channel();
+        let report = move |failure| fail.send(failure).unwrap_or(());
+        let handle = start_on(vec![queue], |_| Script, report).expect("started");
+        (handle, far, failures)
+    }
+
+    fn send(kernel: &UnixDatagram, header: [u8; 10], packet: &[u8]) {
+        let wire = [header.as_slice(), packet].concat();
+        kernel.send(&wire).expect("sent");
+    }
+
+    /// The next packet that the worker writes.
+    #[track_caller]
+    fn next(kernel: &UnixDatagram) -> Vec<u8> {
+        let mut wire = [0; 100];
+        let length = kernel.recv(&mut wire).expect("a packet in time");
+        wire[10..length].to_vec()
+    }
+
+    #[test]
+    fn each_verdict_is_acted_on_and_counted() {
+        let (handle, kernel, _failures) = worker();
+        for packet in [b"\x45d", b"\x45h", b"\x60r", b"\x45f"] {
+            send(&kernel, PLAIN, packet);
+        }
+        assert_eq!(next(&kernel), b"\x60r");
+        assert_eq!(next(&kernel), b"\x45f");
+        let sum = handle.stop();
+        assert_eq!(sum.drops.count(DropReason::Denied), 1);
+        assert_eq!(sum.drops.total(), 1);
+        assert_eq!(sum.replies.count(DropReason::TooBig), 1);
+        assert_eq!(sum.replies.total(), 1);
+        assert_eq!((sum.ipv4_in.packets, sum.ipv6_in.packets), (3, 1));
+        assert_eq!((sum.ipv4_out.packets, sum.ipv6_out.packets), (1, 1));
+    }
+
+    #[test]
+    fn an_impossible_offload_is_a_counted_drop_and_nothing_else() {
+        let (handle, kernel, failures) = worker();
+        // Segments of 0 bytes; a checksum beyond the packet; headers beyond the packet.
+        let impossible: [[u8; 10]; 3] = [
+            [1, 1, 0, 0, 0, 0, 20, 0, 2, 0],
+            [1, 0, 0, 0, 0, 0, 99, 0, 6, 0],
+            [0, 0, 0xff, 0xff, 0, 0, 0, 0, 0, 0],
+        ];
+        for header in impossible {
+            send(&kernel, header, &[0x45; 40]);
+        }
+        kernel.send(b"short").expect("sent");
+        send(&kernel, PLAIN, b"\x45f");
+        assert_eq!(next(&kernel), b"\x45f");
+        let sum = handle.stop();
+        assert_eq!(sum.drops.count(DropReason::BadOffload), 4);
+        assert!(failures.try_recv().is_err());
+    }
+
+    #[test]
+    fn changes_happen_in_the_order_of_the_calls() {
+        let (handle, _kernel, _failures) = worker();
+        let (tell, told) = mpsc::channel();
+        for number in 0..100 {
+            let tell = tell.clone();
+            handle.update(move |_| tell.send(number).unwrap_or(()));
+        }
+        let order = told.iter().take(100).collect::<Vec<_>>();
+        assert_eq!(order, (0..100).collect::<Vec<_>>());
     }
 }

@@ -1,0 +1,610 @@
+//! The TUN data path against the real kernel, each test in a network namespace of its own.
+//!
+//! The translator's place is taken by [`Reflect`], which swaps a packet's addresses: what a socket
+//! sends to the neighbour address comes back to this host from there. Swapping does not change any
+//! checksum, so that headers, payload and offloads must come through untouched.
+//!
+//! Where the tests cannot run (no root and no user namespace, no TUN) each is reported as ignored,
+//! with the reason in front of its name.
+
+use std::io::{Read, Write};
+use std::net::{
+    IpAddr, Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, TcpListener, TcpStream, UdpSocket,
+};
+use std::sync::mpsc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use libtest_mimic::{Arguments, Trial};
+use nix::sched::CloneFlags;
+use rtnetlink::LinkUnspec;
+use xlat_core::offload::{Checksum, Gso, GsoKind, PartialChecksum};
+use xlat_core::{DropReason, Frame, Offload, Verdict};
+use xlat_linux::counters::{Snapshot, WriteError};
+use xlat_linux::tun::{Engine, Failure, Handle, Offloads, OpenError, Options, Tun, start};
+
+/// Nothing in these tests takes that long on a working system.
+const LONG: Duration = Duration::from_secs(10);
+
+const NAME: &str = "xlat0";
+const HERE4: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
+const PEER4: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 2);
+const HERE6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1);
+const PEER6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 2);
+
+const TESTS: &[(&str, fn())] = &[
+    (
+        "every_offload_of_the_kernel_is_agreed_on",
+        every_offload_of_the_kernel_is_agreed_on,
+    ),
+    ("offloads_can_be_left_off", offloads_can_be_left_off),
+    (
+        "what_is_written_comes_out_of_the_interface",
+        what_is_written_comes_out_of_the_interface,
+    ),
+    (
+        "l4_11_tcp_crosses_in_super_packets",
+        l4_11_tcp_crosses_in_super_packets,
+    ),
+    (
+        "l4_11_udp_crosses_in_super_packets",
+        l4_11_udp_crosses_in_super_packets,
+    ),
+    (
+        "l4_11_without_offloads_every_packet_is_complete",
+        l4_11_without_offloads_every_packet_is_complete,
+    ),
+    (
+        "x4_20_flows_keep_their_order_across_queues",
+        x4_20_flows_keep_their_order_across_queues,
+    ),
+    ("a_name_in_use_is_refused", a_name_in_use_is_refused),
+    (
+        "a_name_of_another_kind_of_interface_is_refused",
+        a_name_of_another_kind_of_interface_is_refused,
+    ),
+    (
+        "stopping_is_prompt_and_removes_the_interface",
+        stopping_is_prompt_and_removes_the_interface,
+    ),
+    (
+        "a_change_reaches_every_worker",
+        a_change_reaches_every_worker,
+    ),
+    (
+        "an_interface_that_goes_down_and_up_works_again",
+        an_interface_that_goes_down_and_up_works_again,
+    ),
+    (
+        "a_deleted_interface_is_reported",
+        a_deleted_interface_is_reported,
+    ),
+    (
+        "a_panic_in_the_engine_is_reported",
+        a_panic_in_the_engine_is_reported,
+    ),
+    (
+        "packets_that_the_kernel_refuses_are_counted",
+        packets_that_the_kernel_refuses_are_counted,
+    ),
+    (
+        "an_idle_worker_does_not_wake_up",
+        an_idle_worker_does_not_wake_up,
+    ),
+];
+
+fn main() {
+    let arguments = Arguments::from_args();
+    let obstacle = enter_user_namespace_if_needed()
+        .and_then(|()| run_in_namespace(try_to_open))
+        .err();
+    let trials = TESTS.iter().map(|(name, test)| {
+        let run = || {
+            test();
+            Ok(())
+        };
+        let trial = Trial::test(*name, move || Ok(run_in_namespace(run)?));
+        match &obstacle {
+            Some(reason) => trial.with_kind(reason).with_ignored_flag(true),
+            None => trial,
+        }
+    });
+    libtest_mimic::run(&arguments, trials.collect()).exit();
+}
+
+fn every_offload_of_the_kernel_is_agreed_on() {
+    let tun = Tun::open(&Options::new(NAME)).expect("opened");
+    let offloads = tun.offloads();
+    assert!(offloads.contains(Offloads::CHECKSUM), "{offloads}");
+    assert!(offloads.contains(Offloads::TSO4), "{offloads}");
+    assert!(offloads.contains(Offloads::TSO6), "{offloads}");
+    assert_eq!(
+        offloads.contains(Offloads::USO),
+        kernel_has_uso(),
+        "{offloads}"
+    );
+}
+
+fn offloads_can_be_left_off() {
+    let mut options = Options::new(NAME);
+    options.offload = false;
+    let tun = Tun::open(&options).expect("opened");
+    assert_eq!(tun.offloads(), Offloads::NONE);
+}
+
+fn what_is_written_comes_out_of_the_interface() {
+    let lab = Reflector::new(&Options::new(NAME));
+    for (here, peer) in [(HERE4.into(), PEER4.into()), (HERE6.into(), PEER6.into())] {
+        let socket = bind(here);
+        for length in [0, 1, 47, 1200, 1452] {
+            let payload = pattern(length);
+            let port = socket.local_addr().expect("bound").port();
+            socket.send_to(&payload, (peer, port)).expect("sent");
+            let mut back = [0; 2000];
+            let (count, from) = socket.recv_from(&mut back).expect("reflected");
+            assert_eq!(from, SocketAddr::new(peer, port));
+            assert_eq!(&back[..count], payload);
+        }
+    }
+    let sum = lab.handle.stop();
+    assert_eq!(sum.ipv4_in.packets, 5);
+    assert_eq!(sum.ipv4_out, sum.ipv4_in);
+    assert_eq!(sum.ipv4_in.bytes, 5 * 28 + 47 + 1 + 1200 + 1452);
+    assert_eq!(sum.write_errors.total(), 0);
+}
+
+fn l4_11_tcp_crosses_in_super_packets() {
+    let lab = Reflector::new(&Options::new(NAME));
+    for (here, peer, kind, start) in [
+        (HERE4.into(), IpAddr::from(PEER4), GsoKind::TcpV4, 20),
+        (HERE6.into(), PEER6.into(), GsoKind::TcpV6, 40),
+    ] {
+        exchange_tcp(here, peer);
+        let seen = lab.seen.try_iter().collect::<Vec<_>>();
+        let largest = seen.iter().max_by_key(|seen| seen.length).expect("packets");
+        assert!(largest.length > 4000, "no super-packet: {largest:?}");
+        let gso = largest.offload.gso.expect("a super-packet says so");
+        assert_eq!(gso.kind, kind);
+        assert!((1000..1500).contains(&gso.size), "{gso:?}");
+        let partial = PartialChecksum { start, offset: 16 };
+        assert_eq!(largest.offload.checksum, Checksum::Partial(partial));
+    }
+    let sum = lab.handle.stop();
+    assert_eq!(sum.write_errors.total(), 0, "{sum}");
+}
+
+fn l4_11_udp_crosses_in_super_packets() {
+    let lab = Reflector::new(&Options::new(NAME));
+    for (here, peer, start) in [
+        (HERE4.into(), IpAddr::from(PEER4), 20),
+        (HERE6.into(), PEER6.into(), 40),
+    ] {
+        let socket = bind(here);
+        let port = socket.local_addr().expect("bound").port();
+        let segment = nix::sys::socket::sockopt::UdpGsoSegment;
+        nix::sys::socket::setsockopt(&socket, segment, &1000).expect("UDP_SEGMENT");
+        let payload = pattern(5300);
+        socket.send_to(&payload, (peer, port)).expect("sent");
+        for expected in payload.chunks(1000) {
+            let mut back = [0; 2000];
+            let (count, _) = socket.recv_from(&mut back).expect("reflected");
+            assert_eq!(&back[..count], expected);
+        }
+        let seen = lab.seen.try_iter().collect::<Vec<_>>();
+        if !kernel_has_uso() {
+            assert!(seen.iter().all(|seen| seen.offload.gso.is_none()));
+            continue;
+        }
+        let [seen] = seen.as_slice() else {
+            panic!("one super-packet expected: {seen:?}");
+        };
+        let gso = Gso {
+            kind: GsoKind::Udp,
+            size: 1000,
+            ecn: false,
+        };
+        assert_eq!(seen.offload.gso, Some(gso));
+        let partial = PartialChecksum { start, offset: 6 };
+        assert_eq!(seen.offload.checksum, Checksum::Partial(partial));
+    }
+    assert_eq!(lab.handle.stop().write_errors.total(), 0);
+}
+
+fn l4_11_without_offloads_every_packet_is_complete() {
+    let mut options = Options::new(NAME);
+    options.offload = false;
+    let lab = Reflector::new(&options);
+    exchange_tcp(HERE4.into(), PEER4.into());
+    for seen in lab.seen.try_iter() {
+        assert_eq!(seen.offload.gso, None);
+        assert!(!seen.offload.is_partial(), "{seen:?}");
+        assert!(seen.length <= 1500, "{seen:?}");
+    }
+}
+
+fn x4_20_flows_keep_their_order_across_queues() {
+    let lab = Reflector::new(&Options::new(NAME).queues(4));
+    let sockets = (0..16).map(|_| bind(HERE4.into())).collect::<Vec<_>>();
+    for round in 0..20_u32 {
+        for number in round * 20..(round + 1) * 20 {
+            for socket in &sockets {
+                let port = socket.local_addr().expect("bound").port();
+                socket
+                    .send_to(&number.to_be_bytes(), (PEER4, port))
+                    .expect("sent");
+            }
+        }
+        for socket in &sockets {
+            for expected in round * 20..(round + 1) * 20 {
+                let mut back = [0; 4];
+                socket.recv(&mut back).expect("reflected");
+                assert_eq!(u32::from_be_bytes(back), expected);
+            }
+        }
+    }
+    let mut queues = lab
+        .seen
+        .try_iter()
+        .map(|seen| seen.queue)
+        .collect::<Vec<_>>();
+    queues.sort_unstable();
+    queues.dedup();
+    assert!(queues.len() > 1, "sixteen flows used only queue {queues:?}");
+}
+
+fn a_name_in_use_is_refused() {
+    for queues in [1, 2] {
+        let first = Tun::open(&Options::new(NAME).queues(queues)).expect("free");
+        for wanted in [1, 2] {
+            let error = Tun::open(&Options::new(NAME).queues(wanted)).expect_err("in use");
+            assert!(
+                matches!(&error, OpenError::InUse(name) if name == NAME),
+                "{error}"
+            );
+        }
+        drop(first);
+    }
+    Tun::open(&Options::new(NAME)).expect("free again");
+}
+
+fn a_name_of_another_kind_of_interface_is_refused() {
+    let error = Tun::open(&Options::new("lo")).expect_err("loopback");
+    assert!(matches!(error, OpenError::InUse(_)), "{error}");
+}
+
+fn stopping_is_prompt_and_removes_the_interface() {
+    let lab = Reflector::new(&Options::new(NAME).queues(3));
+    assert!(index_of(NAME).is_some());
+    let begin = Instant::now();
+    lab.handle.stop();
+    assert!(
+        begin.elapsed() < Duration::from_secs(2),
+        "{:?}",
+        begin.elapsed()
+    );
+    assert_eq!(index_of(NAME), None);
+}
+
+fn a_change_reaches_every_worker() {
+    let lab = Reflector::new(&Options::new(NAME).queues(3));
+    let (tell, told) = mpsc::channel();
+    lab.handle.update(move |reflect: &mut Reflect| {
+        reflect.refuse = Some(DropReason::Denied);
+        tell.send(reflect.queue).expect("listening");
+    });
+    let mut changed = (0..3)
+        .map(|_| told.recv_timeout(LONG).expect("changed"))
+        .collect::<Vec<_>>();
+    changed.sort_unstable();
+    assert_eq!(changed, [0, 1, 2]);
+    let socket = bind(HERE4.into());
+    for port in 1000..1020 {
+        socket.send_to(b"x", (PEER4, port)).expect("sent");
+    }
+    let denied = |sum: &Snapshot| sum.drops.count(DropReason::Denied) >= 20;
+    lab.wait_for(denied);
+    assert_eq!(lab.handle.stop().ipv4_out.packets, 0);
+}
+
+fn an_interface_that_goes_down_and_up_works_again() {
+    let lab = Reflector::new(&Options::new(NAME).queues(2));
+    ping(HERE4, PEER4);
+    for _ in 0..3 {
+        set_up(false);
+        set_up(true);
+        ping(HERE4, PEER4);
+    }
+    assert!(lab.failures.try_recv().is_err());
+    lab.handle.stop();
+}
+
+fn a_deleted_interface_is_reported() {
+    let lab = Reflector::new(&Options::new(NAME).queues(2));
+    netlink(async |handle| {
+        handle
+            .link()
+            .del(index_of(NAME).expect("there"))
+            .execute()
+            .await
+    });
+    for _ in 0..2 {
+        let failure = lab.failures.recv_timeout(LONG).expect("reported");
+        assert!(failure.error.is_some(), "{failure}");
+    }
+    lab.handle.stop();
+}
+
+fn a_panic_in_the_engine_is_reported() {
+    let lab = Reflector::new(&Options::new(NAME).queues(2));
+    lab.handle.update(|reflect: &mut Reflect| {
+        if reflect.queue == 1 {
+            // Unwinds like a panic, without the message that would look like a failing test.
+            std::panic::resume_unwind(Box::new("on purpose"));
+        }
+    });
+    let failure = lab.failures.recv_timeout(LONG).expect("reported");
+    assert_eq!(failure.worker, 1);
+    assert!(failure.error.is_none(), "{failure}");
+    lab.handle.stop();
+}
+
+fn packets_that_the_kernel_refuses_are_counted() {
+    let lab = Reflector::new(&Options::new(NAME));
+    lab.handle.update(|reflect: &mut Reflect| {
+        // Beyond the end of a packet of 29 bytes.
+        reflect.offload = Some(Offload {
+            checksum: Checksum::Partial(PartialChecksum {
+                start: 6000,
+                offset: 6,
+            }),
+            gso: None,
+        });
+    });
+    let socket = bind(HERE4.into());
+    socket.send_to(b"x", (PEER4, 9)).expect("sent");
+    lab.wait_for(|sum| sum.write_errors.total() == 1);
+    lab.handle
+        .update(|reflect: &mut Reflect| reflect.offload = None);
+    ping(HERE4, PEER4);
+    let sum = lab.handle.stop();
+    assert_eq!(sum.write_errors.count(WriteError::Invalid), 1);
+}
+
+fn an_idle_worker_does_not_wake_up() {
+    std::fs::write("/proc/sys/net/ipv6/conf/all/disable_ipv6", "1").expect("no IPv6 chatter");
+    let lab = Reflector::new(&Options::new(NAME).queues(2));
+    ping(HERE4, PEER4);
+    let before = lab.handle.counters().wakeups;
+    // Not a wait for something: the time in which nothing may happen.
+    thread::sleep(Duration::from_millis(300));
+    assert_eq!(lab.handle.counters().wakeups, before);
+    ping(HERE4, PEER4);
+    assert!(lab.handle.counters().wakeups > before);
+}
+
+/// A TUN with addresses whose workers send everything back.
+struct Reflector {
+    handle: Handle<Reflect>,
+    seen: mpsc::Receiver<Seen>,
+    failures: mpsc::Receiver<Failure>,
+}
+
+/// Sends each packet back to where it came from.
+struct Reflect {
+    queue: usize,
+    seen: mpsc::Sender<Seen>,
+    refuse: Option<DropReason>,
+    offload: Option<Offload>,
+}
+
+/// What the engine saw of a packet.
+#[derive(Debug)]
+struct Seen {
+    queue: usize,
+    length: usize,
+    offload: Offload,
+}
+
+impl Reflector {
+    fn new(options: &Options) -> Self {
+        let tun = Tun::open(options).expect("opened");
+        assert_eq!(tun.queues(), options.queues);
+        configure();
+        let (seen, all_seen) = mpsc::channel();
+        let (fail, failures) = mpsc::channel();
+        let make = |queue| Reflect {
+            queue,
+            seen: seen.clone(),
+            refuse: None,
+            offload: None,
+        };
+        let handle = start(tun, make, move |failure| {
+            let _ = fail.send(failure);
+        });
+        Self {
+            handle: handle.expect("started"),
+            seen: all_seen,
+            failures,
+        }
+    }
+
+    #[track_caller]
+    fn wait_for(&self, condition: impl Fn(&Snapshot) -> bool) {
+        let deadline = Instant::now() + LONG;
+        while !condition(&self.handle.counters()) {
+            assert!(Instant::now() < deadline, "{}", self.handle.counters());
+            thread::yield_now();
+        }
+    }
+}
+
+impl Engine for Reflect {
+    fn translate(&mut self, frame: &mut Frame<'_>, _now: xlat_core::Instant) -> Verdict {
+        let packet = frame.packet_mut();
+        let (source, destination) = match packet[0] >> 4 {
+            4 => packet[12..20].split_at_mut(4),
+            _ => packet[8..40].split_at_mut(16),
+        };
+        // Router solicitations and their like are not for us.
+        if destination[0] == 0xff {
+            return Verdict::Drop(DropReason::ForTranslator);
+        }
+        if let Some(reason) = self.refuse {
+            return Verdict::Drop(reason);
+        }
+        source.swap_with_slice(destination);
+        let _ = self.seen.send(Seen {
+            queue: self.queue,
+            length: frame.len(),
+            offload: frame.offload,
+        });
+        if let Some(offload) = self.offload {
+            frame.offload = offload;
+        }
+        Verdict::Forward
+    }
+}
+
+/// One megabyte through a reflected TCP connection, compared byte by byte.
+fn exchange_tcp(here: IpAddr, peer: IpAddr) {
+    let listener = TcpListener::bind((here, 0)).expect("bound");
+    let port = listener.local_addr().expect("bound").port();
+    let payload = pattern(1 << 20);
+    let sender = thread::spawn({
+        let payload = payload.clone();
+        // The thread is in the namespace of the one that started it.
+        move || {
+            let mut stream = TcpStream::connect((peer, port)).expect("connected");
+            stream.write_all(&payload).expect("written");
+            stream.shutdown(Shutdown::Write).expect("shut down");
+            stream.read_to_end(&mut Vec::new()).expect("closed");
+        }
+    });
+    let (mut stream, from) = listener.accept().expect("accepted");
+    assert_eq!(from.ip(), peer);
+    stream.set_read_timeout(Some(LONG)).expect("time-out");
+    let mut received = Vec::new();
+    stream.read_to_end(&mut received).expect("read");
+    assert!(received == payload, "the bytes differ");
+    drop(stream);
+    sender.join().expect("sender");
+}
+
+/// One datagram there and back.
+#[track_caller]
+fn ping(here: Ipv4Addr, peer: Ipv4Addr) {
+    let socket = bind(here.into());
+    let port = socket.local_addr().expect("bound").port();
+    socket.send_to(b"ping", (peer, port)).expect("sent");
+    let mut back = [0; 4];
+    socket.recv(&mut back).expect("reflected");
+    assert_eq!(&back, b"ping");
+}
+
+fn bind(here: IpAddr) -> UdpSocket {
+    let socket = UdpSocket::bind((here, 0)).expect("bound");
+    socket.set_read_timeout(Some(LONG)).expect("time-out");
+    socket
+}
+
+fn pattern(length: usize) -> Vec<u8> {
+    (0..length).map(|at| (at * 7 + at / 251) as u8).collect()
+}
+
+/// Gives the interface its addresses and sets it up.
+fn configure() {
+    let index = index_of(NAME).expect("there");
+    netlink(async |handle| {
+        let address = handle.address();
+        address.add(index, HERE4.into(), 24).execute().await?;
+        let loopback = LinkUnspec::new_with_index(1).up();
+        handle.link().set(loopback.build()).execute().await
+    });
+    set_up(true);
+    if ipv6_is_on() {
+        netlink(async |handle| {
+            let mut request = handle.address().add(index, HERE6.into(), 64);
+            let flags = rtnetlink::packet_route::address::AddressHeaderFlags::Nodad;
+            request.message_mut().header.flags = flags;
+            request.execute().await
+        });
+    }
+}
+
+fn ipv6_is_on() -> bool {
+    std::fs::read_to_string("/proc/sys/net/ipv6/conf/all/disable_ipv6")
+        .is_ok_and(|value| value.trim() == "0")
+}
+
+fn set_up(up: bool) {
+    let link = LinkUnspec::new_with_index(index_of(NAME).expect("there"));
+    let link = if up { link.up() } else { link.down() };
+    netlink(async |handle| handle.link().set(link.build()).execute().await);
+}
+
+fn index_of(name: &str) -> Option<u32> {
+    nix::net::if_::if_nametoindex(name).ok()
+}
+
+fn netlink(work: impl AsyncFnOnce(rtnetlink::Handle) -> Result<(), rtnetlink::Error>) {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_io()
+        .build();
+    runtime.expect("runtime").block_on(async {
+        let (connection, handle, _) = rtnetlink::new_connection().expect("netlink");
+        tokio::spawn(connection);
+        work(handle).await.expect("netlink");
+    });
+}
+
+/// USO came with Linux 6.2.
+fn kernel_has_uso() -> bool {
+    let release = rustix::system::uname()
+        .release()
+        .to_string_lossy()
+        .into_owned();
+    let mut numbers = release.split(['.', '-']).map(|n| n.parse().unwrap_or(0));
+    let version: (u32, u32) = (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0));
+    version >= (6, 2)
+}
+
+fn try_to_open() -> Result<(), String> {
+    let tun = Tun::open(&Options::new(NAME));
+    tun.map(drop).map_err(|error| error.to_string())
+}
+
+/// Runs `test` on a thread in a new network namespace, which goes with the thread.
+fn run_in_namespace(test: impl FnOnce() -> Result<(), String> + Send) -> Result<(), String> {
+    thread::scope(|scope| {
+        let thread = scope.spawn(|| {
+            nix::sched::unshare(CloneFlags::CLONE_NEWNET)
+                .map_err(|error| format!("no network namespace: {error}"))?;
+            test()
+        });
+        thread.join().unwrap_or_else(|panic| {
+            let text = panic.downcast_ref::<String>().map(String::as_str);
+            let text = text.or_else(|| panic.downcast_ref::<&str>().copied());
+            Err(text.unwrap_or("panicked").to_owned())
+        })
+    })
+}
+
+/// Without root, becomes root of a user namespace. Must run before any thread is started.
+fn enter_user_namespace_if_needed() -> Result<(), String> {
+    let (user, group) = (nix::unistd::geteuid(), nix::unistd::getegid());
+    if user.is_root() {
+        return Ok(());
+    }
+    nix::sched::unshare(CloneFlags::CLONE_NEWUSER)
+        .map_err(|error| format!("not root, and no user namespace: {error}"))?;
+    let maps = [
+        ("setgroups", "deny".to_owned()),
+        ("uid_map", format!("0 {user} 1")),
+        ("gid_map", format!("0 {group} 1")),
+    ];
+    for (file, content) in maps {
+        std::fs::write(format!("/proc/self/{file}"), content)
+            .map_err(|error| format!("not root, and no user namespace: {file}: {error}"))?;
+    }
+    Ok(())
+}
