@@ -13,6 +13,9 @@ pub struct Policy {
     pub own_v4: Ipv4Addr,
     /// Address that ICMPv6 errors of our own come from (EG-07).
     pub own_v6: Ipv6Addr,
+    /// `own_v6` is the translator's alone: echo requests to it are answered here. False where it
+    /// is an address that the mapper translates, as the CLAT's is.
+    pub answer_v6: bool,
     /// MTU of the IPv4 side in bytes (M4), at least 68.
     pub mtu4: u16,
     /// MTU of the IPv6 side in bytes (M6), at least 1280.
@@ -119,6 +122,7 @@ impl Policy {
         Self {
             own_v4,
             own_v6,
+            answer_v6: true,
             mtu4: 1500,
             mtu6: 1500,
             lowest_ipv6_mtu: MIN_IPV6_MTU,

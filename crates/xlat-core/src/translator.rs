@@ -1,35 +1,231 @@
 //! The pipeline on one screen: start reading here.
+//!
+//! A packet goes one way through these steps, and each of them can end its journey:
+//!
+//! 1. [`V6::parse`] (or [`V4::parse`]): the only place where lengths are checked;
+//! 2. is it for the translator itself; has it hops left; may its transport cross;
+//! 3. [`fit`]: does the result fit its way;
+//! 4. the [`Mapper`] decides about addresses and ports, and only now may make state;
+//! 5. [`v6_to_v4`] (or [`v4_to_v6`]) swaps the headers in place; for an ICMP error [`icmp`] does
+//!    the same inside out;
+//! 6. a hairpin takes the result once more through the twin functions, never a third time.
 
-use crate::frame::Frame;
-use crate::mapper::Mapper;
+use core::net::Ipv6Addr;
+
+use crate::addr::special;
+use crate::fit::{self, Fit};
+use crate::frame::{Frame, HEADROOM};
+use crate::icmp::v4_to_v6::ErrorV4;
+use crate::icmp::v6_to_v4::ErrorV6;
+use crate::identification::Identifications;
+use crate::mapper::{Mapper, Unreachable};
+use crate::packet::{Transport, V4, V6};
 use crate::policy::{Policy, PolicyError};
 use crate::reason::DropReason;
+use crate::reject::{Answer, Reject};
+use crate::reply::Replier;
 use crate::time::Instant;
 use crate::verdict::Verdict;
+use crate::{transport, v4_to_v6, v6_to_v4};
 
-/// Translates packets between IPv4 and IPv6.
+/// Translates packets between IPv4 and IPv6 (RFC 7915) as its [`Mapper`] says who is who.
+///
+/// One translator belongs to one worker thread: it is never shared, and so needs no lock.
 #[derive(Debug)]
 pub struct Translator<M> {
     mapper: M,
     policy: Policy,
+    replier: Replier,
+    ids: Identifications,
+}
+
+/// Which time a packet goes through.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Turn {
+    /// It came from outside.
+    First,
+    /// It is the result of the first turn of a hairpin.
+    Second,
+    /// It is quoted in an ICMP error.
+    Quoted,
+}
+
+impl Turn {
+    /// The hop limit behind the translator. Only the first turn is a hop.
+    #[inline]
+    pub(crate) const fn hop(self, hop_limit: u8) -> u8 {
+        match self {
+            Self::First => hop_limit - 1,
+            Self::Second | Self::Quoted => hop_limit,
+        }
+    }
 }
 
 impl<M: Mapper> Translator<M> {
-    /// A translator with this mapper and policy. `seed` is a random number that keys what must
-    /// not be guessed from outside (IPv4 identification).
+    /// A translator with this mapper and policy. `ids` makes IPv4 identifications; it must be
+    /// keyed with a random number, and workers that share a mapper must not share its lane.
     ///
     /// # Errors
     /// A policy value that makes no sense.
-    pub fn new(mapper: M, policy: Policy, seed: u64) -> Result<Self, PolicyError> {
-        let _ = seed;
+    pub fn new(mapper: M, policy: Policy, ids: Identifications) -> Result<Self, PolicyError> {
         policy.validate()?;
-        Ok(Self { mapper, policy })
+        let replier = Replier::new(&policy);
+        Ok(Self {
+            mapper,
+            policy,
+            replier,
+            ids,
+        })
     }
 
-    /// Translates the packet in `frame`, in place. `now` drives rate limits and lifetimes.
+    /// Translates the packet in `frame`, in place. `now` drives rate limits and lifetimes; it may
+    /// be the same for a batch of packets.
+    ///
+    /// The packet must have [`HEADROOM`] bytes in front of it.
+    #[inline]
     pub fn translate(&mut self, frame: &mut Frame<'_>, now: Instant) -> Verdict {
-        let _ = (frame, now);
-        Verdict::Drop(DropReason::BadVersion)
+        if frame.start() < HEADROOM {
+            return Verdict::Drop(DropReason::NoHeadroom);
+        }
+        let end = match frame.packet().first().map(|first| first >> 4) {
+            Some(4) => self.v4_to_v6(frame, now, Turn::First),
+            Some(6) => self.v6_to_v4(frame, now),
+            _ => Err(DropReason::BadVersion.into()),
+        };
+        end.unwrap_or_else(|reject| self.reject(frame, reject, now))
+    }
+
+    #[inline]
+    fn v6_to_v4(&mut self, frame: &mut Frame<'_>, now: Instant) -> Result<Verdict, Reject> {
+        let packet = V6::parse(frame)?;
+        if packet.ip.dst == self.policy.own_v6 && self.policy.answer_v6 {
+            return Err(for_translator(&packet.transport));
+        }
+        check_addresses_v6(packet.ip.src, packet.ip.dst)?;
+        check_hops(packet.ip.hop_limit)?;
+        if let Some(place) = packet.chain.segments_left {
+            let answer = Answer::ErroneousField {
+                pointer: place as u32,
+            };
+            return Err(Reject::Answer(DropReason::Ipv6SegmentsLeft, answer));
+        }
+        if let Transport::Error { .. } = packet.transport {
+            return self.error_v6_to_v4(frame, &packet, now);
+        }
+        let partial = frame.offload.is_partial();
+        transport::check_v6_to_v4(&packet.transport, partial, &self.policy)?;
+        let fit = fit::v6_to_v4(frame, &packet, &self.policy)?;
+        let flow = packet.flow();
+        let rewrite = self.mapper.map_v6(&flow, now)?;
+        let hairpin = self.mapper.is_hairpin(&flow, &rewrite);
+        let fit = if hairpin { Fit::Whole } else { fit };
+        let (policy, ids) = (&self.policy, &mut self.ids);
+        let verdict = v6_to_v4::rewrite(frame, &packet, &rewrite, fit, policy, ids);
+        if hairpin {
+            self.second_turn(frame, now)
+        } else {
+            Ok(verdict)
+        }
+    }
+
+    #[inline]
+    fn v4_to_v6(
+        &mut self,
+        frame: &mut Frame<'_>,
+        now: Instant,
+        turn: Turn,
+    ) -> Result<Verdict, Reject> {
+        let packet = V4::parse(frame)?;
+        if turn == Turn::First {
+            if packet.ip.dst == self.policy.own_v4 {
+                return Err(for_translator(&packet.transport));
+            }
+            check_hops(packet.ip.ttl)?;
+        }
+        if packet.source_route {
+            return Err(Reject::Answer(
+                DropReason::Ipv4SourceRoute,
+                Answer::SourceRouteFailed,
+            ));
+        }
+        if let Transport::Error { .. } = packet.transport {
+            return self.error_v4_to_v6(frame, &packet, now, turn);
+        }
+        let partial = frame.offload.is_partial();
+        let fragmented = packet.ip.is_fragment();
+        transport::check_v4_to_v6(&packet.transport, fragmented, partial, &self.policy)?;
+        let fit = fit::v4_to_v6(frame, &packet, &self.policy)?;
+        let flow = packet.flow();
+        let rewrite = match turn {
+            Turn::Second => self.mapper.map_v4_hairpin(&flow, now)?,
+            Turn::First | Turn::Quoted => self.mapper.map_v4(&flow, now)?,
+        };
+        Ok(v4_to_v6::rewrite(
+            frame,
+            &packet,
+            &rewrite,
+            fit,
+            &self.policy,
+            turn,
+        ))
+    }
+
+    fn error_v6_to_v4(
+        &mut self,
+        frame: &mut Frame<'_>,
+        packet: &V6,
+        now: Instant,
+    ) -> Result<Verdict, Reject> {
+        let error = ErrorV6::parse(frame, packet)?;
+        let flow = error.flow(packet);
+        let rewrite = self.mapper.map_v6_error(&flow, now)?;
+        let hairpin = self.mapper.is_hairpin_error(&flow, &rewrite);
+        error.rewrite(frame, packet, &rewrite, &self.policy, &mut self.ids)?;
+        if hairpin {
+            self.second_turn(frame, now)
+        } else {
+            Ok(Verdict::Forward)
+        }
+    }
+
+    fn error_v4_to_v6(
+        &mut self,
+        frame: &mut Frame<'_>,
+        packet: &V4,
+        now: Instant,
+        turn: Turn,
+    ) -> Result<Verdict, Reject> {
+        let error = ErrorV4::parse(frame, packet, &self.policy)?;
+        let flow = error.flow(packet);
+        let rewrite = match turn {
+            Turn::Second => self.mapper.map_v4_hairpin_error(&flow, now)?,
+            Turn::First | Turn::Quoted => self.mapper.map_v4_error(&flow, now)?,
+        };
+        error.rewrite(frame, packet, &rewrite, &self.policy, turn)?;
+        Ok(Verdict::Forward)
+    }
+
+    /// Takes the IPv4 packet that the first turn made back to IPv6. Whatever ends it here ends it
+    /// silently: its sender never saw an IPv4 packet.
+    fn second_turn(&mut self, frame: &mut Frame<'_>, now: Instant) -> Result<Verdict, Reject> {
+        self.v4_to_v6(frame, now, Turn::Second)
+            .map_err(|reject| match reject {
+                Reject::Answer(reason, _) => Reject::Silent(reason),
+                Reject::Silent(_) | Reject::Hold => reject,
+            })
+    }
+
+    #[cold]
+    fn reject(&mut self, frame: &mut Frame<'_>, reject: Reject, now: Instant) -> Verdict {
+        match reject {
+            Reject::Silent(reason) => Verdict::Drop(reason),
+            Reject::Answer(reason, answer) => {
+                self.replier
+                    .reply(frame, reason, answer, &self.policy, &mut self.ids, now)
+            }
+            Reject::Hold if self.mapper.hold(frame.packet(), now) => Verdict::Held,
+            Reject::Hold => Verdict::Drop(DropReason::TableFull),
+        }
     }
 
     /// The mapper.
@@ -45,5 +241,52 @@ impl<M: Mapper> Translator<M> {
     /// The policy in force.
     pub fn policy(&self) -> &Policy {
         &self.policy
+    }
+
+    /// Puts another policy in force. Rate limits start anew with full buckets.
+    ///
+    /// # Errors
+    /// A policy value that makes no sense; the old policy stays in force.
+    pub fn set_policy(&mut self, policy: Policy) -> Result<(), PolicyError> {
+        policy.validate()?;
+        self.replier = Replier::new(&policy);
+        self.policy = policy;
+        Ok(())
+    }
+}
+
+/// The last hop is the one that would bring the hop limit to zero (RFC 7915 sections 4.1 and 5.1).
+#[inline]
+fn check_hops(hop_limit: u8) -> Result<(), Reject> {
+    if hop_limit <= 1 {
+        return Err(Reject::Answer(DropReason::HopLimit, Answer::TimeExceeded));
+    }
+    Ok(())
+}
+
+/// Addresses that no router forwards, whatever the mapper thinks of them (SE-04).
+#[inline]
+fn check_addresses_v6(src: Ipv6Addr, dst: Ipv6Addr) -> Result<(), DropReason> {
+    if !special::is_legal_v6_source(src) {
+        return Err(DropReason::IllegalSource);
+    }
+    if !special::is_legal_v6_destination(dst) {
+        return Err(DropReason::IllegalDestination);
+    }
+    Ok(())
+}
+
+/// What an address of the translator's own answers: an echo request, and a UDP datagram so that a
+/// traceroute that ends here knows it.
+fn for_translator(transport: &Transport) -> Reject {
+    match transport {
+        Transport::Echo { request: true, .. } => {
+            Reject::Answer(DropReason::EchoToTranslator, Answer::EchoReply)
+        }
+        Transport::Udp { .. } => Reject::Answer(
+            DropReason::ForTranslator,
+            Answer::Unreachable(Unreachable::Port),
+        ),
+        _ => Reject::Silent(DropReason::ForTranslator),
     }
 }

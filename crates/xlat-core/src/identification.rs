@@ -1,0 +1,142 @@
+//! Identification numbers for IPv4 packets that may be fragmented behind us (RFC 7915 section
+//! 5.1, RFC 6864): they must not repeat soon for the same source, destination and protocol, and
+//! nobody outside shall guess them (RFC 7739).
+//!
+//! A table of counters with random starts, picked by a keyed hash of the three: two tuples seldom
+//! share a counter, and sharing one only makes it run faster. Worker threads number in lanes
+//! (`counter * lanes + lane`), so two workers never give out the same number for one tuple.
+
+use alloc::boxed::Box;
+use core::net::Ipv4Addr;
+
+use pnet_packet::ip::IpNextHeaderProtocol;
+
+/// Counters of one worker: a power of two.
+const COUNTERS: usize = 2048;
+
+/// Gives out identifications.
+#[derive(Clone, Debug)]
+pub struct Identifications {
+    key: [u64; 2],
+    counters: Box<[u16]>,
+    lane: u16,
+    lanes: u16,
+    random: u64,
+}
+
+impl Identifications {
+    /// A generator keyed with `seed`, a random number. `lane` is this worker's number among
+    /// `lanes` workers that translate the same tuples; lanes are rounded up to a power of two.
+    pub fn new(seed: [u64; 2], lane: u16, lanes: u16) -> Self {
+        let mut random = seed[0] ^ seed[1].rotate_left(32) ^ u64::from(lane);
+        let counters = (0..COUNTERS)
+            .map(|_| split_mix(&mut random) as u16)
+            .collect();
+        let lanes = lanes.clamp(1, 1 << 12).next_power_of_two();
+        Self {
+            key: seed,
+            counters,
+            lane: lane % lanes,
+            lanes,
+            random,
+        }
+    }
+
+    /// The identification of the next packet, and of the `count - 1` ones behind it: a super-packet
+    /// is cut into packets that count up from the one it carries.
+    #[inline]
+    pub fn next(
+        &mut self,
+        src: Ipv4Addr,
+        dst: Ipv4Addr,
+        protocol: IpNextHeaderProtocol,
+        count: u16,
+    ) -> u16 {
+        let hash = keyed_hash(self.key, src, dst, protocol);
+        let counter = &mut self.counters[hash as usize % COUNTERS];
+        let steps = count.div_ceil(self.lanes).max(1);
+        let id = counter.wrapping_mul(self.lanes).wrapping_add(self.lane);
+        *counter = counter.wrapping_add(steps);
+        // The tuple's own offset keeps two tuples on one counter from telling about each other.
+        id.wrapping_add((hash >> 48) as u16 / self.lanes * self.lanes)
+    }
+
+    /// A number that is random enough to pick one of several addresses.
+    pub fn random_u32(&mut self) -> u32 {
+        (split_mix(&mut self.random) >> 32) as u32
+    }
+}
+
+/// Two rounds of multiply-and-fold with secret operands: without the key neither the counter nor
+/// the offset of a tuple can be told from those of others.
+#[inline]
+fn keyed_hash(key: [u64; 2], src: Ipv4Addr, dst: Ipv4Addr, protocol: IpNextHeaderProtocol) -> u64 {
+    let addresses = u64::from(src.to_bits()) << 32 | u64::from(dst.to_bits());
+    let first = folded_multiply(addresses ^ key[0], key[1] | 1);
+    folded_multiply(first ^ u64::from(protocol.0) ^ key[1], key[0] | 1)
+}
+
+#[inline]
+fn folded_multiply(a: u64, b: u64) -> u64 {
+    let product = u128::from(a) * u128::from(b);
+    product as u64 ^ (product >> 64) as u64
+}
+
+/// SplitMix64: a sequence of well mixed numbers from any start.
+fn split_mix(state: &mut u64) -> u64 {
+    *state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    let z = (*state ^ (*state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    z ^ (z >> 31)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use alloc::vec;
+    use alloc::vec::Vec;
+    use pnet_packet::ip::IpNextHeaderProtocols::Udp;
+
+    const SRC: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
+    const DST: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 1);
+
+    #[test]
+    fn x6_04_no_number_repeats_for_a_tuple_until_all_were_used_and_lanes_never_meet() {
+        let lanes = 4;
+        let mut seen = vec![false; 1 << 16];
+        for lane in 0..lanes {
+            let mut ids = Identifications::new([0x1234, 0x9876_5432_1fed_cba9], lane, lanes);
+            for _ in 0..(1 << 16) / usize::from(lanes) {
+                let id = ids.next(SRC, DST, Udp, 1);
+                assert!(
+                    !core::mem::replace(&mut seen[usize::from(id)], true),
+                    "{id} twice"
+                );
+            }
+        }
+        assert!(seen.iter().all(|seen| *seen));
+    }
+
+    #[test]
+    fn x6_04_a_super_packet_reserves_the_numbers_of_its_segments() {
+        let mut ids = Identifications::new([1, 2], 0, 1);
+        let first = ids.next(SRC, DST, Udp, 45);
+        assert_eq!(ids.next(SRC, DST, Udp, 1), first.wrapping_add(45));
+    }
+
+    #[test]
+    fn x6_04_numbers_of_two_destinations_tell_nothing_about_each_other() {
+        let mut ids = Identifications::new([0xfeed_f00d_dead_beef, 0x0123_4567_89ab_cdef], 0, 1);
+        let distances: Vec<u16> = (0..64)
+            .map(|host| {
+                let other = Ipv4Addr::new(198, 51, 100, host);
+                ids.next(SRC, other, Udp, 1)
+                    .wrapping_sub(ids.next(SRC, DST, Udp, 1))
+            })
+            .collect();
+        let mut unique = distances.clone();
+        unique.sort_unstable();
+        unique.dedup();
+        assert!(unique.len() > 56, "{distances:?}");
+    }
+}

@@ -1,0 +1,213 @@
+//! A packet after one validation: what it is, and where its parts lie.
+//!
+//! `parse` checks every length that the rest of the crate relies on, once: header lengths, total
+//! length, the extension header chain, the transport header. After it, the offsets in [`V4`] and
+//! [`V6`] are proof, and nobody checks again. What does not fit ends here with its own reason.
+
+mod v4;
+mod v6;
+
+pub(crate) use v4::{V4, flow as flow_v4};
+pub(crate) use v6::{Chain, V6, flow as flow_v6, walk};
+
+use pnet_packet::ip::{IpNextHeaderProtocol, IpNextHeaderProtocols};
+
+use crate::checksum::Sum;
+use crate::frame::Frame;
+use crate::mapper::Ports;
+use crate::offload::{Checksum, GsoKind};
+use crate::reason::DropReason;
+use crate::wire::{icmp, set_word, tcp, word};
+
+/// What lies behind the IP headers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Transport {
+    /// TCP with its whole fixed header.
+    Tcp { ports: Ports, flags: u8 },
+    /// UDP with its whole header.
+    Udp { ports: Ports, zero_checksum: bool },
+    /// ICMP echo request or reply.
+    Echo { request: bool, id: u16 },
+    /// An ICMP error, at least 8 bytes long.
+    Error { icmp_type: u8, code: u8 },
+    /// An ICMP message that is neither.
+    OtherIcmp,
+    /// Nothing that a translator looks into: another protocol, or a later fragment.
+    Opaque,
+}
+
+/// Bytes of a UDP header.
+pub(crate) const UDP_HEADER: usize = 8;
+/// Place of the checksum in a UDP header.
+pub(crate) const UDP_CHECKSUM: usize = 6;
+
+impl Transport {
+    /// Ports as a mapper sees them.
+    #[inline]
+    pub(crate) fn ports(&self) -> Option<Ports> {
+        match *self {
+            Self::Tcp { ports, .. } | Self::Udp { ports, .. } => Some(ports),
+            Self::Echo { id, .. } => Some(Ports::identifier(id)),
+            Self::Error { .. } | Self::OtherIcmp | Self::Opaque => None,
+        }
+    }
+
+    /// TCP flags; zero for everything else.
+    #[inline]
+    pub(crate) fn tcp_flags(&self) -> u8 {
+        if let Self::Tcp { flags, .. } = self {
+            *flags
+        } else {
+            0
+        }
+    }
+}
+
+/// Reads a whole TCP header.
+#[inline]
+fn parse_tcp(segment: &[u8]) -> Result<Transport, DropReason> {
+    if segment.len() < tcp::HEADER || tcp::header_len(segment) < tcp::HEADER {
+        return Err(DropReason::TransportTruncated);
+    }
+    let (src, dst) = tcp::ports(segment);
+    Ok(Transport::Tcp {
+        ports: Ports { src, dst },
+        flags: segment[tcp::FLAGS],
+    })
+}
+
+/// Reads a whole UDP header. `whole` says that the datagram is not fragmented, so that its length
+/// must fit.
+#[inline]
+fn parse_udp(datagram: &[u8], whole: bool) -> Result<Transport, DropReason> {
+    if datagram.len() < UDP_HEADER {
+        return Err(DropReason::TransportTruncated);
+    }
+    let length = usize::from(word(datagram, 4));
+    if length < UDP_HEADER || (whole && length > datagram.len()) {
+        return Err(DropReason::UdpLength);
+    }
+    Ok(Transport::Udp {
+        ports: Ports {
+            src: word(datagram, 0),
+            dst: word(datagram, 2),
+        },
+        zero_checksum: word(datagram, UDP_CHECKSUM) == 0,
+    })
+}
+
+/// Reads the fixed part of an ICMP message; `is_echo` and `is_error` know the family's numbers.
+#[inline]
+fn parse_icmp(
+    message: &[u8],
+    request: u8,
+    reply: u8,
+    is_error: fn(u8) -> bool,
+) -> Result<Transport, DropReason> {
+    if message.len() < icmp::HEADER {
+        return Err(DropReason::IcmpTruncated);
+    }
+    let (icmp_type, code) = (message[0], message[1]);
+    if icmp_type == request || icmp_type == reply {
+        // RFC 792 and RFC 4443 know echo messages with code 0 only.
+        if code != 0 {
+            return Err(DropReason::IcmpCode);
+        }
+        return Ok(Transport::Echo {
+            request: icmp_type == request,
+            id: word(message, icmp::IDENTIFIER),
+        });
+    }
+    if is_error(icmp_type) {
+        return Ok(Transport::Error { icmp_type, code });
+    }
+    Ok(Transport::OtherIcmp)
+}
+
+/// A first fragment must carry its whole transport header, or the pieces could be put together to
+/// something else than what was looked at (RFC 1858, RFC 7112).
+#[inline]
+fn tiny_if_fragment(reason: DropReason, fragmented: bool) -> DropReason {
+    if fragmented && reason == DropReason::TransportTruncated {
+        DropReason::FragmentTiny
+    } else {
+        reason
+    }
+}
+
+/// Checks the work that was put off against the packet it was put off for. A partial checksum of
+/// anything but TCP and UDP is completed here, so that nothing behind has to think of it.
+#[inline]
+fn settle_offload(
+    frame: &mut Frame<'_>,
+    transport_at: usize,
+    transport: &Transport,
+    fragmented: bool,
+    tcp_kind: GsoKind,
+) -> Result<(), DropReason> {
+    if let Checksum::Partial(partial) = frame.offload.checksum {
+        let field = usize::from(partial.start) + usize::from(partial.offset);
+        let place = match transport {
+            Transport::Tcp { .. } => tcp::CHECKSUM,
+            Transport::Udp { .. } => UDP_CHECKSUM,
+            _ => usize::MAX,
+        };
+        if field + 2 > frame.len() || usize::from(partial.start) < transport_at {
+            return Err(DropReason::BadOffload);
+        }
+        if fragmented {
+            return Err(DropReason::BadOffload);
+        }
+        if usize::from(partial.start) != transport_at || usize::from(partial.offset) != place {
+            complete_checksum(frame, usize::from(partial.start), field);
+        }
+    }
+    let Some(gso) = frame.offload.gso else {
+        return Ok(());
+    };
+    let fits = match transport {
+        Transport::Tcp { .. } => gso.kind == tcp_kind,
+        Transport::Udp { .. } => gso.kind == GsoKind::Udp,
+        _ => false,
+    };
+    if !fits || gso.size == 0 || fragmented || !frame.offload.is_partial() {
+        return Err(DropReason::BadOffload);
+    }
+    if matches!(transport, Transport::Tcp { .. }) {
+        let segment = &frame.packet()[transport_at..];
+        if tcp::header_len(segment) > segment.len() {
+            return Err(DropReason::BadOffload);
+        }
+    }
+    Ok(())
+}
+
+/// Finishes a checksum whose field holds the pseudo-header sum.
+pub(crate) fn complete_checksum(frame: &mut Frame<'_>, start: usize, field: usize) {
+    let checksum = Sum::of(&frame.packet()[start..]).checksum();
+    set_word(frame.packet_mut(), field, checksum);
+    frame.offload.checksum = Checksum::Whole;
+}
+
+/// The most bytes a datagram put together from fragments may have.
+const DATAGRAM_MAX: usize = 65535;
+
+/// Checks a fragment's place in its datagram (RFC 8200 section 4.5).
+#[inline]
+fn check_fragment(
+    protocol: IpNextHeaderProtocol,
+    offset: u16,
+    more: bool,
+    payload_len: usize,
+) -> Result<(), DropReason> {
+    if usize::from(offset) * 8 + payload_len > DATAGRAM_MAX {
+        return Err(DropReason::FragmentTooLong);
+    }
+    if more && (!payload_len.is_multiple_of(8) || payload_len == 0) {
+        return Err(DropReason::FragmentLength);
+    }
+    if protocol == IpNextHeaderProtocols::Tcp && offset == 1 {
+        return Err(DropReason::FragmentTiny);
+    }
+    Ok(())
+}

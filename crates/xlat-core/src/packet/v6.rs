@@ -1,0 +1,259 @@
+//! Validation of an IPv6 packet and its extension headers (RFC 8200 sections 3 and 4, RFC 7915
+//! section 5.1).
+
+use core::net::Ipv6Addr;
+
+use pnet_packet::ip::{IpNextHeaderProtocol, IpNextHeaderProtocols};
+
+use super::{
+    Transport, check_fragment, parse_icmp, parse_tcp, parse_udp, settle_offload, tiny_if_fragment,
+};
+use crate::frame::Frame;
+use crate::mapper::{Flow, Fragment};
+use crate::offload::GsoKind;
+use crate::reason::DropReason;
+use crate::wire::{icmp, ipv6};
+
+/// A valid IPv6 packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct V6 {
+    /// The fixed header.
+    pub(crate) ip: ipv6::Header,
+    /// What its extension headers say.
+    pub(crate) chain: Chain,
+    /// Bytes of the whole packet.
+    pub(crate) total_len: usize,
+    /// What lies behind the headers.
+    pub(crate) transport: Transport,
+}
+
+/// The end of an extension header chain.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Chain {
+    /// First protocol that is not skipped.
+    pub(crate) protocol: IpNextHeaderProtocol,
+    /// Bytes of all headers: where the transport starts.
+    pub(crate) headers_len: usize,
+    /// The Fragment header, if there is one.
+    pub(crate) fragment: Option<ipv6::FragmentHeader>,
+    /// Place of a Segments Left field that is not zero; the walk ended there.
+    pub(crate) segments_left: Option<usize>,
+}
+
+impl Chain {
+    /// True for a piece of a larger datagram. An atomic fragment is not one (RFC 6946).
+    #[inline]
+    pub(crate) fn is_fragmented(&self) -> bool {
+        self.fragment
+            .is_some_and(|fragment| fragment.more || fragment.offset != 0)
+    }
+}
+
+impl V6 {
+    /// Validates the packet in `frame` and cuts off bytes behind its payload length.
+    #[inline]
+    pub(crate) fn parse(frame: &mut Frame<'_>) -> Result<Self, DropReason> {
+        let bytes = frame.packet();
+        let Some(fixed) = bytes.first_chunk::<{ ipv6::HEADER }>() else {
+            return Err(DropReason::Ipv6Truncated);
+        };
+        let ip = ipv6::Header::parse(fixed);
+        let total_len = ipv6::HEADER + usize::from(ip.payload_len);
+        if total_len > bytes.len() {
+            return Err(DropReason::Ipv6PayloadLength);
+        }
+        if ip.payload_len == 0 && ip.next_header == IpNextHeaderProtocols::Hopopt {
+            return Err(DropReason::Ipv6Jumbogram);
+        }
+        let bytes = &bytes[..total_len];
+        let chain = walk(ip.next_header, bytes)?;
+        let fragmented = chain.is_fragmented();
+        let payload = &bytes[chain.headers_len..];
+        if let Some(fragment) = chain.fragment {
+            check_fragment(
+                chain.protocol,
+                fragment.offset,
+                fragment.more,
+                payload.len(),
+            )?;
+        }
+        let transport = parse_transport(&chain, fragmented, payload)?;
+        frame.truncate(total_len);
+        settle_offload(
+            frame,
+            chain.headers_len,
+            &transport,
+            fragmented,
+            GsoKind::TcpV6,
+        )?;
+        Ok(Self {
+            ip,
+            chain,
+            total_len,
+            transport,
+        })
+    }
+
+    /// Bytes behind all headers.
+    #[inline]
+    pub(crate) fn payload_len(&self) -> usize {
+        self.total_len - self.chain.headers_len
+    }
+
+    /// The packet as a mapper sees it.
+    #[inline]
+    pub(crate) fn flow(&self) -> Flow<Ipv6Addr> {
+        flow(&self.ip, &self.chain, &self.transport)
+    }
+}
+
+/// Headers and transport as a mapper sees them.
+#[inline]
+pub(crate) fn flow(ip: &ipv6::Header, chain: &Chain, transport: &Transport) -> Flow<Ipv6Addr> {
+    let fragment = chain
+        .fragment
+        .filter(|_| chain.is_fragmented())
+        .map(|fragment| Fragment {
+            id: fragment.id,
+            offset: fragment.offset,
+            more: fragment.more,
+        });
+    Flow {
+        src: ip.src,
+        dst: ip.dst,
+        protocol: chain.protocol,
+        ports: transport.ports(),
+        tcp_flags: transport.tcp_flags(),
+        fragment,
+    }
+}
+
+/// More than any sane packet has (RFC 8504 section 5.3).
+const EXTENSION_HEADERS_MAX: usize = 8;
+
+const AUTHENTICATION: u8 = 51;
+const MOBILITY: u8 = 135;
+const HIP: u8 = 139;
+const SHIM6: u8 = 140;
+
+/// Walks the extension headers in `bytes`, a whole packet (or as much of a quoted one as there
+/// is), to the first header that is not skipped. Every step advances by at least 8 bytes and stays
+/// inside `bytes`.
+#[inline]
+pub(crate) fn walk(first: IpNextHeaderProtocol, bytes: &[u8]) -> Result<Chain, DropReason> {
+    let mut chain = Chain {
+        protocol: first,
+        headers_len: ipv6::HEADER,
+        fragment: None,
+        segments_left: None,
+    };
+    for _ in 0..=EXTENSION_HEADERS_MAX {
+        if !step(&mut chain, bytes)? {
+            return Ok(chain);
+        }
+    }
+    Err(DropReason::Ipv6ExtensionLimit)
+}
+
+/// Goes over one extension header; false if there is none.
+#[inline]
+fn step(chain: &mut Chain, bytes: &[u8]) -> Result<bool, DropReason> {
+    let at = chain.headers_len;
+    let behind_fragment = chain.fragment.is_some();
+    match chain.protocol {
+        IpNextHeaderProtocols::Hopopt if at != ipv6::HEADER => {
+            Err(DropReason::Ipv6MisplacedHopByHop)
+        }
+        IpNextHeaderProtocols::Hopopt
+        | IpNextHeaderProtocols::Ipv6Opts
+        | IpNextHeaderProtocols::Ipv6Route
+            if behind_fragment =>
+        {
+            Err(DropReason::Ipv6ExtensionAfterFragment)
+        }
+        IpNextHeaderProtocol(AUTHENTICATION | MOBILITY | HIP | SHIM6) if behind_fragment => {
+            Err(DropReason::Ipv6ExtensionAfterFragment)
+        }
+        IpNextHeaderProtocols::Ipv6Route if segments_left(bytes, at)? => {
+            chain.segments_left = Some(at + 3);
+            Ok(false)
+        }
+        IpNextHeaderProtocols::Hopopt
+        | IpNextHeaderProtocols::Ipv6Opts
+        | IpNextHeaderProtocols::Ipv6Route => skip(chain, bytes),
+        IpNextHeaderProtocols::Ipv6Frag if behind_fragment => {
+            Err(DropReason::Ipv6SecondFragmentHeader)
+        }
+        IpNextHeaderProtocols::Ipv6Frag => {
+            let header = extension::<{ ipv6::FRAGMENT }>(bytes, at)?;
+            let fragment = ipv6::FragmentHeader::parse(header);
+            chain.protocol = fragment.next_header;
+            chain.headers_len = at + ipv6::FRAGMENT;
+            chain.fragment = Some(fragment);
+            Ok(true)
+        }
+        _ => Ok(false),
+    }
+}
+
+fn skip(chain: &mut Chain, bytes: &[u8]) -> Result<bool, DropReason> {
+    let at = chain.headers_len;
+    let [next, len] = *extension::<2>(bytes, at)?;
+    let end = at + (usize::from(len) + 1) * 8;
+    if end > bytes.len() {
+        return Err(DropReason::Ipv6ExtensionTruncated);
+    }
+    chain.protocol = IpNextHeaderProtocol(next);
+    chain.headers_len = end;
+    Ok(true)
+}
+
+fn segments_left(bytes: &[u8], at: usize) -> Result<bool, DropReason> {
+    Ok(extension::<4>(bytes, at)?[3] != 0)
+}
+
+#[inline]
+fn extension<const N: usize>(bytes: &[u8], at: usize) -> Result<&[u8; N], DropReason> {
+    bytes
+        .get(at..)
+        .and_then(|rest| rest.first_chunk())
+        .ok_or(DropReason::Ipv6ExtensionTruncated)
+}
+
+#[inline]
+fn parse_transport(
+    chain: &Chain,
+    fragmented: bool,
+    payload: &[u8],
+) -> Result<Transport, DropReason> {
+    if chain.segments_left.is_some() {
+        return Ok(Transport::Opaque);
+    }
+    if chain.protocol == IpNextHeaderProtocols::Icmpv6 && fragmented {
+        return Err(DropReason::FragmentedIcmp);
+    }
+    if is_foreign(chain.protocol) {
+        return Err(DropReason::ForeignProtocol);
+    }
+    if chain.fragment.is_some_and(|fragment| fragment.offset != 0) {
+        return Ok(Transport::Opaque);
+    }
+    match chain.protocol {
+        IpNextHeaderProtocols::Tcp => parse_tcp(payload),
+        IpNextHeaderProtocols::Udp => parse_udp(payload, !fragmented),
+        IpNextHeaderProtocols::Icmpv6 => parse_icmp(
+            payload,
+            icmp::v6::ECHO_REQUEST,
+            icmp::v6::ECHO_REPLY,
+            icmp::v6::is_error,
+        ),
+        _ => Ok(Transport::Opaque),
+    }
+    .map_err(|reason| tiny_if_fragment(reason, fragmented))
+}
+
+/// ICMPv4 and IGMP mean nothing behind an IPv6 header, and would be taken seriously behind an
+/// IPv4 one (SE-08).
+const fn is_foreign(protocol: IpNextHeaderProtocol) -> bool {
+    matches!(protocol.0, 1 | 2)
+}

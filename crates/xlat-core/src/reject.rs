@@ -1,0 +1,53 @@
+//! "This packet ends here": the error type inside the pipeline, which the translator turns into a
+//! [`Verdict`](crate::Verdict).
+
+use crate::mapper::{Refusal, Unreachable};
+use crate::reason::DropReason;
+
+/// Why a packet ends here, and whether its sender is told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Reject {
+    /// Nobody is told.
+    Silent(DropReason),
+    /// The sender is told, if policy, rate limit and the rules for ICMP errors allow it.
+    Answer(DropReason, Answer),
+    /// The mapper wants to keep a copy until it can decide.
+    Hold,
+}
+
+/// What the sender of a packet is told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Answer {
+    /// Hop limit exceeded in transit: ICMPv6 3/0, ICMPv4 11/0.
+    TimeExceeded,
+    /// The packet does not fit; the next one must not be longer than this many bytes: ICMPv6 2/0,
+    /// ICMPv4 3/4.
+    TooBig { mtu: u16 },
+    /// ICMPv6 type 1, ICMPv4 type 3.
+    Unreachable(Unreachable),
+    /// ICMPv4 3/5 (IPv4 only).
+    SourceRouteFailed,
+    /// ICMPv6 4/0 with this pointer (IPv6 only).
+    ErroneousField { pointer: u32 },
+    /// An answer to an echo request for the translator itself.
+    EchoReply,
+}
+
+impl From<DropReason> for Reject {
+    #[inline]
+    fn from(reason: DropReason) -> Self {
+        Self::Silent(reason)
+    }
+}
+
+impl From<Refusal> for Reject {
+    fn from(refusal: Refusal) -> Self {
+        match refusal {
+            Refusal::Silent(reason) => Self::Silent(reason),
+            Refusal::Answer(reason, unreachable) => {
+                Self::Answer(reason, Answer::Unreachable(unreachable))
+            }
+            Refusal::Hold => Self::Hold,
+        }
+    }
+}
