@@ -28,6 +28,7 @@ pub struct Counters {
     ipv4_out: TrafficCounter,
     ipv6_out: TrafficCounter,
     pieces: Counter,
+    joined: Counter,
     wakeups: Counter,
     write_errors: [Counter; WriteError::ALL.len()],
     drops: [Counter; REASONS],
@@ -80,6 +81,7 @@ impl Counters {
             ipv4_out: TrafficCounter::default(),
             ipv6_out: TrafficCounter::default(),
             pieces: Counter::default(),
+            joined: Counter::default(),
             wakeups: Counter::default(),
             write_errors: std::array::from_fn(|_| Counter::default()),
             drops: std::array::from_fn(|_| Counter::default()),
@@ -122,6 +124,11 @@ impl Counters {
         self.pieces.add(1);
     }
 
+    /// That many packets left inside another one's super-packet.
+    pub(crate) fn joined(&self, packets: u64) {
+        self.joined.add(packets);
+    }
+
     pub(crate) fn woke_up(&self) {
         self.wakeups.add(1);
     }
@@ -138,6 +145,7 @@ impl Counters {
             ipv4_out: self.ipv4_out.value(),
             ipv6_out: self.ipv6_out.value(),
             pieces: self.pieces.value(),
+            joined: self.joined.value(),
             wakeups: self.wakeups.value(),
             write_errors: WriteErrors(self.write_errors.each_ref().map(Counter::value)),
             drops: PerReason(self.drops.each_ref().map(Counter::value)),
@@ -217,6 +225,9 @@ pub struct Snapshot {
     pub ipv6_out: Traffic,
     /// Pieces written of packets that were too long for their way.
     pub pieces: u64,
+    /// Packets that were read one by one and written as a part of a super-packet, its first one not
+    /// counted.
+    pub joined: u64,
     /// How often a worker slept and was woken.
     pub wakeups: u64,
     /// Packets that the kernel did not take.
@@ -317,6 +328,7 @@ impl AddAssign for Snapshot {
         self.ipv4_out += rhs.ipv4_out;
         self.ipv6_out += rhs.ipv6_out;
         self.pieces += rhs.pieces;
+        self.joined += rhs.joined;
         self.wakeups += rhs.wakeups;
         add_each(&mut self.write_errors.0, &rhs.write_errors.0);
         add_each(&mut self.drops.0, &rhs.drops.0);
@@ -345,6 +357,9 @@ impl fmt::Display for Snapshot {
         }
         if self.pieces > 0 {
             writeln!(f, "{:<10}{:>12} pieces", "cut into", self.pieces)?;
+        }
+        if self.joined > 0 {
+            writeln!(f, "{:<10}{:>12} packets", "joined", self.joined)?;
         }
         let drops = self.drops.iter().map(|(r, n)| ("dropped", r.name(), n));
         let replies = self.replies.iter().map(|(r, n)| ("answered", r.name(), n));

@@ -11,7 +11,7 @@ use std::io::{Read, Write};
 use std::net::{
     IpAddr, Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, TcpListener, TcpStream, UdpSocket,
 };
-use std::sync::mpsc;
+use std::sync::{Mutex, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -57,6 +57,10 @@ const TESTS: &[(&str, fn())] = &[
     (
         "x4_20_flows_keep_their_order_across_queues",
         x4_20_flows_keep_their_order_across_queues,
+    ),
+    (
+        "datagrams_that_follow_each_other_are_written_as_one",
+        datagrams_that_follow_each_other_are_written_as_one,
     ),
     ("a_name_in_use_is_refused", a_name_in_use_is_refused),
     (
@@ -252,6 +256,42 @@ fn x4_20_flows_keep_their_order_across_queues() {
     assert!(queues.len() > 1, "sixteen flows used only queue {queues:?}");
 }
 
+fn datagrams_that_follow_each_other_are_written_as_one() {
+    for (here, peer) in [
+        (HERE4.into(), IpAddr::from(PEER4)),
+        (HERE6.into(), PEER6.into()),
+    ] {
+        let lab = Reflector::new(&Options::new(NAME));
+        let before = lab.handle.counters();
+        let socket = bind(here);
+        let port = socket.local_addr().expect("bound").port();
+        // The worker waits while the queue fills, so that it reads everything in one batch.
+        let (go, wait) = mpsc::sync_channel::<()>(0);
+        let wait = Mutex::new(wait);
+        lab.handle.update(move |_| {
+            let _ = wait.lock().expect("not poisoned").recv();
+        });
+        let payloads = (0..40)
+            .map(|number| pattern(500 + number / 39))
+            .collect::<Vec<_>>();
+        for payload in &payloads {
+            socket.send_to(payload, (peer, port)).expect("sent");
+        }
+        drop(go);
+        for payload in &payloads {
+            let mut back = [0; 2000];
+            let (count, from) = socket.recv_from(&mut back).expect("reflected");
+            assert_eq!(from, SocketAddr::new(peer, port));
+            assert!(&back[..count] == payload);
+        }
+        let sum = lab.handle.stop();
+        // The last datagram is longer than those before it.
+        let expected = if kernel_has_uso() { 38 } else { 0 };
+        assert_eq!(sum.joined - before.joined, expected);
+        assert_eq!(sum.write_errors.total(), 0);
+    }
+}
+
 fn a_name_in_use_is_refused() {
     for queues in [1, 2] {
         let first = Tun::open(&Options::new(NAME).queues(queues)).expect("free");
@@ -421,6 +461,10 @@ impl Reflector {
         let handle = start(tun, make, move |failure| {
             let _ = fail.send(failure);
         });
+        if ipv6_is_on() {
+            wait_for_ipv6();
+        }
+        while all_seen.try_recv().is_ok() {}
         Self {
             handle: handle.expect("started"),
             seen: all_seen,
@@ -488,6 +532,22 @@ fn exchange_tcp(here: IpAddr, peer: IpAddr) {
     assert!(received == payload, "the bytes differ");
     drop(stream);
     sender.join().expect("sender");
+}
+
+/// The kernel makes a new IPv6 address reachable some time after it was added.
+fn wait_for_ipv6() {
+    let socket = bind(HERE6.into());
+    let pause = Duration::from_millis(20);
+    socket.set_read_timeout(Some(pause)).expect("time-out");
+    let port = socket.local_addr().expect("bound").port();
+    let deadline = Instant::now() + LONG;
+    loop {
+        socket.send_to(b"?", (PEER6, port)).expect("sent");
+        if socket.recv(&mut [0; 1]).is_ok() {
+            return;
+        }
+        assert!(Instant::now() < deadline, "no IPv6");
+    }
 }
 
 /// One datagram there and back.

@@ -1,16 +1,18 @@
 //! The TUN device and the loop that moves packets through it.
 //!
 //! [`Tun::open`] makes the interface with as many [`Queue`]s as workers are wanted and agrees with
-//! the kernel on what it may put off (checksums, cutting into segments). [`start`]
-//! then runs one thread per queue: read, translate, write.
+//! the kernel on what it may put off (checksums, cutting into segments). [`start`] then runs one
+//! thread per queue: read, translate, write.
 //!
 //! The interface lives as long as its queues: it is never made persistent, so whatever ends the
 //! process takes it away, and with it the routes that point at it. It starts down and without
 //! addresses; setting it up is the host plan's part.
 //!
-//! Layers, bottom up: [`sys`] are the requests to the kernel, [`vnet`] is the header in front of
-//! each packet, [`queue`] reads and writes one packet, [`worker`] is the loop.
+//! Layers, bottom up: `sys` are the requests to the kernel, [`vnet`] is the header in front of
+//! each packet, `queue` reads and writes one packet, `gro` joins packets before the write, `worker`
+//! is the loop.
 
+mod gro;
 mod negotiate;
 mod queue;
 mod sys;

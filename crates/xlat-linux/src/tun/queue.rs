@@ -27,7 +27,7 @@ const SLOT_LEN: usize = START + MAX_PACKET + TAILROOM;
 const _: () = assert!(START >= HEADROOM + HEADER_LEN);
 
 /// A buffer for one packet. Made once and used again and again.
-pub struct Slot(Box<[u8]>);
+pub struct Slot(pub(super) Box<[u8]>);
 
 impl Slot {
     /// A slot for the longest packet that the kernel hands over.

@@ -3,7 +3,8 @@
 //! A worker takes packets until its queue is empty or a batch is full, acts on each verdict, and
 //! then looks whether somebody left a message for it. With nothing to do it sleeps in `poll` on the
 //! queue and on its mailbox, without a timeout: an idle translator never wakes up. Per packet there
-//! is one read and one write and no other system call, no allocation and no log line; the clock is
+//! is one read and at most one write (packets of one flow that directly follow each other leave
+//! together) and no other system call, no allocation and no log line; the clock is
 //! read once per batch.
 //!
 //! Order within a flow holds because the kernel gives all packets of a flow to one queue, and a
@@ -22,6 +23,8 @@ use rustix::time::ClockId;
 use xlat_core::{DropReason, Frame, Instant, Mapper, Translator, Verdict};
 
 use super::Tun;
+use super::gro::{Coalescer, Place};
+use super::negotiate::Offloads;
 use super::queue::{Queue, Received, Slot};
 use crate::counters::{Counters, Snapshot, WriteError};
 
@@ -61,11 +64,13 @@ pub fn start<E: Engine>(
     make: impl FnMut(usize) -> E,
     on_failure: impl Fn(Failure) + Send + Sync + 'static,
 ) -> io::Result<Handle<E>> {
-    start_on(tun.into_queues(), make, on_failure)
+    let offloads = tun.offloads();
+    start_on(tun.into_queues(), offloads, make, on_failure)
 }
 
 fn start_on<E: Engine>(
     queues: Vec<Queue>,
+    offloads: Offloads,
     mut make: impl FnMut(usize) -> E,
     on_failure: impl Fn(Failure) + Send + Sync + 'static,
 ) -> io::Result<Handle<E>> {
@@ -78,8 +83,11 @@ fn start_on<E: Engine>(
         let counters = Arc::new(Counters::new());
         let worker = Worker {
             engine: make(number),
-            queue,
-            counters: Arc::clone(&counters),
+            coalescer: Coalescer::new(offloads),
+            output: Output {
+                queue,
+                counters: Arc::clone(&counters),
+            },
             mailbox: Arc::clone(&mailbox),
         };
         let watch = Watch {
@@ -263,9 +271,15 @@ impl Drop for Watch {
 
 struct Worker<E> {
     engine: E,
+    coalescer: Coalescer,
+    output: Output,
+    mailbox: Arc<Mailbox<E>>,
+}
+
+/// The queue, with the counters of what went through it.
+struct Output {
     queue: Queue,
     counters: Arc<Counters>,
-    mailbox: Arc<Mailbox<E>>,
 }
 
 enum Batch {
@@ -286,7 +300,10 @@ impl<E: Engine> Worker<E> {
                     Message::Stop => return Ok(()),
                 }
             }
-            if let Batch::Drained = self.batch(&mut slot)? {
+            let batch = self.batch(&mut slot)?;
+            self.coalescer.flush(&mut |frame| self.output.send(frame))?;
+            self.output.counters.joined(self.coalescer.take_joined());
+            if let Batch::Drained = batch {
                 self.sleep()?;
             }
         }
@@ -295,39 +312,70 @@ impl<E: Engine> Worker<E> {
     fn batch(&mut self, slot: &mut Slot) -> io::Result<Batch> {
         let now = now();
         for _ in 0..BATCH {
-            match self.queue.recv(slot)? {
-                Received::Packet(mut frame) => {
-                    self.counters.received(frame.packet());
-                    let verdict = self.engine.translate(&mut frame, now);
-                    self.act(verdict, frame)?;
+            let place = match self.output.queue.recv(slot)? {
+                Received::Packet(frame) => self.translate(frame, now)?,
+                Received::Impossible(_) => {
+                    self.output.counters.dropped(DropReason::BadOffload);
+                    None
                 }
-                Received::Impossible(_) => self.counters.dropped(DropReason::BadOffload),
                 Received::Empty => return Ok(Batch::Drained),
+            };
+            if let Some(place) = place {
+                self.coalescer
+                    .push(slot, place, &mut |frame| self.output.send(frame))?;
             }
         }
         Ok(Batch::Full)
     }
 
-    fn act(&mut self, verdict: Verdict, mut frame: Frame<'_>) -> io::Result<()> {
-        match verdict {
-            Verdict::Forward => self.send(&mut frame)?,
+    /// Translates one packet and acts on the verdict. What is to be forwarded is left in the slot,
+    /// at the place returned.
+    fn translate(&mut self, mut frame: Frame<'_>, now: Instant) -> io::Result<Option<Place>> {
+        self.output.counters.received(frame.packet());
+        match self.engine.translate(&mut frame, now) {
+            Verdict::Forward => return Ok(Some(Place::of(&frame))),
             Verdict::Split(mut split) => {
+                self.coalescer.flush(&mut |frame| self.output.send(frame))?;
                 while let Some(mut piece) = split.next(&mut frame) {
-                    self.counters.piece();
-                    self.send(&mut piece)?;
+                    self.output.counters.piece();
+                    self.output.send(&mut piece)?;
                 }
             }
             Verdict::Reply(reason) => {
-                self.counters.replied(reason);
-                self.send(&mut frame)?;
+                self.output.counters.replied(reason);
+                self.output.send(&mut frame)?;
             }
-            Verdict::Drop(reason) => self.counters.dropped(reason),
+            Verdict::Drop(reason) => self.output.counters.dropped(reason),
             Verdict::Held => {}
+        }
+        Ok(None)
+    }
+
+    /// Waits for a packet or a message.
+    fn sleep(&self) -> io::Result<()> {
+        let mut descriptors = [
+            PollFd::from_borrowed_fd(self.output.queue.as_fd(), PollFlags::IN),
+            PollFd::from_borrowed_fd(self.mailbox.bell.as_fd(), PollFlags::IN),
+        ];
+        match rustix::event::poll(&mut descriptors, None) {
+            Ok(_) | Err(Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+        self.output.counters.woke_up();
+        let gone = PollFlags::ERR | PollFlags::HUP | PollFlags::NVAL;
+        if descriptors[0].revents().intersects(gone) {
+            return Err(Errno::BADFD.into());
+        }
+        if descriptors[1].revents().contains(PollFlags::IN) {
+            self.mailbox.silence();
         }
         Ok(())
     }
+}
 
+impl Output {
     /// Writes one packet. An error that concerns only this packet is counted.
+    #[inline]
     fn send(&mut self, frame: &mut Frame<'_>) -> io::Result<()> {
         let Err(error) = self.queue.send(frame) else {
             self.counters.sent(frame.packet());
@@ -340,27 +388,6 @@ impl<E: Engine> Worker<E> {
             }
             None => Err(error),
         }
-    }
-
-    /// Waits for a packet or a message.
-    fn sleep(&self) -> io::Result<()> {
-        let mut descriptors = [
-            PollFd::from_borrowed_fd(self.queue.as_fd(), PollFlags::IN),
-            PollFd::from_borrowed_fd(self.mailbox.bell.as_fd(), PollFlags::IN),
-        ];
-        match rustix::event::poll(&mut descriptors, None) {
-            Ok(_) | Err(Errno::INTR) => {}
-            Err(error) => return Err(error.into()),
-        }
-        self.counters.woke_up();
-        let gone = PollFlags::ERR | PollFlags::HUP | PollFlags::NVAL;
-        if descriptors[0].revents().intersects(gone) {
-            return Err(Errno::BADFD.into());
-        }
-        if descriptors[1].revents().contains(PollFlags::IN) {
-            self.mailbox.silence();
-        }
-        Ok(())
     }
 }
 
@@ -399,7 +426,7 @@ mod tests {
         let queue = Queue::new(near.into(), "test").expect("queue");
         let (fail, failures) = mpsc::channel();
         let report = move |failure| fail.send(failure).unwrap_or(());
-        let handle = start_on(vec![queue], |_| Script, report).expect("started");
+        let handle = start_on(vec![queue], Offloads::NONE, |_| Script, report).expect("started");
         (handle, far, failures)
     }
 

@@ -1,0 +1,480 @@
+//! Joins packets of one flow that were read one by one into one super-packet before the write.
+//!
+//! A write costs about as much as everything the translator does, and behind it the kernel carries
+//! the super-packet through its stack as one. So a [`Coalescer`] holds back TCP segments and UDP
+//! datagrams until the batch ends, and appends what directly continues them. It is as strict as the
+//! kernel's own receive offload: cutting the super-packet again gives the original packets, byte
+//! for byte. (The one exception is the identification of IPv4 packets that must not be fragmented,
+//! which means nothing, RFC 6864 section 4.1.) So nothing is ever joined across
+//! - a gap, a repetition, or any TCP flag but ACK and a last PSH;
+//! - another TOS or traffic class (and so ECN mark), TTL, flow label, window or set of options;
+//! - IP options, extension headers, fragments;
+//! - a checksum that is wrong or absent: joining would hide that.
+//!
+//! Order within a flow holds by construction: a flow has at most one packet held back, and whatever
+//! of the flow cannot be appended to it goes behind it. Between flows there is no order to keep.
+//!
+//! Pure: where packets go is the caller's `write`.
+
+use std::mem;
+
+use pnet_packet::ip::{IpNextHeaderProtocol, IpNextHeaderProtocols};
+use xlat_core::checksum::{self, Sum};
+use xlat_core::offload::{Checksum, Gso, GsoKind, PartialChecksum};
+use xlat_core::{Frame, Offload};
+
+use super::negotiate::Offloads;
+use super::queue::Slot;
+
+/// Flows of one batch that can be held back at the same time.
+const LANES: usize = 8;
+
+/// Most packets in one super-packet: what the kernel's own UDP coalescing makes
+/// (`UDP_GRO_CNT_MAX`), and well below what it takes.
+const MAX_SEGMENTS: u16 = 64;
+
+/// Longest super-packet: what an IPv4 header can say.
+const MAX_LEN: usize = 65535;
+
+/// Holds packets back and joins them.
+#[derive(Debug)]
+pub(super) struct Coalescer {
+    /// The first `held` lanes are in use, oldest first; the others are spare buffers.
+    lanes: Vec<Lane>,
+    held: usize,
+    joined: u64,
+    tcp: bool,
+    udp: bool,
+}
+
+/// Where a packet lies in its slot.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Place {
+    start: usize,
+    len: usize,
+    offload: Offload,
+}
+
+/// One packet that is held back, with what was appended to it.
+#[derive(Debug)]
+struct Lane {
+    slot: Slot,
+    place: Place,
+    flow: Flow,
+    headers: Headers,
+    /// Payload of the first packet in bytes, and so of all but the last.
+    segment: usize,
+    segments: u16,
+}
+
+/// What a packet is to the coalescer.
+enum Class {
+    /// Its flow can have nothing held back.
+    Other,
+    /// Nobody knows which flow it belongs to (fragments, extension headers).
+    Barrier,
+    /// A segment of a flow that can neither be held back nor appended.
+    Single(Flow),
+    /// A segment that may be.
+    Joinable(Flow, Headers),
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Flow {
+    addresses: [u8; 32],
+    ports: [u8; 4],
+    version: u8,
+    protocol: u8,
+}
+
+/// Lengths of a packet's headers in bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Headers {
+    ip: usize,
+    transport: usize,
+}
+
+impl Headers {
+    fn len(self) -> usize {
+        self.ip + self.transport
+    }
+}
+
+impl Place {
+    pub(super) fn of(frame: &Frame<'_>) -> Self {
+        Self {
+            start: frame.start(),
+            len: frame.len(),
+            offload: frame.offload,
+        }
+    }
+
+    fn frame(self, slot: &mut Slot) -> Option<Frame<'_>> {
+        Frame::new(&mut slot.0, self.start, self.len, self.offload)
+    }
+
+    fn packet(self, slot: &Slot) -> &[u8] {
+        &slot.0[self.start..self.start + self.len]
+    }
+}
+
+impl Coalescer {
+    /// A coalescer that makes the super-packets that this kernel takes.
+    pub(super) fn new(offloads: Offloads) -> Self {
+        let tcp = offloads.contains(Offloads::CHECKSUM);
+        let udp = offloads.contains(Offloads::USO);
+        let lanes = if tcp || udp { LANES } else { 0 };
+        Self {
+            lanes: (0..lanes).map(|_| Lane::spare()).collect(),
+            held: 0,
+            joined: 0,
+            tcp,
+            udp,
+        }
+    }
+
+    /// Takes the packet in `slot` over: holds it back, or writes it at once behind what was held
+    /// back of its flow. `slot` is free again afterwards; it may have become another buffer.
+    ///
+    /// # Errors
+    /// What `write` said. The packet it said that about is gone, the others are still held.
+    #[inline]
+    pub(super) fn push<E>(
+        &mut self,
+        slot: &mut Slot,
+        place: Place,
+        write: &mut impl FnMut(&mut Frame<'_>) -> Result<(), E>,
+    ) -> Result<(), E> {
+        match self.classify(place.packet(slot), &place.offload) {
+            Class::Other => {}
+            Class::Barrier => self.flush(write)?,
+            Class::Single(flow) => {
+                if let Some(lane) = self.find(&flow) {
+                    self.release(lane, write)?;
+                }
+            }
+            Class::Joinable(flow, headers) => {
+                return self.join(slot, place, flow, headers, write);
+            }
+        }
+        match place.frame(slot) {
+            Some(mut frame) => write(&mut frame),
+            None => Ok(()),
+        }
+    }
+
+    /// Writes everything that was held back.
+    ///
+    /// # Errors
+    /// What `write` said.
+    #[inline]
+    pub(super) fn flush<E>(
+        &mut self,
+        write: &mut impl FnMut(&mut Frame<'_>) -> Result<(), E>,
+    ) -> Result<(), E> {
+        while self.held > 0 {
+            self.release(0, write)?;
+        }
+        Ok(())
+    }
+
+    /// How many packets were appended to another one since the last call.
+    pub(super) fn take_joined(&mut self) -> u64 {
+        mem::take(&mut self.joined)
+    }
+
+    fn join<E>(
+        &mut self,
+        slot: &mut Slot,
+        place: Place,
+        flow: Flow,
+        headers: Headers,
+        write: &mut impl FnMut(&mut Frame<'_>) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let packet = place.packet(slot);
+        let closes = closes(&flow, headers, packet);
+        if let Some(number) = self.find(&flow) {
+            let lane = &mut self.lanes[number];
+            if lane.append(packet, &place.offload, headers) {
+                self.joined += 1;
+                let short = packet.len() - headers.len() < lane.segment;
+                if short || closes || lane.segments == MAX_SEGMENTS {
+                    self.release(number, write)?;
+                }
+                return Ok(());
+            }
+            self.release(number, write)?;
+        }
+        if closes {
+            return match place.frame(slot) {
+                Some(mut frame) => write(&mut frame),
+                None => Ok(()),
+            };
+        }
+        if self.held == self.lanes.len() {
+            self.release(0, write)?;
+        }
+        let lane = &mut self.lanes[self.held];
+        mem::swap(&mut lane.slot, slot);
+        lane.place = place;
+        lane.flow = flow;
+        lane.headers = headers;
+        lane.segment = place.len - headers.len();
+        lane.segments = 1;
+        self.held += 1;
+        Ok(())
+    }
+
+    fn find(&self, flow: &Flow) -> Option<usize> {
+        self.lanes[..self.held]
+            .iter()
+            .position(|lane| lane.flow == *flow)
+    }
+
+    /// Writes what lane `number` holds and makes the lane a spare one.
+    fn release<E>(
+        &mut self,
+        number: usize,
+        write: &mut impl FnMut(&mut Frame<'_>) -> Result<(), E>,
+    ) -> Result<(), E> {
+        self.lanes[number..self.held].rotate_left(1);
+        self.held -= 1;
+        let lane = &mut self.lanes[self.held];
+        lane.finish();
+        match lane.place.frame(&mut lane.slot) {
+            Some(mut frame) => write(&mut frame),
+            None => Ok(()),
+        }
+    }
+
+    #[inline]
+    fn classify(&self, packet: &[u8], offload: &Offload) -> Class {
+        let (version, ip, protocol) = match packet.first().map(|byte| byte >> 4) {
+            Some(4) if packet.len() >= 20 => (4, 20, packet[9]),
+            Some(6) if packet.len() >= 40 => (6, 40, packet[6]),
+            _ => return Class::Other,
+        };
+        let wanted = match IpNextHeaderProtocol(protocol) {
+            IpNextHeaderProtocols::Tcp => self.tcp,
+            IpNextHeaderProtocols::Udp => self.udp,
+            // Hop-by-hop, routing, fragment and destination options: a segment may follow.
+            IpNextHeaderProtocol(0 | 43 | 44 | 60) if version == 6 => return Class::Barrier,
+            _ => return Class::Other,
+        };
+        if !wanted {
+            return Class::Other;
+        }
+        if version == 4 && (packet[0] != 0x45 || packet[6] & 0x3f != 0 || packet[7] != 0) {
+            return Class::Barrier;
+        }
+        let Some(ports) = packet.get(ip..ip + 4) else {
+            return Class::Barrier;
+        };
+        let flow = Flow::new(version, protocol, packet, ports);
+        match headers(version, ip, protocol, packet, offload) {
+            Some(headers) => Class::Joinable(flow, headers),
+            None => Class::Single(flow),
+        }
+    }
+}
+
+impl Lane {
+    fn spare() -> Self {
+        Self {
+            slot: Slot::new(),
+            place: Place::default(),
+            flow: Flow::default(),
+            headers: Headers::default(),
+            segment: 0,
+            segments: 0,
+        }
+    }
+
+    /// Appends the payload of `packet`, which is of the same flow, if it continues what is held.
+    fn append(&mut self, packet: &[u8], offload: &Offload, headers: Headers) -> bool {
+        let Place { start, len, .. } = self.place;
+        let payload = &packet[headers.len()..];
+        let held = &self.slot.0[start..start + len];
+        let fits = payload.len() <= self.segment
+            && len + payload.len() <= MAX_LEN
+            && start + len + payload.len() <= self.slot.0.len();
+        if !fits || headers != self.headers || !self.continues(held, packet) {
+            return false;
+        }
+        if self.segments == 1 && !is_intact(held, &self.place.offload, headers, &self.flow) {
+            return false;
+        }
+        if !is_intact(packet, offload, headers, &self.flow) {
+            return false;
+        }
+        let buffer = &mut self.slot.0[start..];
+        buffer[len..len + payload.len()].copy_from_slice(payload);
+        if is_tcp(&self.flow) {
+            // Only a last PSH can differ, and cutting leaves it on the last segment only.
+            buffer[headers.ip + 13] |= packet[headers.ip + 13];
+        }
+        self.place.len += payload.len();
+        self.segments += 1;
+        true
+    }
+
+    /// True if all header fields of `next` are what cutting would put into the next segment.
+    fn continues(&self, held: &[u8], next: &[u8]) -> bool {
+        let Headers { ip, .. } = self.headers;
+        let same = |from: usize, to: usize| held[from..to] == next[from..to];
+        let same_ip = if self.flow.version == 4 {
+            let may_not_be_cut = held[6] & 0x40 != 0;
+            let expected = word(held, 4).wrapping_add(self.segments);
+            // Version to TOS, flags to protocol; the addresses are those of the flow.
+            same(0, 2) && same(6, 10) && (may_not_be_cut || word(next, 4) == expected)
+        } else {
+            same(0, 4) && same(6, 8)
+        };
+        if !same_ip || !is_tcp(&self.flow) {
+            return same_ip;
+        }
+        let appended = held.len() - self.headers.len();
+        let expected = long(held, ip + 4).wrapping_add(appended as u32);
+        // Acknowledgement, data offset and reserved bits, window, urgent pointer, options.
+        long(next, ip + 4) == expected
+            && same(ip + 8, ip + 13)
+            && same(ip + 14, ip + 16)
+            && same(ip + 18, self.headers.len())
+    }
+
+    /// Makes the headers say what they are of: one packet stays as it was.
+    fn finish(&mut self) {
+        if self.segments < 2 {
+            return;
+        }
+        let Headers { ip, .. } = self.headers;
+        let Place { start, len, .. } = self.place;
+        let packet = &mut self.slot.0[start..start + len];
+        if self.flow.version == 4 {
+            let change = Sum::word(len as u16) - Sum::word(word(packet, 2));
+            let header_sum = checksum::update(word(packet, 10), change);
+            put(packet, 2, len as u16);
+            put(packet, 10, header_sum);
+        } else {
+            put(packet, 4, (len - ip) as u16);
+        }
+        let (kind, offset) = match (is_tcp(&self.flow), self.flow.version) {
+            (true, 4) => (GsoKind::TcpV4, 16),
+            (true, _) => (GsoKind::TcpV6, 16),
+            (false, _) => {
+                put(packet, ip + 4, (len - ip) as u16);
+                (GsoKind::Udp, 6)
+            }
+        };
+        let pseudo = pseudo_header(&self.flow, len - ip).folded();
+        put(packet, ip + offset, pseudo);
+        self.place.offload = Offload {
+            checksum: Checksum::Partial(PartialChecksum {
+                start: ip as u16,
+                offset: offset as u16,
+            }),
+            gso: Some(Gso {
+                kind,
+                size: self.segment as u16,
+                ecn: false,
+            }),
+        };
+    }
+}
+
+impl Flow {
+    #[inline]
+    fn new(version: u8, protocol: u8, packet: &[u8], ports: &[u8]) -> Self {
+        let mut flow = Self {
+            version,
+            protocol,
+            ..Self::default()
+        };
+        if version == 4 {
+            flow.addresses[..8].copy_from_slice(&packet[12..20]);
+        } else {
+            flow.addresses.copy_from_slice(&packet[8..40]);
+        }
+        flow.ports.copy_from_slice(ports);
+        flow
+    }
+}
+
+/// The headers' lengths, if this packet can be held back or appended; what depends on other packets
+/// is not asked here.
+fn headers(
+    version: u8,
+    ip: usize,
+    protocol: u8,
+    packet: &[u8],
+    offload: &Offload,
+) -> Option<Headers> {
+    let says = match version {
+        4 => usize::from(word(packet, 2)),
+        _ => usize::from(word(packet, 4)) + 40,
+    };
+    let is_tcp = protocol == IpNextHeaderProtocols::Tcp.0;
+    let (minimum, field) = if is_tcp { (20, 16) } else { (8, 6) };
+    if says != packet.len() || packet.len() < ip + minimum || offload.gso.is_some() {
+        return None;
+    }
+    match offload.checksum {
+        Checksum::Partial(partial) => {
+            let here = (ip, field) == (partial.start.into(), partial.offset.into());
+            here.then_some(())?;
+        }
+        Checksum::Whole | Checksum::Verified => {
+            let absent = !is_tcp && word(packet, ip + field) == 0;
+            (!absent).then_some(())?;
+        }
+    }
+    let transport = if is_tcp {
+        const PSH: u8 = 0x08;
+        const ACK: u8 = 0x10;
+        (packet[ip + 13] & !PSH == ACK).then_some(())?;
+        usize::from(packet[ip + 12] >> 4) * 4
+    } else {
+        (usize::from(word(packet, ip + 4)) == packet.len() - ip).then_some(8)?
+    };
+    let headers = Headers { ip, transport };
+    (transport >= minimum && headers.len() < packet.len()).then_some(headers)
+}
+
+/// True for a segment behind which nothing can be appended.
+fn closes(flow: &Flow, headers: Headers, packet: &[u8]) -> bool {
+    is_tcp(flow) && packet[headers.ip + 13] & 0x08 != 0
+}
+
+/// True if the transport checksum is right, or is not there yet.
+fn is_intact(packet: &[u8], offload: &Offload, headers: Headers, flow: &Flow) -> bool {
+    if offload.checksum != Checksum::Whole {
+        return true;
+    }
+    let transport = &packet[headers.ip..];
+    let sum = pseudo_header(flow, transport.len()) + Sum::of(transport);
+    sum.folded() == 0xffff
+}
+
+fn pseudo_header(flow: &Flow, transport_len: usize) -> Sum {
+    // The sum does not care which address family the bytes are of.
+    Sum::of(&flow.addresses) + Sum::word(flow.protocol.into()) + Sum::word(transport_len as u16)
+}
+
+fn is_tcp(flow: &Flow) -> bool {
+    flow.protocol == IpNextHeaderProtocols::Tcp.0
+}
+
+fn word(bytes: &[u8], at: usize) -> u16 {
+    u16::from_be_bytes([bytes[at], bytes[at + 1]])
+}
+
+fn long(bytes: &[u8], at: usize) -> u32 {
+    u32::from(word(bytes, at)) << 16 | u32::from(word(bytes, at + 2))
+}
+
+fn put(bytes: &mut [u8], at: usize, value: u16) {
+    bytes[at..at + 2].copy_from_slice(&value.to_be_bytes());
+}
+
+#[cfg(test)]
+mod tests;
