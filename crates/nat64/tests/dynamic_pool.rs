@@ -1,5 +1,6 @@
 //! The dynamic pool's rules (DP-01 to DP-09) in virtual time, and the pool against a model that
 //! knows nothing of lists and hashes.
+#![allow(clippy::unwrap_used)]
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{Ipv4Addr, Ipv6Addr};

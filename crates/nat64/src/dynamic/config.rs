@@ -3,7 +3,7 @@
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
-use xlat_core::addr::{Ipv4Prefix, Ipv6Prefix};
+use xlat_core::addr::{Ipv4Prefix, Ipv6Prefix, special};
 
 /// A lease holds this long after the last packet: 2 hours 4 minutes, so that no TCP connection
 /// loses its address between two keep-alives (RFC 5382 REQ-5).
@@ -61,12 +61,8 @@ impl PoolConfig {
     /// True if `address` is a unicast address of some host at all, rather than one that never
     /// crosses a router or belongs to the translator.
     pub(super) fn is_host(&self, address: Ipv6Addr) -> bool {
-        !(address.is_unspecified()
-            || address.is_loopback()
-            || address.is_multicast()
-            || address.is_unicast_link_local()
-            || address.to_ipv4_mapped().is_some()
-            || self.excluded.iter().any(|prefix| prefix.contains(address)))
+        special::is_legal_v6_source(address)
+            && !self.excluded.iter().any(|prefix| prefix.contains(address))
     }
 
     /// True if `address`, which [`is_host`](Self::is_host), may have a lease.

@@ -108,6 +108,10 @@ impl DynamicPool {
         &self.config
     }
 
+    pub(super) fn key(&self) -> SipKey {
+        self.key
+    }
+
     /// Number of addresses that can be handed out.
     pub fn capacity(&self) -> u32 {
         self.usable.len()
