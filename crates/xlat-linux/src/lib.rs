@@ -1,4 +1,5 @@
 //! What touches the Linux kernel.
 
 pub mod counters;
+pub mod host;
 pub mod tun;

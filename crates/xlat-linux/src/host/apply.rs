@@ -1,0 +1,295 @@
+//! Carries a plan out, notes how to take it back, and takes it back.
+
+use std::net::{IpAddr, Ipv6Addr};
+use std::path::Path;
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep};
+use tracing::{debug, info, warn};
+
+use super::error::Error;
+use super::journal::{Journal, Undo};
+use super::netlink::{is_exist, is_ours, same_destination};
+use super::plan::{Address, Plan, Route, Step};
+use super::{Host, sysctl};
+
+/// A plan that was carried out, or as much of it as was.
+#[derive(Debug)]
+pub struct Applied {
+    host: Host,
+    journal: Journal,
+}
+
+/// How long duplicate address detection may take. One probe and one second are the default
+/// (RFC 4862 section 5.1).
+const DETECTION_MAX: Duration = Duration::from_secs(5);
+/// How often we look whether it is over.
+const DETECTION_POLL: Duration = Duration::from_millis(20);
+
+impl Host {
+    /// Takes back what a killed process with journal `name` in `run_dir` left. Returns the number
+    /// of changes that were taken back.
+    ///
+    /// # Errors
+    /// [`Error::Running`] if the process lives, or the first change that cannot be taken back.
+    pub async fn recover(&self, run_dir: &Path, name: &str) -> Result<usize, Error> {
+        let journal = Journal::open(run_dir, name)?;
+        let count = journal.entries().len();
+        Applied {
+            host: self.clone(),
+            journal,
+        }
+        .undo()
+        .await?;
+        Ok(count)
+    }
+
+    /// Carries out `plan`, with a journal of this name in `run_dir`. Leftovers of a killed process
+    /// are taken back first.
+    ///
+    /// # Errors
+    /// The first step that fails; what was done until then is taken back.
+    pub async fn apply(&self, plan: &Plan, run_dir: &Path, name: &str) -> Result<Applied, Error> {
+        let journal = Journal::open(run_dir, name)?;
+        let mut applied = Applied {
+            host: self.clone(),
+            journal,
+        };
+        if !applied.journal.entries().is_empty() {
+            info!("taking back what a killed process left behind");
+            applied.take_back().await?;
+        }
+        match applied.extend(plan).await {
+            Ok(()) => Ok(applied),
+            Err(error) => {
+                if let Err(second) = applied.undo().await {
+                    warn!("not everything could be taken back: {second}");
+                }
+                Err(error)
+            }
+        }
+    }
+}
+
+impl Applied {
+    /// Carries out further steps. What they change is taken back together with the rest.
+    ///
+    /// # Errors
+    /// The first step that fails; the steps before it stay.
+    pub async fn extend(&mut self, plan: &Plan) -> Result<(), Error> {
+        for step in plan.steps() {
+            debug!("{step}");
+            self.carry_out(step).await?;
+        }
+        Ok(())
+    }
+
+    /// Puts back what others took away since: routes of the plan that are gone, and local routes
+    /// that the kernel made anew (after a link went down and up, say). Returns the number of
+    /// repairs.
+    ///
+    /// # Errors
+    /// The first repair that fails.
+    pub async fn reconcile(&mut self, plan: &Plan) -> Result<usize, Error> {
+        let netlink = &self.host.netlink;
+        let mut repairs = 0;
+        for step in plan.steps() {
+            match step {
+                Step::NotLocal { dev, address } => {
+                    repairs += usize::from(netlink.remove_local(dev, *address).await?);
+                }
+                Step::Route(route) => {
+                    let there = netlink.routes(route.to.is_ipv6()).await?;
+                    let found = there
+                        .iter()
+                        .any(|message| is_ours(message) && same_destination(message, route));
+                    if !found {
+                        netlink.add_route(route, true).await?;
+                        repairs += 1;
+                    }
+                }
+                Step::Tun { .. } | Step::Up { .. } | Step::Sysctl { .. } | Step::Address(_) => {}
+            }
+        }
+        Ok(repairs)
+    }
+
+    /// Takes everything back, last change first.
+    ///
+    /// # Errors
+    /// The first change that cannot be taken back; the others are, and the journal stays for
+    /// `recover`.
+    pub async fn undo(mut self) -> Result<(), Error> {
+        self.take_back().await?;
+        self.journal.remove()
+    }
+
+    async fn take_back(&mut self) -> Result<(), Error> {
+        let mut failed = None;
+        for undo in self.journal.entries().iter().rev() {
+            if let Err(error) = self.host.undo(undo).await {
+                warn!("{error}");
+                failed.get_or_insert(error);
+            }
+        }
+        match failed {
+            None => self.journal.clear(),
+            Some(error) => Err(error),
+        }
+    }
+
+    async fn carry_out(&mut self, step: &Step) -> Result<(), Error> {
+        let netlink = &self.host.netlink;
+        match step {
+            Step::Tun { name, mtu } => netlink.set_mtu(name, *mtu).await,
+            Step::Up { dev } => netlink.set_up(dev).await,
+            Step::Sysctl { key, value } => self.set_sysctl(key, value),
+            Step::Address(address) => self.add_address(address).await,
+            Step::NotLocal { dev, address } => self.host.take_out_of_local(dev, *address).await,
+            Step::Route(route) => self.add_route(route).await,
+        }
+    }
+
+    fn set_sysctl(&mut self, key: &str, value: &str) -> Result<(), Error> {
+        let failed = |source: std::io::Error| match source.kind() {
+            std::io::ErrorKind::PermissionDenied => Error::Permission {
+                what: format!("sysctl {key}={value}"),
+            },
+            _ => Error::Sysctl {
+                key: key.into(),
+                source,
+            },
+        };
+        let was = sysctl::read(key).map_err(failed)?;
+        if was == value {
+            return Ok(());
+        }
+        let (key, ours) = (key.to_owned(), value.to_owned());
+        self.journal.record(Undo::Sysctl {
+            key: key.clone(),
+            ours,
+            was,
+        })?;
+        sysctl::write(&key, value).map_err(failed)
+    }
+
+    async fn add_address(&mut self, address: &Address) -> Result<(), Error> {
+        let netlink = &self.host.netlink;
+        let index = netlink.link(&address.dev).await?.index;
+        let there = netlink.addresses().await?;
+        if there
+            .iter()
+            .any(|have| have.index == index && have.address == address.address)
+        {
+            return Err(Error::Exists {
+                what: address.to_string(),
+            });
+        }
+        self.journal.record(Undo::Address(address.clone()))?;
+        netlink.add_address(address).await?;
+        match address.address {
+            IpAddr::V6(v6) if address.hidden => self.host.wait_for_address(&address.dev, v6).await,
+            _ => Ok(()),
+        }
+    }
+
+    async fn add_route(&mut self, route: &Route) -> Result<(), Error> {
+        let netlink = &self.host.netlink;
+        let there = netlink.routes(route.to.is_ipv6()).await?;
+        let taken = there
+            .iter()
+            .find(|message| same_destination(message, route));
+        if taken.is_some_and(|message| !is_ours(message)) {
+            return Err(Error::Exists {
+                what: route.to_string(),
+            });
+        }
+        self.journal.record(Undo::Route(route.clone()))?;
+        match netlink.add_route(route, taken.is_some()).await {
+            Err(error) if is_exist(&error) => Err(Error::Exists {
+                what: route.to_string(),
+            }),
+            done => done,
+        }
+    }
+}
+
+impl Host {
+    async fn undo(&self, undo: &Undo) -> Result<(), Error> {
+        match undo {
+            Undo::Sysctl { key, ours, was } => restore_sysctl(key, ours, was),
+            Undo::Address(address) => self.netlink.remove_address(address).await,
+            Undo::Route(route) => self.netlink.remove_route(route).await,
+        }
+    }
+
+    /// Waits until duplicate address detection is over.
+    async fn wait_for_address(&self, dev: &str, address: Ipv6Addr) -> Result<(), Error> {
+        let index = self.netlink.link(dev).await?.index;
+        let deadline = Instant::now() + DETECTION_MAX;
+        loop {
+            let all = self.netlink.addresses().await?;
+            let found = all
+                .iter()
+                .find(|have| have.index == index && have.address == address);
+            match found {
+                Some(have) if have.duplicate => {
+                    return Err(Error::Duplicate {
+                        dev: dev.into(),
+                        address,
+                    });
+                }
+                // The kernel removes a duplicate at once where it enhances the detection.
+                None => {
+                    return Err(Error::Duplicate {
+                        dev: dev.into(),
+                        address,
+                    });
+                }
+                Some(have) if !have.tentative => return Ok(()),
+                Some(_) if Instant::now() >= deadline => {
+                    let seconds = DETECTION_MAX.as_secs();
+                    return Err(Error::Tentative {
+                        dev: dev.into(),
+                        address,
+                        seconds,
+                    });
+                }
+                Some(_) => sleep(DETECTION_POLL).await,
+            }
+        }
+    }
+
+    /// The kernel adds the local route a moment after the address has become valid.
+    async fn take_out_of_local(&self, dev: &str, address: Ipv6Addr) -> Result<(), Error> {
+        let deadline = Instant::now() + Duration::from_secs(1);
+        while !self.netlink.remove_local(dev, address).await? {
+            if Instant::now() >= deadline {
+                debug!("{address} was not in table local");
+                return Ok(());
+            }
+            sleep(DETECTION_POLL).await;
+        }
+        Ok(())
+    }
+}
+
+/// Sets a parameter back to what it was, unless somebody else has changed it meanwhile.
+fn restore_sysctl(key: &str, ours: &str, was: &str) -> Result<(), Error> {
+    match sysctl::read(key) {
+        // The interface is gone, and its parameters with it.
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+        Err(source) => Err(Error::Sysctl {
+            key: key.into(),
+            source,
+        }),
+        Ok(now) if now != ours => {
+            info!("sysctl {key} is {now} and no longer our {ours}: left as it is");
+            Ok(())
+        }
+        Ok(_) => sysctl::write(key, was).map_err(|source| Error::Sysctl {
+            key: key.into(),
+            source,
+        }),
+    }
+}

@@ -1,0 +1,416 @@
+//! The one place that speaks rtnetlink: questions and changes in our own terms, errors by errno.
+
+use std::io::ErrorKind;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use futures_util::{Stream, TryStreamExt};
+use netlink_packet_route::AddressFamily;
+use netlink_packet_route::address::{AddressAttribute, AddressFlags, AddressMessage, CacheInfo};
+use netlink_packet_route::link::{LinkAttribute, LinkFlags, LinkMessage};
+use netlink_packet_route::route::{
+    RouteAddress, RouteAttribute, RouteMessage, RouteMetric, RouteProtocol, RouteScope, RouteType,
+};
+use rtnetlink::{Handle, LinkUnspec, RouteMessageBuilder};
+
+use super::error::Error;
+use super::plan::{Address, ROUTE_PROTOCOL, Route};
+
+/// A network interface.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Link {
+    /// Its number.
+    pub index: u32,
+    /// Its name.
+    pub name: String,
+    /// Its MTU in bytes.
+    pub mtu: u32,
+    /// It is set up.
+    pub up: bool,
+    /// It is the loopback interface.
+    pub loopback: bool,
+}
+
+/// An address that an interface has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Assigned {
+    /// Number of the interface.
+    pub index: u32,
+    /// The address.
+    pub address: IpAddr,
+    /// Prefix length.
+    pub len: u8,
+    /// Duplicate address detection has not finished.
+    pub tentative: bool,
+    /// Duplicate address detection found another host.
+    pub duplicate: bool,
+    /// New connections shall not use it.
+    pub deprecated: bool,
+    /// It is a privacy address that changes (RFC 8981).
+    pub temporary: bool,
+}
+
+/// What the routing table says about one destination.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Way {
+    /// Number of the interface that leads there.
+    pub index: u32,
+    /// Next hop; `None` if the destination is on the link.
+    pub gateway: Option<IpAddr>,
+    /// Source address that the kernel would choose.
+    pub src: Option<IpAddr>,
+    /// MTU of the route, where it has one of its own.
+    pub mtu: Option<u32>,
+}
+
+/// A connection to the kernel's routing socket.
+#[derive(Clone, Debug)]
+pub(super) struct Netlink {
+    pub(super) handle: Handle,
+}
+
+impl Netlink {
+    /// Connects; the connection runs as a task of the current tokio runtime.
+    pub(super) fn connect() -> Result<Self, Error> {
+        let (connection, handle, _) =
+            rtnetlink::new_connection().map_err(|error| Error::Netlink(error.to_string()))?;
+        tokio::spawn(connection);
+        Ok(Self { handle })
+    }
+
+    pub(super) async fn links(&self) -> Result<Vec<Link>, Error> {
+        let messages = collect("list links", self.handle.link().get().execute()).await?;
+        Ok(messages.iter().map(link).collect())
+    }
+
+    pub(super) async fn link(&self, name: &str) -> Result<Link, Error> {
+        let links = self.links().await?;
+        let found = links.into_iter().find(|link| link.name == name);
+        found.ok_or_else(|| Error::NoLink(name.into()))
+    }
+
+    pub(super) async fn addresses(&self) -> Result<Vec<Assigned>, Error> {
+        let messages = collect("list addresses", self.handle.address().get().execute()).await?;
+        Ok(messages.iter().filter_map(assigned).collect())
+    }
+
+    pub(super) async fn way(&self, to: IpAddr) -> Result<Way, Error> {
+        let request = self.handle.route().get(host_route(to));
+        match collect("look up a route", request.execute()).await {
+            Ok(found) => found.first().map(way).ok_or(Error::NoRoute(to)),
+            Err(Error::Kernel { source, .. }) if is_unreachable(&source) => Err(Error::NoRoute(to)),
+            Err(error) => Err(error),
+        }
+    }
+
+    pub(super) async fn routes(&self, v6: bool) -> Result<Vec<RouteMessage>, Error> {
+        let all = if v6 {
+            RouteMessageBuilder::<Ipv6Addr>::new().build()
+        } else {
+            RouteMessageBuilder::<Ipv4Addr>::new().build()
+        };
+        collect("list routes", self.handle.route().get(all).execute()).await
+    }
+
+    pub(super) async fn set_mtu(&self, name: &str, mtu: u32) -> Result<(), Error> {
+        let index = self.link(name).await?.index;
+        let change = LinkUnspec::new_with_index(index).mtu(mtu).build();
+        let done = self.handle.link().set(change).execute().await;
+        done.map_err(|error| refused(format!("set the MTU of {name} to {mtu}"), error))
+    }
+
+    pub(super) async fn set_up(&self, name: &str) -> Result<(), Error> {
+        let index = self.link(name).await?.index;
+        let change = LinkUnspec::new_with_index(index).up().build();
+        let done = self.handle.link().set(change).execute().await;
+        done.map_err(|error| refused(format!("set {name} up"), error))
+    }
+
+    pub(super) async fn add_address(&self, wanted: &Address) -> Result<(), Error> {
+        let index = self.link(&wanted.dev).await?.index;
+        let mut request = self.handle.address().add(index, wanted.address, wanted.len);
+        if wanted.hidden {
+            let attributes = &mut request.message_mut().attributes;
+            attributes.push(AddressAttribute::Flags(AddressFlags::Noprefixroute));
+            let mut lifetimes = CacheInfo::default();
+            lifetimes.ifa_preferred = 0;
+            lifetimes.ifa_valid = u32::MAX;
+            attributes.push(AddressAttribute::CacheInfo(lifetimes));
+        }
+        request
+            .execute()
+            .await
+            .map_err(|error| refused(wanted.to_string(), error))
+    }
+
+    /// Removes an address; one that is not there is as good as removed.
+    pub(super) async fn remove_address(&self, wanted: &Address) -> Result<(), Error> {
+        let Some(index) = self.index(&wanted.dev).await? else {
+            return Ok(());
+        };
+        let mut message = AddressMessage::default();
+        message.header.family = family(wanted.address);
+        message.header.prefix_len = wanted.len;
+        message.header.index = index;
+        message
+            .attributes
+            .push(AddressAttribute::Local(wanted.address));
+        let done = self.handle.address().del(message).execute().await;
+        gone_is_fine(done, || {
+            format!("remove {} from {}", wanted.address, wanted.dev)
+        })
+    }
+
+    pub(super) async fn add_route(&self, wanted: &Route, replace: bool) -> Result<(), Error> {
+        let index = self.link(&wanted.dev).await?.index;
+        let request = self.handle.route().add(route_message(wanted, index));
+        let request = if replace { request.replace() } else { request };
+        request
+            .execute()
+            .await
+            .map_err(|error| refused(wanted.to_string(), error))
+    }
+
+    /// Removes a route; one that is not there is as good as removed.
+    pub(super) async fn remove_route(&self, wanted: &Route) -> Result<(), Error> {
+        let Some(index) = self.index(&wanted.dev).await? else {
+            return Ok(());
+        };
+        let done = self
+            .handle
+            .route()
+            .del(route_message(wanted, index))
+            .execute()
+            .await;
+        gone_is_fine(done, || format!("remove the route: {wanted}"))
+    }
+
+    /// Removes the route that delivers `address` locally; false if there is none.
+    pub(super) async fn remove_local(&self, dev: &str, address: Ipv6Addr) -> Result<bool, Error> {
+        let index = self.link(dev).await?.index;
+        let message = RouteMessageBuilder::<Ipv6Addr>::new()
+            .destination_prefix(address, 128)
+            .output_interface(index)
+            .table_id(LOCAL_TABLE)
+            .kind(RouteType::Local)
+            .protocol(RouteProtocol::Unspec)
+            .scope(RouteScope::NoWhere)
+            .build();
+        match self.handle.route().del(message).execute().await {
+            Ok(()) => Ok(true),
+            Err(error) if is_gone(&io_error(&error)) => Ok(false),
+            Err(error) => Err(refused(format!("take {address} out of table local"), error)),
+        }
+    }
+
+    async fn index(&self, name: &str) -> Result<Option<u32>, Error> {
+        match self.link(name).await {
+            Ok(link) => Ok(Some(link.index)),
+            Err(Error::NoLink(_)) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+/// Number of the table that the kernel keeps its own addresses in.
+const LOCAL_TABLE: u32 = 255;
+
+/// True if the error says that something is there already.
+pub(super) fn is_exist(error: &Error) -> bool {
+    matches!(error, Error::Kernel { source, .. } if source.kind() == ErrorKind::AlreadyExists)
+}
+
+/// True for a route with our mark.
+pub(super) fn is_ours(route: &RouteMessage) -> bool {
+    u8::from(route.header.protocol) == ROUTE_PROTOCOL
+}
+
+/// True if `route` goes where `wanted` goes, with the same preference.
+pub(super) fn same_destination(route: &RouteMessage, wanted: &Route) -> bool {
+    let (mut to, mut metric, mut table) = (None, None, u32::from(route.header.table));
+    for attribute in &route.attributes {
+        match attribute {
+            RouteAttribute::Destination(address) => to = ip(address),
+            RouteAttribute::Priority(priority) => metric = Some(*priority),
+            RouteAttribute::Table(id) => table = *id,
+            _ => {}
+        }
+    }
+    let to = to.unwrap_or(match wanted.to {
+        IpAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
+        IpAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
+    });
+    table == MAIN_TABLE
+        && route.header.destination_prefix_length == wanted.len
+        && to == wanted.to
+        && (wanted.metric.is_none() || metric == wanted.metric)
+}
+
+const MAIN_TABLE: u32 = 254;
+
+async fn collect<T>(
+    what: &str,
+    stream: impl Stream<Item = Result<T, rtnetlink::Error>>,
+) -> Result<Vec<T>, Error> {
+    stream
+        .try_collect()
+        .await
+        .map_err(|error| refused(what.into(), error))
+}
+
+fn refused(what: String, error: rtnetlink::Error) -> Error {
+    let source = io_error(&error);
+    if source.kind() == ErrorKind::PermissionDenied {
+        return Error::Permission { what };
+    }
+    Error::Kernel { what, source }
+}
+
+fn io_error(error: &rtnetlink::Error) -> std::io::Error {
+    match error {
+        rtnetlink::Error::NetlinkError(message) => message.to_io(),
+        other => std::io::Error::other(other.to_string()),
+    }
+}
+
+fn gone_is_fine(
+    done: Result<(), rtnetlink::Error>,
+    what: impl FnOnce() -> String,
+) -> Result<(), Error> {
+    match done {
+        Err(error) if !is_gone(&io_error(&error)) => Err(refused(what(), error)),
+        _ => Ok(()),
+    }
+}
+
+/// ESRCH, ENODEV, ENOENT, EADDRNOTAVAIL: what was to be removed is not there.
+fn is_gone(error: &std::io::Error) -> bool {
+    use rustix::io::Errno;
+    let gone = [Errno::SRCH, Errno::NODEV, Errno::NOENT, Errno::ADDRNOTAVAIL];
+    error
+        .raw_os_error()
+        .is_some_and(|code| gone.iter().any(|errno| errno.raw_os_error() == code))
+}
+
+fn is_unreachable(error: &std::io::Error) -> bool {
+    matches!(
+        error.kind(),
+        ErrorKind::NetworkUnreachable | ErrorKind::HostUnreachable
+    )
+}
+
+fn family(address: IpAddr) -> AddressFamily {
+    if address.is_ipv6() {
+        AddressFamily::Inet6
+    } else {
+        AddressFamily::Inet
+    }
+}
+
+fn ip(address: &RouteAddress) -> Option<IpAddr> {
+    match address {
+        RouteAddress::Inet(v4) => Some((*v4).into()),
+        RouteAddress::Inet6(v6) => Some((*v6).into()),
+        _ => None,
+    }
+}
+
+fn link(message: &LinkMessage) -> Link {
+    let flags = message.header.flags;
+    let mut link = Link {
+        index: message.header.index,
+        name: String::new(),
+        mtu: 0,
+        up: flags.contains(LinkFlags::Up),
+        loopback: flags.contains(LinkFlags::Loopback),
+    };
+    for attribute in &message.attributes {
+        match attribute {
+            LinkAttribute::IfName(name) => link.name.clone_from(name),
+            LinkAttribute::Mtu(mtu) => link.mtu = *mtu,
+            _ => {}
+        }
+    }
+    link
+}
+
+fn assigned(message: &AddressMessage) -> Option<Assigned> {
+    let (mut address, mut local) = (None, None);
+    let mut flags = AddressFlags::from_bits_retain(u32::from(message.header.flags.bits()));
+    for attribute in &message.attributes {
+        match attribute {
+            AddressAttribute::Address(ip) => address = Some(*ip),
+            AddressAttribute::Local(ip) => local = Some(*ip),
+            AddressAttribute::Flags(all) => flags = *all,
+            _ => {}
+        }
+    }
+    let address = local.or(address)?;
+    Some(Assigned {
+        index: message.header.index,
+        address,
+        len: message.header.prefix_len,
+        tentative: flags.contains(AddressFlags::Tentative),
+        duplicate: flags.contains(AddressFlags::Dadfailed),
+        deprecated: flags.contains(AddressFlags::Deprecated),
+        // The same bit means "secondary" for IPv4 and "temporary" for IPv6.
+        temporary: address.is_ipv6() && flags.contains(AddressFlags::Secondary),
+    })
+}
+
+fn way(message: &RouteMessage) -> Way {
+    let mut way = Way::default();
+    for attribute in &message.attributes {
+        match attribute {
+            RouteAttribute::Oif(index) => way.index = *index,
+            RouteAttribute::Gateway(address) => way.gateway = ip(address),
+            RouteAttribute::PrefSource(address) => way.src = ip(address),
+            RouteAttribute::Metrics(metrics) => {
+                way.mtu = metrics.iter().find_map(|metric| match metric {
+                    RouteMetric::Mtu(mtu) => Some(*mtu),
+                    _ => None,
+                });
+            }
+            _ => {}
+        }
+    }
+    way
+}
+
+fn host_route(to: IpAddr) -> RouteMessage {
+    match to {
+        IpAddr::V4(v4) => RouteMessageBuilder::<Ipv4Addr>::new()
+            .destination_prefix(v4, 32)
+            .build(),
+        IpAddr::V6(v6) => RouteMessageBuilder::<Ipv6Addr>::new()
+            .destination_prefix(v6, 128)
+            .build(),
+    }
+}
+
+fn route_message(wanted: &Route, index: u32) -> RouteMessage {
+    let protocol = RouteProtocol::from(ROUTE_PROTOCOL);
+    let mut message = match wanted.to {
+        IpAddr::V4(v4) => RouteMessageBuilder::<Ipv4Addr>::new()
+            .destination_prefix(v4, wanted.len)
+            .output_interface(index)
+            .scope(RouteScope::Link)
+            .protocol(protocol)
+            .build(),
+        IpAddr::V6(v6) => RouteMessageBuilder::<Ipv6Addr>::new()
+            .destination_prefix(v6, wanted.len)
+            .output_interface(index)
+            .protocol(protocol)
+            .build(),
+    };
+    let attributes = &mut message.attributes;
+    if let Some(src) = wanted.src {
+        attributes.push(RouteAttribute::PrefSource(src.into()));
+    }
+    if let Some(metric) = wanted.metric {
+        attributes.push(RouteAttribute::Priority(metric));
+    }
+    if let Some(mtu) = wanted.mtu {
+        attributes.push(RouteAttribute::Metrics(vec![RouteMetric::Mtu(mtu)]));
+    }
+    message
+}
