@@ -17,9 +17,11 @@ use std::time::{Duration, Instant};
 
 use libtest_mimic::{Arguments, Trial};
 use nix::sched::CloneFlags;
-use rtnetlink::LinkUnspec;
+use rtnetlink::{LinkUnspec, RouteMessageBuilder};
+use xlat_core::identification::Identifications;
+use xlat_core::mapper::{ErrorFlow, ErrorRewrite, Flow, Mapper, Refusal, Rewrite};
 use xlat_core::offload::{Checksum, Gso, GsoKind, PartialChecksum};
-use xlat_core::{DropReason, Frame, Offload, Verdict};
+use xlat_core::{DropReason, Frame, Offload, Policy, Translator, Verdict};
 use xlat_linux::counters::{Snapshot, WriteError};
 use xlat_linux::tun::{Engine, Failure, Handle, Offloads, OpenError, Options, Tun, start};
 
@@ -29,6 +31,8 @@ const LONG: Duration = Duration::from_secs(10);
 const NAME: &str = "xlat0";
 const HERE4: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
 const PEER4: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 2);
+const FAR4: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 2);
+const FAR6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 4, 0, 0, 0, 0, 1);
 const HERE6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1);
 const PEER6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 2);
 
@@ -57,6 +61,10 @@ const TESTS: &[(&str, fn())] = &[
     (
         "x4_20_flows_keep_their_order_across_queues",
         x4_20_flows_keep_their_order_across_queues,
+    ),
+    (
+        "l4_11_tcp_and_udp_cross_the_translator",
+        l4_11_tcp_and_udp_cross_the_translator,
     ),
     (
         "datagrams_that_follow_each_other_are_written_as_one",
@@ -292,6 +300,58 @@ fn datagrams_that_follow_each_other_are_written_as_one() {
     }
 }
 
+/// One host is both ends: an IPv4 socket that talks to 198.51.100.2, which is an IPv6 socket that
+/// talks to 2001:db8:4::1.
+fn l4_11_tcp_and_udp_cross_the_translator() {
+    let tun = Tun::open(&Options::new(NAME).queues(2)).expect("opened");
+    configure();
+    let index = index_of(NAME).expect("there");
+    netlink(async |handle| {
+        let v4 = RouteMessageBuilder::<Ipv4Addr>::new().destination_prefix(FAR4, 32);
+        let v4 = v4.output_interface(index).build();
+        handle.route().add(v4).execute().await?;
+        let v6 = RouteMessageBuilder::<Ipv6Addr>::new().destination_prefix(FAR6, 128);
+        let v6 = v6.output_interface(index).build();
+        handle.route().add(v6).execute().await
+    });
+    let make = |number| {
+        let policy = Policy::new(Ipv4Addr::new(192, 0, 0, 1), Ipv6Addr::LOCALHOST);
+        let ids = Identifications::new([1, 2], number as u16, 2);
+        Translator::new(Pair, policy, ids).expect("good policy")
+    };
+    let handle = start(tun, make, |failure| panic!("{failure}")).expect("started");
+
+    wait_for_ipv6_through(|| {
+        let here = bind(HERE4.into());
+        let far = bind(HERE6.into());
+        far.set_read_timeout(Some(Duration::from_millis(20)))
+            .expect("time-out");
+        let port = far.local_addr().expect("bound").port();
+        here.send_to(b"?", (FAR4, port)).expect("sent");
+        let Ok((_, from)) = far.recv_from(&mut [0; 1]) else {
+            return false;
+        };
+        assert_eq!(from.ip(), FAR6);
+        far.send_to(b"!", from).expect("sent");
+        let mut answer = [0; 1];
+        let (_, from) = here.recv_from(&mut answer).expect("translated");
+        assert_eq!(from, SocketAddr::new(FAR4.into(), port));
+        answer == *b"!"
+    });
+    // From the IPv4 side, and from the IPv6 side.
+    send_tcp(HERE6.into(), FAR4.into(), FAR6.into());
+    send_tcp(HERE4.into(), FAR6.into(), FAR4.into());
+
+    let sum = handle.stop();
+    assert_eq!(sum.write_errors.total(), 0, "{sum}");
+    // Two megabytes in whole super-packets, and some acknowledgements.
+    assert!(
+        sum.ipv4_in.bytes > 1 << 20 && sum.ipv6_in.bytes > 1 << 20,
+        "{sum}"
+    );
+    assert!(sum.ipv4_in.packets + sum.ipv6_in.packets < 1000, "{sum}");
+}
+
 fn a_name_in_use_is_refused() {
     for queues in [1, 2] {
         let first = Tun::open(&Options::new(NAME).queues(queues)).expect("free");
@@ -437,6 +497,51 @@ struct Reflect {
     offload: Option<Offload>,
 }
 
+/// The two ends of the translator test know each other by these addresses.
+struct Pair;
+
+impl Mapper for Pair {
+    fn map_v6(
+        &mut self,
+        flow: &Flow<Ipv6Addr>,
+        _now: xlat_core::Instant,
+    ) -> Result<Rewrite<Ipv4Addr>, Refusal> {
+        if (flow.src, flow.dst) != (HERE6, FAR6) {
+            return Err(Refusal::Silent(DropReason::UnmappedSource));
+        }
+        let (src, dst, ports) = (FAR4, HERE4, None);
+        Ok(Rewrite { src, dst, ports })
+    }
+
+    fn map_v4(
+        &mut self,
+        flow: &Flow<Ipv4Addr>,
+        _now: xlat_core::Instant,
+    ) -> Result<Rewrite<Ipv6Addr>, Refusal> {
+        if (flow.src, flow.dst) != (HERE4, FAR4) {
+            return Err(Refusal::Silent(DropReason::UnmappedSource));
+        }
+        let (src, dst, ports) = (FAR6, HERE6, None);
+        Ok(Rewrite { src, dst, ports })
+    }
+
+    fn map_v6_error(
+        &mut self,
+        _error: &ErrorFlow<Ipv6Addr>,
+        _now: xlat_core::Instant,
+    ) -> Result<ErrorRewrite<Ipv4Addr>, Refusal> {
+        Err(Refusal::Silent(DropReason::QuotedUnmapped))
+    }
+
+    fn map_v4_error(
+        &mut self,
+        _error: &ErrorFlow<Ipv4Addr>,
+        _now: xlat_core::Instant,
+    ) -> Result<ErrorRewrite<Ipv6Addr>, Refusal> {
+        Err(Refusal::Silent(DropReason::QuotedUnmapped))
+    }
+}
+
 /// What the engine saw of a packet.
 #[derive(Debug)]
 struct Seen {
@@ -511,6 +616,11 @@ impl Engine for Reflect {
 
 /// One megabyte through a reflected TCP connection, compared byte by byte.
 fn exchange_tcp(here: IpAddr, peer: IpAddr) {
+    send_tcp(here, peer, peer);
+}
+
+/// Listens on `here` and sends one megabyte to `to`, which must arrive as if it were from `from`.
+fn send_tcp(here: IpAddr, to: IpAddr, from: IpAddr) {
     let listener = TcpListener::bind((here, 0)).expect("bound");
     let port = listener.local_addr().expect("bound").port();
     let payload = pattern(1 << 20);
@@ -518,14 +628,14 @@ fn exchange_tcp(here: IpAddr, peer: IpAddr) {
         let payload = payload.clone();
         // The thread is in the namespace of the one that started it.
         move || {
-            let mut stream = TcpStream::connect((peer, port)).expect("connected");
+            let mut stream = TcpStream::connect((to, port)).expect("connected");
             stream.write_all(&payload).expect("written");
             stream.shutdown(Shutdown::Write).expect("shut down");
             stream.read_to_end(&mut Vec::new()).expect("closed");
         }
     });
-    let (mut stream, from) = listener.accept().expect("accepted");
-    assert_eq!(from.ip(), peer);
+    let (mut stream, seen_from) = listener.accept().expect("accepted");
+    assert_eq!(seen_from.ip(), from);
     stream.set_read_timeout(Some(LONG)).expect("time-out");
     let mut received = Vec::new();
     stream.read_to_end(&mut received).expect("read");
@@ -534,18 +644,21 @@ fn exchange_tcp(here: IpAddr, peer: IpAddr) {
     sender.join().expect("sender");
 }
 
-/// The kernel makes a new IPv6 address reachable some time after it was added.
 fn wait_for_ipv6() {
     let socket = bind(HERE6.into());
     let pause = Duration::from_millis(20);
     socket.set_read_timeout(Some(pause)).expect("time-out");
     let port = socket.local_addr().expect("bound").port();
-    let deadline = Instant::now() + LONG;
-    loop {
+    wait_for_ipv6_through(|| {
         socket.send_to(b"?", (PEER6, port)).expect("sent");
-        if socket.recv(&mut [0; 1]).is_ok() {
-            return;
-        }
+        socket.recv(&mut [0; 1]).is_ok()
+    });
+}
+
+/// Tries until it works: the kernel makes a new IPv6 address reachable some time after it was added.
+fn wait_for_ipv6_through(works: impl Fn() -> bool) {
+    let deadline = Instant::now() + LONG;
+    while !works() {
         assert!(Instant::now() < deadline, "no IPv6");
     }
 }
