@@ -1,5 +1,6 @@
 //! What touches the Linux kernel.
 
 pub mod counters;
+pub mod daemon;
 pub mod host;
 pub mod tun;

@@ -1,0 +1,303 @@
+//! Flags that both binaries have: how they run, and the administrator's choices about translation
+//! ([`Policy`]).
+
+use std::net::{Ipv4Addr, Ipv6Addr};
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use clap::{ArgAction, Args, ValueEnum};
+use xlat_core::Policy;
+use xlat_core::addr::Ipv4Prefix;
+use xlat_core::mappers::Hairpin;
+use xlat_core::policy::{ErrorRate, MssClamp, TrafficClass, UdpZeroChecksum, UnmappedSource};
+
+use super::logging::LogFormat;
+
+/// How a daemon runs.
+#[derive(Args, Clone, Debug)]
+pub struct RunFlags {
+    /// Number of TUN queues, each with a thread of its own [default: number of processors]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
+    pub queues: Option<u16>,
+    /// Print what would be changed on this host, as commands, and change nothing
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Only open the TUN and translate; addresses, routes and sysctls are the administrator's
+    #[arg(long)]
+    pub no_host_setup: bool,
+}
+
+impl RunFlags {
+    /// The number of queues that was asked for, or the number of processors.
+    pub fn queue_count(&self) -> usize {
+        let processors = || {
+            std::thread::available_parallelism()
+                .map_or(1, usize::from)
+                .min(256)
+        };
+        self.queues.map_or_else(processors, usize::from)
+    }
+}
+
+/// What a daemon logs.
+#[derive(Args, Clone, Debug)]
+pub struct LogFlags {
+    /// Form of the log lines on standard error
+    #[arg(
+        long,
+        value_enum,
+        default_value_t,
+        value_name = "FORMAT",
+        global = true
+    )]
+    pub log_format: LogFormat,
+    /// Log more; twice for everything
+    #[arg(short, long, action = ArgAction::Count, global = true)]
+    pub verbose: u8,
+    /// Log less; twice for errors only
+    #[arg(short, long, action = ArgAction::Count, global = true)]
+    pub quiet: u8,
+}
+
+impl LogFlags {
+    /// Sets up logging accordingly.
+    pub fn init(&self) {
+        let verbosity = i16::from(self.verbose) - i16::from(self.quiet);
+        super::logging::init(self.log_format, verbosity.clamp(-2, 2) as i8);
+    }
+}
+
+/// Choices about translation. The names are those of the requirements; the defaults are the RFCs'.
+#[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "Translation")]
+pub struct PolicyFlags {
+    /// Longest IPv6 packet made from an IPv4 packet without DF, in bytes; from 1280
+    #[arg(long, value_name = "BYTES", default_value_t = 1280,
+          value_parser = clap::value_parser!(u16).range(1280..))]
+    pub lowest_ipv6_mtu: u16,
+    /// Traffic class of IPv6 packets: copied from the IPv4 packet, or a number
+    #[arg(long, value_name = "copy|N", default_value = "copy", value_parser = traffic_class)]
+    pub traffic_class: TrafficClass,
+    /// Type of service of IPv4 packets: copied from the IPv6 packet, or a number
+    #[arg(long, value_name = "copy|N", default_value = "copy", value_parser = traffic_class)]
+    pub tos: TrafficClass,
+    /// UDP datagrams without a checksum
+    #[arg(long, value_enum, value_name = "WAY", default_value_t = ZeroChecksum::Compute)]
+    pub udp_zero_checksum: ZeroChecksum,
+    /// Lower the maximum segment size of TCP connections to what fits, or to a number
+    #[arg(long, value_name = "auto|N|off", default_value = "off", value_parser = mss_clamp)]
+    pub mss_clamp: MssClamp,
+    /// IPv4 addresses to show for routers that have none (RFC 6791), instead of 192.0.0.8 with an
+    /// extension that names them
+    #[arg(long, value_name = "CIDR")]
+    pub rfc6791_pool: Option<Ipv4Prefix>,
+    /// ICMP errors of the translator's own, a second and family
+    #[arg(long, value_name = "N|off|unlimited", default_value = "100", value_parser = error_rate)]
+    pub icmp_error_rate: ErrorRate,
+    /// Longest ICMPv4 error, in bytes; from 576
+    #[arg(long, value_name = "BYTES", default_value_t = 576,
+          value_parser = clap::value_parser!(u16).range(576..))]
+    pub icmpv4_error_size: u16,
+}
+
+impl PolicyFlags {
+    /// The policy of a translator with these addresses of its own and these MTUs in bytes.
+    pub fn policy(&self, own_v4: Ipv4Addr, own_v6: Ipv6Addr, mtu4: u16, mtu6: u16) -> Policy {
+        Policy {
+            mtu4,
+            mtu6,
+            lowest_ipv6_mtu: self.lowest_ipv6_mtu,
+            traffic_class: self.traffic_class,
+            tos: self.tos,
+            udp_zero_checksum: self.udp_zero_checksum.into(),
+            mss_clamp: self.mss_clamp,
+            icmpv4_errors: self.icmp_error_rate,
+            icmpv6_errors: self.icmp_error_rate,
+            unmapped_source: self
+                .rfc6791_pool
+                .map_or(UnmappedSource::NodeIdentification, UnmappedSource::Pool),
+            icmpv4_error_size: self.icmpv4_error_size,
+            ..Policy::new(own_v4, own_v6)
+        }
+    }
+}
+
+/// What becomes of UDP datagrams without a checksum.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum ZeroChecksum {
+    /// Towards IPv6 it is computed; towards IPv4 such a datagram is dropped
+    Compute,
+    /// Dropped
+    Drop,
+    /// Sent on without one
+    Forward,
+}
+
+impl From<ZeroChecksum> for UdpZeroChecksum {
+    fn from(way: ZeroChecksum) -> Self {
+        match way {
+            ZeroChecksum::Compute => Self::Compute,
+            ZeroChecksum::Drop => Self::Drop,
+            ZeroChecksum::Forward => Self::Forward,
+        }
+    }
+}
+
+/// A switch on the command line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Switch {
+    /// Yes
+    On,
+    /// No
+    Off,
+}
+
+/// How IPv6 nodes with static maps reach each other by their IPv4 addresses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum HairpinMode {
+    /// The translator turns their packets round
+    Intrinsic,
+    /// Another router sends them back
+    Simple,
+    /// Their packets go out to IPv4 like all others
+    Off,
+}
+
+impl From<HairpinMode> for Hairpin {
+    fn from(mode: HairpinMode) -> Self {
+        match mode {
+            HairpinMode::Intrinsic => Self::Intrinsic,
+            HairpinMode::Simple => Self::Simple,
+            HairpinMode::Off => Self::Off,
+        }
+    }
+}
+
+/// Name of a network interface.
+///
+/// # Errors
+/// A line that says what is wrong with it.
+pub fn interface_name(text: &str) -> Result<String, String> {
+    if text.is_empty() || text.len() > 15 {
+        return Err("an interface name has 1 to 15 characters".into());
+    }
+    if text == "." || text == ".." || text.contains(|c: char| c == '/' || c.is_whitespace()) {
+        return Err("an interface name has no slash and no white space".into());
+    }
+    Ok(text.into())
+}
+
+/// Directory for what is to be undone: `/run/NAME`.
+pub fn run_dir(given: Option<&PathBuf>, name: &str) -> PathBuf {
+    given
+        .cloned()
+        .unwrap_or_else(|| PathBuf::from("/run").join(name))
+}
+
+fn traffic_class(text: &str) -> Result<TrafficClass, String> {
+    if text == "copy" {
+        return Ok(TrafficClass::Copy);
+    }
+    number(text)
+        .map(TrafficClass::Fixed)
+        .ok_or_else(|| "`copy` or 0 to 255".into())
+}
+
+fn mss_clamp(text: &str) -> Result<MssClamp, String> {
+    match text {
+        "off" => Ok(MssClamp::Off),
+        "auto" => Ok(MssClamp::Auto),
+        _ => number(text)
+            .filter(|size: &u16| *size >= 64)
+            .map(MssClamp::To)
+            .ok_or_else(|| "`auto`, `off`, or a number of bytes from 64".into()),
+    }
+}
+
+fn error_rate(text: &str) -> Result<ErrorRate, String> {
+    match text {
+        "off" => Ok(ErrorRate::Off),
+        "unlimited" => Ok(ErrorRate::Unlimited),
+        _ => number(text)
+            .filter(|rate: &u32| *rate > 0)
+            .map(|per_second| ErrorRate::Limited {
+                per_second,
+                burst: (per_second / 2).max(1),
+            })
+            .ok_or_else(|| "`off`, `unlimited`, or a number a second".into()),
+    }
+}
+
+fn number<T: FromStr>(text: &str) -> Option<T> {
+    text.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::Parser;
+
+    #[derive(Parser)]
+    struct Cli {
+        #[command(flatten)]
+        policy: PolicyFlags,
+    }
+
+    fn policy(flags: &[&str]) -> Result<Policy, clap::Error> {
+        let cli = Cli::try_parse_from([&["x"], flags].concat())?;
+        let own = (Ipv4Addr::new(192, 0, 0, 2), "2001:db8::1".parse().unwrap());
+        Ok(cli.policy.policy(own.0, own.1, 1500, 1500))
+    }
+
+    #[test]
+    fn without_flags_the_policy_is_the_default_one() {
+        let own = (Ipv4Addr::new(192, 0, 0, 2), "2001:db8::1".parse().unwrap());
+        assert_eq!(policy(&[]).unwrap(), Policy::new(own.0, own.1));
+    }
+
+    #[test]
+    fn every_choice_has_a_flag() {
+        let flags = [
+            "--lowest-ipv6-mtu=1400",
+            "--traffic-class=8",
+            "--tos=0",
+            "--udp-zero-checksum=drop",
+            "--mss-clamp=1200",
+            "--rfc6791-pool=192.0.2.0/28",
+            "--icmp-error-rate=off",
+            "--icmpv4-error-size=1280",
+        ];
+        let policy = policy(&flags).unwrap();
+        assert_eq!(policy.lowest_ipv6_mtu, 1400);
+        assert_eq!(policy.traffic_class, TrafficClass::Fixed(8));
+        assert_eq!(policy.tos, TrafficClass::Fixed(0));
+        assert_eq!(policy.udp_zero_checksum, UdpZeroChecksum::Drop);
+        assert_eq!(policy.mss_clamp, MssClamp::To(1200));
+        let pool = "192.0.2.0/28".parse().unwrap();
+        assert_eq!(policy.unmapped_source, UnmappedSource::Pool(pool));
+        assert_eq!(
+            (policy.icmpv4_errors, policy.icmpv6_errors),
+            (ErrorRate::Off, ErrorRate::Off)
+        );
+        assert_eq!(policy.icmpv4_error_size, 1280);
+    }
+
+    #[test]
+    fn x4_12_values_below_what_the_rfcs_allow_are_refused() {
+        for flag in [
+            "--lowest-ipv6-mtu=1279",
+            "--icmpv4-error-size=575",
+            "--mss-clamp=9",
+        ] {
+            assert!(policy(&[flag]).is_err(), "{flag}");
+        }
+    }
+
+    #[test]
+    fn interface_names_are_those_the_kernel_takes() {
+        assert!(interface_name("clat").is_ok() && interface_name("fifteen-letters").is_ok());
+        for bad in ["", "sixteen--letters", "a/b", "a b", ".."] {
+            assert!(interface_name(bad).is_err(), "{bad}");
+        }
+    }
+}

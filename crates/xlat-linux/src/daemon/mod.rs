@@ -1,0 +1,8 @@
+//! What every daemon of the suite needs around its work: signals, log lines, readiness, files that
+//! survive a restart, and the flags that both binaries share.
+
+pub mod flags;
+pub mod logging;
+pub mod notify;
+pub mod signals;
+pub mod state_dir;
