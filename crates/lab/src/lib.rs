@@ -1,1 +1,11 @@
-//! Laboratory.
+//! Laboratory: a 464XLAT network on one machine.
+//!
+//! Namespaces made in process take the part of the machines, the *real* binaries `clat` and `plat`
+//! run inside them, and the traffic is made here as well, so that nothing has to be installed.
+//! The end-to-end tests and `cargo lab` are built from these parts.
+
+pub mod link;
+pub mod namespace;
+pub mod privilege;
+pub mod topology;
+pub mod traffic;

@@ -1,0 +1,165 @@
+//! Links, addresses and routes of the laboratory, through `rtnetlink`.
+//!
+//! A link is a pair of virtual Ethernet interfaces whose ends are born in their namespaces, so
+//! that no name of ours ever appears outside. Addresses come without duplicate address detection
+//! and are usable at once.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::os::fd::{AsFd, AsRawFd};
+
+use anyhow::{Context, Result};
+use ipnet::IpNet;
+use nix::net::if_::if_nametoindex;
+use rtnetlink::packet_route::address::AddressHeaderFlags;
+use rtnetlink::packet_route::link::{InfoData, InfoVeth, LinkMessage};
+use rtnetlink::packet_route::route::{RouteAttribute, RouteMessage, RouteMetric};
+use rtnetlink::{Handle, LinkMessageBuilder, LinkUnspec, LinkVeth, RouteMessageBuilder};
+
+use crate::namespace::Namespace;
+
+/// One end of a link: a namespace and the name of the interface in it.
+pub type End<'a> = (&'a Namespace, &'a str);
+
+/// Joins two namespaces by a link whose both ends have this MTU (bytes) and are up.
+///
+/// # Errors
+/// When a name is taken, or the kernel refuses.
+pub fn join(near: End<'_>, far: End<'_>, mtu: u32) -> Result<()> {
+    let message = pair(near, far, mtu);
+    netlink(near.0, async |handle| {
+        Ok(handle.link().add(message).execute().await?)
+    })
+    .with_context(|| format!("link {} of {}", near.1, near.0.name()))?;
+    for (namespace, name) in [near, far] {
+        for (key, value) in [("accept_dad", "0"), ("accept_ra", "0")] {
+            namespace.set_sysctl(&format!("ipv6/conf/{name}/{key}"), value)?;
+        }
+        set_up(namespace, name)?;
+    }
+    Ok(())
+}
+
+fn pair(near: End<'_>, far: End<'_>, mtu: u32) -> LinkMessage {
+    let peer = LinkMessageBuilder::<LinkUnspec>::new()
+        .name(far.1)
+        .mtu(mtu)
+        .setns_by_fd(far.0.as_fd().as_raw_fd())
+        .build();
+    LinkVeth::new(near.1, far.1)
+        .mtu(mtu)
+        .set_info_data(InfoData::Veth(InfoVeth::Peer(peer)))
+        .build()
+}
+
+/// Sets an interface up.
+///
+/// # Errors
+/// When there is none of that name.
+pub fn set_up(namespace: &Namespace, name: &str) -> Result<()> {
+    netlink(namespace, async |handle| {
+        let link = LinkUnspec::new_with_index(index(name)?).up().build();
+        Ok(handle.link().set(link).execute().await?)
+    })
+}
+
+/// Gives an interface an address with its prefix, without duplicate address detection.
+///
+/// # Errors
+/// When the address is there already, or the interface is not.
+pub fn add_address(end: End<'_>, address: IpNet) -> Result<()> {
+    netlink(end.0, async |handle| {
+        let index = index(end.1)?;
+        let mut request = handle
+            .address()
+            .add(index, address.addr(), address.prefix_len());
+        if address.addr().is_ipv6() {
+            request.message_mut().header.flags = AddressHeaderFlags::Nodad;
+        }
+        Ok(request.execute().await?)
+    })
+    .with_context(|| format!("address {address} on {} of {}", end.1, end.0.name()))
+}
+
+/// Adds a route through a gateway, with an MTU (bytes) of its own if one is given.
+///
+/// # Errors
+/// When the route is there already, or the gateway cannot be reached.
+pub fn add_route(
+    namespace: &Namespace,
+    destination: IpNet,
+    gateway: IpAddr,
+    mtu: Option<u32>,
+) -> Result<()> {
+    let mut message = route(destination, gateway)
+        .with_context(|| format!("{destination} via {gateway}: two address families"))?;
+    if let Some(mtu) = mtu {
+        let metrics = vec![RouteMetric::Mtu(mtu)];
+        message.attributes.push(RouteAttribute::Metrics(metrics));
+    }
+    netlink(namespace, async |handle| {
+        Ok(handle.route().add(message).execute().await?)
+    })
+    .with_context(|| format!("route {destination} via {gateway} in {}", namespace.name()))
+}
+
+fn route(destination: IpNet, gateway: IpAddr) -> Option<RouteMessage> {
+    match (destination, gateway) {
+        (IpNet::V4(net), IpAddr::V4(gateway)) => Some(
+            RouteMessageBuilder::<Ipv4Addr>::new()
+                .destination_prefix(net.network(), net.prefix_len())
+                .gateway(gateway)
+                .build(),
+        ),
+        (IpNet::V6(net), IpAddr::V6(gateway)) => Some(
+            RouteMessageBuilder::<Ipv6Addr>::new()
+                .destination_prefix(net.network(), net.prefix_len())
+                .gateway(gateway)
+                .build(),
+        ),
+        _ => None,
+    }
+}
+
+/// Lets a namespace forward IPv4 and IPv6, and answer traceroutes without limits of rate.
+///
+/// # Errors
+/// When a sysctl cannot be written.
+pub fn make_router(namespace: &Namespace) -> Result<()> {
+    for (key, value) in [
+        ("ipv4/ip_forward", "1"),
+        ("ipv4/icmp_ratelimit", "0"),
+        ("ipv6/conf/all/forwarding", "1"),
+        ("ipv6/icmp/ratelimit", "0"),
+    ] {
+        namespace.set_sysctl(key, value)?;
+    }
+    Ok(())
+}
+
+/// Whether the namespace has an interface of that name.
+///
+/// # Errors
+/// When the namespace cannot be entered.
+pub fn exists(namespace: &Namespace, name: &str) -> Result<bool> {
+    namespace.run(|| Ok(if_nametoindex(name).is_ok()))
+}
+
+fn index(name: &str) -> Result<u32> {
+    if_nametoindex(name).with_context(|| format!("there is no interface {name}"))
+}
+
+fn netlink(
+    namespace: &Namespace,
+    work: impl AsyncFnOnce(Handle) -> Result<()> + Send,
+) -> Result<()> {
+    namespace.run(|| {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_io()
+            .build()?;
+        runtime.block_on(async {
+            let (connection, handle, _) = rtnetlink::new_connection()?;
+            tokio::spawn(connection);
+            work(handle).await
+        })
+    })
+}

@@ -1,0 +1,13 @@
+//! Traffic made here, so that no `ping`, `iperf3` or `traceroute` has to be installed.
+//!
+//! A socket belongs to the namespace of the thread that opens it, whichever thread uses it later.
+//! The functions below open theirs in the namespace of the caller
+//! ([`Namespace::run`](crate::namespace::Namespace::run)). Each wait has a deadline.
+
+pub mod icmp;
+pub mod ping;
+
+use std::time::Duration;
+
+/// How long an answer may take. Long, since the machines that run the tests are busy.
+pub const PATIENCE: Duration = Duration::from_secs(10);
