@@ -4,8 +4,11 @@
 //! run inside them, and the traffic is made here as well, so that nothing has to be installed.
 //! The end-to-end tests and `cargo lab` are built from these parts.
 
+pub mod binaries;
+pub mod deployment;
 pub mod link;
 pub mod namespace;
 pub mod privilege;
+pub mod process;
 pub mod topology;
 pub mod traffic;

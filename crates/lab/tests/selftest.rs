@@ -3,13 +3,19 @@
 //! Where namespaces cannot be made each test is reported as ignored, with the reason in front of
 //! its name.
 
+use std::os::unix::process::ExitStatusExt;
+use std::path::Path;
 use std::process::Command;
+use std::time::Duration;
 
 use anyhow::Result;
 use lab::namespace::Namespace;
+use lab::process::{Daemon, become_daemon_if_asked};
 use lab::topology::{Plan, SERVER, Topology, UPLINK};
 use lab::traffic::PATIENCE;
 use lab::traffic::ping::ping;
+use lab::traffic::tcp::{Way, transfer};
+use lab::traffic::udp::{Echo, exchange, refused};
 use libtest_mimic::{Arguments, Trial};
 
 type Test = (&'static str, fn() -> Result<()>);
@@ -24,6 +30,18 @@ const TESTS: &[Test] = &[
         a_process_is_born_in_the_namespace,
     ),
     (
+        "a_daemon_is_followed_from_its_first_line_to_its_end",
+        a_daemon_is_followed_from_its_first_line_to_its_end,
+    ),
+    (
+        "a_daemon_that_ends_too_early_is_reported_with_its_log",
+        a_daemon_that_ends_too_early_is_reported_with_its_log,
+    ),
+    (
+        "a_dropped_daemon_and_a_daemon_without_parent_are_killed",
+        a_dropped_daemon_and_a_daemon_without_parent_are_killed,
+    ),
+    (
         "the_edge_is_reached_over_ipv6_and_the_server_over_ipv4",
         the_edge_is_reached_over_ipv6_and_the_server_over_ipv4,
     ),
@@ -35,9 +53,26 @@ const TESTS: &[Test] = &[
         "clients_do_not_reach_the_server_without_translation",
         clients_do_not_reach_the_server_without_translation,
     ),
+    (
+        "tcp_carries_the_content_both_ways",
+        tcp_carries_the_content_both_ways,
+    ),
+    (
+        "a_tcp_transfer_to_nowhere_ends_with_an_error",
+        a_tcp_transfer_to_nowhere_ends_with_an_error,
+    ),
+    (
+        "udp_of_every_size_comes_back_and_large_ones_in_fragments",
+        udp_of_every_size_comes_back_and_large_ones_in_fragments,
+    ),
+    (
+        "a_closed_port_is_reported_as_refused",
+        a_closed_port_is_reported_as_refused,
+    ),
 ];
 
 fn main() {
+    become_daemon_if_asked();
     let arguments = Arguments::from_args();
     let missing = lab::privilege::acquire().err();
     let trials = TESTS.iter().map(|(name, test)| {
@@ -74,6 +109,58 @@ fn a_process_is_born_in_the_namespace() -> Result<()> {
     Ok(())
 }
 
+fn a_daemon_is_followed_from_its_first_line_to_its_end() -> Result<()> {
+    let namespace = Namespace::new("home")?;
+    let script =
+        "trap 'echo bye >&2; exit 0' TERM; echo now ready >&2; while :; do sleep 0.01; done";
+    let mut daemon = Daemon::start(&namespace, Path::new("/bin/sh"), &["-c", script])?;
+    daemon.wait_for_line("ready", PATIENCE)?;
+    let error = daemon.wait_for_line("never said", Duration::from_millis(10));
+    assert!(error.is_err());
+    daemon.stop(PATIENCE)?;
+    assert_eq!(daemon.log(), "\n    now ready\n    bye");
+    Ok(())
+}
+
+fn a_daemon_that_ends_too_early_is_reported_with_its_log() -> Result<()> {
+    let namespace = Namespace::new("home")?;
+    let script = "echo no such interface >&2; exit 1";
+    let mut daemon = Daemon::start(&namespace, Path::new("/bin/sh"), &["-c", script])?;
+    let error = daemon.wait_for_line("ready", PATIENCE).expect_err("ended");
+    assert!(error.to_string().ends_with("no such interface"), "{error}");
+    assert_eq!(daemon.wait(PATIENCE)?.code(), Some(1));
+    Ok(())
+}
+
+fn a_dropped_daemon_and_a_daemon_without_parent_are_killed() -> Result<()> {
+    let namespace = Namespace::new("home")?;
+    let start = || {
+        Daemon::start(
+            &namespace,
+            Path::new("/bin/sh"),
+            &["-c", "echo $$ >&2; exec sleep 60"],
+        )
+    };
+    let dropped = start()?;
+    let pid = first_line(&dropped)?;
+    assert!(Path::new(&format!("/proc/{pid}")).exists());
+    drop(dropped);
+    assert!(!Path::new(&format!("/proc/{pid}")).exists());
+
+    let mut orphan = start()?;
+    first_line(&orphan)?;
+    // Ends the thread that is the parent of the process.
+    drop(namespace);
+    assert_eq!(orphan.wait(PATIENCE)?.signal(), Some(9));
+    Ok(())
+}
+
+/// The number that the shell of the test above prints first.
+fn first_line(daemon: &Daemon) -> Result<String> {
+    daemon.wait_for_line("", PATIENCE)?;
+    Ok(daemon.log().trim().to_owned())
+}
+
 fn the_edge_is_reached_over_ipv6_and_the_server_over_ipv4() -> Result<()> {
     let network = Topology::new(&Plan::default())?;
     network
@@ -106,5 +193,49 @@ fn clients_do_not_reach_the_server_without_translation() -> Result<()> {
     let error = network.client().run(|| ping(SERVER, 56, PATIENCE));
     let error = format!("{:#}", error.expect_err("an IPv6-only client"));
     assert!(error.contains("unreachable"), "{error}");
+    Ok(())
+}
+
+fn tcp_carries_the_content_both_ways() -> Result<()> {
+    let network = Topology::new(&Plan::with_routers())?;
+    for way in [Way::Download, Way::Upload] {
+        for bytes in [0, 1, 5_000_001] {
+            let target = SERVER.into();
+            let done = transfer(&network.edge, &network.server, target, way, bytes, PATIENCE)?;
+            assert_eq!(done.bytes, bytes);
+            assert_eq!(done.peer.to_string(), "203.0.113.1");
+        }
+    }
+    Ok(())
+}
+
+fn a_tcp_transfer_to_nowhere_ends_with_an_error() -> Result<()> {
+    let network = Topology::new(&Plan::default())?;
+    let (client, server) = (network.client(), &network.server);
+    let soon = Duration::from_millis(200);
+    let outcome = transfer(client, server, SERVER.into(), Way::Upload, 10, soon);
+    let error = format!("{:#}", outcome.expect_err("an IPv6-only client"));
+    assert!(
+        error.contains("no TCP connection to 198.51.100.2"),
+        "{error}"
+    );
+    Ok(())
+}
+
+fn udp_of_every_size_comes_back_and_large_ones_in_fragments() -> Result<()> {
+    let network = Topology::new(&Plan::with_routers())?;
+    let echo = Echo::start(&network.server, SERVER.into())?;
+    let sizes = (0..=1472).step_by(64).chain([1472, 1473, 4000, 60_000]);
+    let edge = &network.edge;
+    edge.run(|| exchange(echo.address(), sizes, PATIENCE))?;
+    let echo6 = Echo::start(&network.edge, network.edge_address().into())?;
+    let client = network.client();
+    client.run(|| exchange(echo6.address(), [0, 1452, 4000], PATIENCE))?;
+    Ok(())
+}
+
+fn a_closed_port_is_reported_as_refused() -> Result<()> {
+    let network = Topology::new(&Plan::with_routers())?;
+    network.edge.run(|| refused(SERVER.into(), PATIENCE))?;
     Ok(())
 }

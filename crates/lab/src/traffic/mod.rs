@@ -4,8 +4,11 @@
 //! The functions below open theirs in the namespace of the caller
 //! ([`Namespace::run`](crate::namespace::Namespace::run)). Each wait has a deadline.
 
+pub mod content;
 pub mod icmp;
 pub mod ping;
+pub mod tcp;
+pub mod udp;
 
 use std::time::Duration;
 
