@@ -1,2 +1,5 @@
-//! Sans-IO protocol machines.
+//! Sans-IO protocol machines: events and time go in, decisions come out. No sockets, no clock, no
+//! randomness; the binaries feed them and act on what they say.
 #![forbid(unsafe_code)]
+
+pub mod clat;

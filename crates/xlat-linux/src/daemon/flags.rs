@@ -52,10 +52,10 @@ pub struct LogFlags {
     )]
     pub log_format: LogFormat,
     /// Log more; twice for everything
-    #[arg(short, long, action = ArgAction::Count, global = true)]
+    #[arg(short, long, action = ArgAction::Count)]
     pub verbose: u8,
     /// Log less; twice for errors only
-    #[arg(short, long, action = ArgAction::Count, global = true)]
+    #[arg(short, long, action = ArgAction::Count)]
     pub quiet: u8,
 }
 

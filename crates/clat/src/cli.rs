@@ -1,0 +1,81 @@
+//! What can be typed.
+
+use std::net::{Ipv4Addr, Ipv6Addr};
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+use xlat_core::addr::Pref64;
+use xlat_linux::daemon::flags::{LogFlags, PolicyFlags, RunFlags, interface_name};
+
+/// Gives an IPv6-only host its IPv4 back: the customer side of 464XLAT (RFC 6877)
+#[derive(Debug, Parser)]
+#[command(version, max_term_width = 100, args_conflicts_with_subcommands = true)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    pub(crate) command: Option<Command>,
+    #[command(flatten)]
+    pub(crate) run: Run,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Translate until told to stop (this is what happens without a command, too)
+    Run(Run),
+    /// Take back what a killed run left behind
+    Recover(Recover),
+}
+
+#[derive(Args, Clone, Debug)]
+pub(crate) struct Run {
+    /// NAT64 prefix of the network: IPv6 prefix of 32, 40, 48, 56, 64 or 96 bits
+    #[arg(long, value_name = "PREFIX")]
+    pub(crate) prefix: Option<Pref64>,
+    /// Interface towards the IPv6-only network [default: the one that leads to the prefix]
+    #[arg(long, value_name = "IFACE", value_parser = interface_name)]
+    pub(crate) uplink: Option<String>,
+    /// IPv4 address of this host
+    #[arg(long, value_name = "ADDR", default_value = "192.0.0.1")]
+    pub(crate) ipv4: Ipv4Addr,
+    /// IPv6 address of the CLAT [default: a stable one in the uplink's /64]
+    #[arg(long, value_name = "ADDR")]
+    pub(crate) ipv6: Option<Ipv6Addr>,
+    /// MTU towards the IPv6-only network, in bytes; from 1280 [default: the uplink's]
+    #[arg(long, value_name = "BYTES", value_parser = clap::value_parser!(u16).range(1280..))]
+    pub(crate) mtu: Option<u16>,
+    /// MTU of the IPv4 side, in bytes [default: 28 less than --mtu]
+    #[arg(long, value_name = "BYTES", value_parser = clap::value_parser!(u16).range(68..))]
+    pub(crate) mtu4: Option<u16>,
+    /// Metric of the IPv4 default route; lower is preferred
+    #[arg(long, value_name = "N", default_value_t = 2048)]
+    pub(crate) metric: u32,
+    #[command(flatten)]
+    pub(crate) place: Place,
+    #[command(flatten)]
+    pub(crate) flags: RunFlags,
+    #[command(flatten)]
+    pub(crate) policy: PolicyFlags,
+    #[command(flatten)]
+    pub(crate) log: LogFlags,
+    /// Directory for what survives a restart
+    #[arg(long, value_name = "DIR", default_value = "/var/lib/clat")]
+    pub(crate) state_dir: PathBuf,
+}
+
+#[derive(Args, Clone, Debug)]
+pub(crate) struct Recover {
+    #[command(flatten)]
+    pub(crate) place: Place,
+    #[command(flatten)]
+    pub(crate) log: LogFlags,
+}
+
+/// Which instance is meant.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct Place {
+    /// Name of the TUN interface
+    #[arg(long, value_name = "NAME", default_value = "clat", value_parser = interface_name)]
+    pub(crate) tun: String,
+    /// Directory for notes about what is to be undone
+    #[arg(long, value_name = "DIR", default_value = "/run/clat")]
+    pub(crate) run_dir: PathBuf,
+}

@@ -1,0 +1,141 @@
+//! The command line of `clat` from outside: what it prints and how it ends. Nothing here needs
+//! privileges, and nothing changes the host.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on may panic")]
+
+use std::process::{Command, Output};
+
+fn clat(args: &[&str]) -> Output {
+    let state = tempfile::tempdir().unwrap();
+    Command::new(env!("CARGO_BIN_EXE_clat"))
+        .args(args)
+        .arg("--state-dir")
+        .arg(state.path())
+        .output()
+        .unwrap()
+}
+
+/// Runs `clat`, which must end with `code` and one line that contains `words`.
+#[track_caller]
+fn complains(args: &[&str], code: i32, words: &str) {
+    let output = clat(args);
+    let text = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(code), "{text}");
+    assert_eq!(text.trim_end().lines().count(), 1, "{text}");
+    assert!(text.starts_with("clat: ") && text.contains(words), "{text}");
+    assert!(output.stdout.is_empty());
+}
+
+#[test]
+fn an_unusable_flag_ends_with_code_2_and_one_line() {
+    complains(&[], 2, "--prefix is missing");
+    complains(
+        &["--prefix=2001:db8::/97"],
+        2,
+        "32, 40, 48, 56, 64 or 96 bits long, not 97",
+    );
+    complains(&["--prefix=2001:db8::1/96"], 2, "host bits");
+    complains(&["--prefix=2001:db8::/96", "--mtu=1279"], 2, "1279");
+    complains(
+        &["--prefix=2001:db8::/96", "--mtu=1300", "--mtu4=1290"],
+        2,
+        "at most 1280",
+    );
+    complains(
+        &["--prefix=2001:db8::/96", "--ipv6=2001:db8::1"],
+        2,
+        "lies in the NAT64 prefix",
+    );
+    complains(
+        &["--prefix=2001:db8::/96", "--tun=sixteen--letters"],
+        2,
+        "1 to 15 characters",
+    );
+    complains(
+        &["--prefix=2001:db8::/96", "--frobnicate"],
+        2,
+        "--frobnicate",
+    );
+}
+
+#[test]
+fn an_unknown_interface_ends_with_code_1_and_says_where_to_look() {
+    let flags = [
+        "--prefix=2001:db8:64::/96",
+        "--uplink=nowhere0",
+        "--ipv6=2001:db8::1",
+    ];
+    complains(&flags, 1, "there is no interface nowhere0; `ip link` lists");
+}
+
+#[test]
+fn a_dry_run_prints_the_plan_as_commands() {
+    let flags = [
+        "--prefix=2001:db8:64::/96",
+        "--uplink=lo",
+        "--ipv6=2001:db8:1::c1a7",
+    ];
+    let output = clat(&[&flags[..], &["--mtu=1400", "--metric=77", "--dry-run"]].concat());
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert_eq!(
+        output.status.code(),
+        Some(0),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    let forwarding = |line: &&str| !line.contains("forwarding") && !line.contains("accept_ra");
+    let lines: Vec<&str> = text.lines().filter(forwarding).collect();
+    let expected = [
+        "ip tuntap add mode tun clat && ip link set clat mtu 1400",
+        "sysctl -w net.ipv6.conf.clat.addr_gen_mode=1",
+        "ip link set clat up",
+        "ip address add 192.0.0.1/32 dev clat",
+        "ip -6 address add 2001:db8:1::c1a7/128 dev lo preferred_lft 0 noprefixroute",
+        "ip -6 route del local 2001:db8:1::c1a7 dev lo table local",
+        "ip -6 route add 2001:db8:1::c1a7/128 dev clat proto 64",
+        "ip route add default dev clat src 192.0.0.1 metric 77 mtu 1372 proto 64",
+    ];
+    assert_eq!(lines, expected);
+    assert!(text.contains("forwarding=1"), "{text}");
+}
+
+#[test]
+fn help_names_every_flag() {
+    let output = Command::new(env!("CARGO_BIN_EXE_clat"))
+        .arg("--help")
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(0));
+    let text = String::from_utf8(output.stdout).unwrap();
+    for flag in [
+        "prefix",
+        "uplink",
+        "ipv4",
+        "ipv6",
+        "mtu",
+        "mtu4",
+        "metric",
+        "tun",
+        "run-dir",
+        "state-dir",
+        "queues",
+        "dry-run",
+        "no-host-setup",
+        "lowest-ipv6-mtu",
+        "traffic-class",
+        "tos",
+        "udp-zero-checksum",
+        "mss-clamp",
+        "rfc6791-pool",
+        "icmp-error-rate",
+        "icmpv4-error-size",
+        "log-format",
+        "verbose",
+        "quiet",
+    ] {
+        assert!(
+            text.contains(&format!("--{flag}")),
+            "--{flag} is not in --help"
+        );
+    }
+}

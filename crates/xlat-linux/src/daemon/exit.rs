@@ -1,0 +1,86 @@
+//! How a daemon ends: one line on standard error, and an exit code that says whose fault it was.
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+use clap::Parser;
+use clap::error::ErrorKind;
+
+/// The system refused, or something broke.
+pub const SYSTEM: u8 = 1;
+/// The command line makes no sense.
+pub const USAGE: u8 = 2;
+
+/// A command line that makes no sense, found after it was parsed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct Usage(pub String);
+
+/// Parses the command line of the program `name`.
+///
+/// # Errors
+/// The exit code to end with, after help, version or one line of complaint was printed.
+pub fn parse<C: Parser>(
+    name: &str,
+    args: impl IntoIterator<Item = OsString>,
+) -> Result<C, ExitCode> {
+    C::try_parse_from(args).map_err(|error| match error.kind() {
+        ErrorKind::DisplayHelp
+        | ErrorKind::DisplayVersion
+        | ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
+            // Nobody reads it any more if this fails.
+            drop(error.print());
+            ExitCode::from(if error.use_stderr() { USAGE } else { 0 })
+        }
+        _ => {
+            complain(name, &one_line(&error));
+            ExitCode::from(USAGE)
+        }
+    })
+}
+
+/// Prints one line on standard error.
+#[expect(
+    clippy::print_stderr,
+    reason = "this is the place where errors are printed"
+)]
+pub fn complain(name: &str, line: &str) {
+    eprintln!("{name}: {line}");
+}
+
+/// The message without usage and tips, which `--help` has.
+fn one_line(error: &clap::Error) -> String {
+    let text = error.render().to_string();
+    let message = text.split("\n\nUsage:").next().unwrap_or_default();
+    let message = message.split("\n\nFor more").next().unwrap_or_default();
+    let message = message.trim_start_matches("error: ");
+    let words: Vec<&str> = message.split_whitespace().collect();
+    format!("{}; see --help", words.join(" "))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Debug, Parser)]
+    struct Cli {
+        #[arg(long)]
+        number: u8,
+    }
+
+    fn message(args: &[&str]) -> String {
+        one_line(&Cli::try_parse_from([&["x"], args].concat()).unwrap_err())
+    }
+
+    #[test]
+    fn a_complaint_is_one_line_that_names_the_flag() {
+        let wrong = message(&["--number", "300"]);
+        assert!(
+            wrong.starts_with("invalid value '300' for '--number <NUMBER>'"),
+            "{wrong}"
+        );
+        let missing = message(&[]);
+        assert!(missing.contains("--number"), "{missing}");
+        assert!(!wrong.contains('\n') && !missing.contains('\n'));
+    }
+}

@@ -1,0 +1,216 @@
+//! Which IPv6 address a CLAT takes: in which of the uplink's prefixes (RFC 6724), and with which
+//! interface identifier (RFC 7217).
+//!
+//! The address is the CLAT's alone, so that its connections and those of native IPv6 programs can
+//! never be mixed up (RFC 6877 section 6.3). Its identifier is the same each time this host comes
+//! to the same network, differs from network to network, and tells nobody anything.
+
+use std::hash::Hasher;
+use std::net::Ipv6Addr;
+
+use siphasher::sip::SipHasher24;
+use xlat_core::addr::{Ipv6Prefix, Pref64};
+
+/// An address that the uplink has already.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Candidate {
+    /// The address.
+    pub address: Ipv6Addr,
+    /// Length of its prefix.
+    pub len: u8,
+    /// New connections shall not use it.
+    pub deprecated: bool,
+    /// It is a privacy address that changes.
+    pub temporary: bool,
+    /// Duplicate address detection has not finished, or has failed.
+    pub unusable: bool,
+}
+
+/// The /64 of the uplink that a host would talk to `pref64` from, chosen among the prefixes of its
+/// addresses by rules 3, 6, 7 and 8 of RFC 6724 section 5. `None` if there is no global address
+/// with a 64-bit prefix.
+pub fn choose_prefix(candidates: &[Candidate], pref64: Pref64) -> Option<Ipv6Prefix> {
+    let to = pref64.prefix().address();
+    let usable = candidates.iter().filter(|candidate| {
+        candidate.len == 64 && !candidate.unusable && is_global(candidate.address)
+    });
+    let best = usable.max_by_key(|candidate| {
+        (
+            !candidate.deprecated,
+            label(candidate.address) == label(to),
+            !candidate.temporary,
+            common_bits(candidate.address, to).min(u32::from(candidate.len)),
+            // A tie is broken the same way whatever the order.
+            std::cmp::Reverse(candidate.address),
+        )
+    });
+    best.map(|candidate| Ipv6Prefix::containing(candidate.address, 64))
+}
+
+/// The address in `prefix` (a /64) of the CLAT behind interface `uplink` (RFC 7217 section 5).
+/// `attempt` counts the addresses that other hosts turned out to have.
+pub fn stable_address(prefix: Ipv6Prefix, uplink: &str, attempt: u8, secret: [u64; 2]) -> Ipv6Addr {
+    let network = prefix.address().to_bits();
+    (0u8..=u8::MAX)
+        .map(|round| {
+            let mut hasher = SipHasher24::new_with_keys(secret[0], secret[1]);
+            hasher.write(b"464XLAT CLAT");
+            hasher.write(&network.to_be_bytes());
+            hasher.write(&[uplink.len() as u8]);
+            hasher.write(uplink.as_bytes());
+            hasher.write(&[attempt, round]);
+            hasher.finish()
+        })
+        .find(|identifier| !is_reserved(*identifier))
+        .map_or(prefix.last(), |identifier| {
+            Ipv6Addr::from_bits(network | u128::from(identifier))
+        })
+}
+
+/// Identifiers with a meaning of their own (RFC 5453, RFC 6543).
+fn is_reserved(identifier: u64) -> bool {
+    identifier == 0
+        || (0x0200_5eff_fe00_0000..=0x0200_5eff_fe00_5213).contains(&identifier)
+        || (0xfdff_ffff_ffff_ff80..=0xfdff_ffff_ffff_ffff).contains(&identifier)
+}
+
+/// Unicast beyond the link: global or unique local.
+fn is_global(address: Ipv6Addr) -> bool {
+    xlat_core::addr::special::is_legal_v6_source(address) && !address.is_unicast_link_local()
+}
+
+/// The label of an address in the default policy table (RFC 6724 section 2.1).
+fn label(address: Ipv6Addr) -> u8 {
+    match address.segments() {
+        [0, 0, 0, 0, 0, 0, 0, 1] => 0,
+        [0, 0, 0, 0, 0, 0xffff, ..] => 4,
+        [0, 0, 0, 0, 0, 0, ..] => 3,
+        [0x2002, ..] => 2,
+        [0x2001, 0, ..] => 5,
+        [0x3ffe, ..] => 12,
+        [first, ..] if first & 0xffc0 == 0xfec0 => 11,
+        [first, ..] if first & 0xfe00 == 0xfc00 => 13,
+        _ => 1,
+    }
+}
+
+fn common_bits(a: Ipv6Addr, b: Ipv6Addr) -> u32 {
+    (a.to_bits() ^ b.to_bits()).leading_zeros()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn candidate(address: &str) -> Candidate {
+        let address = address.parse().unwrap();
+        Candidate {
+            address,
+            len: 64,
+            deprecated: false,
+            temporary: false,
+            unusable: false,
+        }
+    }
+
+    fn chosen(candidates: &[Candidate], pref64: &str) -> Option<String> {
+        choose_prefix(candidates, pref64.parse().unwrap()).map(|prefix| prefix.to_string())
+    }
+
+    #[test]
+    fn cl_06_a_global_prefix_talks_to_a_global_nat64_and_a_local_one_to_a_local_one() {
+        let both = [candidate("fd00:1::5"), candidate("2001:db8:1::5")];
+        assert_eq!(
+            chosen(&both, "64:ff9b::/96").as_deref(),
+            Some("2001:db8:1::/64")
+        );
+        assert_eq!(
+            chosen(&both, "fd00:64::/96").as_deref(),
+            Some("fd00:1::/64")
+        );
+    }
+
+    #[test]
+    fn cl_06_among_equals_the_longest_match_wins_in_any_order() {
+        let mut two = [candidate("2001:db8:1::5"), candidate("2001:db8:8000::5")];
+        for _ in 0..2 {
+            assert_eq!(
+                chosen(&two, "2001:db8:8001::/96").as_deref(),
+                Some("2001:db8:8000::/64")
+            );
+            two.reverse();
+        }
+    }
+
+    #[test]
+    fn addresses_that_will_not_last_come_last() {
+        let old = Candidate {
+            deprecated: true,
+            ..candidate("2001:db8:8001::5")
+        };
+        let private = Candidate {
+            temporary: true,
+            ..candidate("2001:db8:8001:1::5")
+        };
+        let plain = candidate("2001:db8:1::5");
+        let chosen = |candidates: &[Candidate]| chosen(candidates, "2001:db8:8001::/96");
+        assert_eq!(
+            chosen(&[old, private, plain]).as_deref(),
+            Some("2001:db8:1::/64")
+        );
+        assert_eq!(chosen(&[old]).as_deref(), Some("2001:db8:8001::/64"));
+    }
+
+    #[test]
+    fn without_a_64_bit_prefix_there_is_no_choice() {
+        let single = Candidate {
+            len: 128,
+            ..candidate("2001:db8:1::5")
+        };
+        let tentative = Candidate {
+            unusable: true,
+            ..candidate("2001:db8:1::5")
+        };
+        let none = [candidate("fe80::5"), single, tentative];
+        assert_eq!(chosen(&none, "64:ff9b::/96"), None);
+    }
+
+    #[test]
+    fn cl_07_the_identifier_is_stable_here_and_different_elsewhere() {
+        let prefix = "2001:db8:1::/64".parse().unwrap();
+        let other = "2001:db8:2::/64".parse().unwrap();
+        let address = stable_address(prefix, "eth0", 0, [1, 2]);
+        assert!(prefix.contains(address));
+        assert_eq!(address, stable_address(prefix, "eth0", 0, [1, 2]));
+        let identifier = |address: Ipv6Addr| address.to_bits() as u64;
+        let others = [
+            stable_address(other, "eth0", 0, [1, 2]),
+            stable_address(prefix, "eth1", 0, [1, 2]),
+            stable_address(prefix, "eth0", 1, [1, 2]),
+            stable_address(prefix, "eth0", 0, [1, 3]),
+        ];
+        for changed in others {
+            assert_ne!(identifier(changed), identifier(address));
+        }
+    }
+
+    #[test]
+    fn reserved_identifiers_are_known_at_their_edges() {
+        for reserved in [
+            0,
+            0x0200_5eff_fe00_0000,
+            0xfdff_ffff_ffff_ff80,
+            0xfdff_ffff_ffff_ffff,
+        ] {
+            assert!(is_reserved(reserved), "{reserved:x}");
+        }
+        for free in [
+            1,
+            0x0200_5eff_fdff_ffff,
+            0xfdff_ffff_ffff_ff7f,
+            0xfe00_0000_0000_0000,
+        ] {
+            assert!(!is_reserved(free), "{free:x}");
+        }
+    }
+}

@@ -1,0 +1,3 @@
+//! The customer side (RFC 6877).
+
+pub mod address;
