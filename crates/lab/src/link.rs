@@ -62,6 +62,18 @@ pub fn set_up(namespace: &Namespace, name: &str) -> Result<()> {
     })
 }
 
+/// Changes the MTU (bytes) of one end of a link. What is larger than the receiving end takes is
+/// dropped without a word, which makes a black hole.
+///
+/// # Errors
+/// When there is no interface of that name, or the MTU is not possible.
+pub fn set_mtu(namespace: &Namespace, name: &str, mtu: u32) -> Result<()> {
+    netlink(namespace, async |handle| {
+        let link = LinkUnspec::new_with_index(index(name)?).mtu(mtu).build();
+        Ok(handle.link().set(link).execute().await?)
+    })
+}
+
 /// Gives an interface an address with its prefix, without duplicate address detection.
 ///
 /// # Errors

@@ -3,18 +3,22 @@
 //! Where namespaces cannot be made each test is reported as ignored, with the reason in front of
 //! its name.
 
+use std::net::{Ipv4Addr, SocketAddrV4};
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
 use anyhow::Result;
+use lab::link::set_mtu;
 use lab::namespace::Namespace;
 use lab::process::{Daemon, become_daemon_if_asked};
 use lab::topology::{Plan, SERVER, Topology, UPLINK};
 use lab::traffic::PATIENCE;
 use lab::traffic::ping::ping;
+use lab::traffic::pmtu::{PathMtu, discover};
 use lab::traffic::tcp::{Way, transfer};
+use lab::traffic::traceroute::traceroute;
 use lab::traffic::udp::{Echo, exchange, refused};
 use libtest_mimic::{Arguments, Trial};
 
@@ -69,6 +73,15 @@ const TESTS: &[Test] = &[
         "a_closed_port_is_reported_as_refused",
         a_closed_port_is_reported_as_refused,
     ),
+    (
+        "a_traceroute_names_router_and_target",
+        a_traceroute_names_router_and_target,
+    ),
+    (
+        "a_small_mtu_in_the_middle_is_discovered",
+        a_small_mtu_in_the_middle_is_discovered,
+    ),
+    ("a_black_hole_is_reported", a_black_hole_is_reported),
 ];
 
 fn main() {
@@ -237,5 +250,51 @@ fn udp_of_every_size_comes_back_and_large_ones_in_fragments() -> Result<()> {
 fn a_closed_port_is_reported_as_refused() -> Result<()> {
     let network = Topology::new(&Plan::with_routers())?;
     network.edge.run(|| refused(SERVER.into(), PATIENCE))?;
+    Ok(())
+}
+
+fn a_traceroute_names_router_and_target() -> Result<()> {
+    let network = Topology::new(&Plan::with_routers())?;
+    let hops = network.edge.run(|| traceroute(SERVER, PATIENCE))?;
+    let seen = hops.iter().map(|hop| (hop.source.to_string(), hop.last));
+    assert_eq!(
+        seen.collect::<Vec<_>>(),
+        [
+            ("203.0.113.2".to_owned(), false),
+            (SERVER.to_string(), true)
+        ]
+    );
+    Ok(())
+}
+
+fn a_small_mtu_in_the_middle_is_discovered() -> Result<()> {
+    let plan = Plan {
+        router4: Some(1400),
+        ..Plan::default()
+    };
+    let network = Topology::new(&plan)?;
+    let edge = Ipv4Addr::new(203, 0, 113, 1);
+    let echo = Echo::start(&network.edge, edge.into())?;
+    let target = SocketAddrV4::new(edge, echo.address().port());
+    let found = network.server.run(|| discover(target, PATIENCE))?;
+    let expected = PathMtu {
+        first: 1500,
+        path: 1400,
+        rounds: 1,
+    };
+    assert_eq!(found, expected);
+    Ok(())
+}
+
+fn a_black_hole_is_reported() -> Result<()> {
+    let network = Topology::new(&Plan::default())?;
+    // What is larger than the receiving end takes is dropped without a word.
+    set_mtu(&network.server, UPLINK, 1400)?;
+    let echo = Echo::start(&network.server, SERVER.into())?;
+    let target = SocketAddrV4::new(SERVER, echo.address().port());
+    let soon = Duration::from_millis(300);
+    let outcome = network.edge.run(|| discover(target, soon));
+    let error = format!("{:#}", outcome.expect_err("a black hole"));
+    assert!(error.contains("black hole"), "{error}");
     Ok(())
 }

@@ -7,7 +7,9 @@
 pub mod content;
 pub mod icmp;
 pub mod ping;
+pub mod pmtu;
 pub mod tcp;
+pub mod traceroute;
 pub mod udp;
 
 use std::time::Duration;
