@@ -5,10 +5,12 @@
 //! The end-to-end tests and `cargo lab` are built from these parts.
 
 pub mod binaries;
+pub mod capture;
 pub mod deployment;
 pub mod link;
 pub mod namespace;
 pub mod privilege;
 pub mod process;
+pub mod suite;
 pub mod topology;
 pub mod traffic;

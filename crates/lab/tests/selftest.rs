@@ -1,7 +1,4 @@
 //! The laboratory itself, against plain kernel forwarding: what the end-to-end tests rely on.
-//!
-//! Where namespaces cannot be made each test is reported as ignored, with the reason in front of
-//! its name.
 
 use std::net::{Ipv4Addr, SocketAddrV4};
 use std::os::unix::process::ExitStatusExt;
@@ -10,9 +7,11 @@ use std::process::Command;
 use std::time::Duration;
 
 use anyhow::Result;
+use lab::capture::Capture;
 use lab::link::set_mtu;
 use lab::namespace::Namespace;
-use lab::process::{Daemon, become_daemon_if_asked};
+use lab::process::Daemon;
+use lab::suite::Test;
 use lab::topology::{Plan, SERVER, Topology, UPLINK};
 use lab::traffic::PATIENCE;
 use lab::traffic::ping::ping;
@@ -20,84 +19,28 @@ use lab::traffic::pmtu::{PathMtu, discover};
 use lab::traffic::tcp::{Way, transfer};
 use lab::traffic::traceroute::traceroute;
 use lab::traffic::udp::{Echo, exchange, refused};
-use libtest_mimic::{Arguments, Trial};
 
-type Test = (&'static str, fn() -> Result<()>);
-
-const TESTS: &[Test] = &[
-    (
-        "a_namespace_has_only_its_own_links",
-        a_namespace_has_only_its_own_links,
-    ),
-    (
-        "a_process_is_born_in_the_namespace",
-        a_process_is_born_in_the_namespace,
-    ),
-    (
-        "a_daemon_is_followed_from_its_first_line_to_its_end",
-        a_daemon_is_followed_from_its_first_line_to_its_end,
-    ),
-    (
-        "a_daemon_that_ends_too_early_is_reported_with_its_log",
-        a_daemon_that_ends_too_early_is_reported_with_its_log,
-    ),
-    (
-        "a_dropped_daemon_and_a_daemon_without_parent_are_killed",
-        a_dropped_daemon_and_a_daemon_without_parent_are_killed,
-    ),
-    (
-        "the_edge_is_reached_over_ipv6_and_the_server_over_ipv4",
-        the_edge_is_reached_over_ipv6_and_the_server_over_ipv4,
-    ),
-    (
-        "routers_forward_in_the_middle",
-        routers_forward_in_the_middle,
-    ),
-    (
-        "clients_do_not_reach_the_server_without_translation",
-        clients_do_not_reach_the_server_without_translation,
-    ),
-    (
-        "tcp_carries_the_content_both_ways",
-        tcp_carries_the_content_both_ways,
-    ),
-    (
-        "a_tcp_transfer_to_nowhere_ends_with_an_error",
-        a_tcp_transfer_to_nowhere_ends_with_an_error,
-    ),
-    (
-        "udp_of_every_size_comes_back_and_large_ones_in_fragments",
-        udp_of_every_size_comes_back_and_large_ones_in_fragments,
-    ),
-    (
-        "a_closed_port_is_reported_as_refused",
-        a_closed_port_is_reported_as_refused,
-    ),
-    (
-        "a_traceroute_names_router_and_target",
-        a_traceroute_names_router_and_target,
-    ),
-    (
-        "a_small_mtu_in_the_middle_is_discovered",
-        a_small_mtu_in_the_middle_is_discovered,
-    ),
-    ("a_black_hole_is_reported", a_black_hole_is_reported),
+const TESTS: &[Test] = lab::tests![
+    a_namespace_has_only_its_own_links,
+    a_process_is_born_in_the_namespace,
+    a_daemon_is_followed_from_its_first_line_to_its_end,
+    a_daemon_that_ends_too_early_is_reported_with_its_log,
+    a_dropped_daemon_and_a_daemon_without_parent_are_killed,
+    the_edge_is_reached_over_ipv6_and_the_server_over_ipv4,
+    routers_forward_in_the_middle,
+    clients_do_not_reach_the_server_without_translation,
+    tcp_carries_the_content_both_ways,
+    a_tcp_transfer_to_nowhere_ends_with_an_error,
+    udp_of_every_size_comes_back_and_large_ones_in_fragments,
+    a_closed_port_is_reported_as_refused,
+    a_traceroute_names_router_and_target,
+    a_small_mtu_in_the_middle_is_discovered,
+    a_black_hole_is_reported,
+    a_capture_shows_both_directions_of_its_interfaces_only,
 ];
 
 fn main() {
-    become_daemon_if_asked();
-    let arguments = Arguments::from_args();
-    let missing = lab::privilege::acquire().err();
-    let trials = TESTS.iter().map(|(name, test)| {
-        let trial = Trial::test(*name, move || {
-            Ok(test().map_err(|error| format!("{error:#}"))?)
-        });
-        match &missing {
-            Some(reason) => trial.with_kind(reason.to_string()).with_ignored_flag(true),
-            None => trial,
-        }
-    });
-    libtest_mimic::run(&arguments, trials.collect()).exit();
+    lab::suite::run(TESTS)
 }
 
 fn a_namespace_has_only_its_own_links() -> Result<()> {
@@ -296,5 +239,33 @@ fn a_black_hole_is_reported() -> Result<()> {
     let outcome = network.edge.run(|| discover(target, soon));
     let error = format!("{:#}", outcome.expect_err("a black hole"));
     assert!(error.contains("black hole"), "{error}");
+    Ok(())
+}
+
+fn a_capture_shows_both_directions_of_its_interfaces_only() -> Result<()> {
+    let network = Topology::new(&Plan::with_routers())?;
+    let router = network.router4.as_ref().expect("in the plan");
+    let ends = [(router, "edge"), (&network.server, UPLINK)];
+    let capture = Capture::start(&ends, 64)?;
+    network.edge.run(|| ping(SERVER, 100, PATIENCE))?;
+    let captured = capture.stop()?;
+    let icmp = captured.packets.iter().filter(|packet| {
+        let ip = packet.ip();
+        ip.len() > 20 && ip[0] == 0x45 && ip[9] == 1
+    });
+    let seen = icmp.map(|packet| {
+        assert_eq!((packet.length, packet.bytes.len()), (14 + 20 + 8 + 100, 64));
+        (packet.interface, packet.outgoing, packet.ip()[20])
+    });
+    let (request, reply) = (8, 0);
+    let mut seen = seen.collect::<Vec<_>>();
+    seen.sort_unstable();
+    let expected = [
+        (0, false, request),
+        (0, true, reply),
+        (1, false, request),
+        (1, true, reply),
+    ];
+    assert_eq!(seen, expected);
     Ok(())
 }
