@@ -246,7 +246,7 @@ fn a_known_client_needs_no_lock() {
 fn no_worker_believes_in_a_lease_that_was_given_away() {
     let mut one = mapper_of("192.168.64.0/30", Hairpin::Intrinsic);
     let mut other = one.clone();
-    let mut out = |mapper: &mut Dynamic, client, now| {
+    let out = |mapper: &mut Dynamic, client, now| {
         mapper
             .map_v6(&from_v6(client, SERVER6), secs(now))
             .map(|rewrite| rewrite.src)
