@@ -128,6 +128,15 @@ pub enum Unreachable {
     Protocol,
 }
 
+/// A packet that a mapper has on its own account, beginning with its IP header.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Own<'a> {
+    /// Send it as it is (a probe, an answer to a held packet).
+    Send(&'a [u8]),
+    /// Translate it: it was held until now.
+    Translate(&'a [u8]),
+}
+
 /// An address policy: static maps, one CLAT address, a dynamic pool, a stateful NAT64.
 ///
 /// A mapper decides; it never sees or changes the packet. It is called after the packet was found
@@ -191,6 +200,13 @@ pub trait Mapper {
         now: Instant,
     ) -> Result<ErrorRewrite<Ipv6Addr>, Refusal> {
         self.map_v4_error(error, now)
+    }
+
+    /// The next packet that the mapper has on its own account: one that it held and can decide
+    /// about now, or one that it made itself. `None` if there is none.
+    fn next_packet(&mut self, now: Instant) -> Option<Own<'_>> {
+        let _ = now;
+        None
     }
 
     /// Takes a copy of a packet for which [`Refusal::Hold`] was the answer. False if there is no

@@ -18,7 +18,8 @@ use crate::frame::{Frame, HEADROOM};
 use crate::icmp::v4_to_v6::ErrorV4;
 use crate::icmp::v6_to_v4::ErrorV6;
 use crate::identification::Identifications;
-use crate::mapper::{Mapper, Unreachable};
+use crate::mapper::{Mapper, Own, Unreachable};
+use crate::offload::Offload;
 use crate::packet::{Transport, V4, V6};
 use crate::policy::{Policy, PolicyError};
 use crate::reason::DropReason;
@@ -93,6 +94,28 @@ impl<M: Mapper> Translator<M> {
             _ => Err(DropReason::BadVersion.into()),
         };
         end.unwrap_or_else(|reject| self.reject(frame, reject, now))
+    }
+
+    /// The next packet that the mapper has on its own account, in place of the packet in `frame`,
+    /// and what to do with it: one that it held and that is translated now, or one that it made.
+    /// `None` if there is none. To be called until then, after each batch and about once a second.
+    ///
+    /// A packet too long for the buffer is dropped.
+    pub fn next_packet(&mut self, frame: &mut Frame<'_>, now: Instant) -> Option<Verdict> {
+        let (bytes, held) = match self.mapper.next_packet(now)? {
+            Own::Send(bytes) => (bytes, false),
+            Own::Translate(bytes) => (bytes, true),
+        };
+        if !frame.resize(bytes.len()) {
+            return Some(Verdict::Drop(DropReason::TooLong));
+        }
+        frame.packet_mut().copy_from_slice(bytes);
+        frame.offload = Offload::NONE;
+        Some(if held {
+            self.translate(frame, now)
+        } else {
+            Verdict::Forward
+        })
     }
 
     #[inline]
