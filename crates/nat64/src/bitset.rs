@@ -53,6 +53,24 @@ impl BitSet {
         true
     }
 
+    /// Adds all numbers from `first` to `last`, which is below the limit.
+    pub(crate) fn insert_range(&mut self, first: u32, last: u32) {
+        let (mut first, mut last) = (first as usize, last as usize);
+        for depth in 0..self.levels.len() {
+            for word in first / 64..=last / 64 {
+                let from = if word == first / 64 { first % 64 } else { 0 };
+                let to = if word == last / 64 { last % 64 } else { 63 };
+                let bits = (u64::MAX << from) & (u64::MAX >> (63 - to));
+                let old = self.levels[depth][word];
+                self.levels[depth][word] |= bits;
+                if depth == 0 {
+                    self.len += (bits & !old).count_ones();
+                }
+            }
+            (first, last) = (first / 64, last / 64);
+        }
+    }
+
     /// Takes a number out; false if it was not there.
     pub(crate) fn remove(&mut self, number: u32) -> bool {
         if !self.contains(number) {
@@ -134,6 +152,23 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn a_range_is_as_good_as_its_numbers(
+            (one, other, third) in (0u32..9000, 0u32..9000, 0u32..9000),
+        ) {
+            let (first, last) = (one.min(other), one.max(other));
+            let mut by_range = BitSet::new(9000);
+            by_range.insert(third);
+            by_range.insert_range(first, last);
+            let mut singly = BitSet::new(9000);
+            singly.insert(third);
+            for number in first..=last {
+                singly.insert(number);
+            }
+            prop_assert_eq!(by_range.levels, singly.levels);
+            prop_assert_eq!(by_range.len, singly.len);
+        }
+
         #[test]
         fn it_does_what_an_ordered_tree_does(
             limit in 1u32..10_000,

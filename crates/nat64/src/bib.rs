@@ -1,0 +1,221 @@
+//! The binding information base (RFC 6146 section 3.1): which external transport address stands
+//! for which client transport address.
+//!
+//! The three tables of the RFC (UDP, TCP, ICMP queries) are one here; the protocol is part of
+//! every key.
+
+use std::net::Ipv6Addr;
+
+use crate::session::Protocol;
+use crate::siphash::SipKey;
+use crate::slab::{Buckets, NONE, Slab};
+
+/// A binding.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Binding {
+    pub(crate) client: Ipv6Addr,
+    next_by_client: u32,
+    next_by_external: u32,
+    pub(crate) external: u32,
+    /// Sessions that hang on this binding. The last one takes the binding along.
+    pub(crate) sessions: u32,
+    /// The subscriber who pays for it; [`NONE`] for a binding that the administrator made.
+    pub(crate) subscriber: u32,
+    pub(crate) client_port: u16,
+    pub(crate) external_port: u16,
+    pub(crate) protocol: Protocol,
+    /// Made by the administrator: stays without sessions.
+    pub(crate) is_static: bool,
+    /// The NAT64 prefix that the client used last: what new remotes are shown as.
+    pub(crate) pref64: u8,
+}
+
+const _: () = assert!(size_of::<Binding>() <= 44);
+
+impl Binding {
+    const UNUSED: Self = Self {
+        client: Ipv6Addr::UNSPECIFIED,
+        next_by_client: NONE,
+        next_by_external: NONE,
+        external: 0,
+        sessions: 0,
+        subscriber: NONE,
+        client_port: 0,
+        external_port: 0,
+        protocol: Protocol::Udp,
+        is_static: false,
+        pref64: 0,
+    };
+
+    /// A binding without sessions.
+    pub(crate) fn new(inside: Inside, outside: Outside, subscriber: u32) -> Self {
+        Self {
+            client: inside.client,
+            client_port: inside.port,
+            external: outside.external,
+            external_port: outside.port,
+            protocol: inside.protocol,
+            subscriber,
+            ..Self::UNUSED
+        }
+    }
+
+    /// The same binding, made by the administrator.
+    pub(crate) fn permanent(self) -> Self {
+        Self {
+            is_static: true,
+            ..self
+        }
+    }
+
+    pub(crate) fn inside(&self) -> Inside {
+        Inside {
+            protocol: self.protocol,
+            client: self.client,
+            port: self.client_port,
+        }
+    }
+
+    pub(crate) fn outside(&self) -> Outside {
+        Outside {
+            protocol: self.protocol,
+            external: self.external,
+            port: self.external_port,
+        }
+    }
+}
+
+/// The client's side of a binding: (X', x) of the RFC.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Inside {
+    pub(crate) protocol: Protocol,
+    pub(crate) client: Ipv6Addr,
+    pub(crate) port: u16,
+}
+
+/// The pool's side of a binding: (T, t) of the RFC.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Outside {
+    pub(crate) protocol: Protocol,
+    pub(crate) external: u32,
+    pub(crate) port: u16,
+}
+
+/// All bindings of a shard, with their indexes.
+#[derive(Debug)]
+pub(crate) struct Bib {
+    slab: Slab<Binding>,
+    by_inside: Buckets,
+    by_outside: Buckets,
+    key: SipKey,
+}
+
+impl Bib {
+    pub(crate) fn new(limit: u32, key: SipKey) -> Self {
+        Self {
+            slab: Slab::new(limit, Binding::UNUSED),
+            by_inside: Buckets::new(limit),
+            by_outside: Buckets::new(limit),
+            key,
+        }
+    }
+
+    pub(crate) fn len(&self) -> u32 {
+        self.slab.len()
+    }
+
+    pub(crate) fn is_full(&self) -> bool {
+        self.slab.is_full()
+    }
+
+    pub(crate) fn binding(&self, handle: u32) -> &Binding {
+        &self.slab[handle]
+    }
+
+    pub(crate) fn binding_mut(&mut self, handle: u32) -> &mut Binding {
+        &mut self.slab[handle]
+    }
+
+    pub(crate) fn of_inside(&self, inside: Inside) -> Option<u32> {
+        let mut at = self.by_inside.head(self.hash_inside(inside));
+        while at != NONE {
+            let binding = &self.slab[at];
+            if binding.inside() == inside {
+                return Some(at);
+            }
+            at = binding.next_by_client;
+        }
+        None
+    }
+
+    pub(crate) fn of_outside(&self, outside: Outside) -> Option<u32> {
+        let mut at = self.by_outside.head(self.hash_outside(outside));
+        while at != NONE {
+            let binding = &self.slab[at];
+            if binding.outside() == outside {
+                return Some(at);
+            }
+            at = binding.next_by_external;
+        }
+        None
+    }
+
+    /// Adds a binding; `None` if the table is full.
+    pub(crate) fn insert(&mut self, binding: Binding) -> Option<u32> {
+        let handle = self.slab.insert(binding)?;
+        let by_inside = self.hash_inside(binding.inside());
+        let by_outside = self.hash_outside(binding.outside());
+        self.slab[handle].next_by_client =
+            std::mem::replace(self.by_inside.head_mut(by_inside), handle);
+        self.slab[handle].next_by_external =
+            std::mem::replace(self.by_outside.head_mut(by_outside), handle);
+        Some(handle)
+    }
+
+    pub(crate) fn remove(&mut self, handle: u32) -> Binding {
+        let binding = self.slab[handle];
+        self.unlink_inside(handle, &binding);
+        self.unlink_outside(handle, &binding);
+        self.slab.remove(handle);
+        binding
+    }
+
+    fn unlink_inside(&mut self, handle: u32, binding: &Binding) {
+        let hash = self.hash_inside(binding.inside());
+        let head = self.by_inside.head_mut(hash);
+        if *head == handle {
+            *head = binding.next_by_client;
+            return;
+        }
+        let mut at = *head;
+        while self.slab[at].next_by_client != handle {
+            at = self.slab[at].next_by_client;
+        }
+        self.slab[at].next_by_client = binding.next_by_client;
+    }
+
+    fn unlink_outside(&mut self, handle: u32, binding: &Binding) {
+        let hash = self.hash_outside(binding.outside());
+        let head = self.by_outside.head_mut(hash);
+        if *head == handle {
+            *head = binding.next_by_external;
+            return;
+        }
+        let mut at = *head;
+        while self.slab[at].next_by_external != handle {
+            at = self.slab[at].next_by_external;
+        }
+        self.slab[at].next_by_external = binding.next_by_external;
+    }
+
+    fn hash_inside(&self, inside: Inside) -> u64 {
+        let client = inside.client.to_bits();
+        let rest = u64::from(inside.port) << 8 | u64::from(inside.protocol as u8);
+        self.key.hash([(client >> 64) as u64, client as u64, rest])
+    }
+
+    fn hash_outside(&self, outside: Outside) -> u64 {
+        let port = u64::from(outside.port) << 8 | u64::from(outside.protocol as u8);
+        self.key.hash([u64::from(outside.external) << 32 | port])
+    }
+}

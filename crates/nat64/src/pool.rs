@@ -1,0 +1,544 @@
+//! The pool: the external addresses of a shard, which of their ports are free, and which ports
+//! have to rest before somebody else may have them.
+//!
+//! Ports are handed out singly, or in blocks: then a subscriber first gets a block of neighbouring
+//! ports and its bindings take theirs from there, so that one log record covers many bindings
+//! (RFC 6888 REQ-14, RFC 7768). A block is free again when its last port is.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::net::Ipv4Addr;
+use std::ops::RangeInclusive;
+use std::str::FromStr;
+
+use xlat_core::addr::Ipv4Prefix;
+
+use crate::bitset::BitSet;
+use crate::clock::{Tick, Ticks};
+use crate::ports::{PortSet, Wish};
+use crate::session::Protocol;
+
+/// Some addresses of the pool, and the ports of each that may be used.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PoolSpec {
+    /// First and last address.
+    pub addresses: RangeInclusive<Ipv4Addr>,
+    /// First and last port, and ICMP identifier.
+    pub ports: RangeInclusive<u16>,
+}
+
+/// Text that is not a [`PoolSpec`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum PoolSpecError {
+    /// The addresses are neither an address nor a range nor a prefix.
+    #[error("not of the form ADDRESS[/LENGTH][-ADDRESS][:PORT-PORT]")]
+    Syntax,
+    /// A range that ends before it begins.
+    #[error("the range ends before it begins")]
+    Backwards,
+}
+
+impl PoolSpec {
+    /// All ports of these addresses.
+    pub fn addresses(addresses: RangeInclusive<Ipv4Addr>) -> Self {
+        Self {
+            addresses,
+            ports: 0..=u16::MAX,
+        }
+    }
+
+    pub(crate) fn is_larger_than(&self, count: u32) -> bool {
+        self.addresses.end().to_bits() - self.addresses.start().to_bits() >= count
+    }
+}
+
+impl FromStr for PoolSpec {
+    type Err = PoolSpecError;
+
+    /// Parses `192.0.2.0/28`, `192.0.2.1`, `192.0.2.1-192.0.2.9`, each with or without a port
+    /// range as in `192.0.2.1:1024-65535`.
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let (addresses, ports) = match text.split_once(':') {
+            Some((addresses, ports)) => (addresses, parse_range(ports)?),
+            None => (text, 0..=u16::MAX),
+        };
+        let addresses = match addresses.parse::<Ipv4Prefix>() {
+            Ok(prefix) => prefix.address()..=prefix.last(),
+            Err(_) => parse_range(addresses)?,
+        };
+        if addresses.is_empty() || ports.is_empty() {
+            return Err(PoolSpecError::Backwards);
+        }
+        Ok(Self { addresses, ports })
+    }
+}
+
+impl fmt::Display for PoolSpec {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}-{}", self.addresses.start(), self.addresses.end())?;
+        write!(f, ":{}-{}", self.ports.start(), self.ports.end())
+    }
+}
+
+fn parse_range<T: FromStr>(text: &str) -> Result<RangeInclusive<T>, PoolSpecError> {
+    let (first, last) = text.split_once('-').ok_or(PoolSpecError::Syntax)?;
+    let parse = |text: &str| text.trim().parse().map_err(|_| PoolSpecError::Syntax);
+    Ok(parse(first)?..=parse(last)?)
+}
+
+/// The external addresses of one shard.
+#[derive(Debug)]
+pub(crate) struct Pool {
+    addresses: Vec<Address>,
+    /// Addresses with a free port, by protocol; with a free block, if there are blocks.
+    open: [BitSet; 3],
+    block_shift: Option<u32>,
+    resting: VecDeque<Resting>,
+    rest: Ticks,
+}
+
+/// An address, and what of it may be handed out.
+#[derive(Clone, Debug)]
+pub(crate) struct Usable {
+    pub(crate) address: Ipv4Addr,
+    /// Ports and identifiers, in ranges that neither touch nor overlap.
+    pub(crate) ports: Vec<RangeInclusive<u16>>,
+    /// Those among them that are somebody's for ever.
+    pub(crate) taken: Vec<(Protocol, u16)>,
+}
+
+#[derive(Debug)]
+struct Address {
+    address: Ipv4Addr,
+    free: [PortSet; 3],
+    blocks: Blocks,
+}
+
+/// The port blocks of an address. Empty if ports are handed out singly.
+#[derive(Debug)]
+struct Blocks {
+    free: BitSet,
+    /// Ports per block that are in use or at rest.
+    used: Vec<u32>,
+    /// The subscriber who has the block.
+    owner: Vec<u32>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Resting {
+    until: Tick,
+    place: Place,
+}
+
+/// A port of the pool.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Place {
+    pub(crate) protocol: Protocol,
+    /// Number of the address in this shard's pool.
+    pub(crate) address: u32,
+    pub(crate) port: u16,
+}
+
+/// A block that became free, and the subscriber who had it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct FreedBlock {
+    pub(crate) owner: u32,
+    pub(crate) address: u32,
+    pub(crate) first_port: u16,
+}
+
+impl Pool {
+    /// The pool of these addresses. `rest` is how long a port rests after use, `block_shift` the
+    /// binary logarithm of the number of ports in a block.
+    pub(crate) fn new(
+        addresses: impl IntoIterator<Item = Usable>,
+        rest: Ticks,
+        block_shift: Option<u32>,
+    ) -> Self {
+        let addresses: Vec<Address> = addresses
+            .into_iter()
+            .map(|usable| Address::new(&usable, block_shift))
+            .collect();
+        let mut pool = Self {
+            open: Protocol::ALL.map(|_| BitSet::new(addresses.len() as u32)),
+            addresses,
+            block_shift,
+            resting: VecDeque::new(),
+            rest,
+        };
+        for index in 0..pool.addresses.len() as u32 {
+            for protocol in Protocol::ALL {
+                pool.update_open(index, protocol);
+            }
+        }
+        pool
+    }
+
+    pub(crate) fn len(&self) -> u32 {
+        self.addresses.len() as u32
+    }
+
+    pub(crate) fn address(&self, index: u32) -> Ipv4Addr {
+        self.addresses[index as usize].address
+    }
+
+    /// The number of an address in this shard's pool.
+    pub(crate) fn index(&self, address: Ipv4Addr) -> Option<u32> {
+        let place = self
+            .addresses
+            .binary_search_by_key(&address, |entry| entry.address);
+        place.ok().map(|place| place as u32)
+    }
+
+    /// Ports of all addresses that are free for `protocol`.
+    pub(crate) fn free_ports(&self, protocol: Protocol) -> u64 {
+        self.addresses
+            .iter()
+            .map(|address| u64::from(address.free[protocol as usize].len()))
+            .sum()
+    }
+
+    /// An address with room for a new subscriber, the first one from `start` on.
+    pub(crate) fn open_address(&self, protocol: Protocol, start: u32) -> Option<u32> {
+        self.open[protocol as usize].next_around(start)
+    }
+
+    /// Takes a free port of an address, within `range`.
+    pub(crate) fn take(
+        &mut self,
+        address: u32,
+        wish: Wish,
+        range: RangeInclusive<u16>,
+        random: u64,
+    ) -> Option<u16> {
+        let protocol = wish.protocol;
+        let entry = &mut self.addresses[address as usize];
+        let port = entry.free[protocol as usize].take(wish, range, random)?;
+        if let Some(shift) = self.block_shift {
+            entry.blocks.used[usize::from(port) >> shift] += 1;
+        }
+        self.update_open(address, protocol);
+        Some(port)
+    }
+
+    /// Takes this very port; false if it is not free. For saved bindings.
+    pub(crate) fn take_exactly(&mut self, place: Place) -> bool {
+        let entry = &mut self.addresses[place.address as usize];
+        if !entry.free[place.protocol as usize].remove(place.port) {
+            return false;
+        }
+        if let Some(shift) = self.block_shift {
+            entry.blocks.used[usize::from(place.port) >> shift] += 1;
+        }
+        self.update_open(place.address, place.protocol);
+        true
+    }
+
+    /// Gives a port back. It rests for a while before somebody else can have it, unless it is a
+    /// TCP port: there the state machine has seen to it that nothing is on its way any more
+    /// (RFC 6888 REQ-8).
+    pub(crate) fn give_back(&mut self, place: Place, now: Tick) -> Option<FreedBlock> {
+        if place.protocol == Protocol::Tcp || self.rest == Ticks::ZERO {
+            return self.free(place);
+        }
+        self.resting.push_back(Resting {
+            until: now.after(self.rest),
+            place,
+        });
+        None
+    }
+
+    /// Frees the port that has rested longest, if it has rested enough.
+    pub(crate) fn wake(&mut self, now: Tick) -> Option<Option<FreedBlock>> {
+        let resting = self.resting.front().filter(|first| first.until <= now)?;
+        let place = resting.place;
+        self.resting.pop_front();
+        Some(self.free(place))
+    }
+
+    /// Takes a free block of an address for `owner`; its first port.
+    pub(crate) fn take_block(&mut self, address: u32, owner: u32, random: u64) -> Option<u16> {
+        let shift = self.block_shift?;
+        let blocks = &mut self.addresses[address as usize].blocks;
+        let count = blocks.owner.len() as u64;
+        let start = (((random >> 32) * count) >> 32) as u32;
+        let block = blocks.free.next_around(start)?;
+        blocks.free.remove(block);
+        blocks.owner[block as usize] = owner;
+        self.update_all_open(address);
+        Some((block << shift) as u16)
+    }
+
+    /// Takes the very block that `port` is in, for a saved binding; false if somebody has it.
+    pub(crate) fn take_block_of(&mut self, address: u32, port: u16, owner: u32) -> bool {
+        let Some(shift) = self.block_shift else {
+            return false;
+        };
+        let blocks = &mut self.addresses[address as usize].blocks;
+        let block = u32::from(port) >> shift;
+        if !blocks.free.remove(block) {
+            return false;
+        }
+        blocks.owner[block as usize] = owner;
+        self.update_all_open(address);
+        true
+    }
+
+    fn free(&mut self, place: Place) -> Option<FreedBlock> {
+        let entry = &mut self.addresses[place.address as usize];
+        entry.free[place.protocol as usize].insert(place.port);
+        let freed = self.block_shift.and_then(|shift| {
+            let block = usize::from(place.port) >> shift;
+            entry.blocks.used[block] -= 1;
+            (entry.blocks.used[block] == 0).then(|| {
+                entry.blocks.free.insert(block as u32);
+                FreedBlock {
+                    owner: entry.blocks.owner[block],
+                    address: place.address,
+                    first_port: (block << shift) as u16,
+                }
+            })
+        });
+        match freed {
+            Some(_) => self.update_all_open(place.address),
+            None => self.update_open(place.address, place.protocol),
+        }
+        freed
+    }
+
+    fn update_all_open(&mut self, address: u32) {
+        for protocol in Protocol::ALL {
+            self.update_open(address, protocol);
+        }
+    }
+
+    fn update_open(&mut self, address: u32, protocol: Protocol) {
+        let entry = &self.addresses[address as usize];
+        let has_room = match self.block_shift {
+            Some(_) => entry.blocks.free.len() > 0,
+            None => entry.free[protocol as usize].len() > 0,
+        };
+        let open = &mut self.open[protocol as usize];
+        if has_room {
+            open.insert(address);
+        } else {
+            open.remove(address);
+        }
+    }
+}
+
+impl Address {
+    fn new(usable: &Usable, block_shift: Option<u32>) -> Self {
+        let mut free = Protocol::ALL.map(|_| PortSet::new(&usable.ports));
+        for protocol in [Protocol::Udp, Protocol::Tcp] {
+            free[protocol as usize].remove(0);
+        }
+        for (protocol, port) in &usable.taken {
+            free[*protocol as usize].remove(*port);
+        }
+        Self {
+            address: usable.address,
+            free,
+            blocks: block_shift.map_or_else(Blocks::none, |shift| Blocks::new(usable, shift)),
+        }
+    }
+}
+
+impl Blocks {
+    fn none() -> Self {
+        Self {
+            free: BitSet::new(0),
+            used: Vec::new(),
+            owner: Vec::new(),
+        }
+    }
+
+    /// Blocks of `1 << shift` ports. One counts if all its ports are usable and it lies above the
+    /// system ports.
+    fn new(usable: &Usable, shift: u32) -> Self {
+        let count = 65_536_u32 >> shift;
+        let mut free = BitSet::new(count);
+        for block in (0..count).filter(|block| block << shift >= 1024) {
+            let first = (block << shift) as u16;
+            let last = first + ((1_u32 << shift) - 1) as u16;
+            let is_inside =
+                |range: &RangeInclusive<u16>| range.contains(&first) && range.contains(&last);
+            let is_taken = |(_, port): &(Protocol, u16)| (first..=last).contains(port);
+            if usable.ports.iter().any(is_inside) && !usable.taken.iter().any(is_taken) {
+                free.insert(block);
+            }
+        }
+        Self {
+            free,
+            used: vec![0; count as usize],
+            owner: vec![0; count as usize],
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use xlat_core::Instant;
+
+    use super::*;
+
+    #[test]
+    fn np_08_a_pool_can_be_an_address_a_range_or_a_prefix_with_ports() {
+        for (text, expected) in [
+            ("192.0.2.0/30", "192.0.2.0-192.0.2.3:0-65535"),
+            ("192.0.2.1", "192.0.2.1-192.0.2.1:0-65535"),
+            ("192.0.2.1:1024-65535", "192.0.2.1-192.0.2.1:1024-65535"),
+            ("192.0.2.1-192.0.2.9:5-7", "192.0.2.1-192.0.2.9:5-7"),
+            ("192.0.2.0/30:5-5", "192.0.2.0-192.0.2.3:5-5"),
+        ] {
+            let spec: PoolSpec = text.parse().unwrap();
+            assert_eq!(spec.to_string(), expected);
+            assert_eq!(expected.parse(), Ok(spec));
+        }
+    }
+
+    #[test]
+    fn texts_that_are_no_pool_are_refused() {
+        for text in [
+            "",
+            "192.0.2",
+            "192.0.2.1/24",
+            "192.0.2.1:80",
+            "192.0.2.1:1-70000",
+            "a-b",
+        ] {
+            assert_eq!(
+                text.parse::<PoolSpec>(),
+                Err(PoolSpecError::Syntax),
+                "{text}"
+            );
+        }
+        for text in ["192.0.2.9-192.0.2.1", "192.0.2.1:9-8"] {
+            assert_eq!(
+                text.parse::<PoolSpec>(),
+                Err(PoolSpecError::Backwards),
+                "{text}"
+            );
+        }
+    }
+
+    #[test]
+    fn np_09_a_udp_port_rests_before_it_is_free_again_and_a_tcp_port_does_not() {
+        let mut pool = pool(1000..=1000, 1, None);
+        for (protocol, rests) in [(Protocol::Udp, true), (Protocol::Tcp, false)] {
+            let place = Place {
+                protocol,
+                address: 0,
+                port: 1000,
+            };
+            assert_eq!(pool.take(0, wish(protocol), ALL, 7), Some(1000));
+            assert_eq!(pool.open_address(protocol, 0), None);
+            assert_eq!(pool.give_back(place, tick(0)), None);
+            assert_eq!(pool.open_address(protocol, 0).is_none(), rests);
+        }
+        assert_eq!(pool.wake(tick(120)), None);
+        assert_eq!(pool.wake(tick(121)), Some(None));
+        assert_eq!(pool.wake(tick(121)), None);
+        assert_eq!(pool.open_address(Protocol::Udp, 0), Some(0));
+    }
+
+    #[test]
+    fn np_07_port_0_is_never_handed_out_but_identifier_0_is() {
+        let mut pool = pool(0..=0, 1, None);
+        assert_eq!(pool.take(0, wish(Protocol::Udp), ALL, 7), None);
+        assert_eq!(pool.take(0, wish(Protocol::Tcp), ALL, 7), None);
+        assert_eq!(pool.take(0, wish(Protocol::Icmp), ALL, 7), Some(0));
+    }
+
+    #[test]
+    fn cg_10_a_block_is_whole_has_one_owner_and_is_free_after_its_last_port() {
+        let mut pool = pool(1000..=1300, 1, Some(7));
+        // 1024..=1151 and 1152..=1279 are the whole blocks of 128 in there.
+        let first = pool.take_block(0, 11, 0).unwrap();
+        let second = pool.take_block(0, 12, 0).unwrap();
+        assert_eq!((first.min(second), first.max(second)), (1024, 1152));
+        assert_eq!(pool.take_block(0, 13, 0), None);
+        assert_eq!(pool.open_address(Protocol::Udp, 0), None);
+
+        let range = first..=first + 127;
+        let one = pool.take(0, wish(Protocol::Tcp), range.clone(), 3).unwrap();
+        let two = pool.take(0, wish(Protocol::Udp), range, 3).unwrap();
+        let place = |protocol, port| Place {
+            protocol,
+            address: 0,
+            port,
+        };
+        assert_eq!(pool.give_back(place(Protocol::Tcp, one), tick(0)), None);
+        assert_eq!(pool.give_back(place(Protocol::Udp, two), tick(0)), None);
+        let freed = FreedBlock {
+            owner: 11,
+            address: 0,
+            first_port: first,
+        };
+        assert_eq!(pool.wake(tick(121)), Some(Some(freed)));
+        assert_eq!(pool.open_address(Protocol::Icmp, 0), Some(0));
+    }
+
+    #[test]
+    fn an_address_without_room_is_passed_over() {
+        let mut pool = pool(1000..=1001, 3, None);
+        assert_eq!(pool.open_address(Protocol::Tcp, 1), Some(1));
+        for _ in 0..2 {
+            pool.take(1, wish(Protocol::Tcp), ALL, 0).unwrap();
+        }
+        assert_eq!(pool.open_address(Protocol::Tcp, 1), Some(2));
+        assert_eq!(pool.open_address(Protocol::Udp, 1), Some(1));
+        assert_eq!(pool.free_ports(Protocol::Tcp), 4);
+        let place = Place {
+            protocol: Protocol::Tcp,
+            address: 2,
+            port: 1001,
+        };
+        assert!(pool.take_exactly(place) && !pool.take_exactly(place));
+    }
+
+    #[test]
+    fn a_port_that_is_taken_for_ever_is_not_handed_out_nor_is_its_block() {
+        let usable = Usable {
+            address: Ipv4Addr::new(192, 0, 2, 1),
+            ports: vec![1024..=1027, 2048..=2175],
+            taken: vec![(Protocol::Tcp, 1025), (Protocol::Tcp, 2100)],
+        };
+        let mut pool = Pool::new([usable.clone()], Ticks::ZERO, None);
+        assert_eq!(pool.free_ports(Protocol::Udp), 132);
+        assert_eq!(pool.free_ports(Protocol::Tcp), 130);
+        assert!(!pool.take_exactly(Place {
+            protocol: Protocol::Tcp,
+            address: 0,
+            port: 1025
+        }));
+        let mut blocks = Pool::new([usable], Ticks::ZERO, Some(7));
+        assert_eq!(blocks.take_block(0, 1, 0), None);
+    }
+
+    fn pool(ports: RangeInclusive<u16>, addresses: u8, block_shift: Option<u32>) -> Pool {
+        let addresses = (0..addresses).map(|last| Usable {
+            address: Ipv4Addr::new(192, 0, 2, last),
+            ports: vec![ports.clone()],
+            taken: Vec::new(),
+        });
+        let rest = Ticks::covering(Duration::from_secs(120));
+        Pool::new(addresses, rest, block_shift)
+    }
+
+    fn wish(protocol: Protocol) -> Wish {
+        Wish {
+            protocol,
+            port: 5000,
+            parity: true,
+        }
+    }
+
+    fn tick(secs: u64) -> Tick {
+        Tick::at(Instant::from_secs(secs))
+    }
+
+    const ALL: RangeInclusive<u16> = 0..=u16::MAX;
+}

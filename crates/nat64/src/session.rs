@@ -1,0 +1,331 @@
+//! The session table (RFC 6146 section 3.2): who talks to whom, and until when.
+//!
+//! One entry fills one cache line and answers both directions: from IPv6 it is found by client and
+//! remote transport address, from IPv4 by external and remote transport address. The three tables
+//! of the RFC (UDP, TCP, ICMP queries) are one here; the protocol is part of every key.
+
+use std::net::Ipv6Addr;
+
+use crate::bib::Binding;
+use crate::clock::Tick;
+use crate::siphash::SipKey;
+use crate::slab::{Buckets, NONE, Slab};
+use crate::wheel::{Armed, Timer, Wheel};
+
+/// The transport protocols that a stateful NAT64 carries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[repr(u8)]
+pub enum Protocol {
+    /// UDP, by ports.
+    Udp,
+    /// TCP, by ports.
+    Tcp,
+    /// ICMP echo, by identifier.
+    Icmp,
+}
+
+impl Protocol {
+    /// All of them, in the order of their numbers.
+    pub const ALL: [Self; 3] = [Self::Udp, Self::Tcp, Self::Icmp];
+
+    /// The protocol's name in logs.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Udp => "udp",
+            Self::Tcp => "tcp",
+            Self::Icmp => "icmp",
+        }
+    }
+}
+
+/// A session table entry.
+#[derive(Clone, Copy, Debug)]
+#[repr(align(64))]
+pub(crate) struct Session {
+    pub(crate) client: Ipv6Addr,
+    next_by_client: u32,
+    next_by_external: u32,
+    timer: Timer,
+    /// The binding that this session hangs on.
+    pub(crate) binding: u32,
+    expires: Tick,
+    /// The IPv4 node outside.
+    pub(crate) remote: u32,
+    /// The client's address as the IPv4 node sees it.
+    pub(crate) external: u32,
+    pub(crate) client_port: u16,
+    pub(crate) remote_port: u16,
+    pub(crate) external_port: u16,
+    pub(crate) protocol: Protocol,
+    /// State of a TCP session; a number of [`TcpState`](crate::tcp::TcpState).
+    pub(crate) state: u8,
+    /// Which of the NAT64 prefixes the client uses.
+    pub(crate) pref64: u8,
+}
+
+const _: () = assert!(size_of::<Session>() == 64);
+
+impl Session {
+    const UNUSED: Self = Self {
+        client: Ipv6Addr::UNSPECIFIED,
+        next_by_client: NONE,
+        next_by_external: NONE,
+        timer: Timer::IDLE,
+        binding: NONE,
+        expires: Tick::from_raw(0),
+        remote: 0,
+        external: 0,
+        client_port: 0,
+        remote_port: 0,
+        external_port: 0,
+        protocol: Protocol::Udp,
+        state: 0,
+        pref64: 0,
+    };
+
+    /// A session on a binding.
+    pub(crate) fn new(
+        handle: u32,
+        bound: &Binding,
+        remote: u32,
+        remote_port: u16,
+        state: u8,
+    ) -> Self {
+        Self {
+            client: bound.client,
+            client_port: bound.client_port,
+            external: bound.external,
+            external_port: bound.external_port,
+            remote,
+            remote_port,
+            binding: handle,
+            protocol: bound.protocol,
+            state,
+            pref64: bound.pref64,
+            ..Self::UNUSED
+        }
+    }
+
+    pub(crate) fn expires(&self) -> Tick {
+        self.expires
+    }
+}
+
+impl Armed for Session {
+    fn timer(&mut self) -> &mut Timer {
+        &mut self.timer
+    }
+
+    fn due(&self) -> Tick {
+        self.expires
+    }
+}
+
+/// The tuple of a packet from the IPv6 side; for ICMP both ports are the identifier.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct ClientTuple {
+    pub(crate) protocol: Protocol,
+    pub(crate) client: Ipv6Addr,
+    pub(crate) client_port: u16,
+    pub(crate) remote: u32,
+    pub(crate) remote_port: u16,
+}
+
+/// The tuple of a packet from the IPv4 side.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct ExternalTuple {
+    pub(crate) protocol: Protocol,
+    pub(crate) external: u32,
+    pub(crate) external_port: u16,
+    pub(crate) remote: u32,
+    pub(crate) remote_port: u16,
+}
+
+/// All sessions of a shard, with their indexes and timers.
+#[derive(Debug)]
+pub(crate) struct Sessions {
+    slab: Slab<Session>,
+    by_client: Buckets,
+    by_external: Buckets,
+    wheel: Wheel,
+    key: SipKey,
+}
+
+impl Sessions {
+    pub(crate) fn new(limit: u32, key: SipKey) -> Self {
+        Self {
+            slab: Slab::new(limit, Session::UNUSED),
+            by_client: Buckets::new(limit),
+            by_external: Buckets::new(limit),
+            wheel: Wheel::new(),
+            key,
+        }
+    }
+
+    pub(crate) fn is_full(&self) -> bool {
+        self.slab.is_full()
+    }
+
+    #[inline]
+    pub(crate) fn of_client(&self, tuple: &ClientTuple) -> Option<u32> {
+        let mut at = self.by_client.head(self.hash_client(tuple));
+        while at != NONE {
+            let session = &self.slab[at];
+            if session.client_tuple() == *tuple {
+                return Some(at);
+            }
+            at = session.next_by_client;
+        }
+        None
+    }
+
+    #[inline]
+    pub(crate) fn of_external(&self, tuple: &ExternalTuple) -> Option<u32> {
+        let mut at = self.by_external.head(self.hash_external(tuple));
+        while at != NONE {
+            let session = &self.slab[at];
+            if session.external_tuple() == *tuple {
+                return Some(at);
+            }
+            at = session.next_by_external;
+        }
+        None
+    }
+
+    #[inline]
+    pub(crate) fn session(&self, handle: u32) -> &Session {
+        &self.slab[handle]
+    }
+
+    #[inline]
+    pub(crate) fn session_mut(&mut self, handle: u32) -> &mut Session {
+        &mut self.slab[handle]
+    }
+
+    /// Adds a session that lives until `expires`; `None` if the table is full.
+    pub(crate) fn insert(&mut self, session: Session, expires: Tick) -> Option<u32> {
+        let handle = self.slab.insert(Session { expires, ..session })?;
+        let by_client = self.hash_client(&session.client_tuple());
+        let by_external = self.hash_external(&session.external_tuple());
+        self.slab[handle].next_by_client =
+            std::mem::replace(self.by_client.head_mut(by_client), handle);
+        self.slab[handle].next_by_external =
+            std::mem::replace(self.by_external.head_mut(by_external), handle);
+        self.wheel.arm(&mut self.slab, handle);
+        Some(handle)
+    }
+
+    pub(crate) fn remove(&mut self, handle: u32) -> Session {
+        let session = self.slab[handle];
+        self.wheel.disarm(&mut self.slab, handle);
+        self.unlink_client(handle, &session);
+        self.unlink_external(handle, &session);
+        self.slab.remove(handle);
+        self.slab[handle].binding = NONE;
+        session
+    }
+
+    /// Moves the end of a session's life. A later end costs nothing: the timer finds out when it
+    /// fires. An earlier one moves the timer.
+    #[inline]
+    pub(crate) fn set_expiry(&mut self, handle: u32, expires: Tick) {
+        let session = &mut self.slab[handle];
+        let is_earlier = expires < session.expires;
+        session.expires = expires;
+        if is_earlier {
+            self.wheel.disarm(&mut self.slab, handle);
+            self.wheel.arm(&mut self.slab, handle);
+        }
+    }
+
+    /// The next session whose life is over, looking at no more than `steps` timers. It stays in
+    /// the table with its timer off: [`remove`](Self::remove) it or [`revive`](Self::revive) it.
+    pub(crate) fn next_expired(&mut self, now: Tick, steps: &mut usize) -> Option<u32> {
+        self.wheel.next_due(&mut self.slab, now, steps)
+    }
+
+    /// Gives a session whose timer is off a new life.
+    pub(crate) fn revive(&mut self, handle: u32, expires: Tick) {
+        self.wheel.disarm(&mut self.slab, handle);
+        self.slab[handle].expires = expires;
+        self.wheel.arm(&mut self.slab, handle);
+    }
+
+    /// All live sessions with handles from `start` on.
+    pub(crate) fn iter_from(&self, start: u32) -> impl Iterator<Item = (u32, &Session)> {
+        (start.max(1)..self.slab.end())
+            .map(|handle| (handle, &self.slab[handle]))
+            .filter(|(_, session)| session.binding != NONE)
+    }
+
+    fn unlink_client(&mut self, handle: u32, session: &Session) {
+        let hash = self.hash_client(&session.client_tuple());
+        let head = self.by_client.head_mut(hash);
+        if *head == handle {
+            *head = session.next_by_client;
+            return;
+        }
+        let mut at = *head;
+        while self.slab[at].next_by_client != handle {
+            at = self.slab[at].next_by_client;
+        }
+        self.slab[at].next_by_client = session.next_by_client;
+    }
+
+    fn unlink_external(&mut self, handle: u32, session: &Session) {
+        let hash = self.hash_external(&session.external_tuple());
+        let head = self.by_external.head_mut(hash);
+        if *head == handle {
+            *head = session.next_by_external;
+            return;
+        }
+        let mut at = *head;
+        while self.slab[at].next_by_external != handle {
+            at = self.slab[at].next_by_external;
+        }
+        self.slab[at].next_by_external = session.next_by_external;
+    }
+
+    #[inline]
+    fn hash_client(&self, tuple: &ClientTuple) -> u64 {
+        let client = tuple.client.to_bits();
+        let ports = u64::from(tuple.client_port) << 16 | u64::from(tuple.remote_port);
+        let rest = u64::from(tuple.remote) << 32 | ports;
+        // The protocol goes where the top bits of an interface identifier rarely differ; an equal
+        // hash of two protocols only makes a chain longer.
+        let low = client as u64 ^ u64::from(tuple.protocol as u8) << 56;
+        self.key.hash([(client >> 64) as u64, low, rest])
+    }
+
+    #[inline]
+    fn hash_external(&self, tuple: &ExternalTuple) -> u64 {
+        let ports = u64::from(tuple.external_port) << 16 | u64::from(tuple.remote_port);
+        let low = u64::from(tuple.external) << 32 | ports;
+        let high = u64::from(tuple.remote) << 8 | u64::from(tuple.protocol as u8);
+        self.key.hash([low, high])
+    }
+}
+
+impl Session {
+    #[inline]
+    pub(crate) fn client_tuple(&self) -> ClientTuple {
+        ClientTuple {
+            protocol: self.protocol,
+            client: self.client,
+            client_port: self.client_port,
+            remote: self.remote,
+            remote_port: self.remote_port,
+        }
+    }
+
+    #[inline]
+    pub(crate) fn external_tuple(&self) -> ExternalTuple {
+        ExternalTuple {
+            protocol: self.protocol,
+            external: self.external,
+            external_port: self.external_port,
+            remote: self.remote,
+            remote_port: self.remote_port,
+        }
+    }
+}

@@ -1,0 +1,286 @@
+//! The life of a binding: who pays for it, which port it gets, and where the port goes afterwards.
+
+use std::net::Ipv4Addr;
+use std::time::Duration;
+
+use xlat_core::mapper::Refusal;
+use xlat_core::{DropReason, Instant};
+
+use super::{Shard, client_side, exhausted, full, limited};
+use crate::bib::{Binding, Outside};
+use crate::clock::{Tick, Ticks};
+use crate::config::LogLevel;
+use crate::event::{BindingRecord, BlockRecord, EventKind, Quota};
+use crate::pool::{FreedBlock, Place};
+use crate::ports::Wish;
+use crate::session::{ClientTuple, Protocol};
+use crate::subscribers::NO_ADDRESS;
+
+impl Shard {
+    /// The client's binding, made if need be (RFC 6146 section 3.5.1.1).
+    pub(super) fn binding_for(
+        &mut self,
+        tuple: ClientTuple,
+        pref64: u8,
+        now: Instant,
+    ) -> Result<u32, Refusal> {
+        if let Some(binding) = self.bib.of_inside(client_side(&tuple)) {
+            self.bib.binding_mut(binding).pref64 = pref64;
+            return Ok(binding);
+        }
+        self.catch_up(now, STEPS_PER_BINDING);
+        if self.bib.is_full() || self.sessions.is_full() {
+            return Err(full());
+        }
+        let subscriber = self
+            .subscribers
+            .of_client(tuple.client, Tick::at(now))
+            .ok_or_else(full)?;
+        let made = self.bind(subscriber, &tuple, pref64, now);
+        if made.is_err() {
+            self.subscribers.remove_if_idle(subscriber);
+        }
+        made
+    }
+
+    /// Makes a binding that `subscriber` pays for.
+    fn bind(
+        &mut self,
+        subscriber: u32,
+        tuple: &ClientTuple,
+        pref64: u8,
+        now: Instant,
+    ) -> Result<u32, Refusal> {
+        self.check_quota(subscriber, tuple.protocol, now)?;
+        let (address, port) = self
+            .allocate(subscriber, tuple, now)
+            .inspect_err(|refusal| self.note_refusal(*refusal, subscriber, tuple.protocol, now))?;
+        let outside = Outside {
+            protocol: tuple.protocol,
+            external: self.pool.address(address).to_bits(),
+            port,
+        };
+        let mut binding = Binding::new(client_side(tuple), outside, subscriber);
+        binding.pref64 = pref64;
+        let handle = self.bib.insert(binding).ok_or_else(full)?;
+        let payer = self.subscribers.subscriber_mut(subscriber);
+        payer.address = address;
+        payer.bindings[tuple.protocol as usize] += 1;
+        self.note_binding(&binding_record(&binding), now);
+        Ok(handle)
+    }
+
+    fn check_quota(
+        &mut self,
+        subscriber: u32,
+        protocol: Protocol,
+        now: Instant,
+    ) -> Result<(), Refusal> {
+        let limits = self.rules.limits;
+        let payer = self.subscribers.subscriber_mut(subscriber);
+        let is_within = payer.bindings[protocol as usize] < limits.subscriber_ports
+            && payer.sessions < limits.subscriber_sessions
+            && limits
+                .subscriber_rate
+                .is_none_or(|rate| payer.may_create(rate, Tick::at(now)));
+        if is_within {
+            return Ok(());
+        }
+        self.note_refusal(limited(), subscriber, protocol, now);
+        Err(limited())
+    }
+
+    /// An address and a port for a new binding.
+    fn allocate(
+        &mut self,
+        subscriber: u32,
+        tuple: &ClientTuple,
+        now: Instant,
+    ) -> Result<(u32, u16), Refusal> {
+        let paired = self.subscribers.subscriber(subscriber).address;
+        let address = match paired {
+            NO_ADDRESS => self
+                .pool
+                .open_address(tuple.protocol, self.favourite(subscriber))
+                .ok_or_else(exhausted)?,
+            paired => paired,
+        };
+        let wish = Wish {
+            protocol: tuple.protocol,
+            port: tuple.client_port,
+            parity: self.rules.ports.parity,
+        };
+        let random = self.draw();
+        let port = match self.rules.ports.blocks {
+            None => self.pool.take(address, wish, 0..=u16::MAX, random),
+            Some(blocks) => {
+                let found = self.take_from_blocks(subscriber, wish, blocks.size, random);
+                match found {
+                    Some(port) => Some(port),
+                    None => {
+                        self.add_block(subscriber, address, blocks.per_subscriber, now)?;
+                        self.take_from_blocks(subscriber, wish, blocks.size, random)
+                    }
+                }
+            }
+        };
+        Ok((address, port.ok_or_else(exhausted)?))
+    }
+
+    /// The pool address that a new subscriber is paired with if it has room: always the same one,
+    /// so that a returning subscriber tends to get its old address.
+    fn favourite(&self, subscriber: u32) -> u32 {
+        (self.subscribers.hash(subscriber) % u64::from(self.pool.len().max(1))) as u32
+    }
+
+    fn take_from_blocks(
+        &mut self,
+        subscriber: u32,
+        wish: Wish,
+        size: u32,
+        random: u64,
+    ) -> Option<u16> {
+        let payer = self.subscribers.subscriber(subscriber);
+        let count = payer.blocks.len();
+        for number in 0..count {
+            let place = (number + random as usize) % count;
+            let first = payer.blocks[place];
+            let last = first + (size - 1) as u16;
+            if let Some(port) = self.pool.take(payer.address, wish, first..=last, random) {
+                return Some(port);
+            }
+        }
+        None
+    }
+
+    /// Gives a subscriber another block of ports.
+    fn add_block(
+        &mut self,
+        subscriber: u32,
+        address: u32,
+        limit: u32,
+        now: Instant,
+    ) -> Result<(), Refusal> {
+        let random = self.draw();
+        let payer = self.subscribers.subscriber_mut(subscriber);
+        if payer.blocks.len() >= limit as usize {
+            return Err(limited());
+        }
+        let first = self
+            .pool
+            .take_block(address, subscriber, random)
+            .ok_or_else(exhausted)?;
+        payer.address = address;
+        payer.blocks.push(first);
+        self.note_block(subscriber, address, first, now);
+        Ok(())
+    }
+
+    pub(super) fn note_binding(&mut self, record: &BindingRecord, now: Instant) {
+        if self.logs_bindings() {
+            self.events.push(now, EventKind::BindingCreated(*record));
+        }
+    }
+
+    pub(super) fn note_block(&mut self, subscriber: u32, address: u32, first: u16, now: Instant) {
+        if self.rules.log >= LogLevel::Bindings {
+            let record = self.block_record(subscriber, address, first);
+            self.events.push(now, EventKind::BlockAllocated(record));
+        }
+    }
+
+    /// A binding goes with its last session, unless the administrator made it.
+    pub(super) fn release_if_unused(&mut self, handle: u32, now: Instant) {
+        let bound = *self.bib.binding(handle);
+        if bound.sessions > 0 || bound.is_static {
+            return;
+        }
+        self.bib.remove(handle);
+        let payer = self.subscribers.subscriber_mut(bound.subscriber);
+        payer.bindings[bound.protocol as usize] -= 1;
+        let place = Place {
+            protocol: bound.protocol,
+            address: payer.address,
+            port: bound.external_port,
+        };
+        let freed = self.pool.give_back(place, Tick::at(now));
+        self.note_freed(freed, now);
+        if self.logs_bindings() {
+            let record = binding_record(&bound);
+            self.events.push(now, EventKind::BindingRemoved(record));
+        }
+        self.subscribers.remove_if_idle(bound.subscriber);
+    }
+
+    /// A block of ports that nobody uses any more leaves its subscriber.
+    pub(super) fn note_freed(&mut self, freed: Option<FreedBlock>, now: Instant) {
+        let Some(block) = freed else {
+            return;
+        };
+        let owner = self.subscribers.subscriber_mut(block.owner);
+        owner.blocks.retain(|first| *first != block.first_port);
+        if self.rules.log >= LogLevel::Bindings {
+            let record = self.block_record(block.owner, block.address, block.first_port);
+            self.events.push(now, EventKind::BlockFreed(record));
+        }
+        self.subscribers.remove_if_idle(block.owner);
+    }
+
+    pub(super) fn note_refusal(
+        &mut self,
+        refusal: Refusal,
+        subscriber: u32,
+        protocol: Protocol,
+        now: Instant,
+    ) {
+        let tick = Tick::at(now);
+        if self.rules.log == LogLevel::Off || tick < self.quiet_until {
+            return;
+        }
+        self.quiet_until = tick.after(Ticks::covering(Duration::from_secs(1)));
+        let quota = Quota {
+            subscriber: self.subscribers.prefix(subscriber),
+            protocol,
+        };
+        let kind = match refusal {
+            Refusal::Answer(DropReason::SubscriberLimit, _) => EventKind::LimitReached(quota),
+            _ => EventKind::PoolExhausted(quota),
+        };
+        self.events.push(now, kind);
+    }
+
+    fn logs_bindings(&self) -> bool {
+        self.rules.log >= LogLevel::Bindings && self.rules.ports.blocks.is_none()
+    }
+
+    fn block_record(&self, subscriber: u32, address: u32, first_port: u16) -> BlockRecord {
+        let size = self.rules.ports.blocks.map_or(1, |blocks| blocks.size);
+        BlockRecord {
+            subscriber: self.subscribers.prefix(subscriber),
+            external: self.pool.address(address),
+            first_port,
+            last_port: first_port + (size - 1) as u16,
+        }
+    }
+
+    /// A number that nobody outside can foresee.
+    fn draw(&mut self) -> u64 {
+        self.drawn += 1;
+        self.key.hash([self.drawn, DRAW])
+    }
+}
+
+pub(super) fn binding_record(binding: &Binding) -> BindingRecord {
+    BindingRecord {
+        protocol: binding.protocol,
+        client: binding.client,
+        client_port: binding.client_port,
+        external: Ipv4Addr::from_bits(binding.external),
+        external_port: binding.external_port,
+    }
+}
+
+/// Timers looked at before a binding is made: what is over must not stand in its way.
+const STEPS_PER_BINDING: usize = 64;
+/// Keeps the numbers drawn for ports apart from the hashes of tuples.
+const DRAW: u64 = u64::from_be_bytes(*b"\xffNAT64 p");

@@ -1,0 +1,368 @@
+//! One part of the state of a NAT64, complete in itself: sessions, bindings, subscribers and its
+//! share of the pool. The functions carry the names of RFC 6146's steps.
+
+mod bindings;
+mod saved;
+mod sessions;
+
+use std::collections::{HashMap, VecDeque};
+use std::ops::Add;
+
+use xlat_core::mapper::{Refusal, Unreachable};
+use xlat_core::{DropReason, Instant};
+
+use crate::bib::{Bib, Binding, Inside, Outside};
+use crate::clock::{Tick, Ticks};
+use crate::config::{Filtering, Inbound, Lifetimes, Limits, LogLevel, PortPolicy, StaticBinding};
+use crate::event::EventQueue;
+use crate::pool::Pool;
+use crate::session::{ClientTuple, ExternalTuple, Protocol, Session, Sessions};
+use crate::siphash::SipKey;
+use crate::slab::NONE;
+use crate::subscribers::Subscribers;
+use crate::tcp::{TcpEvent, TcpState};
+
+/// The rules that a shard follows.
+#[derive(Clone, Debug)]
+pub(crate) struct Rules {
+    pub(crate) lifetimes: Lifetimes,
+    pub(crate) filtering: Filtering,
+    pub(crate) inbound: Inbound,
+    pub(crate) limits: Limits,
+    pub(crate) ports: PortPolicy,
+    pub(crate) log: LogLevel,
+}
+
+/// A part of the state.
+#[derive(Debug)]
+pub(crate) struct Shard {
+    rules: Rules,
+    sessions: Sessions,
+    bib: Bib,
+    subscribers: Subscribers,
+    pool: Pool,
+    /// Sessions per binding and remote address, for the address-dependent filter.
+    contacts: HashMap<(u32, u32), u32, SipKey>,
+    events: EventQueue,
+    /// No second event about a refusal before this.
+    quiet_until: Tick,
+    probes: VecDeque<u32>,
+    per_protocol: [u32; 3],
+    per_state: [u32; 7],
+    key: SipKey,
+    drawn: u64,
+}
+
+/// How much of everything there is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Sessions, by [`Protocol`].
+    pub sessions: [u32; 3],
+    /// TCP sessions, by [`TcpState`].
+    pub tcp: [u32; 7],
+    /// Bindings, static ones included.
+    pub bindings: u32,
+    /// Subscribers with a binding or a port block.
+    pub subscribers: u32,
+    /// Ports and identifiers that can be handed out at once, by [`Protocol`].
+    pub free_ports: [u64; 3],
+}
+
+impl Add for Counts {
+    type Output = Self;
+
+    fn add(self, other: Self) -> Self {
+        Self {
+            sessions: std::array::from_fn(|index| self.sessions[index] + other.sessions[index]),
+            tcp: std::array::from_fn(|index| self.tcp[index] + other.tcp[index]),
+            bindings: self.bindings + other.bindings,
+            subscribers: self.subscribers + other.subscribers,
+            free_ports: std::array::from_fn(|index| {
+                self.free_ports[index] + other.free_ports[index]
+            }),
+        }
+    }
+}
+
+impl Shard {
+    /// A shard of `limits.sessions` sessions over `pool`.
+    pub(crate) fn new(rules: Rules, pool: Pool, key: [u64; 2]) -> Self {
+        let limit = rules.limits.sessions;
+        let key = SipKey::new(key);
+        Self {
+            sessions: Sessions::new(limit, key),
+            bib: Bib::new(limit, key),
+            subscribers: Subscribers::new(limit, rules.limits.subscriber_prefix, key),
+            contacts: HashMap::with_hasher(key),
+            events: EventQueue::default(),
+            quiet_until: Tick::from_raw(0),
+            probes: VecDeque::new(),
+            per_protocol: [0; 3],
+            per_state: [0; 7],
+            drawn: 0,
+            pool,
+            key,
+            rules,
+        }
+    }
+
+    /// Adds a binding of the administrator's; false if there is no room or one of its transport
+    /// addresses is taken.
+    pub(crate) fn add_static(&mut self, binding: &StaticBinding) -> bool {
+        let inside = Inside {
+            protocol: binding.protocol,
+            client: binding.client,
+            port: binding.client_port,
+        };
+        let outside = Outside {
+            protocol: binding.protocol,
+            external: binding.external.to_bits(),
+            port: binding.external_port,
+        };
+        if self.bib.of_inside(inside).is_some() || self.bib.of_outside(outside).is_some() {
+            return false;
+        }
+        self.bib
+            .insert(Binding::new(inside, outside, NONE).permanent())
+            .is_some()
+    }
+
+    /// Filtering and updating for a packet from the IPv6 side (RFC 6146 section 3.5): the
+    /// transport address that its source becomes.
+    pub(crate) fn outbound(
+        &mut self,
+        tuple: ClientTuple,
+        pref64: u8,
+        tcp_flags: u8,
+        now: Instant,
+    ) -> Result<Outside, Refusal> {
+        let tick = Tick::at(now);
+        self.catch_up(now, STEPS_PER_PACKET);
+        if let Some(handle) = self.live_of_client(&tuple, now) {
+            return Ok(self.pass_outbound(handle, pref64, tcp_flags, tick));
+        }
+        match tuple.protocol {
+            Protocol::Udp => self.open_query(tuple, pref64, self.rules.lifetimes.udp, now),
+            Protocol::Icmp => self.open_query(tuple, pref64, self.rules.lifetimes.icmp, now),
+            Protocol::Tcp => self.tcp_closed_v6(tuple, pref64, tcp_flags, now),
+        }
+    }
+
+    /// Filtering and updating for a packet from the IPv4 side: the transport address that its
+    /// destination becomes, and the NAT64 prefix that its source gets.
+    pub(crate) fn inbound(
+        &mut self,
+        tuple: ExternalTuple,
+        tcp_flags: u8,
+        now: Instant,
+    ) -> Result<(Inside, u8), Refusal> {
+        let tick = Tick::at(now);
+        self.catch_up(now, STEPS_PER_PACKET);
+        if let Some(handle) = self.live_of_external(&tuple, now) {
+            return Ok(self.pass_inbound(handle, tcp_flags, tick));
+        }
+        let outside = Outside {
+            protocol: tuple.protocol,
+            external: tuple.external,
+            port: tuple.external_port,
+        };
+        let Some(binding) = self.bib.of_outside(outside) else {
+            return Err(self.unbound(tuple.protocol));
+        };
+        match tuple.protocol {
+            Protocol::Udp => self.admit_query(binding, tuple, self.rules.lifetimes.udp, now),
+            Protocol::Icmp => self.admit_query(binding, tuple, self.rules.lifetimes.icmp, now),
+            Protocol::Tcp => self.tcp_closed_v4(binding, tuple, tcp_flags, now),
+        }
+    }
+
+    /// The session that an ICMP error from the IPv6 side is about. Changes nothing.
+    pub(crate) fn quoted_by_v6(&self, tuple: &ClientTuple, now: Instant) -> Option<Outside> {
+        let session = self.sessions.session(self.sessions.of_client(tuple)?);
+        (session.expires() > Tick::at(now)).then(|| outside(session))
+    }
+
+    /// The session that an ICMP error from the IPv4 side is about. Changes nothing.
+    pub(crate) fn quoted_by_v4(&self, tuple: &ExternalTuple, now: Instant) -> Option<(Inside, u8)> {
+        let session = self.sessions.session(self.sessions.of_external(tuple)?);
+        (session.expires() > Tick::at(now)).then(|| (inside(session), session.pref64))
+    }
+
+    /// Ends what is over: sessions, and the rest of ports. At most `steps` of each; true if there
+    /// may be more to do.
+    pub(crate) fn catch_up(&mut self, now: Instant, steps: usize) -> bool {
+        let tick = Tick::at(now);
+        let mut left = steps;
+        while let Some(handle) = self.sessions.next_expired(tick, &mut left) {
+            self.time_out(handle, now);
+        }
+        for _ in 0..steps {
+            match self.pool.wake(tick) {
+                None => return left == 0,
+                Some(freed) => self.note_freed(freed, now),
+            }
+        }
+        true
+    }
+
+    /// Moves all events that wait into `into`; the number of those that were lost.
+    pub(crate) fn drain_events(&mut self, into: &mut Vec<crate::event::Event>) -> u64 {
+        self.events.drain(into)
+    }
+
+    /// First packet of a UDP or ICMP session from the client (RFC 6146 sections 3.5.1, 3.5.3).
+    fn open_query(
+        &mut self,
+        tuple: ClientTuple,
+        pref64: u8,
+        life: Ticks,
+        now: Instant,
+    ) -> Result<Outside, Refusal> {
+        let binding = self.binding_for(tuple, pref64, now)?;
+        let expires = Tick::at(now).after(life);
+        self.open_session(binding, tuple.remote, tuple.remote_port, 0, expires, now)
+    }
+
+    /// First packet of a UDP or ICMP session from outside, through a binding.
+    fn admit_query(
+        &mut self,
+        binding: u32,
+        tuple: ExternalTuple,
+        life: Ticks,
+        now: Instant,
+    ) -> Result<(Inside, u8), Refusal> {
+        if !self.is_admitted(binding, tuple.remote) {
+            return Err(Refusal::Answer(
+                DropReason::Filtered,
+                Unreachable::Prohibited,
+            ));
+        }
+        let expires = Tick::at(now).after(life);
+        self.open_session(binding, tuple.remote, tuple.remote_port, 0, expires, now)
+            .map_err(silently)?;
+        Ok(self.bound(binding))
+    }
+
+    /// State CLOSED, segment from the client (RFC 6146 section 3.5.2.2).
+    fn tcp_closed_v6(
+        &mut self,
+        tuple: ClientTuple,
+        pref64: u8,
+        flags: u8,
+        now: Instant,
+    ) -> Result<Outside, Refusal> {
+        if TcpEvent::from_v6(flags) == TcpEvent::V6Syn {
+            let binding = self.binding_for(tuple, pref64, now)?;
+            let expires = Tick::at(now).after(self.rules.lifetimes.opening);
+            let init = TcpState::V6Init as u8;
+            return self.open_session(binding, tuple.remote, tuple.remote_port, init, expires, now);
+        }
+        let binding = self
+            .bib
+            .of_inside(client_side(&tuple))
+            .filter(|_| self.rules.inbound.stray_tcp)
+            .ok_or(Refusal::Silent(DropReason::NoBinding))?;
+        Ok(self.bib.binding(binding).outside())
+    }
+
+    /// State CLOSED, segment from outside that a binding exists for.
+    fn tcp_closed_v4(
+        &mut self,
+        binding: u32,
+        tuple: ExternalTuple,
+        flags: u8,
+        now: Instant,
+    ) -> Result<(Inside, u8), Refusal> {
+        if !self.is_admitted(binding, tuple.remote) {
+            return Err(Refusal::Silent(DropReason::Filtered));
+        }
+        if TcpEvent::from_v4(flags) != TcpEvent::V4Syn {
+            return match self.rules.inbound.stray_tcp {
+                true => Ok(self.bound(binding)),
+                false => Err(Refusal::Silent(DropReason::NoBinding)),
+            };
+        }
+        if !self.rules.inbound.opens_tcp && !self.bib.binding(binding).is_static {
+            return Err(Refusal::Silent(DropReason::Filtered));
+        }
+        let expires = Tick::at(now).after(self.rules.lifetimes.opening);
+        let init = TcpState::V4Init as u8;
+        self.open_session(binding, tuple.remote, tuple.remote_port, init, expires, now)
+            .map_err(silently)?;
+        Ok(self.bound(binding))
+    }
+
+    /// What a packet to a transport address that nobody has is told.
+    fn unbound(&self, protocol: Protocol) -> Refusal {
+        match protocol {
+            // RFC 5382 REQ-4: nothing may answer an unsolicited SYN for six seconds.
+            Protocol::Tcp => Refusal::Silent(DropReason::NoBinding),
+            Protocol::Udp | Protocol::Icmp => {
+                Refusal::Answer(DropReason::NoBinding, Unreachable::Address)
+            }
+        }
+    }
+
+    /// The filter: whether `remote` may send through a binding that it has no session on.
+    fn is_admitted(&self, binding: u32, remote: u32) -> bool {
+        match self.rules.filtering {
+            Filtering::EndpointIndependent => true,
+            Filtering::AddressDependent => {
+                self.bib.binding(binding).is_static
+                    || self.contacts.contains_key(&(binding, remote))
+            }
+        }
+    }
+
+    fn bound(&self, binding: u32) -> (Inside, u8) {
+        let binding = self.bib.binding(binding);
+        (binding.inside(), binding.pref64)
+    }
+}
+
+fn client_side(tuple: &ClientTuple) -> Inside {
+    Inside {
+        protocol: tuple.protocol,
+        client: tuple.client,
+        port: tuple.client_port,
+    }
+}
+
+fn inside(session: &Session) -> Inside {
+    Inside {
+        protocol: session.protocol,
+        client: session.client,
+        port: session.client_port,
+    }
+}
+
+fn outside(session: &Session) -> Outside {
+    Outside {
+        protocol: session.protocol,
+        external: session.external,
+        port: session.external_port,
+    }
+}
+
+/// Outsiders learn nothing about the state of the tables.
+fn silently(refusal: Refusal) -> Refusal {
+    match refusal {
+        Refusal::Answer(reason, _) => Refusal::Silent(reason),
+        other => other,
+    }
+}
+
+const fn full() -> Refusal {
+    Refusal::Answer(DropReason::TableFull, Unreachable::Address)
+}
+
+const fn exhausted() -> Refusal {
+    Refusal::Answer(DropReason::PoolExhausted, Unreachable::Address)
+}
+
+const fn limited() -> Refusal {
+    Refusal::Answer(DropReason::SubscriberLimit, Unreachable::Address)
+}
+
+/// Timers looked at per packet. More than one, so that the wheel catches up whatever comes.
+const STEPS_PER_PACKET: usize = 4;

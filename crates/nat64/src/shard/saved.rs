@@ -1,0 +1,156 @@
+//! Sessions out of a shard and back into one.
+
+use std::net::Ipv4Addr;
+
+use xlat_core::Instant;
+
+use super::bindings::binding_record;
+use super::sessions::state;
+use super::{Counts, Shard};
+use crate::bib::{Binding, Inside, Outside};
+use crate::clock::Tick;
+use crate::pool::Place;
+use crate::session::{Protocol, Session};
+use crate::snapshot::{SavedSession, SkipReason};
+use crate::subscribers::NO_ADDRESS;
+use crate::tcp::TcpState;
+
+/// What a listing knows of one session; prefix and time are still numbers.
+pub(crate) type Listed = (Session, Option<TcpState>);
+
+impl Shard {
+    /// How much of everything there is.
+    pub(crate) fn counts(&self) -> Counts {
+        Counts {
+            sessions: self.per_protocol,
+            tcp: self.per_state,
+            bindings: self.bib.len(),
+            subscribers: self.subscribers.len(),
+            free_ports: Protocol::ALL.map(|protocol| self.pool.free_ports(protocol)),
+        }
+    }
+
+    /// At most `limit` sessions with handles from `start` on, and the handle to go on with.
+    pub(crate) fn list(&self, start: u32, limit: usize) -> (Vec<Listed>, Option<u32>) {
+        let mut listed = Vec::new();
+        for (handle, session) in self.sessions.iter_from(start) {
+            if listed.len() == limit {
+                return (listed, Some(handle));
+            }
+            let tcp = (session.protocol == Protocol::Tcp).then(|| state(session));
+            listed.push((*session, tcp));
+        }
+        (listed, None)
+    }
+
+    /// Takes up a saved session that lives until `expires`.
+    pub(crate) fn restore(
+        &mut self,
+        saved: &SavedSession,
+        pref64: u8,
+        expires: Tick,
+        now: Instant,
+    ) -> Result<(), SkipReason> {
+        let record = &saved.binding;
+        let inside = Inside {
+            protocol: record.protocol,
+            client: record.client,
+            port: record.client_port,
+        };
+        let outside = Outside {
+            protocol: record.protocol,
+            external: record.external.to_bits(),
+            port: record.external_port,
+        };
+        let binding = match self.bib.of_inside(inside) {
+            Some(binding) if self.bib.binding(binding).outside() == outside => binding,
+            Some(_) => return Err(SkipReason::Taken),
+            None => self.rebind(inside, outside, pref64, now)?,
+        };
+        self.bib.binding_mut(binding).pref64 = pref64;
+        let remote = saved.remote.to_bits();
+        if self.is_known(binding, remote, saved.remote_port) {
+            return Err(SkipReason::Taken);
+        }
+        let state = saved.tcp.map_or(0, |tcp| tcp as u8);
+        self.open_session(binding, remote, saved.remote_port, state, expires, now)
+            .map_err(|_| SkipReason::Full)?;
+        Ok(())
+    }
+
+    fn is_known(&self, binding: u32, remote: u32, remote_port: u16) -> bool {
+        let bound = self.bib.binding(binding);
+        let session = Session::new(binding, bound, remote, remote_port, 0);
+        self.sessions.of_client(&session.client_tuple()).is_some()
+    }
+
+    /// Makes the binding that a saved session hung on.
+    fn rebind(
+        &mut self,
+        inside: Inside,
+        outside: Outside,
+        pref64: u8,
+        now: Instant,
+    ) -> Result<u32, SkipReason> {
+        if self.bib.is_full() || self.sessions.is_full() {
+            return Err(SkipReason::Full);
+        }
+        let external = Ipv4Addr::from_bits(outside.external);
+        let address = self.pool.index(external).ok_or(SkipReason::NotInPool)?;
+        let subscriber = self
+            .subscribers
+            .of_client(inside.client, Tick::at(now))
+            .ok_or(SkipReason::Full)?;
+        let place = Place {
+            protocol: outside.protocol,
+            address,
+            port: outside.port,
+        };
+        if let Err(reason) = self.reclaim(subscriber, place, now) {
+            self.subscribers.remove_if_idle(subscriber);
+            return Err(reason);
+        }
+        let mut binding = Binding::new(inside, outside, subscriber);
+        binding.pref64 = pref64;
+        let handle = self.bib.insert(binding).ok_or(SkipReason::Full)?;
+        let payer = self.subscribers.subscriber_mut(subscriber);
+        payer.address = address;
+        payer.bindings[outside.protocol as usize] += 1;
+        self.note_binding(&binding_record(&binding), now);
+        Ok(handle)
+    }
+
+    /// Takes the port that a saved binding had, if it is one that the subscriber could have got.
+    fn reclaim(&mut self, subscriber: u32, place: Place, now: Instant) -> Result<(), SkipReason> {
+        let payer = self.subscribers.subscriber(subscriber);
+        if payer.address != NO_ADDRESS && payer.address != place.address {
+            return Err(SkipReason::NotInPool);
+        }
+        if let Some(blocks) = self.rules.ports.blocks {
+            let first = place.port & !((blocks.size - 1) as u16);
+            if !payer.blocks.contains(&first) && !self.reclaim_block(subscriber, place, first, now)
+            {
+                return Err(SkipReason::Taken);
+            }
+        }
+        if self.pool.take_exactly(place) {
+            Ok(())
+        } else {
+            Err(SkipReason::Taken)
+        }
+    }
+
+    fn reclaim_block(&mut self, subscriber: u32, place: Place, first: u16, now: Instant) -> bool {
+        if !self
+            .pool
+            .take_block_of(place.address, place.port, subscriber)
+        {
+            return false;
+        }
+        let payer = self.subscribers.subscriber_mut(subscriber);
+        payer.address = place.address;
+        payer.blocks.push(first);
+        self.note_block(subscriber, place.address, first, now);
+        true
+    }
+}

@@ -1,0 +1,228 @@
+//! The life of a session: made, passed by, timed out, closed.
+
+use std::net::Ipv4Addr;
+
+use xlat_core::Instant;
+use xlat_core::mapper::Refusal;
+
+use super::bindings::binding_record;
+use super::{Shard, full, inside, limited, outside};
+use crate::bib::{Binding, Inside, Outside};
+use crate::clock::Tick;
+use crate::config::{Filtering, LogLevel};
+use crate::event::{EventKind, SessionRecord};
+use crate::session::{ClientTuple, ExternalTuple, Protocol, Session};
+use crate::slab::NONE;
+use crate::tcp::{AtTimeout, Lifetime, TcpEvent, TcpState};
+
+impl Shard {
+    /// The next session whose IPv6 endpoint wants to be asked whether it is still there.
+    pub(crate) fn next_probe(&mut self) -> Option<Session> {
+        while let Some(handle) = self.probes.pop_front() {
+            let session = self.sessions.session(handle);
+            let is_waiting = session.binding != NONE
+                && session.protocol == Protocol::Tcp
+                && state(session) == TcpState::Trans;
+            if is_waiting {
+                return Some(*session);
+            }
+        }
+        None
+    }
+
+    /// A packet of the client's in a known session.
+    pub(super) fn pass_outbound(
+        &mut self,
+        handle: u32,
+        pref64: u8,
+        tcp_flags: u8,
+        now: Tick,
+    ) -> Outside {
+        match self.sessions.session(handle).protocol {
+            Protocol::Udp => self.refresh(handle, now.after(self.rules.lifetimes.udp)),
+            Protocol::Icmp => self.refresh(handle, now.after(self.rules.lifetimes.icmp)),
+            Protocol::Tcp => self.step_tcp(handle, TcpEvent::from_v6(tcp_flags), now),
+        }
+        let session = self.sessions.session_mut(handle);
+        session.pref64 = pref64;
+        outside(session)
+    }
+
+    /// A packet of the remote node's in a known session.
+    pub(super) fn pass_inbound(&mut self, handle: u32, tcp_flags: u8, now: Tick) -> (Inside, u8) {
+        match self.sessions.session(handle).protocol {
+            Protocol::Tcp => self.step_tcp(handle, TcpEvent::from_v4(tcp_flags), now),
+            Protocol::Udp if self.rules.inbound.refreshes => {
+                self.refresh(handle, now.after(self.rules.lifetimes.udp));
+            }
+            Protocol::Icmp if self.rules.inbound.refreshes => {
+                self.refresh(handle, now.after(self.rules.lifetimes.icmp));
+            }
+            Protocol::Udp | Protocol::Icmp => {}
+        }
+        let session = self.sessions.session(handle);
+        (inside(session), session.pref64)
+    }
+
+    fn refresh(&mut self, handle: u32, expires: Tick) {
+        self.sessions.set_expiry(handle, expires);
+    }
+
+    /// A row of the TCP state table.
+    fn step_tcp(&mut self, handle: u32, event: TcpEvent, now: Tick) {
+        let transition = state(self.sessions.session(handle)).on(event);
+        self.set_state(handle, transition.next);
+        let lifetimes = &self.rules.lifetimes;
+        let life = match transition.lifetime {
+            Lifetime::Keep => return,
+            Lifetime::Established => lifetimes.established,
+            Lifetime::Opening => lifetimes.opening,
+            Lifetime::Closing => lifetimes.closing,
+        };
+        self.sessions.set_expiry(handle, now.after(life));
+    }
+
+    fn set_state(&mut self, handle: u32, next: TcpState) {
+        let session = self.sessions.session_mut(handle);
+        self.per_state[usize::from(session.state)] -= 1;
+        self.per_state[next as usize] += 1;
+        session.state = next as u8;
+    }
+
+    /// Makes a session on a binding.
+    pub(super) fn open_session(
+        &mut self,
+        binding: u32,
+        remote: u32,
+        remote_port: u16,
+        state: u8,
+        expires: Tick,
+        now: Instant,
+    ) -> Result<Outside, Refusal> {
+        let bound = *self.bib.binding(binding);
+        if let Err(refusal) = self.check_sessions(&bound, now) {
+            self.release_if_unused(binding, now);
+            return Err(refusal);
+        }
+        let session = Session::new(binding, &bound, remote, remote_port, state);
+        if self.sessions.insert(session, expires).is_none() {
+            self.release_if_unused(binding, now);
+            return Err(full());
+        }
+        self.per_protocol[bound.protocol as usize] += 1;
+        if bound.protocol == Protocol::Tcp {
+            self.per_state[usize::from(state)] += 1;
+        }
+        self.bib.binding_mut(binding).sessions += 1;
+        if bound.subscriber != NONE {
+            self.subscribers.subscriber_mut(bound.subscriber).sessions += 1;
+        }
+        if self.rules.filtering == Filtering::AddressDependent {
+            *self.contacts.entry((binding, remote)).or_default() += 1;
+        }
+        if self.rules.log >= LogLevel::Sessions {
+            let record = session_record(&bound, remote, remote_port);
+            self.events.push(now, EventKind::SessionCreated(record));
+        }
+        Ok(bound.outside())
+    }
+
+    fn check_sessions(&mut self, bound: &Binding, now: Instant) -> Result<(), Refusal> {
+        if bound.subscriber == NONE {
+            return Ok(());
+        }
+        let held = self.subscribers.subscriber(bound.subscriber).sessions;
+        if held < self.rules.limits.subscriber_sessions {
+            return Ok(());
+        }
+        self.note_refusal(limited(), bound.subscriber, bound.protocol, now);
+        Err(limited())
+    }
+
+    pub(super) fn live_of_client(&mut self, tuple: &ClientTuple, now: Instant) -> Option<u32> {
+        let handle = self.sessions.of_client(tuple)?;
+        self.is_live(handle, now).then_some(handle)
+    }
+
+    pub(super) fn live_of_external(&mut self, tuple: &ExternalTuple, now: Instant) -> Option<u32> {
+        let handle = self.sessions.of_external(tuple)?;
+        self.is_live(handle, now).then_some(handle)
+    }
+
+    /// Whether a session is still there after all timeouts up to now. The wheel may be a little
+    /// behind, and a packet must not see that.
+    fn is_live(&mut self, handle: u32, now: Instant) -> bool {
+        while self.sessions.session(handle).expires() <= Tick::at(now) {
+            if !self.time_out(handle, now) {
+                return false;
+            }
+        }
+        true
+    }
+
+    /// The end of a session's lifetime. True if the session lives on.
+    pub(super) fn time_out(&mut self, handle: u32, now: Instant) -> bool {
+        let session = self.sessions.session(handle);
+        let is_probed =
+            session.protocol == Protocol::Tcp && state(session).at_timeout() == AtTimeout::Probe;
+        let over = session.expires();
+        if !is_probed {
+            self.close_session(handle, now);
+            return false;
+        }
+        self.set_state(handle, TcpState::Trans);
+        let expires = over.after(self.rules.lifetimes.closing);
+        self.sessions.revive(handle, expires);
+        if self.probes.len() < MAX_PROBES {
+            self.probes.push_back(handle);
+        }
+        true
+    }
+
+    fn close_session(&mut self, handle: u32, now: Instant) {
+        let session = self.sessions.remove(handle);
+        self.per_protocol[session.protocol as usize] -= 1;
+        if session.protocol == Protocol::Tcp {
+            self.per_state[usize::from(session.state)] -= 1;
+        }
+        let binding = self.bib.binding_mut(session.binding);
+        binding.sessions -= 1;
+        let bound = *binding;
+        if bound.subscriber != NONE {
+            self.subscribers.subscriber_mut(bound.subscriber).sessions -= 1;
+        }
+        if self.rules.filtering == Filtering::AddressDependent {
+            self.forget_contact(session.binding, session.remote);
+        }
+        if self.rules.log >= LogLevel::Sessions {
+            let record = session_record(&bound, session.remote, session.remote_port);
+            self.events.push(now, EventKind::SessionRemoved(record));
+        }
+        self.release_if_unused(session.binding, now);
+    }
+
+    fn forget_contact(&mut self, binding: u32, remote: u32) {
+        if let Some(count) = self.contacts.get_mut(&(binding, remote)) {
+            *count -= 1;
+            if *count == 0 {
+                self.contacts.remove(&(binding, remote));
+            }
+        }
+    }
+}
+
+/// State of a TCP session.
+pub(super) fn state(session: &Session) -> TcpState {
+    TcpState::ALL[usize::from(session.state)]
+}
+
+fn session_record(binding: &Binding, remote: u32, remote_port: u16) -> SessionRecord {
+    SessionRecord {
+        binding: binding_record(binding),
+        remote: Ipv4Addr::from_bits(remote),
+        remote_port,
+    }
+}
+
+/// Probes that wait to be sent. Without its probe a session goes a little earlier than it could.
+const MAX_PROBES: usize = 1 << 12;

@@ -1,0 +1,198 @@
+//! Subscribers: the IPv6 prefixes that pay for bindings. A subscriber stays on one external
+//! address (paired pooling, RFC 4787 REQ-2) and within its limits (RFC 6888 REQ-4).
+
+use std::net::Ipv6Addr;
+
+use xlat_core::addr::Ipv6Prefix;
+
+use crate::clock::{Tick, Ticks};
+use crate::siphash::SipKey;
+use crate::slab::{Buckets, NONE, Slab};
+
+/// A subscriber with at least one binding or port block.
+#[derive(Clone, Debug)]
+pub(crate) struct Subscriber {
+    prefix: u128,
+    next: u32,
+    /// Number of the pool address that it is paired with.
+    pub(crate) address: u32,
+    /// Bindings, by protocol.
+    pub(crate) bindings: [u32; 3],
+    pub(crate) sessions: u32,
+    /// First ports of its blocks.
+    pub(crate) blocks: Vec<u16>,
+    /// What it may create at once, as of `filled`, in billionths of a binding.
+    credit: u64,
+    filled: Tick,
+}
+
+impl Subscriber {
+    fn new(prefix: u128, now: Tick) -> Self {
+        Self {
+            prefix,
+            next: NONE,
+            address: NO_ADDRESS,
+            bindings: [0; 3],
+            sessions: 0,
+            blocks: Vec::new(),
+            credit: u64::MAX,
+            filled: now,
+        }
+    }
+
+    pub(crate) fn is_idle(&self) -> bool {
+        self.bindings == [0; 3] && self.blocks.is_empty()
+    }
+
+    /// Takes leave to create one binding, of which there are `per_second`; two seconds' worth can
+    /// be saved up.
+    pub(crate) fn may_create(&mut self, per_second: u32, now: Tick) -> bool {
+        let full = BINDING * 2 * u64::from(per_second.max(1));
+        let passed = u128::from(now.raw().saturating_sub(self.filled.raw()));
+        let earned = passed * Ticks::NANOS * u128::from(per_second);
+        let credit = u128::from(self.credit).saturating_add(earned);
+        self.filled = now;
+        self.credit = u64::try_from(credit).unwrap_or(u64::MAX).min(full);
+        let may = self.credit >= BINDING;
+        if may {
+            self.credit -= BINDING;
+        }
+        may
+    }
+}
+
+/// One binding's worth of credit.
+const BINDING: u64 = 1_000_000_000;
+
+/// No address yet.
+pub(crate) const NO_ADDRESS: u32 = u32::MAX;
+
+/// All subscribers of a shard.
+#[derive(Debug)]
+pub(crate) struct Subscribers {
+    slab: Slab<Subscriber>,
+    by_prefix: Buckets,
+    key: SipKey,
+    prefix_len: u8,
+}
+
+impl Subscribers {
+    pub(crate) fn new(limit: u32, prefix_len: u8, key: SipKey) -> Self {
+        Self {
+            slab: Slab::new(limit, Subscriber::new(0, Tick::from_raw(0))),
+            by_prefix: Buckets::new(limit.min(1 << 20)),
+            key,
+            prefix_len,
+        }
+    }
+
+    pub(crate) fn len(&self) -> u32 {
+        self.slab.len()
+    }
+
+    pub(crate) fn prefix_of(&self, client: Ipv6Addr) -> Ipv6Prefix {
+        Ipv6Prefix::containing(client, self.prefix_len)
+    }
+
+    pub(crate) fn prefix(&self, handle: u32) -> Ipv6Prefix {
+        self.prefix_of(Ipv6Addr::from_bits(self.slab[handle].prefix))
+    }
+
+    pub(crate) fn subscriber(&self, handle: u32) -> &Subscriber {
+        &self.slab[handle]
+    }
+
+    pub(crate) fn subscriber_mut(&mut self, handle: u32) -> &mut Subscriber {
+        &mut self.slab[handle]
+    }
+
+    /// The subscriber that `client` belongs to, made if need be; `None` if there is no room.
+    pub(crate) fn of_client(&mut self, client: Ipv6Addr, now: Tick) -> Option<u32> {
+        let prefix = self.prefix_of(client).address().to_bits();
+        let hash = self.key.hash_address(prefix);
+        let mut at = self.by_prefix.head(hash);
+        while at != NONE {
+            if self.slab[at].prefix == prefix {
+                return Some(at);
+            }
+            at = self.slab[at].next;
+        }
+        let handle = self.slab.insert(Subscriber::new(prefix, now))?;
+        self.slab[handle].next = std::mem::replace(self.by_prefix.head_mut(hash), handle);
+        Some(handle)
+    }
+
+    /// A number that is always the same for the same subscriber.
+    pub(crate) fn hash(&self, handle: u32) -> u64 {
+        self.key.hash_address(self.slab[handle].prefix)
+    }
+
+    /// Forgets a subscriber that has nothing left.
+    pub(crate) fn remove_if_idle(&mut self, handle: u32) {
+        if !self.slab[handle].is_idle() {
+            return;
+        }
+        let hash = self.hash(handle);
+        let next = self.slab[handle].next;
+        let head = self.by_prefix.head_mut(hash);
+        if *head == handle {
+            *head = next;
+        } else {
+            let mut at = *head;
+            while self.slab[at].next != handle {
+                at = self.slab[at].next;
+            }
+            self.slab[at].next = next;
+        }
+        self.slab.remove(handle);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use xlat_core::Instant;
+
+    use super::*;
+
+    #[test]
+    fn np_02_addresses_of_one_prefix_are_one_subscriber() {
+        let mut subscribers = Subscribers::new(10, 64, SipKey::new([1, 2]));
+        let now = Tick::from_raw(0);
+        let one = subscribers.of_client("2001:db8::1".parse().unwrap(), now);
+        let same = subscribers.of_client("2001:db8::ffff:2".parse().unwrap(), now);
+        let other = subscribers.of_client("2001:db8:0:1::1".parse().unwrap(), now);
+        assert_eq!((one, same, other), (Some(1), Some(1), Some(2)));
+        assert_eq!(subscribers.prefix(1).to_string(), "2001:db8::/64");
+        subscribers.remove_if_idle(1);
+        assert_eq!(subscribers.len(), 1);
+        let again = subscribers.of_client("2001:db8:0:1::2".parse().unwrap(), now);
+        assert_eq!(again, Some(2));
+    }
+
+    #[test]
+    fn cg_02_new_bindings_are_limited_in_rate() {
+        let mut subscriber = Subscriber::new(0, at(10));
+        let burst = (0..100)
+            .filter(|_| subscriber.may_create(5, at(10)))
+            .count();
+        assert_eq!(burst, 10);
+        let later: usize = (11..31)
+            .map(|second| {
+                (0..100)
+                    .filter(|_| subscriber.may_create(5, at(second)))
+                    .count()
+            })
+            .sum();
+        assert!((95..=100).contains(&later), "{later}");
+        assert_eq!(
+            (0..100)
+                .filter(|_| subscriber.may_create(5, at(1000)))
+                .count(),
+            10
+        );
+    }
+
+    fn at(secs: u64) -> Tick {
+        Tick::at(Instant::from_secs(secs))
+    }
+}

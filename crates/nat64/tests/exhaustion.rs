@@ -1,0 +1,188 @@
+//! Limits, port blocks and full tables: what happens when there is not enough for everybody (CG,
+//! SE-15).
+#![allow(clippy::unwrap_used)]
+
+mod world;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use nat64::config::{LogLevel, PortBlocks};
+use nat64::event::EventKind;
+use world::{SYN, World, answer, config, silent, sock6};
+use xlat_core::DropReason;
+use xlat_core::mapper::Unreachable::Address;
+
+const SERVER: &str = "198.51.100.7:53";
+
+#[test]
+fn cg_01_the_limit_of_ports_counts_bindings_per_protocol() {
+    let mut config = config("192.0.2.0/28");
+    config.limits.subscriber_prefix = 64;
+    config.limits.subscriber_ports = 10;
+    let mut world = World::new(config);
+    let client = |port| format!("[2001:db8::{port}]:{port}");
+    for port in 1..=10 {
+        world.udp_out(&client(port), SERVER).unwrap();
+    }
+    let limited = answer(DropReason::SubscriberLimit, Address);
+    assert_eq!(world.udp_out(&client(11), SERVER), limited);
+    assert!(world.tcp_out(SYN, &client(11), SERVER).is_ok());
+    assert!(world.udp_out(&client(5), "203.0.113.9:99").is_ok());
+    assert!(world.udp_out("[2001:db8:0:1::1]:1", SERVER).is_ok());
+    world.wait(302);
+    assert!(world.udp_out(&client(11), SERVER).is_ok());
+}
+
+#[test]
+fn se_15_the_limit_of_sessions_holds_in_both_directions() {
+    let mut config = config("192.0.2.0/28");
+    config.limits.subscriber_sessions = 5;
+    let mut world = World::new(config);
+    let client = "[2001:db8::7]:5000";
+    let mut bound = None;
+    for port in 1..=5 {
+        bound = Some(
+            world
+                .udp_out(client, &format!("198.51.100.7:{port}"))
+                .unwrap(),
+        );
+    }
+    assert_eq!(
+        world.udp_out(client, "198.51.100.7:6"),
+        answer(DropReason::SubscriberLimit, Address)
+    );
+    assert_eq!(
+        world.udp_in("203.0.113.9:99", bound.unwrap()),
+        silent(DropReason::SubscriberLimit)
+    );
+    assert!(world.udp_out(client, "198.51.100.7:5").is_ok());
+    assert_eq!(world.counts().sessions, [5, 0, 0]);
+}
+
+#[test]
+fn cg_02_new_bindings_are_limited_in_rate_and_old_ones_keep_working() {
+    let mut config = config("192.0.2.0/28");
+    config.limits.subscriber_rate = Some(10);
+    let mut world = World::new(config);
+    let made = (1..=100)
+        .filter(|port| {
+            world
+                .udp_out(&format!("[2001:db8::7]:{port}"), SERVER)
+                .is_ok()
+        })
+        .count();
+    assert_eq!(made, 20);
+    assert!(world.udp_out("[2001:db8::7]:1", SERVER).is_ok());
+    assert!(world.udp_out("[2001:db8::8]:1", SERVER).is_ok());
+    world.wait(1);
+    assert!(world.udp_out("[2001:db8::7]:99", SERVER).is_ok());
+}
+
+#[test]
+fn se_15_a_full_table_refuses_new_sessions_and_keeps_the_old_ones() {
+    let mut config = config("192.0.2.0/28");
+    config.limits.sessions = 50;
+    let mut world = World::new(config);
+    let client = |number| format!("[2001:db8::{number:x}]:5000");
+    let bound: Vec<_> = (0..50)
+        .map(|number| world.udp_out(&client(number), SERVER).unwrap())
+        .collect();
+    for number in 50..500 {
+        assert_eq!(
+            world.udp_out(&client(number), SERVER),
+            answer(DropReason::TableFull, Address)
+        );
+    }
+    assert_eq!(
+        world.udp_in("203.0.113.9:99", bound[0]),
+        silent(DropReason::TableFull)
+    );
+    for (number, bound) in bound.iter().enumerate() {
+        assert_eq!(world.udp_in(SERVER, *bound), Ok(sock6(&client(number))));
+    }
+    let counts = world.counts();
+    assert_eq!((counts.subscribers, counts.bindings), (50, 50));
+    world.wait(302);
+    assert!(world.udp_out(&client(500), SERVER).is_ok());
+}
+
+#[test]
+fn cg_07_refusals_are_reported_once_a_second_at_most() {
+    let mut config = config("192.0.2.1:4000-4000");
+    config.log = LogLevel::Bindings;
+    let mut world = World::new(config);
+    world.udp_out("[2001:db8::1]:1", SERVER).unwrap();
+    for number in 2..100 {
+        world
+            .udp_out(&format!("[2001:db8::{number:x}]:1"), SERVER)
+            .unwrap_err();
+    }
+    world.wait(2);
+    world.udp_out("[2001:db8::1:1]:1", SERVER).unwrap_err();
+    let kinds: Vec<u8> = world.events().iter().map(EventKind::nat_event).collect();
+    assert_eq!(kinds, [10, 12, 12]);
+}
+
+#[test]
+fn cg_10_a_subscriber_lives_in_its_blocks_and_a_block_is_one_record() {
+    let mut config = config("192.0.2.0/30");
+    config.limits.subscriber_prefix = 64;
+    config.log = LogLevel::Bindings;
+    config.ports.blocks = Some(PortBlocks {
+        size: 128,
+        per_subscriber: 2,
+    });
+    let mut world = World::new(config);
+    let mut owner = BTreeMap::new();
+    for subscriber in 0..20 {
+        let mut blocks = BTreeSet::new();
+        for host in 1..=200 {
+            let client = format!("[2001:db8:0:{subscriber:x}::{host:x}]:5000");
+            let bound = world.udp_out(&client, SERVER).unwrap();
+            assert!(bound.port() >= 1024);
+            let block = (*bound.ip(), bound.port() / 128);
+            assert_eq!(*owner.entry(block).or_insert(subscriber), subscriber);
+            blocks.insert(block);
+        }
+        assert!(blocks.len() <= 2, "{blocks:?}");
+        let next = format!("[2001:db8:0:{subscriber:x}::ffff]:5000");
+        let refusals = (0..100)
+            .map(|port| world.udp_out(&next.replace("5000", &format!("{}", 5000 + port)), SERVER))
+            .filter(|result| *result == answer(DropReason::SubscriberLimit, Address))
+            .count();
+        assert_eq!(refusals, 100 - 56);
+    }
+    let allocated = world
+        .events()
+        .into_iter()
+        .filter(|event| !matches!(event, EventKind::LimitReached(_)))
+        .map(|event| event.nat_event());
+    assert_eq!(allocated.collect::<Vec<_>>(), [16; 40]);
+
+    world.wait(302);
+    world.expire();
+    assert_eq!(world.counts().bindings, 0);
+    assert_eq!(world.counts().subscribers, 20);
+    world.wait(122);
+    world.expire();
+    let freed: Vec<u8> = world.events().iter().map(EventKind::nat_event).collect();
+    assert_eq!(freed, [17; 40]);
+    assert_eq!(world.counts().subscribers, 0);
+}
+
+#[test]
+fn cg_10_blocks_run_out_before_ports_do() {
+    let mut config = config("192.0.2.1:1024-1279");
+    config.ports.blocks = Some(PortBlocks {
+        size: 128,
+        per_subscriber: 1,
+    });
+    let mut world = World::new(config);
+    assert!(world.udp_out("[2001:db8::1]:1", SERVER).is_ok());
+    assert!(world.udp_out("[2001:db8::2]:1", SERVER).is_ok());
+    assert_eq!(
+        world.udp_out("[2001:db8::3]:1", SERVER),
+        answer(DropReason::PoolExhausted, Address)
+    );
+    assert_eq!(world.counts().subscribers, 2);
+}

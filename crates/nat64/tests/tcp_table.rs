@@ -1,0 +1,327 @@
+//! The TCP state machine in virtual time: every cell of RFC 6146 section 3.5.2.2 (Annex D of the
+//! requirements), reached and watched through packets alone.
+#![allow(clippy::unwrap_used)]
+
+mod world;
+
+use nat64::config::{Config, Filtering, StaticBinding};
+use nat64::{Protocol, TcpState};
+use world::{ACK, FIN, RST, SYN, TCP, World, config, embed, silent, sock4, sock6};
+use xlat_core::mapper::Own;
+use xlat_core::{DropReason, Mapper};
+
+const CLIENT: &str = "[2001:db8::7]:5000";
+const OUTSIDE: &str = "192.0.2.1:4000";
+const SERVER: &str = "198.51.100.7:80";
+
+type Script = &'static [(Side, u8)];
+
+#[derive(Clone, Copy, Debug)]
+enum Side {
+    V6,
+    V4,
+}
+
+/// State, then what V6 SYN, V4 SYN, V6 FIN, V4 FIN, V6 RST, V4 RST, V6 data and V4 data make of it,
+/// each with the lifetime in seconds; `-` leaves state and lifetime as they are.
+const TABLE: &str = "
+V4Init      Established/7440 -                -            -            -         -         -                -
+V6Init      V6Init/240       Established/7440 -            -            -         -         -                -
+Established Established/7440 Established/7440 V6Fin/-      V4Fin/-      Trans/240 Trans/240 Established/7440 Established/7440
+V4Fin       V4Fin/7440       V4Fin/7440       V4V6Fin/240  V4Fin/7440   V4Fin/7440 V4Fin/7440 V4Fin/7440     V4Fin/7440
+V6Fin       V6Fin/7440       V6Fin/7440       V6Fin/7440   V4V6Fin/240  V6Fin/7440 V6Fin/7440 V6Fin/7440     V6Fin/7440
+V4V6Fin     -                -                -            -            -         -         -                -
+Trans       Established/7440 Established/7440 Established/7440 Established/7440 - -       Established/7440 Established/7440
+";
+
+#[test]
+fn nc_05_to_nc_15_every_cell_of_the_state_table_holds() {
+    for line in TABLE.trim().lines() {
+        let mut cells = line.split_whitespace();
+        let state = state(cells.next().unwrap());
+        for ((from, flags), cell) in EVENTS.into_iter().zip(cells.by_ref()) {
+            check(state, from, flags, cell);
+        }
+        assert_eq!(cells.next(), None);
+    }
+}
+
+const EVENTS: [(Side, u8); 8] = [
+    (Side::V6, SYN),
+    (Side::V4, SYN),
+    (Side::V6, FIN | ACK),
+    (Side::V4, FIN | ACK),
+    (Side::V6, RST),
+    (Side::V4, RST | ACK),
+    (Side::V6, ACK),
+    (Side::V4, ACK),
+];
+
+fn check(start: TcpState, from: Side, flags: u8, cell: &str) {
+    let (mut world, life) = in_state(start);
+    world.wait(100);
+    packet(&mut world, from, flags);
+    let (next, life) = match cell.split_once('/') {
+        None => (start, life - 100),
+        Some((next, "-")) => (state(next), life - 100),
+        Some((next, life)) => (state(next), life.parse().unwrap()),
+    };
+    let case = format!("{start:?} {from:?} {flags:#x}");
+    assert_eq!(sole_state(&world), Some(next), "{case}");
+    world.wait(life - 1);
+    world.expire();
+    assert_eq!(sole_state(&world), Some(next), "{case}: too early");
+    world.wait(2);
+    world.expire();
+    let after = (next == TcpState::Established).then_some(TcpState::Trans);
+    assert_eq!(sole_state(&world), after, "{case}: too late");
+}
+
+/// A session in this state, and its lifetime in seconds.
+fn in_state(state: TcpState) -> (World, u64) {
+    let mut world = World::new(forwarding());
+    let opened_by_client = [(Side::V6, SYN), (Side::V4, SYN | ACK)];
+    let (packets, life): (&[_], _) = match state {
+        TcpState::V4Init => (&[(Side::V4, SYN)], 240),
+        TcpState::V6Init => (&[(Side::V6, SYN)], 240),
+        TcpState::Established => (&opened_by_client, 7440),
+        TcpState::V4Fin => (&[(Side::V6, SYN), (Side::V4, SYN), (Side::V4, FIN)], 7440),
+        TcpState::V6Fin => (&[(Side::V6, SYN), (Side::V4, SYN), (Side::V6, FIN)], 7440),
+        TcpState::V4V6Fin => (
+            &[
+                (Side::V6, SYN),
+                (Side::V4, SYN),
+                (Side::V6, FIN),
+                (Side::V4, FIN),
+            ],
+            240,
+        ),
+        TcpState::Trans => (&[(Side::V6, SYN), (Side::V4, SYN), (Side::V4, RST)], 240),
+    };
+    for &(from, flags) in packets {
+        packet(&mut world, from, flags);
+    }
+    assert_eq!(sole_state(&world), Some(state));
+    (world, life)
+}
+
+/// Every packet of a session passes, whatever its state.
+fn packet(world: &mut World, from: Side, flags: u8) {
+    match from {
+        Side::V6 => assert_eq!(world.tcp_out(flags, CLIENT, SERVER), Ok(sock4(OUTSIDE))),
+        Side::V4 => assert_eq!(
+            world.tcp_in(flags, SERVER, sock4(OUTSIDE)),
+            Ok(sock6(CLIENT))
+        ),
+    }
+}
+
+fn sole_state(world: &World) -> Option<TcpState> {
+    let counts = world.counts();
+    let total: u32 = counts.tcp.iter().sum();
+    assert_eq!(total, counts.sessions[Protocol::Tcp as usize]);
+    assert!(total <= 1, "{counts:?}");
+    let place = counts.tcp.iter().position(|&count| count == 1)?;
+    Some(TcpState::ALL[place])
+}
+
+fn state(name: &str) -> TcpState {
+    TcpState::ALL
+        .into_iter()
+        .find(|state| format!("{state:?}") == name)
+        .unwrap()
+}
+
+fn forwarding() -> Config {
+    let mut config = config("192.0.2.0/28");
+    config.bindings = vec![StaticBinding {
+        protocol: Protocol::Tcp,
+        external: *sock4(OUTSIDE).ip(),
+        external_port: sock4(OUTSIDE).port(),
+        client: *sock6(CLIENT).ip(),
+        client_port: sock6(CLIENT).port(),
+    }];
+    config
+}
+
+#[test]
+fn nc_03_a_stray_segment_passes_a_binding_and_nothing_else() {
+    for (policy, flags) in [(true, ACK), (true, RST), (true, FIN | ACK), (false, ACK)] {
+        let mut config = forwarding();
+        config.inbound.stray_tcp = policy;
+        let mut world = World::new(config);
+        let there = world.tcp_out(flags, CLIENT, SERVER);
+        let back = world.tcp_in(flags, SERVER, sock4(OUTSIDE));
+        if policy {
+            assert_eq!(there, Ok(sock4(OUTSIDE)));
+            assert_eq!(back, Ok(sock6(CLIENT)));
+        } else {
+            assert_eq!(there, silent(DropReason::NoBinding));
+            assert_eq!(back, silent(DropReason::NoBinding));
+        }
+        let unbound = world.tcp_out(flags, "[2001:db8::9]:1", SERVER);
+        assert_eq!(unbound, silent(DropReason::NoBinding));
+        let unbound = world.tcp_in(flags, SERVER, sock4("192.0.2.1:4001"));
+        assert_eq!(unbound, silent(DropReason::NoBinding));
+        assert_eq!(sole_state(&world), None);
+    }
+}
+
+#[test]
+fn nc_04_an_unsolicited_syn_gets_no_answer() {
+    let mut world = World::with_pool("192.0.2.0/28");
+    let refused = world.tcp_in(SYN, SERVER, sock4("192.0.2.1:4001"));
+    assert_eq!(refused, silent(DropReason::NoBinding));
+    assert_eq!(world.counts().bindings, 0);
+}
+
+#[test]
+fn se_19_outsiders_can_be_kept_from_opening_connections() {
+    let mut config = config("192.0.2.0/28");
+    config.inbound.opens_tcp = false;
+    let mut world = World::new(config);
+    let bound = world.tcp_out(SYN, CLIENT, SERVER).unwrap();
+    let other = "203.0.113.9:99";
+    assert_eq!(
+        world.tcp_in(SYN, other, bound),
+        silent(DropReason::Filtered)
+    );
+    assert_eq!(world.tcp_in(SYN | ACK, SERVER, bound), Ok(sock6(CLIENT)));
+    assert_eq!(world.counts().tcp[TcpState::Established as usize], 1);
+}
+
+#[test]
+fn nc_05_the_address_dependent_filter_keeps_strangers_syns_out() {
+    let mut config = config("192.0.2.0/28");
+    config.filtering = Filtering::AddressDependent;
+    let mut world = World::new(config);
+    let bound = world.tcp_out(SYN, CLIENT, SERVER).unwrap();
+    let stranger = world.tcp_in(SYN, "203.0.113.9:99", bound);
+    assert_eq!(stranger, silent(DropReason::Filtered));
+    assert_eq!(
+        world.tcp_in(SYN, "198.51.100.7:81", bound),
+        Ok(sock6(CLIENT))
+    );
+}
+
+#[test]
+fn nc_16_an_idle_connection_survives_two_hours_and_four_minutes_and_its_probe() {
+    let (mut world, _) = in_state(TcpState::Established);
+    world.wait(7440);
+    packet(&mut world, Side::V4, ACK);
+    world.wait(7440 + 239);
+    // The lifetime is over, the probe was due, and the session waits for its answer.
+    packet(&mut world, Side::V6, ACK);
+    assert_eq!(sole_state(&world), Some(TcpState::Established));
+    world.wait(7440 + 241);
+    world.expire();
+    assert_eq!(sole_state(&world), None);
+}
+
+#[test]
+fn nc_12_an_idle_connection_is_probed_and_a_live_peer_revives_it() {
+    let (mut world, _) = in_state(TcpState::Established);
+    world.wait(7440);
+    world.expire();
+    assert_eq!(world.nat.next_packet(world.now), None);
+    world.wait(1);
+    world.expire();
+    let Some(Own::Send(probe)) = world.nat.next_packet(world.now) else {
+        panic!("no probe");
+    };
+    // Version 6, to the client, from the server's port to the client's, ACK alone.
+    assert_eq!((probe.len(), probe[0], probe[6]), (60, 0x60, 6));
+    assert_eq!(probe[8..24], embed(sock4(SERVER)).ip().octets());
+    assert_eq!(probe[24..40], sock6(CLIENT).ip().octets());
+    assert_eq!((&probe[40..44], probe[53]), (&[0, 80, 0x13, 0x88][..], ACK));
+    assert_eq!(world.nat.next_packet(world.now), None);
+
+    assert_eq!(sole_state(&world), Some(TcpState::Trans));
+    packet(&mut world, Side::V6, ACK);
+    assert_eq!(sole_state(&world), Some(TcpState::Established));
+}
+
+#[test]
+fn nc_14_last_segments_pass_for_240_seconds_after_both_fins() {
+    let (mut world, _) = in_state(TcpState::V4V6Fin);
+    for _ in 0..239 {
+        world.wait(1);
+        packet(&mut world, Side::V6, ACK);
+        packet(&mut world, Side::V4, ACK);
+    }
+    world.wait(2);
+    world.expire();
+    assert_eq!(sole_state(&world), None);
+}
+
+#[test]
+fn nc_19_no_icmp_error_ends_a_connection() {
+    let (mut world, _) = in_state(TcpState::Established);
+    for _ in 0..100 {
+        assert!(
+            world
+                .error_in(TCP, "203.0.113.1", sock4(OUTSIDE), SERVER)
+                .is_ok()
+        );
+        assert!(world.error_out(TCP, "2001:db8::7", SERVER, CLIENT).is_ok());
+    }
+    assert_eq!(sole_state(&world), Some(TcpState::Established));
+}
+
+#[test]
+fn nc_20_impossible_segments_open_nothing() {
+    let mut world = World::new(forwarding());
+    for flags in [0, SYN | FIN, SYN | RST, SYN | FIN | ACK, FIN | 8 | 32] {
+        assert_eq!(
+            world.tcp_out(flags, CLIENT, SERVER),
+            silent(DropReason::BadTransport)
+        );
+        let inbound = world.tcp_in(flags, SERVER, sock4(OUTSIDE));
+        assert_eq!(inbound, silent(DropReason::BadTransport));
+    }
+    assert_eq!(sole_state(&world), None);
+}
+
+#[test]
+fn nc_18_legal_sequences_end_where_they_should() {
+    use Side::{V4, V6};
+    let sequences: [(&str, Script, TcpState); 6] = [
+        (
+            "handshake",
+            &[(V6, SYN), (V4, SYN | ACK), (V6, ACK)],
+            TcpState::Established,
+        ),
+        (
+            "from outside",
+            &[(V4, SYN), (V6, SYN | ACK), (V4, ACK)],
+            TcpState::Established,
+        ),
+        (
+            "simultaneous",
+            &[(V6, SYN), (V4, SYN), (V6, SYN | ACK), (V4, SYN | ACK)],
+            TcpState::Established,
+        ),
+        (
+            "split",
+            &[(V6, SYN), (V4, ACK), (V4, SYN), (V6, SYN | ACK), (V4, ACK)],
+            TcpState::Established,
+        ),
+        (
+            "half close",
+            &[(V6, SYN), (V4, SYN | ACK), (V6, FIN), (V4, ACK), (V4, ACK)],
+            TcpState::V6Fin,
+        ),
+        (
+            "closed",
+            &[(V6, SYN), (V4, SYN | ACK), (V4, FIN), (V6, FIN), (V4, ACK)],
+            TcpState::V4V6Fin,
+        ),
+    ];
+    for (name, packets, end) in sequences {
+        let mut world = World::new(forwarding());
+        for &(from, flags) in packets {
+            packet(&mut world, from, flags);
+        }
+        assert_eq!(sole_state(&world), Some(end), "{name}");
+    }
+}
