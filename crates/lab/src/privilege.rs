@@ -5,6 +5,7 @@
 
 use std::fmt;
 use std::fs::OpenOptions;
+use std::io::ErrorKind;
 
 use nix::sched::{CloneFlags, unshare};
 use nix::unistd::{getegid, geteuid};
@@ -44,8 +45,12 @@ pub fn acquire() -> Result<(), Missing> {
         .open("/dev/net/tun");
     tun.map(drop).map_err(|error| {
         Missing(format!(
-            "/dev/net/tun cannot be opened ({error}); as root: modprobe tun; in a container, \
-             start it with --device /dev/net/tun"
+            "/dev/net/tun cannot be opened ({error}); as root: {}; in a container, start it with \
+             --device /dev/net/tun",
+            match error.kind() {
+                ErrorKind::PermissionDenied => "chmod 666 /dev/net/tun",
+                _ => "modprobe tun",
+            }
         ))
     })
 }

@@ -29,6 +29,7 @@ const BECOME: &str = "LAB_BECOME_DAEMON";
 /// A running daemon, or one that has ended and whose log can still be read.
 pub struct Daemon {
     name: String,
+    command: String,
     child: Child,
     log: Arc<Log>,
 }
@@ -71,8 +72,10 @@ impl Daemon {
             thread::spawn(move || log.read(stderr));
         }
         let name = program.file_name().unwrap_or_default().to_string_lossy();
+        let words = arguments.iter().map(|word| word.as_ref().to_string_lossy());
         Ok(Self {
             name: format!("{name} in {}", namespace.name()),
+            command: words.fold(name.to_string(), |line, word| format!("{line} {word}")),
             child,
             log,
         })
@@ -104,6 +107,12 @@ impl Daemon {
             state = waited.unwrap_or_else(PoisonError::into_inner).0;
         }
         Ok(())
+    }
+
+    /// The command line, without the directory of the program.
+    #[must_use]
+    pub fn command(&self) -> &str {
+        &self.command
     }
 
     /// The log so far, each line indented on a line of its own.

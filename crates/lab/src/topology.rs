@@ -13,10 +13,10 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
-use crate::link::{End, add_address, add_route, join, make_router};
+use crate::link::{End, add_address, add_route, join, make_router, set_mtu};
 use crate::namespace::Namespace;
 
 /// The prefix under which the edge shows IPv4 to the clients (RFC 6052).
@@ -29,9 +29,15 @@ pub const POOL: Ipv4Net = Ipv4Net::new_assert(Ipv4Addr::new(192, 168, 64, 0), 24
 /// The server.
 pub const SERVER: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 2);
 
+/// The address that the client's programs get from `clat` (RFC 7335).
+pub const CLAT4: Ipv4Addr = Ipv4Addr::new(192, 0, 0, 1);
+
 /// The interface of a client on its access link, of a router towards the edge, of the edge towards
 /// IPv4, and of the server.
 pub const UPLINK: &str = "eth0";
+
+/// The interface of the edge towards the IPv6 router.
+const ACCESS: &str = "access";
 
 /// MTU of every link that has not been given another one, bytes.
 pub const MTU: u32 = 1500;
@@ -129,6 +135,16 @@ impl Topology {
         }
     }
 
+    /// Changes the MTU (bytes) of the link between the IPv6 router and the edge, at both ends.
+    ///
+    /// # Errors
+    /// When the plan had no such router.
+    pub fn set_middle6_mtu(&self, mtu: u32) -> Result<()> {
+        let router = self.router6.as_ref().context("there is no router6")?;
+        set_mtu(router, UPLINK, mtu)?;
+        set_mtu(&self.edge, ACCESS, mtu)
+    }
+
     fn build_ipv6(&self, middle_mtu: u32) -> Result<()> {
         let access = self.router6.as_ref().unwrap_or(&self.edge);
         for (number, client) in self.clients.iter().enumerate() {
@@ -147,7 +163,7 @@ impl Topology {
         let [edge, near] = [host6(MIDDLE6, 1), host6(MIDDLE6, 2)];
         connect(
             ((router, UPLINK), net(near, 64)),
-            ((&self.edge, "access"), net(edge, 64)),
+            ((&self.edge, ACCESS), net(edge, 64)),
             middle_mtu,
         )?;
         add_route(router, default6(), edge.into(), None)?;
