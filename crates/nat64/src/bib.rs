@@ -6,16 +6,15 @@
 
 use std::net::Ipv6Addr;
 
+use crate::index::Index;
 use crate::session::Protocol;
 use crate::siphash::SipKey;
-use crate::slab::{Buckets, NONE, Slab};
+use crate::slab::{NONE, Slab};
 
 /// A binding.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Binding {
     pub(crate) client: Ipv6Addr,
-    next_by_client: u32,
-    next_by_external: u32,
     pub(crate) external: u32,
     /// Sessions that hang on this binding. The last one takes the binding along.
     pub(crate) sessions: u32,
@@ -30,13 +29,11 @@ pub(crate) struct Binding {
     pub(crate) pref64: u8,
 }
 
-const _: () = assert!(size_of::<Binding>() <= 44);
+const _: () = assert!(size_of::<Binding>() <= 36);
 
 impl Binding {
     const UNUSED: Self = Self {
         client: Ipv6Addr::UNSPECIFIED,
-        next_by_client: NONE,
-        next_by_external: NONE,
         external: 0,
         sessions: 0,
         subscriber: NONE,
@@ -105,8 +102,8 @@ pub(crate) struct Outside {
 #[derive(Debug)]
 pub(crate) struct Bib {
     slab: Slab<Binding>,
-    by_inside: Buckets,
-    by_outside: Buckets,
+    by_inside: Index,
+    by_outside: Index,
     key: SipKey,
 }
 
@@ -114,8 +111,8 @@ impl Bib {
     pub(crate) fn new(limit: u32, key: SipKey) -> Self {
         Self {
             slab: Slab::new(limit, Binding::UNUSED),
-            by_inside: Buckets::new(limit),
-            by_outside: Buckets::new(limit),
+            by_inside: Index::new(limit),
+            by_outside: Index::new(limit),
             key,
         }
     }
@@ -137,75 +134,35 @@ impl Bib {
     }
 
     pub(crate) fn of_inside(&self, inside: Inside) -> Option<u32> {
-        let mut at = self.by_inside.head(self.hash_inside(inside));
-        while at != NONE {
-            let binding = &self.slab[at];
-            if binding.inside() == inside {
-                return Some(at);
-            }
-            at = binding.next_by_client;
-        }
-        None
+        self.by_inside.find(self.hash_inside(inside), |handle| {
+            self.slab[handle].inside() == inside
+        })
     }
 
     pub(crate) fn of_outside(&self, outside: Outside) -> Option<u32> {
-        let mut at = self.by_outside.head(self.hash_outside(outside));
-        while at != NONE {
-            let binding = &self.slab[at];
-            if binding.outside() == outside {
-                return Some(at);
-            }
-            at = binding.next_by_external;
-        }
-        None
+        self.by_outside.find(self.hash_outside(outside), |handle| {
+            self.slab[handle].outside() == outside
+        })
     }
 
     /// Adds a binding; `None` if the table is full.
     pub(crate) fn insert(&mut self, binding: Binding) -> Option<u32> {
         let handle = self.slab.insert(binding)?;
-        let by_inside = self.hash_inside(binding.inside());
-        let by_outside = self.hash_outside(binding.outside());
-        self.slab[handle].next_by_client =
-            std::mem::replace(self.by_inside.head_mut(by_inside), handle);
-        self.slab[handle].next_by_external =
-            std::mem::replace(self.by_outside.head_mut(by_outside), handle);
+        self.by_inside
+            .insert(self.hash_inside(binding.inside()), handle);
+        self.by_outside
+            .insert(self.hash_outside(binding.outside()), handle);
         Some(handle)
     }
 
     pub(crate) fn remove(&mut self, handle: u32) -> Binding {
         let binding = self.slab[handle];
-        self.unlink_inside(handle, &binding);
-        self.unlink_outside(handle, &binding);
+        self.by_inside
+            .remove(self.hash_inside(binding.inside()), handle);
+        self.by_outside
+            .remove(self.hash_outside(binding.outside()), handle);
         self.slab.remove(handle);
         binding
-    }
-
-    fn unlink_inside(&mut self, handle: u32, binding: &Binding) {
-        let hash = self.hash_inside(binding.inside());
-        let head = self.by_inside.head_mut(hash);
-        if *head == handle {
-            *head = binding.next_by_client;
-            return;
-        }
-        let mut at = *head;
-        while self.slab[at].next_by_client != handle {
-            at = self.slab[at].next_by_client;
-        }
-        self.slab[at].next_by_client = binding.next_by_client;
-    }
-
-    fn unlink_outside(&mut self, handle: u32, binding: &Binding) {
-        let hash = self.hash_outside(binding.outside());
-        let head = self.by_outside.head_mut(hash);
-        if *head == handle {
-            *head = binding.next_by_external;
-            return;
-        }
-        let mut at = *head;
-        while self.slab[at].next_by_external != handle {
-            at = self.slab[at].next_by_external;
-        }
-        self.slab[at].next_by_external = binding.next_by_external;
     }
 
     fn hash_inside(&self, inside: Inside) -> u64 {

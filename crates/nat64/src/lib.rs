@@ -28,6 +28,7 @@ mod clock;
 pub mod config;
 pub mod dynamic;
 pub mod event;
+mod index;
 mod layout;
 mod list;
 mod nat64;

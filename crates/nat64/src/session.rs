@@ -8,8 +8,9 @@ use std::net::Ipv6Addr;
 
 use crate::bib::Binding;
 use crate::clock::Tick;
+use crate::index::Index;
 use crate::siphash::SipKey;
-use crate::slab::{Buckets, NONE, Slab};
+use crate::slab::{NONE, Slab};
 use crate::wheel::{Armed, Timer, Wheel};
 
 /// The transport protocols that a stateful NAT64 carries.
@@ -43,8 +44,6 @@ impl Protocol {
 #[repr(align(64))]
 pub(crate) struct Session {
     pub(crate) client: Ipv6Addr,
-    next_by_client: u32,
-    next_by_external: u32,
     timer: Timer,
     /// The binding that this session hangs on.
     pub(crate) binding: u32,
@@ -68,8 +67,6 @@ const _: () = assert!(size_of::<Session>() == 64);
 impl Session {
     const UNUSED: Self = Self {
         client: Ipv6Addr::UNSPECIFIED,
-        next_by_client: NONE,
-        next_by_external: NONE,
         timer: Timer::IDLE,
         binding: NONE,
         expires: Tick::from_raw(0),
@@ -145,8 +142,8 @@ pub(crate) struct ExternalTuple {
 #[derive(Debug)]
 pub(crate) struct Sessions {
     slab: Slab<Session>,
-    by_client: Buckets,
-    by_external: Buckets,
+    by_client: Index,
+    by_external: Index,
     wheel: Wheel,
     key: SipKey,
 }
@@ -155,8 +152,8 @@ impl Sessions {
     pub(crate) fn new(limit: u32, key: SipKey) -> Self {
         Self {
             slab: Slab::new(limit, Session::UNUSED),
-            by_client: Buckets::new(limit),
-            by_external: Buckets::new(limit),
+            by_client: Index::new(limit),
+            by_external: Index::new(limit),
             wheel: Wheel::new(),
             key,
         }
@@ -168,28 +165,16 @@ impl Sessions {
 
     #[inline]
     pub(crate) fn of_client(&self, tuple: &ClientTuple) -> Option<u32> {
-        let mut at = self.by_client.head(self.hash_client(tuple));
-        while at != NONE {
-            let session = &self.slab[at];
-            if session.client_tuple() == *tuple {
-                return Some(at);
-            }
-            at = session.next_by_client;
-        }
-        None
+        let hash = self.hash_client(tuple);
+        self.by_client
+            .find(hash, |handle| self.slab[handle].client_tuple() == *tuple)
     }
 
     #[inline]
     pub(crate) fn of_external(&self, tuple: &ExternalTuple) -> Option<u32> {
-        let mut at = self.by_external.head(self.hash_external(tuple));
-        while at != NONE {
-            let session = &self.slab[at];
-            if session.external_tuple() == *tuple {
-                return Some(at);
-            }
-            at = session.next_by_external;
-        }
-        None
+        let hash = self.hash_external(tuple);
+        self.by_external
+            .find(hash, |handle| self.slab[handle].external_tuple() == *tuple)
     }
 
     #[inline]
@@ -205,12 +190,10 @@ impl Sessions {
     /// Adds a session that lives until `expires`; `None` if the table is full.
     pub(crate) fn insert(&mut self, session: Session, expires: Tick) -> Option<u32> {
         let handle = self.slab.insert(Session { expires, ..session })?;
-        let by_client = self.hash_client(&session.client_tuple());
-        let by_external = self.hash_external(&session.external_tuple());
-        self.slab[handle].next_by_client =
-            std::mem::replace(self.by_client.head_mut(by_client), handle);
-        self.slab[handle].next_by_external =
-            std::mem::replace(self.by_external.head_mut(by_external), handle);
+        self.by_client
+            .insert(self.hash_client(&session.client_tuple()), handle);
+        self.by_external
+            .insert(self.hash_external(&session.external_tuple()), handle);
         self.wheel.arm(&mut self.slab, handle);
         Some(handle)
     }
@@ -218,8 +201,10 @@ impl Sessions {
     pub(crate) fn remove(&mut self, handle: u32) -> Session {
         let session = self.slab[handle];
         self.wheel.disarm(&mut self.slab, handle);
-        self.unlink_client(handle, &session);
-        self.unlink_external(handle, &session);
+        self.by_client
+            .remove(self.hash_client(&session.client_tuple()), handle);
+        self.by_external
+            .remove(self.hash_external(&session.external_tuple()), handle);
         self.slab.remove(handle);
         self.slab[handle].binding = NONE;
         session
@@ -256,34 +241,6 @@ impl Sessions {
         (start.max(1)..self.slab.end())
             .map(|handle| (handle, &self.slab[handle]))
             .filter(|(_, session)| session.binding != NONE)
-    }
-
-    fn unlink_client(&mut self, handle: u32, session: &Session) {
-        let hash = self.hash_client(&session.client_tuple());
-        let head = self.by_client.head_mut(hash);
-        if *head == handle {
-            *head = session.next_by_client;
-            return;
-        }
-        let mut at = *head;
-        while self.slab[at].next_by_client != handle {
-            at = self.slab[at].next_by_client;
-        }
-        self.slab[at].next_by_client = session.next_by_client;
-    }
-
-    fn unlink_external(&mut self, handle: u32, session: &Session) {
-        let hash = self.hash_external(&session.external_tuple());
-        let head = self.by_external.head_mut(hash);
-        if *head == handle {
-            *head = session.next_by_external;
-            return;
-        }
-        let mut at = *head;
-        while self.slab[at].next_by_external != handle {
-            at = self.slab[at].next_by_external;
-        }
-        self.slab[at].next_by_external = session.next_by_external;
     }
 
     #[inline]

@@ -1,8 +1,8 @@
-//! Entries in one allocation, named by 32-bit handles, and chained hash indexes over them.
+//! Entries in one allocation, named by 32-bit handles.
 //!
 //! Everything is sized once, for the configured maximum. Pages that no entry has used yet cost
 //! no memory, and there is never a moment at which four million entries move to a larger table.
-//! Handle 0 means "none", so a fresh index is all zeros.
+//! Handle 0 means "none".
 
 use std::ops::{Index, IndexMut};
 
@@ -56,7 +56,7 @@ impl<T> Slab<T> {
         self.vacant.push(handle);
     }
 
-    /// Handles beyond the largest that was ever in use.
+    /// The handle beyond the largest that was ever in use.
     pub(crate) fn end(&self) -> u32 {
         self.entries.len() as u32
     }
@@ -78,39 +78,6 @@ impl<T> IndexMut<u32> for Slab<T> {
     }
 }
 
-/// The heads of a hash index's chains.
-#[derive(Debug)]
-pub(crate) struct Buckets {
-    heads: Vec<u32>,
-}
-
-impl Buckets {
-    /// An index for about `entries` entries.
-    pub(crate) fn new(entries: u32) -> Self {
-        Self {
-            heads: vec![NONE; (entries as usize).next_power_of_two()],
-        }
-    }
-
-    /// The first entry of the chain that `hash` belongs to.
-    #[inline]
-    pub(crate) fn head(&self, hash: u64) -> u32 {
-        self.heads[self.bucket(hash)]
-    }
-
-    /// The place where that entry's handle stands.
-    #[inline]
-    pub(crate) fn head_mut(&mut self, hash: u64) -> &mut u32 {
-        let bucket = self.bucket(hash);
-        &mut self.heads[bucket]
-    }
-
-    #[inline]
-    fn bucket(&self, hash: u64) -> usize {
-        hash as usize & (self.heads.len() - 1)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -125,16 +92,5 @@ mod tests {
         assert!(!slab.is_full());
         assert_eq!(slab.insert('d'), Some(1));
         assert_eq!((slab[1], slab[2], slab.end()), ('d', 'b', 3));
-    }
-
-    #[test]
-    fn equal_hashes_share_a_chain() {
-        let mut buckets = Buckets::new(5);
-        assert_eq!(buckets.head(13), NONE);
-        *buckets.head_mut(13) = 4;
-        assert_eq!(
-            (buckets.head(13), buckets.head(21), buckets.head(14)),
-            (4, 4, NONE)
-        );
     }
 }

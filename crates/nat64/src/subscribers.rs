@@ -6,14 +6,14 @@ use std::net::Ipv6Addr;
 use xlat_core::addr::Ipv6Prefix;
 
 use crate::clock::{Tick, Ticks};
+use crate::index::Index;
 use crate::siphash::SipKey;
-use crate::slab::{Buckets, NONE, Slab};
+use crate::slab::Slab;
 
 /// A subscriber with at least one binding or port block.
 #[derive(Clone, Debug)]
 pub(crate) struct Subscriber {
     prefix: u128,
-    next: u32,
     /// Number of the pool address that it is paired with.
     pub(crate) address: u32,
     /// Bindings, by protocol.
@@ -30,7 +30,6 @@ impl Subscriber {
     fn new(prefix: u128, now: Tick) -> Self {
         Self {
             prefix,
-            next: NONE,
             address: NO_ADDRESS,
             bindings: [0; 3],
             sessions: 0,
@@ -71,7 +70,7 @@ pub(crate) const NO_ADDRESS: u32 = u32::MAX;
 #[derive(Debug)]
 pub(crate) struct Subscribers {
     slab: Slab<Subscriber>,
-    by_prefix: Buckets,
+    by_prefix: Index,
     key: SipKey,
     prefix_len: u8,
 }
@@ -80,7 +79,7 @@ impl Subscribers {
     pub(crate) fn new(limit: u32, prefix_len: u8, key: SipKey) -> Self {
         Self {
             slab: Slab::new(limit, Subscriber::new(0, Tick::from_raw(0))),
-            by_prefix: Buckets::new(limit.min(1 << 20)),
+            by_prefix: Index::new(limit.min(1 << 20)),
             key,
             prefix_len,
         }
@@ -110,15 +109,14 @@ impl Subscribers {
     pub(crate) fn of_client(&mut self, client: Ipv6Addr, now: Tick) -> Option<u32> {
         let prefix = self.prefix_of(client).address().to_bits();
         let hash = self.key.hash_address(prefix);
-        let mut at = self.by_prefix.head(hash);
-        while at != NONE {
-            if self.slab[at].prefix == prefix {
-                return Some(at);
-            }
-            at = self.slab[at].next;
+        let known = self
+            .by_prefix
+            .find(hash, |handle| self.slab[handle].prefix == prefix);
+        if known.is_some() {
+            return known;
         }
         let handle = self.slab.insert(Subscriber::new(prefix, now))?;
-        self.slab[handle].next = std::mem::replace(self.by_prefix.head_mut(hash), handle);
+        self.by_prefix.insert(hash, handle);
         Some(handle)
     }
 
@@ -133,17 +131,7 @@ impl Subscribers {
             return;
         }
         let hash = self.hash(handle);
-        let next = self.slab[handle].next;
-        let head = self.by_prefix.head_mut(hash);
-        if *head == handle {
-            *head = next;
-        } else {
-            let mut at = *head;
-            while self.slab[at].next != handle {
-                at = self.slab[at].next;
-            }
-            self.slab[at].next = next;
-        }
+        self.by_prefix.remove(hash, handle);
         self.slab.remove(handle);
     }
 }

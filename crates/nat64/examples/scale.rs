@@ -1,0 +1,104 @@
+//! What four million sessions cost: memory by resident set size, set-up rate, look-up time
+//! compared with a small table.
+//!
+//! `cargo run --release -p nat64 --example scale [SESSIONS]`
+//!
+//! Every session has a binding of its own, which is the dearest case, and 64 of them belong to one
+//! subscriber.
+#![allow(clippy::print_stdout, clippy::unwrap_used)]
+
+use std::net::Ipv6Addr;
+use std::time::Instant as Clock;
+
+use nat64::Nat64;
+use nat64::config::Config;
+use pnet_packet::ip::IpNextHeaderProtocols;
+use xlat_core::addr::Pref64s;
+use xlat_core::mapper::{Flow, Ports};
+use xlat_core::{Instant, Mapper};
+
+fn main() {
+    let sessions: u32 = std::env::args()
+        .nth(1)
+        .map_or(4_000_000, |text| text.parse().unwrap());
+    let small = look_up(&mut fill(10_000).0, 10_000);
+    println!("look-up, 10000 sessions:     {small:>6.1} ns");
+
+    let before = resident();
+    let (mut nat, rate) = fill(sessions);
+    let bytes = resident() - before;
+    println!("set-up:                      {:>6.2} M/s", rate / 1e6);
+    println!(
+        "memory:                      {:>6.1} bytes per session",
+        bytes as f64 / f64::from(sessions)
+    );
+    let large = look_up(&mut nat, sessions);
+    println!("look-up, {sessions} sessions:   {large:>6.1} ns");
+    println!("ratio:                       {:>6.2}", large / small);
+    println!(
+        "expiry:                      {:>6.2} M/s",
+        expire(&nat, sessions) / 1e6
+    );
+}
+
+/// A NAT64 with so many sessions, and how many were set up a second.
+fn fill(sessions: u32) -> (Nat64, f64) {
+    let mut config = Config::new(vec!["192.0.0.0/24".parse().unwrap()]);
+    config.limits.sessions = sessions;
+    let pref64s = Pref64s::single("2001:db8:64::/96".parse().unwrap());
+    let mut nat = Nat64::new(config, pref64s, [1, 2]).unwrap();
+    let start = Clock::now();
+    for number in 0..sessions {
+        nat.map_v6(&flow(number), Instant::from_secs(10)).unwrap();
+    }
+    let rate = f64::from(sessions) / start.elapsed().as_secs_f64();
+    assert_eq!(nat.counts().sessions[0], sessions);
+    (nat, rate)
+}
+
+/// Nanoseconds per packet of a known session, sessions picked at random.
+fn look_up(nat: &mut Nat64, sessions: u32) -> f64 {
+    const ROUNDS: u32 = 4_000_000;
+    let mut random = 0x9e37_79b9_u32;
+    let start = Clock::now();
+    for _ in 0..ROUNDS {
+        random = random.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        let number = (u64::from(random) * u64::from(sessions)) >> 32;
+        let rewrite = nat.map_v6(&flow(number as u32), Instant::from_secs(20));
+        assert!(rewrite.is_ok());
+    }
+    start.elapsed().as_secs_f64() * 1e9 / f64::from(ROUNDS)
+}
+
+/// Sessions ended per second, all at once.
+fn expire(nat: &Nat64, sessions: u32) -> f64 {
+    let start = Clock::now();
+    while nat.expire(Instant::from_secs(1000), 10_000) {}
+    let rate = f64::from(sessions) / start.elapsed().as_secs_f64();
+    assert_eq!(nat.counts().sessions[0], 0);
+    rate
+}
+
+fn flow(number: u32) -> Flow<Ipv6Addr> {
+    let client = (0x2001_0db8_0001_u128 << 80) | (u128::from(number / 64) << 64) | 0x1234;
+    let server = (0x2001_0db8_0064_u128 << 80) | 0xc633_6400 | u128::from(number % 199);
+    Flow {
+        src: Ipv6Addr::from_bits(client),
+        dst: Ipv6Addr::from_bits(server),
+        protocol: IpNextHeaderProtocols::Udp,
+        ports: Some(Ports {
+            src: 1024 + (number % 64) as u16,
+            dst: 443,
+        }),
+        tcp_flags: 0,
+        fragment: None,
+    }
+}
+
+/// Bytes of this process that are in memory.
+fn resident() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let line = status.lines().find(|line| line.starts_with("VmRSS:"));
+    let kib = line.unwrap().split_whitespace().nth(1).unwrap();
+    kib.parse::<u64>().unwrap() * 1024
+}
