@@ -1,2 +1,57 @@
-//! plat.
-fn main() {}
+//! `plat`: the provider side of 464XLAT (RFC 6877).
+//!
+//! Flags ([`cli`]) become settings ([`settings`]), settings and the host as it is become a plan
+//! ([`plan`]), and the plan is carried out while packets are translated ([`run`]).
+
+mod cli;
+mod leases;
+mod plan;
+mod run;
+mod settings;
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+use xlat_linux::daemon::exit::{self, Usage};
+
+use cli::{Cli, Command};
+use settings::Settings;
+
+const NAME: &str = "plat";
+
+fn main() -> ExitCode {
+    let cli = match exit::parse(NAME, std::env::args_os()) {
+        Ok(cli) => cli,
+        Err(code) => return code,
+    };
+    match dispatch(cli) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            exit::complain(NAME, &format!("{error:#}"));
+            ExitCode::from(if error.is::<Usage>() {
+                exit::USAGE
+            } else {
+                exit::SYSTEM
+            })
+        }
+    }
+}
+
+fn dispatch(cli: Cli) -> Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    match cli.command {
+        Some(Command::Recover(recover)) => {
+            recover.log.init();
+            runtime.block_on(run::recover(&recover.place))
+        }
+        Some(Command::Run(run)) => translate(&runtime, run),
+        None => translate(&runtime, cli.run),
+    }
+}
+
+fn translate(runtime: &tokio::runtime::Runtime, run: cli::Run) -> Result<()> {
+    run.log.init();
+    runtime.block_on(run::run(Settings::new(run)?))
+}

@@ -1,0 +1,91 @@
+//! What can be typed.
+
+use std::net::{Ipv4Addr, Ipv6Addr};
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+use xlat_core::addr::{Eam, Ipv4Prefix, Pref64};
+use xlat_linux::daemon::flags::{
+    HairpinMode, LogFlags, PolicyFlags, RunFlags, Switch, interface_name,
+};
+
+/// Translates between an IPv6-only network and IPv4: the provider side of 464XLAT (RFC 6877)
+#[derive(Debug, Parser)]
+#[command(version, max_term_width = 100, args_conflicts_with_subcommands = true)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    pub(crate) command: Option<Command>,
+    #[command(flatten)]
+    pub(crate) run: Run,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Translate until told to stop (this is what happens without a command, too)
+    Run(Run),
+    /// Take back what a killed run left behind
+    Recover(Recover),
+}
+
+#[derive(Args, Clone, Debug)]
+pub(crate) struct Run {
+    /// NAT64 prefix: IPv6 prefix of 32, 40, 48, 56, 64 or 96 bits; can be given several times
+    #[arg(long, value_name = "PREFIX")]
+    pub(crate) prefix: Vec<Pref64>,
+    /// Static map between IPv4 and IPv6 addresses or prefixes (RFC 7757); several times
+    #[arg(long, value_name = "V4[/N]=V6[/M]")]
+    pub(crate) map: Vec<Eam>,
+    /// Give each IPv6 source an IPv4 address of this prefix
+    #[arg(long, value_name = "CIDR")]
+    pub(crate) dynamic_pool: Option<Ipv4Prefix>,
+    /// IPv4 address of the translator [default: the first of the dynamic pool, or 192.0.0.8]
+    #[arg(long, value_name = "ADDR")]
+    pub(crate) ipv4: Option<Ipv4Addr>,
+    /// IPv6 address of the translator [default: its IPv4 address in the NAT64 prefix, or an
+    /// address of this host]
+    #[arg(long, value_name = "ADDR")]
+    pub(crate) ipv6: Option<Ipv6Addr>,
+    /// MTU of the TUN and of the IPv6 side, in bytes; from 1280
+    #[arg(long, value_name = "BYTES", default_value_t = 1500,
+          value_parser = clap::value_parser!(u16).range(1280..))]
+    pub(crate) mtu: u16,
+    /// MTU of the IPv4 side, in bytes [default: that of the TUN]
+    #[arg(long, value_name = "BYTES", value_parser = clap::value_parser!(u16).range(68..))]
+    pub(crate) mtu4: Option<u16>,
+    /// Keep non-global IPv4 addresses out of the well-known prefix 64:ff9b::/96 (RFC 6052)
+    #[arg(long, value_enum, value_name = "on|off", default_value_t = Switch::On)]
+    pub(crate) wkp_strict: Switch,
+    /// How IPv6 nodes reach each other by their IPv4 addresses (RFC 7757)
+    #[arg(long, value_enum, value_name = "MODE", default_value_t = HairpinMode::Intrinsic)]
+    pub(crate) hairpin: HairpinMode,
+    #[command(flatten)]
+    pub(crate) place: Place,
+    #[command(flatten)]
+    pub(crate) flags: RunFlags,
+    #[command(flatten)]
+    pub(crate) policy: PolicyFlags,
+    #[command(flatten)]
+    pub(crate) log: LogFlags,
+    /// Directory for what survives a restart
+    #[arg(long, value_name = "DIR", default_value = "/var/lib/plat")]
+    pub(crate) state_dir: PathBuf,
+}
+
+#[derive(Args, Clone, Debug)]
+pub(crate) struct Recover {
+    #[command(flatten)]
+    pub(crate) place: Place,
+    #[command(flatten)]
+    pub(crate) log: LogFlags,
+}
+
+/// Which instance is meant.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct Place {
+    /// Name of the TUN interface
+    #[arg(long, value_name = "NAME", default_value = "nat64", value_parser = interface_name)]
+    pub(crate) tun: String,
+    /// Directory for notes about what is to be undone
+    #[arg(long, value_name = "DIR", default_value = "/run/plat")]
+    pub(crate) run_dir: PathBuf,
+}

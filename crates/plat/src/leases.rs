@@ -1,0 +1,98 @@
+//! The dynamic pool's leases on disk, so that each client keeps its IPv4 address over a restart.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use anyhow::Result;
+use nat64::dynamic::{DynamicPool, PoolConfig, map_file};
+use tracing::{info, warn};
+use xlat_linux::daemon::state_dir::StateDir;
+use xlat_linux::tun::now;
+
+const FILE: &str = "dynamic.map";
+/// Most lines of a damaged file that are worth a log line each.
+const COMPLAINTS_MAX: usize = 10;
+
+/// The pool and its file.
+#[derive(Debug)]
+pub(crate) struct Leases {
+    pool: Arc<Mutex<DynamicPool>>,
+    dir: StateDir,
+    saved: u64,
+}
+
+impl Leases {
+    /// A pool with the leases of the file, if there is one.
+    pub(crate) fn load(config: PoolConfig, dir: StateDir) -> Result<Self> {
+        let mut pool = DynamicPool::new(config, dir.secret()?)?;
+        if let Some(text) = dir.read(FILE)? {
+            restore(&mut pool, &text);
+        }
+        let saved = pool.generation();
+        Ok(Self {
+            pool: Arc::new(Mutex::new(pool)),
+            dir,
+            saved,
+        })
+    }
+
+    /// The pool, to be shared by the workers.
+    pub(crate) fn pool(&self) -> Arc<Mutex<DynamicPool>> {
+        Arc::clone(&self.pool)
+    }
+
+    /// Writes the file if something has changed. `always` also writes newer times of last use.
+    pub(crate) fn save(&mut self, always: bool) {
+        let (generation, leases) = {
+            let mut pool = self.lock();
+            // What has slept for two weeks is forgotten here, a few at a time.
+            pool.expire(now(), 4096);
+            let generation = pool.generation();
+            if generation == self.saved && !always {
+                return;
+            }
+            (generation, pool.snapshot(now(), epoch()))
+        };
+        match self.dir.write(FILE, &map_file::format(&leases)) {
+            Ok(()) => self.saved = generation,
+            Err(error) => warn!("the leases are not saved: {error}"),
+        }
+    }
+
+    /// How many leases hold.
+    pub(crate) fn active(&self) -> u32 {
+        self.lock().active()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, DynamicPool> {
+        self.pool.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn restore(pool: &mut DynamicPool, text: &str) {
+    let (leases, malformed) = map_file::parse(text);
+    let refused = pool.restore(&leases, now(), epoch());
+    let lines = malformed
+        .iter()
+        .map(|skipped| format!("line {}: {}", skipped.line, skipped.reason));
+    let lines = lines.chain(
+        refused
+            .iter()
+            .map(|(lease, reason)| format!("{lease}: {reason}")),
+    );
+    for line in lines.take(COMPLAINTS_MAX) {
+        warn!("{FILE}, skipped: {line}");
+    }
+    info!(
+        "{} leases taken up, {} skipped",
+        leases.len() - refused.len(),
+        malformed.len() + refused.len()
+    );
+}
+
+/// Seconds since 1970 on the wall clock.
+fn epoch() -> u64 {
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |since| since.as_secs())
+}

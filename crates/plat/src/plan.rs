@@ -1,0 +1,117 @@
+//! What the translator wants of its host: packets for the NAT64 prefix and for the IPv4 addresses
+//! it speaks for come to the TUN, and the host forwards.
+
+use std::net::{IpAddr, Ipv6Addr};
+
+use anyhow::{Result, bail};
+use xlat_core::addr::Pref64;
+use xlat_linux::host::{Host, Plan, Route, device_key};
+
+use crate::settings::Settings;
+
+/// All changes, in order.
+pub(crate) async fn plan(host: &Host, settings: &Settings, own_v6: Own6) -> Result<Plan> {
+    let tun = &settings.run.place.tun;
+    let mut plan = Plan::new();
+    plan.tun(tun, u32::from(settings.run.mtu));
+    forward(&mut plan, host).await?;
+    for prefix in settings.pref64s.iter().map(Pref64::prefix) {
+        plan.route(Route::new(prefix.address(), prefix.len(), tun));
+    }
+    if own_v6.routed {
+        plan.route(Route::new(own_v6.address, 128, tun));
+    }
+    for prefix in settings.ipv4_prefixes() {
+        plan.route(Route::new(prefix.address(), prefix.len(), tun));
+    }
+    Ok(plan)
+}
+
+/// A gateway forwards both families, and goes on to believe routers where it did.
+async fn forward(plan: &mut Plan, host: &Host) -> Result<()> {
+    plan.sysctl("net.ipv4.ip_forward", "1");
+    if host.sysctl("net.ipv6.conf.all.forwarding").as_deref() == Some("1") {
+        return Ok(());
+    }
+    for link in host.links().await? {
+        let key = device_key("ipv6", &link.name, "accept_ra");
+        if host.sysctl(&key).as_deref() == Some("1") {
+            plan.sysctl(key, "2");
+        }
+    }
+    plan.sysctl("net.ipv6.conf.all.forwarding", "1");
+    Ok(())
+}
+
+/// The translator's IPv6 address.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Own6 {
+    pub(crate) address: Ipv6Addr,
+    /// It is the translator's alone, and not this host's: it answers for it.
+    pub(crate) is_ours: bool,
+    /// It needs a route of its own to the TUN.
+    pub(crate) routed: bool,
+}
+
+impl Own6 {
+    /// The address that was asked for, or one of this host.
+    pub(crate) async fn find(host: &Host, settings: &Settings) -> Result<Self> {
+        let addresses = host.addresses().await?;
+        if let Some(address) = settings.own_v6 {
+            let is_ours = !addresses
+                .iter()
+                .any(|have| have.address == IpAddr::V6(address));
+            let routed = is_ours && settings.pref64s.lookup(address).is_none();
+            return Ok(Self {
+                address,
+                is_ours,
+                routed,
+            });
+        }
+        let global = addresses.iter().find_map(|have| match have.address {
+            IpAddr::V6(address) if is_global(address) && !have.deprecated && !have.temporary => {
+                Some(address)
+            }
+            _ => None,
+        });
+        match global {
+            Some(address) => Ok(Self {
+                address,
+                is_ours: false,
+                routed: false,
+            }),
+            None => bail!(
+                "this host has no global IPv6 address for the translator's own ICMPv6 errors; \
+                 give one with --ipv6"
+            ),
+        }
+    }
+}
+
+fn is_global(address: Ipv6Addr) -> bool {
+    xlat_core::addr::special::is_legal_v6_source(address) && !address.is_unicast_link_local()
+}
+
+/// Refuses prefixes and pools that this host has addresses in: its own traffic would be taken
+/// away from it.
+pub(crate) async fn check_overlaps(host: &Host, settings: &Settings) -> Result<()> {
+    for prefix in settings.ipv4_prefixes() {
+        if let Some(have) = host.address_in_v4(prefix).await? {
+            bail!(
+                "{prefix} overlaps the address {} of this host; choose another pool, or take the \
+                 address off the host",
+                have.address
+            );
+        }
+    }
+    for prefix in settings.pref64s.iter().map(Pref64::prefix) {
+        if let Some(have) = host.address_in_v6(prefix).await? {
+            bail!(
+                "the NAT64 prefix {prefix} overlaps the address {} of this host; choose another \
+                 --prefix",
+                have.address
+            );
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,252 @@
+//! What the flags mean: checked against each other, before the host is looked at.
+
+use std::net::{Ipv4Addr, Ipv6Addr};
+
+use nat64::dynamic::PoolConfig;
+use xlat_core::addr::{EamTable, Ipv4Prefix, Ipv6Prefix, Pref64, Pref64s, special};
+use xlat_core::policy::DUMMY_V4;
+use xlat_linux::daemon::exit::Usage;
+use xlat_linux::daemon::flags::Switch;
+
+use crate::cli::Run;
+
+/// Settings that make sense together.
+#[derive(Clone, Debug)]
+pub(crate) struct Settings {
+    pub(crate) pref64s: Pref64s,
+    pub(crate) eams: EamTable,
+    pub(crate) own_v4: Ipv4Addr,
+    /// `None` if it has to be an address of this host.
+    pub(crate) own_v6: Option<Ipv6Addr>,
+    pub(crate) mtu4: u16,
+    pub(crate) run: Run,
+}
+
+impl Settings {
+    pub(crate) fn new(run: Run) -> Result<Self, Usage> {
+        if run.map.is_empty() && run.dynamic_pool.is_none() {
+            let line = "nobody to translate for: give --dynamic-pool CIDR (an IPv4 address for \
+                        each IPv6 source) or --map V4=V6";
+            return Err(Usage(line.into()));
+        }
+        if run.prefix.is_empty() && run.dynamic_pool.is_some() {
+            let line = "--dynamic-pool needs --prefix, the IPv6 prefix that stands for IPv4; for \
+                        example --prefix 64:ff9b::/96";
+            return Err(Usage(line.into()));
+        }
+        let eams = EamTable::new(run.map.iter().copied())
+            .map_err(|error| Usage(format!("--map: {error}")))?;
+        let pref64s = Pref64s::new(run.prefix.iter().copied(), run.wkp_strict == Switch::On);
+        check_prefixes(&run.prefix)?;
+        check_maps(&eams, &run.prefix)?;
+        let own_v4 = own_v4(&run)?;
+        let own_v6 = run
+            .ipv6
+            .or_else(|| embedded(&pref64s, own_v4, run.wkp_strict));
+        let settings = Self {
+            mtu4: run.mtu4.unwrap_or(run.mtu),
+            pref64s,
+            eams,
+            own_v4,
+            own_v6,
+            run,
+        };
+        settings.check_own_addresses()?;
+        Ok(settings)
+    }
+
+    /// The dynamic pool, if there is one: without what belongs to somebody else.
+    pub(crate) fn pool(&self) -> Option<PoolConfig> {
+        let prefix = self.run.dynamic_pool?;
+        let maps = self.eams.iter().map(|eam| eam.v4());
+        let own_v6 = self.own_v6.map(Ipv6Prefix::host);
+        Some(PoolConfig {
+            reserved: maps.chain([Ipv4Prefix::host(self.own_v4)]).collect(),
+            excluded: self
+                .pref64s
+                .iter()
+                .map(Pref64::prefix)
+                .chain(own_v6)
+                .collect(),
+            ..PoolConfig::new(prefix)
+        })
+    }
+
+    /// IPv4 prefixes that belong to the translator: packets to them must come to the TUN.
+    pub(crate) fn ipv4_prefixes(&self) -> Vec<Ipv4Prefix> {
+        let pool = self.run.dynamic_pool;
+        let maps = self.eams.iter().map(|eam| eam.v4());
+        let own = (self.own_v4 != DUMMY_V4).then(|| Ipv4Prefix::host(self.own_v4));
+        let mut all: Vec<Ipv4Prefix> = pool.into_iter().chain(maps).chain(own).collect();
+        all.sort_by_key(|prefix| (prefix.len(), prefix.address()));
+        let mut outer: Vec<Ipv4Prefix> = Vec::new();
+        for prefix in all {
+            if !outer.iter().any(|have| have.overlaps(&prefix)) {
+                outer.push(prefix);
+            }
+        }
+        outer
+    }
+
+    fn check_own_addresses(&self) -> Result<(), Usage> {
+        let own = self.own_v4;
+        if self.eams.lookup_v4(own).is_some() {
+            return Err(Usage(format!(
+                "--ipv4 {own} is also in --map; the translator needs an address of its own"
+            )));
+        }
+        if let Some(ipv6) = self.run.ipv6
+            && (!special::is_legal_v6_source(ipv6) || ipv6.is_unicast_link_local())
+        {
+            return Err(Usage(format!(
+                "--ipv6 {ipv6} is no address that others can answer to"
+            )));
+        }
+        Ok(())
+    }
+}
+
+fn check_prefixes(prefixes: &[Pref64]) -> Result<(), Usage> {
+    for (at, prefix) in prefixes.iter().enumerate() {
+        let prefix = prefix.prefix();
+        if prefixes[..at].iter().any(|other| other.prefix() == prefix) {
+            return Err(Usage(format!("--prefix {prefix} is given twice")));
+        }
+        let first = prefix.address();
+        if !special::is_legal_v6_source(first) || first.is_unicast_link_local() {
+            return Err(Usage(format!(
+                "--prefix {prefix} is no prefix that can be routed"
+            )));
+        }
+    }
+    Ok(())
+}
+
+fn check_maps(eams: &EamTable, prefixes: &[Pref64]) -> Result<(), Usage> {
+    for eam in eams.iter() {
+        if let Some(prefix) = prefixes
+            .iter()
+            .find(|prefix| prefix.prefix().overlaps(&eam.v6()))
+        {
+            return Err(Usage(format!(
+                "--map {eam} overlaps --prefix {prefix}, whose addresses stand for IPv4 and not \
+                 for IPv6 nodes"
+            )));
+        }
+    }
+    Ok(())
+}
+
+/// The address that was asked for, or the one behind the lowest address of the pool.
+fn own_v4(run: &Run) -> Result<Ipv4Addr, Usage> {
+    if let Some(own) = run.ipv4 {
+        if special::is_never_v4(own) && own != DUMMY_V4 {
+            return Err(Usage(format!(
+                "--ipv4 {own} is no address that others can answer to"
+            )));
+        }
+        return Ok(own);
+    }
+    let Some(pool) = run.dynamic_pool else {
+        return Ok(DUMMY_V4);
+    };
+    if special::is_never_v4(pool.address()) {
+        return Err(Usage(format!(
+            "--dynamic-pool {pool} has no addresses for hosts; private ones like \
+             192.168.64.0/24 do"
+        )));
+    }
+    if pool.len() > 29 {
+        return Err(Usage(format!(
+            "--dynamic-pool {pool} is too small: the translator takes an address of it, and the \
+             lowest and highest are not handed out; a /29 is the least, or give --ipv4"
+        )));
+    }
+    Ok(Ipv4Addr::from_bits(pool.address().to_bits() + 1))
+}
+
+/// The translator's IPv4 address in the NAT64 prefix, where that is allowed (RFC 6052 section
+/// 3.1).
+fn embedded(pref64s: &Pref64s, own_v4: Ipv4Addr, wkp_strict: Switch) -> Option<Ipv6Addr> {
+    let allowed = |pref64: &&Pref64| {
+        !pref64.is_well_known() || special::is_global_v4(own_v4) || wkp_strict == Switch::Off
+    };
+    if own_v4 == DUMMY_V4 {
+        return None;
+    }
+    pref64s
+        .iter()
+        .find(allowed)
+        .map(|pref64| pref64.embed(own_v4))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::Cli;
+    use clap::Parser;
+
+    fn settings(flags: &[&str]) -> Result<Settings, Usage> {
+        let args = [&["plat"], flags].concat();
+        Settings::new(Cli::try_parse_from(args).expect("parses").run)
+    }
+
+    #[test]
+    fn the_translator_takes_the_first_address_of_the_pool_and_its_ipv6_form() {
+        let flags = [
+            "--prefix=2001:db8:64::/96",
+            "--dynamic-pool=192.168.64.0/24",
+        ];
+        let settings = settings(&flags).unwrap();
+        assert_eq!(settings.own_v4, Ipv4Addr::new(192, 168, 64, 1));
+        assert_eq!(settings.own_v6, "2001:db8:64::192.168.64.1".parse().ok());
+        let pool = settings.pool().unwrap();
+        assert!(pool.reserved.contains(&"192.168.64.1/32".parse().unwrap()));
+        assert!(pool.excluded.contains(&"2001:db8:64::/96".parse().unwrap()));
+    }
+
+    #[test]
+    fn ad_09_a_private_address_is_not_put_into_the_well_known_prefix() {
+        let flags = ["--prefix=64:ff9b::/96", "--dynamic-pool=192.168.64.0/24"];
+        assert_eq!(settings(&flags).unwrap().own_v6, None);
+        let lax = [&flags[..], &["--wkp-strict=off"]].concat();
+        assert!(settings(&lax).unwrap().own_v6.is_some());
+    }
+
+    #[test]
+    fn dp_01_static_maps_are_kept_out_of_the_pool_and_share_its_route() {
+        let flags = [
+            "--prefix=2001:db8:64::/96",
+            "--dynamic-pool=192.168.64.0/24",
+            "--map=192.168.64.9=2001:db8:1::9",
+            "--map=192.0.2.0/29=2001:db8:2::/64",
+        ];
+        let settings = settings(&flags).unwrap();
+        let reserved = settings.pool().unwrap().reserved;
+        assert!(reserved.contains(&"192.168.64.9/32".parse().unwrap()));
+        let routed: Vec<String> = settings
+            .ipv4_prefixes()
+            .iter()
+            .map(Ipv4Prefix::to_string)
+            .collect();
+        assert_eq!(routed, ["192.168.64.0/24", "192.0.2.0/29"]);
+    }
+
+    #[test]
+    fn flags_that_contradict_each_other_are_refused() {
+        let prefix = "--prefix=2001:db8:64::/96";
+        for flags in [
+            &[][..],
+            &[prefix],
+            &["--dynamic-pool=192.168.64.0/24"],
+            &[prefix, prefix, "--map=192.0.2.1=2001:db8:1::1"],
+            &[prefix, "--map=192.0.2.1=2001:db8:64::1"],
+            &[prefix, "--map=192.0.2.1=2001:db8:1::1", "--ipv4=192.0.2.1"],
+            &[prefix, "--dynamic-pool=192.168.64.0/30"],
+            &[prefix, "--dynamic-pool=127.0.0.0/24"],
+            &["--prefix=fe80::/64", "--dynamic-pool=192.168.64.0/24"],
+        ] {
+            assert!(settings(flags).is_err(), "{flags:?}");
+        }
+    }
+}

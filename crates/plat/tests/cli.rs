@@ -1,0 +1,154 @@
+//! The command line of `plat` from outside: what it prints and how it ends. Nothing here needs
+//! privileges, and nothing changes the host.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on may panic")]
+
+use std::process::{Command, Output};
+
+fn plat(args: &[&str]) -> Output {
+    let state = tempfile::tempdir().unwrap();
+    Command::new(env!("CARGO_BIN_EXE_plat"))
+        .args(args)
+        .arg("--state-dir")
+        .arg(state.path())
+        .output()
+        .unwrap()
+}
+
+/// Runs `plat`, which must end with `code` and one line that contains `words`.
+#[track_caller]
+fn complains(args: &[&str], code: i32, words: &str) {
+    let output = plat(args);
+    let text = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(code), "{text}");
+    assert_eq!(text.trim_end().lines().count(), 1, "{text}");
+    assert!(text.starts_with("plat: ") && text.contains(words), "{text}");
+    assert!(output.stdout.is_empty());
+}
+
+const PREFIX: &str = "--prefix=2001:db8:64::/96";
+
+#[test]
+fn an_unusable_flag_ends_with_code_2_and_one_line() {
+    complains(&[], 2, "nobody to translate for");
+    complains(
+        &["--prefix=2001:db8::/97"],
+        2,
+        "32, 40, 48, 56, 64 or 96 bits long, not 97",
+    );
+    complains(&[PREFIX, "--dynamic-pool=192.168.64.1/24"], 2, "host bits");
+    complains(&[PREFIX, "--dynamic-pool=192.168.64.0/30"], 2, "too small");
+    complains(&["--dynamic-pool=192.168.64.0/24"], 2, "needs --prefix");
+    complains(
+        &[PREFIX, "--map=192.0.2.0/24=2001:db8::/121"],
+        2,
+        "has room for",
+    );
+    complains(
+        &[PREFIX, "--map=192.0.2.1=2001:db8:64::1"],
+        2,
+        "overlaps --prefix",
+    );
+    complains(
+        &[
+            PREFIX,
+            "--map=192.0.2.1=2001:db8::1",
+            "--map=192.0.2.1=2001:db8::2",
+        ],
+        2,
+        "twice",
+    );
+    complains(
+        &[PREFIX, "--map=192.0.2.1=2001:db8::1", "--mtu=1279"],
+        2,
+        "1279",
+    );
+    complains(
+        &[PREFIX, "--map=192.0.2.1=2001:db8::1", "--mtu4=67"],
+        2,
+        "67",
+    );
+}
+
+#[test]
+fn a_pool_that_holds_an_address_of_this_host_ends_with_code_1() {
+    // 127.0.0.1 is the one address that every host has.
+    let flags = [
+        "--map=127.0.0.0/8=2001:db8:1::/104",
+        "--ipv6=2001:db8:2::1",
+        "--dry-run",
+    ];
+    complains(&flags, 1, "overlaps the address 127.0.0.1 of this host");
+}
+
+#[test]
+fn a_dry_run_prints_the_plan_as_commands() {
+    let flags = [
+        PREFIX,
+        "--dynamic-pool=192.168.64.0/24",
+        "--map=192.0.2.1=2001:db8:1::1",
+    ];
+    let output = plat(&[&flags[..], &["--dry-run"]].concat());
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert_eq!(
+        output.status.code(),
+        Some(0),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    let host_specific = |line: &&str| !line.contains("net.ipv6.conf") || line.contains("nat64");
+    let lines: Vec<&str> = text.lines().filter(host_specific).collect();
+    let expected = [
+        "ip tuntap add mode tun nat64 && ip link set nat64 mtu 1500",
+        "sysctl -w net.ipv6.conf.nat64.addr_gen_mode=1",
+        "ip link set nat64 up",
+        "sysctl -w net.ipv4.ip_forward=1",
+        "ip -6 route add 2001:db8:64::/96 dev nat64 proto 64",
+        "ip route add 192.168.64.0/24 dev nat64 proto 64",
+        "ip route add 192.0.2.1/32 dev nat64 proto 64",
+    ];
+    assert_eq!(lines, expected);
+}
+
+#[test]
+fn help_names_every_flag() {
+    let output = Command::new(env!("CARGO_BIN_EXE_plat"))
+        .arg("--help")
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(0));
+    let text = String::from_utf8(output.stdout).unwrap();
+    for flag in [
+        "prefix",
+        "map",
+        "dynamic-pool",
+        "ipv4",
+        "ipv6",
+        "mtu",
+        "mtu4",
+        "wkp-strict",
+        "hairpin",
+        "tun",
+        "run-dir",
+        "state-dir",
+        "queues",
+        "dry-run",
+        "no-host-setup",
+        "lowest-ipv6-mtu",
+        "traffic-class",
+        "tos",
+        "udp-zero-checksum",
+        "mss-clamp",
+        "rfc6791-pool",
+        "icmp-error-rate",
+        "icmpv4-error-size",
+        "log-format",
+        "verbose",
+        "quiet",
+    ] {
+        assert!(
+            text.contains(&format!("--{flag}")),
+            "--{flag} is not in --help"
+        );
+    }
+}
