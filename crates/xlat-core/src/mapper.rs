@@ -202,6 +202,20 @@ pub trait Mapper {
         self.map_v4_error(error, now)
     }
 
+    /// The identification that the fragments of an IPv6 datagram get in IPv4, asked after
+    /// [`map_v6`](Self::map_v6) has accepted the fragment. `None` takes the low 16 bits of what
+    /// they had (RFC 7915 section 5.1.1), which several clients behind one address may have in
+    /// common.
+    fn fragment_id(
+        &mut self,
+        flow: &Flow<Ipv6Addr>,
+        fragment: Fragment,
+        now: Instant,
+    ) -> Option<u16> {
+        let _ = (flow, fragment, now);
+        None
+    }
+
     /// The next packet that the mapper has on its own account: one that it held and can decide
     /// about now, or one that it made itself. `None` if there is none.
     fn next_packet(&mut self, now: Instant) -> Option<Own<'_>> {

@@ -120,7 +120,7 @@ impl<M: Mapper> Translator<M> {
 
     #[inline]
     fn v6_to_v4(&mut self, frame: &mut Frame<'_>, now: Instant) -> Result<Verdict, Reject> {
-        let packet = V6::parse(frame)?;
+        let mut packet = V6::parse(frame)?;
         if packet.ip.dst == self.policy.own_v6 && self.policy.answer_v6 {
             return Err(for_translator(&packet.transport));
         }
@@ -140,6 +140,11 @@ impl<M: Mapper> Translator<M> {
         let fit = fit::v6_to_v4(frame, &packet, &self.policy)?;
         let flow = packet.flow();
         let rewrite = self.mapper.map_v6(&flow, now)?;
+        if let (Some(fragment), Some(own)) = (flow.fragment, &mut packet.chain.fragment)
+            && let Some(id) = self.mapper.fragment_id(&flow, fragment, now)
+        {
+            own.id = u32::from(id);
+        }
         let hairpin = self.mapper.is_hairpin(&flow, &rewrite);
         let fit = if hairpin { Fit::Whole } else { fit };
         let (policy, ids) = (&self.policy, &mut self.ids);
