@@ -68,6 +68,8 @@ pub struct Timers {
     /// How long a UDP port or ICMP identifier rests before another client may have it: 2 minutes
     /// (RFC 6888 REQ-8).
     pub port_rest: Duration,
+    /// FRAGMENT_MIN: how long the fragments of a datagram may take to come, 2 seconds to a minute.
+    pub fragment: Duration,
     /// Accept lifetimes below the RFCs' minimum.
     pub allow_short: bool,
 }
@@ -237,6 +239,7 @@ impl Default for Timers {
             tcp_opening: Duration::from_secs(240),
             tcp_closing: Duration::from_secs(240),
             port_rest: Duration::from_secs(120),
+            fragment: Duration::from_secs(2),
             allow_short: false,
         }
     }
@@ -254,10 +257,14 @@ impl Timers {
             ("tcp-est-timeout", self.tcp_established, 7440),
             ("tcp-trans-timeout", self.tcp_opening, 240),
             ("tcp-trans-timeout", self.tcp_closing, 240),
+            ("fragment-timeout", self.fragment, 2),
         ];
         let short = minima.iter().find(|(_, value, minimum)| {
-            *value == Duration::ZERO || !self.allow_short && value.as_secs() < *minimum
+            *value == Duration::ZERO || (!self.allow_short && value.as_secs() < *minimum)
         });
+        if self.fragment > FRAGMENT_MAX {
+            return Err(ConfigError::Fragment(self.fragment));
+        }
         match short {
             Some(&(name, value, minimum)) => Err(ConfigError::Timer {
                 name,
@@ -296,6 +303,9 @@ impl Lifetimes {
         }
     }
 }
+
+/// No reassembly waits longer (RFC 8200 section 4.5).
+const FRAGMENT_MAX: Duration = Duration::from_secs(60);
 
 /// An address costs 25 KiB, whether it is used or not.
 const MAX_ADDRESSES: u32 = 1 << 16;
@@ -340,6 +350,9 @@ pub enum ConfigError {
     /// A static binding that the tables have no room for.
     #[error("no room for the static binding {0:?}")]
     NoRoom(StaticBinding),
+    /// Fragments that nobody waits for any more.
+    #[error("fragment-timeout of {0:?} is above a minute (RFC 8200)")]
+    Fragment(Duration),
     /// Two static bindings of one transport address.
     #[error("static bindings {0:?} and {1:?} share a transport address")]
     Binding(StaticBinding, StaticBinding),
@@ -351,12 +364,13 @@ mod tests {
 
     #[test]
     fn nu_02_nu_07_lifetimes_below_the_minimum_need_permission() {
-        let too_short: [fn(&mut Timers); 5] = [
+        let too_short: [fn(&mut Timers); 6] = [
             |timers| timers.udp = Duration::from_secs(119),
             |timers| timers.icmp = Duration::from_secs(59),
             |timers| timers.tcp_established = Duration::from_secs(7439),
             |timers| timers.tcp_opening = Duration::from_secs(239),
             |timers| timers.tcp_closing = Duration::from_millis(239_999),
+            |timers| timers.fragment = Duration::from_millis(1999),
         ];
         for shorten in too_short {
             let mut config = config();

@@ -15,6 +15,7 @@
 //!   bindings they hang on; `subscribers.rs`: who pays for the bindings;
 //! - `pool.rs` and `ports.rs`: which ports are free, which rest, which block is whose;
 //! - `wheel.rs`: when sessions end; `tcp.rs`: the TCP state table;
+//! - `fragments.rs`: the fragments that cannot tell their ports;
 //! - `event.rs`: what the session log is told; `snapshot.rs`: what survives a restart.
 //!
 //! All tables are sized once, for [`config::Limits::sessions`], and grow by the page as they fill:
@@ -28,6 +29,7 @@ mod clock;
 pub mod config;
 pub mod dynamic;
 pub mod event;
+mod fragments;
 mod index;
 mod layout;
 mod list;

@@ -1,0 +1,322 @@
+//! Fragments in a stateful translator: only the first one tells the ports, and it need not come
+//! first (RFC 6146 section 3.4).
+//!
+//! Fragments are translated as they come. The first one is translated like any packet, and what
+//! was decided about it is remembered for the others of its datagram. Those that come before it
+//! are held, and given back to be translated when it has come. Nothing is put together.
+//!
+//! All of it is bounded, in datagrams and in bytes, in total and per source; what goes beyond is
+//! dropped, and nothing that is there gives way to it, so that a flood of one source takes
+//! nothing from another.
+
+use std::collections::{HashMap, VecDeque};
+use std::hash::BuildHasher;
+use std::net::{Ipv4Addr, Ipv6Addr};
+
+use pnet_packet::ip::IpNextHeaderProtocol;
+use xlat_core::mapper::Rewrite;
+
+use crate::clock::{Tick, Ticks};
+use crate::siphash::SipKey;
+
+/// What the fragments of a datagram have in common. IPv4 addresses stand here in IPv4-mapped form.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct DatagramKey {
+    src: u128,
+    dst: u128,
+    id: u32,
+    protocol: u8,
+}
+
+/// What was decided about a datagram.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Decision {
+    /// Its way to IPv4, and the identification that its fragments get there.
+    ToV4(Rewrite<Ipv4Addr>, u16),
+    /// Its way to IPv6.
+    ToV6(Rewrite<Ipv6Addr>),
+    /// Its first fragment was refused, so the others are too.
+    Refused,
+}
+
+/// The datagrams that are on their way in fragments.
+#[derive(Debug)]
+pub(crate) struct Fragments {
+    datagrams: HashMap<DatagramKey, Datagram, SipKey>,
+    /// All datagrams in the order in which they began, which is the order in which they end.
+    ends: VecDeque<(Tick, DatagramKey)>,
+    per_source: HashMap<u128, Load, SipKey>,
+    held_bytes: usize,
+    life: Ticks,
+}
+
+#[derive(Debug, Default)]
+struct Datagram {
+    decision: Option<Decision>,
+    held: Vec<Box<[u8]>>,
+}
+
+/// What one source takes up.
+#[derive(Clone, Copy, Debug, Default)]
+struct Load {
+    datagrams: usize,
+    bytes: usize,
+}
+
+impl DatagramKey {
+    pub(crate) fn v6(
+        src: Ipv6Addr,
+        dst: Ipv6Addr,
+        id: u32,
+        protocol: IpNextHeaderProtocol,
+    ) -> Self {
+        Self {
+            src: src.to_bits(),
+            dst: dst.to_bits(),
+            id,
+            protocol: protocol.0,
+        }
+    }
+
+    pub(crate) fn v4(
+        src: Ipv4Addr,
+        dst: Ipv4Addr,
+        id: u32,
+        protocol: IpNextHeaderProtocol,
+    ) -> Self {
+        Self::v6(src.to_ipv6_mapped(), dst.to_ipv6_mapped(), id, protocol)
+    }
+
+    pub(crate) fn hash(&self, key: &SipKey) -> u64 {
+        key.hash_one(self)
+    }
+}
+
+impl Fragments {
+    /// No fragments. A datagram is forgotten `life` after its first piece to come.
+    pub(crate) fn new(life: Ticks, key: SipKey) -> Self {
+        Self {
+            datagrams: HashMap::with_hasher(key),
+            ends: VecDeque::new(),
+            per_source: HashMap::with_hasher(key),
+            held_bytes: 0,
+            life,
+        }
+    }
+
+    /// What was decided about a datagram, if its first fragment has come.
+    pub(crate) fn decision(&mut self, key: &DatagramKey, now: Tick) -> Option<Decision> {
+        self.expire(now);
+        self.datagrams.get(key)?.decision
+    }
+
+    /// Remembers what was decided about a datagram, and gives back what was held of it. If there
+    /// is no room the first fragment passes and the others will not.
+    pub(crate) fn decide(
+        &mut self,
+        key: DatagramKey,
+        decision: Decision,
+        now: Tick,
+    ) -> Vec<Box<[u8]>> {
+        self.expire(now);
+        if !self.admit(key, now) {
+            return Vec::new();
+        }
+        let Some(datagram) = self.datagrams.get_mut(&key) else {
+            return Vec::new();
+        };
+        datagram.decision = Some(decision);
+        let held = std::mem::take(&mut datagram.held);
+        self.unload(key.src, held.iter().map(|packet| packet.len()).sum());
+        held
+    }
+
+    /// Keeps a fragment whose datagram is not decided; false if there is no room.
+    pub(crate) fn hold(&mut self, key: DatagramKey, packet: &[u8], now: Tick) -> bool {
+        self.expire(now);
+        let load = self.per_source.get(&key.src).copied().unwrap_or_default();
+        let fits = self.held_bytes + packet.len() <= MAX_BYTES
+            && load.bytes + packet.len() <= MAX_BYTES / SHARE;
+        if !fits || !self.admit(key, now) {
+            return false;
+        }
+        let Some(datagram) = self.datagrams.get_mut(&key) else {
+            return false;
+        };
+        datagram.held.push(packet.into());
+        self.held_bytes += packet.len();
+        self.per_source.entry(key.src).or_default().bytes += packet.len();
+        true
+    }
+
+    /// Drops what is held of a datagram whose first fragment was refused, and what will come. The
+    /// datagram keeps its place until its end, or a source could begin any number of them.
+    pub(crate) fn refuse(&mut self, key: &DatagramKey) {
+        let Some(datagram) = self.datagrams.get_mut(key) else {
+            return;
+        };
+        datagram.decision = Some(Decision::Refused);
+        let held = std::mem::take(&mut datagram.held);
+        self.unload(key.src, held.iter().map(|packet| packet.len()).sum());
+    }
+
+    /// True if the datagram has a place, or gets one.
+    fn admit(&mut self, key: DatagramKey, now: Tick) -> bool {
+        if self.datagrams.contains_key(&key) {
+            return true;
+        }
+        let load = self.per_source.entry(key.src).or_default();
+        if self.datagrams.len() >= MAX_DATAGRAMS || load.datagrams >= MAX_DATAGRAMS / SHARE {
+            if load.datagrams == 0 {
+                self.per_source.remove(&key.src);
+            }
+            return false;
+        }
+        load.datagrams += 1;
+        self.datagrams.insert(key, Datagram::default());
+        self.ends.push_back((now.after(self.life), key));
+        true
+    }
+
+    fn expire(&mut self, now: Tick) {
+        while let Some((end, key)) = self.ends.front().copied()
+            && end <= now
+        {
+            self.ends.pop_front();
+            self.remove(&key);
+        }
+    }
+
+    fn remove(&mut self, key: &DatagramKey) {
+        let Some(datagram) = self.datagrams.remove(key) else {
+            return;
+        };
+        self.unload(
+            key.src,
+            datagram.held.iter().map(|packet| packet.len()).sum(),
+        );
+        if let Some(load) = self.per_source.get_mut(&key.src) {
+            load.datagrams -= 1;
+            if load.datagrams == 0 {
+                self.per_source.remove(&key.src);
+            }
+        }
+    }
+
+    fn unload(&mut self, src: u128, bytes: usize) {
+        self.held_bytes -= bytes;
+        if let Some(load) = self.per_source.get_mut(&src) {
+            load.bytes -= bytes;
+        }
+    }
+}
+
+/// Datagrams at once.
+const MAX_DATAGRAMS: usize = 4096;
+/// Bytes held at once.
+const MAX_BYTES: usize = 1 << 20;
+/// The part of both that one source can take up: one in so many.
+const SHARE: usize = 8;
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use pnet_packet::ip::IpNextHeaderProtocols;
+    use xlat_core::Instant;
+
+    use super::*;
+
+    #[test]
+    fn what_came_early_is_given_back_when_the_first_fragment_has_come() {
+        let mut fragments = fragments();
+        assert_eq!(fragments.decision(&key(1, 7), at(0)), None);
+        assert!(fragments.hold(key(1, 7), b"third", at(0)));
+        assert!(fragments.hold(key(1, 7), b"second", at(1)));
+        assert!(fragments.hold(key(1, 8), b"other", at(1)));
+        let held = fragments.decide(key(1, 7), DECISION, at(1));
+        assert_eq!(
+            held,
+            [b"third".as_slice().into(), b"second".as_slice().into()]
+        );
+        assert_eq!(fragments.decision(&key(1, 7), at(1)), Some(DECISION));
+        assert_eq!(fragments.decision(&key(1, 8), at(1)), None);
+    }
+
+    #[test]
+    fn nf_02_a_datagram_has_its_time_and_no_more() {
+        let mut fragments = fragments();
+        fragments.decide(key(1, 7), DECISION, at(10));
+        assert_eq!(fragments.decision(&key(1, 7), at(12)), Some(DECISION));
+        assert_eq!(fragments.decision(&key(1, 7), at(13)), None);
+        assert!(fragments.datagrams.is_empty() && fragments.per_source.is_empty());
+    }
+
+    #[test]
+    fn nf_02_se_14_a_flood_stays_within_its_share() {
+        let mut fragments = fragments();
+        let packet = [0; 1400];
+        let held = (0..100_000)
+            .filter(|&id| fragments.hold(key(1, id), &packet, at(0)))
+            .count();
+        assert_eq!(held, MAX_BYTES / SHARE / 1400);
+        assert!(fragments.hold(key(2, 1), &packet, at(0)));
+        let decided = (0..100_000).filter(|&id| {
+            fragments.decide(key(3, id), DECISION, at(0));
+            fragments.decision(&key(3, id), at(0)).is_some()
+        });
+        assert_eq!(decided.count(), MAX_DATAGRAMS / SHARE);
+
+        for source in 0..10_000 {
+            fragments.hold(key(source, 1), &packet, at(0));
+        }
+        assert!(fragments.held_bytes <= MAX_BYTES);
+        assert!(fragments.datagrams.len() <= MAX_DATAGRAMS);
+        assert_eq!(fragments.decision(&key(3, 1), at(1)), Some(DECISION));
+        fragments.expire(at(3));
+        assert_eq!((fragments.held_bytes, fragments.ends.len()), (0, 0));
+        assert!(fragments.datagrams.is_empty() && fragments.per_source.is_empty());
+    }
+
+    #[test]
+    fn se_14_a_refused_datagram_holds_nothing_and_keeps_its_place() {
+        let mut fragments = fragments();
+        let places = (0..100_000).filter(|&id| {
+            let held = fragments.hold(key(1, id), b"second", at(0));
+            fragments.refuse(&key(1, id));
+            held
+        });
+        assert_eq!(places.count(), MAX_DATAGRAMS / SHARE);
+        assert_eq!(fragments.held_bytes, 0);
+        assert_eq!(fragments.ends.len(), MAX_DATAGRAMS / SHARE);
+        assert_eq!(
+            fragments.decision(&key(1, 0), at(0)),
+            Some(Decision::Refused)
+        );
+        fragments.expire(at(10));
+        assert!(fragments.datagrams.is_empty() && fragments.per_source.is_empty());
+    }
+
+    const DECISION: Decision = Decision::ToV4(
+        Rewrite {
+            src: Ipv4Addr::new(192, 0, 2, 1),
+            dst: Ipv4Addr::new(198, 51, 100, 7),
+            ports: None,
+        },
+        77,
+    );
+
+    fn fragments() -> Fragments {
+        let life = Ticks::covering(Duration::from_secs(2));
+        Fragments::new(life, SipKey::new([1, 2]))
+    }
+
+    fn key(source: u32, id: u32) -> DatagramKey {
+        let (src, dst) = (Ipv4Addr::from_bits(source), Ipv4Addr::LOCALHOST);
+        DatagramKey::v4(src, dst, id, IpNextHeaderProtocols::Udp)
+    }
+
+    fn at(secs: u64) -> Tick {
+        Tick::at(Instant::from_secs(secs))
+    }
+}

@@ -1,0 +1,315 @@
+//! The translator's questions, answered: RFC 6146 step by step.
+
+use std::net::{Ipv4Addr, Ipv6Addr};
+use std::sync::MutexGuard;
+
+use xlat_core::addr::special;
+use xlat_core::mapper::{
+    ErrorFlow, ErrorRewrite, Flow, Fragment, Own, Refusal, Rewrite, Unreachable,
+};
+use xlat_core::{DropReason, Instant, Mapper};
+
+use super::tuple::{client_tuple, external_tuple, ports, turned};
+use super::{LOOK, Nat64, lock};
+use crate::bib::{Inside, Outside};
+use crate::clock::Tick;
+use crate::fragments::{DatagramKey, Decision};
+use crate::probe;
+use crate::session::{ExternalTuple, Protocol};
+use crate::shard::Shard;
+
+impl Nat64 {
+    #[inline]
+    fn shard_of_client(&self, client: Ipv6Addr) -> MutexGuard<'_, Shard> {
+        let number = self.shared.layout.shard_of_client(client);
+        lock(&self.shared.shards[number as usize])
+    }
+
+    #[inline]
+    fn shard_of_external(&self, tuple: &ExternalTuple) -> Option<MutexGuard<'_, Shard>> {
+        let outside = Outside {
+            protocol: tuple.protocol,
+            external: tuple.external,
+            port: tuple.external_port,
+        };
+        let number = self.shared.layout.shard_of_external(outside)?;
+        Some(lock(&self.shared.shards[number as usize]))
+    }
+
+    /// The IPv4 node behind an IPv6 destination, and the number of the prefix.
+    fn remote(&self, dst: Ipv6Addr) -> Result<(Ipv4Addr, u8), DropReason> {
+        let (remote, pref64) = self.shared.pref64s.destination(dst)?;
+        let number = self.shared.prefixes.iter().position(|one| *one == pref64);
+        Ok((remote, number.unwrap_or(0) as u8))
+    }
+
+    fn check_client(&self, client: Ipv6Addr) -> Result<(), Refusal> {
+        if self.shared.pref64s.lookup(client).is_some() {
+            return Err(Refusal::Silent(DropReason::SourceInPref64));
+        }
+        let clients = &self.shared.config.clients;
+        if clients.is_empty() || clients.iter().any(|prefix| prefix.contains(client)) {
+            return Ok(());
+        }
+        Err(denied())
+    }
+
+    fn check_destination(
+        &self,
+        remote: Ipv4Addr,
+        protocol: Protocol,
+        port: u16,
+    ) -> Result<(), Refusal> {
+        let is_denied = self.shared.config.denied.iter().any(|destination| {
+            let is_port = destination
+                .ports
+                .as_ref()
+                .is_none_or(|ports| protocol != Protocol::Icmp && ports.contains(&port));
+            is_port && destination.prefix.contains(remote)
+        });
+        if is_denied { Err(denied()) } else { Ok(()) }
+    }
+
+    /// What is checked of a packet from IPv6 before its ports are known: the IPv4 node it goes to,
+    /// and the number of the NAT64 prefix.
+    pub(super) fn check_v6(&self, flow: &Flow<Ipv6Addr>) -> Result<(Ipv4Addr, u8), Refusal> {
+        let remote = self.remote(flow.dst).map_err(refuse)?;
+        self.check_client(flow.src)?;
+        Ok(remote)
+    }
+
+    /// What is checked of a packet from IPv4 before its ports are known.
+    pub(super) fn check_v4(&self, flow: &Flow<Ipv4Addr>) -> Result<(), Refusal> {
+        if special::is_never_v4(flow.src) {
+            return Err(Refusal::Silent(DropReason::IllegalSource));
+        }
+        if !self.shared.layout.is_ours(flow.dst.to_bits()) {
+            return Err(not_ours());
+        }
+        Ok(())
+    }
+
+    #[inline]
+    pub(super) fn outbound(
+        &self,
+        flow: &Flow<Ipv6Addr>,
+        now: Instant,
+    ) -> Result<Rewrite<Ipv4Addr>, Refusal> {
+        let (remote, pref64) = self.check_v6(flow)?;
+        let tuple = client_tuple(flow, remote)?;
+        self.check_destination(remote, tuple.protocol, tuple.remote_port)?;
+        let outside =
+            self.shard_of_client(flow.src)
+                .outbound(tuple, pref64, flow.tcp_flags, now)?;
+        Ok(Rewrite {
+            src: Ipv4Addr::from_bits(outside.external),
+            dst: remote,
+            ports: Some(ports(tuple.protocol, outside.port, tuple.remote_port)),
+        })
+    }
+
+    #[inline]
+    pub(super) fn inbound(
+        &self,
+        flow: &Flow<Ipv4Addr>,
+        now: Instant,
+    ) -> Result<Rewrite<Ipv6Addr>, Refusal> {
+        self.check_v4(flow)?;
+        let tuple = external_tuple(flow)?;
+        let mut shard = self.shard_of_external(&tuple).ok_or_else(not_ours)?;
+        let (inside, pref64) = shard.inbound(tuple, flow.tcp_flags, now)?;
+        drop(shard);
+        let pref64 = self.shared.prefixes[usize::from(pref64)];
+        let src = self
+            .shared
+            .pref64s
+            .embed_source(pref64, flow.src)
+            .map_err(Refusal::Silent)?;
+        Ok(Rewrite {
+            src,
+            dst: inside.client,
+            ports: Some(ports(inside.protocol, tuple.remote_port, inside.port)),
+        })
+    }
+
+    /// A pool address as source belongs on the inside of the second turn only. From the wire it
+    /// is forged.
+    fn check_not_ours(&self, src: Ipv4Addr) -> Result<(), Refusal> {
+        if self.shared.layout.is_ours(src.to_bits()) {
+            return Err(Refusal::Silent(DropReason::IllegalSource));
+        }
+        Ok(())
+    }
+
+    /// The quoted packet once came from the client; its destination is the remote node.
+    fn inbound_error(
+        &self,
+        error: &ErrorFlow<Ipv4Addr>,
+        now: Instant,
+    ) -> Result<ErrorRewrite<Ipv6Addr>, Refusal> {
+        let tuple = external_tuple(&turned(&error.quoted)).map_err(|_| unmatched())?;
+        let shard = self.shard_of_external(&tuple).ok_or_else(unmatched)?;
+        let (inside, pref64) = shard.quoted_by_v4(&tuple, now).ok_or_else(unmatched)?;
+        drop(shard);
+        let pref64 = self.shared.prefixes[usize::from(pref64)];
+        let Inside { client, port, .. } = inside;
+        Ok(ErrorRewrite {
+            // Whoever complains is shown, so that a traceroute sees the routers.
+            src: Some(pref64.embed(error.src)),
+            dst: client,
+            quoted: Rewrite {
+                src: client,
+                dst: pref64.embed(error.quoted.dst),
+                ports: Some(ports(inside.protocol, port, tuple.remote_port)),
+            },
+        })
+    }
+}
+
+impl Mapper for Nat64 {
+    #[inline]
+    fn map_v6(
+        &mut self,
+        flow: &Flow<Ipv6Addr>,
+        now: Instant,
+    ) -> Result<Rewrite<Ipv4Addr>, Refusal> {
+        match flow.fragment {
+            None => self.outbound(flow, now),
+            Some(fragment) => self.outbound_fragment(flow, fragment, now),
+        }
+    }
+
+    #[inline]
+    fn map_v4(
+        &mut self,
+        flow: &Flow<Ipv4Addr>,
+        now: Instant,
+    ) -> Result<Rewrite<Ipv6Addr>, Refusal> {
+        self.check_not_ours(flow.src)?;
+        self.map_v4_hairpin(flow, now)
+    }
+
+    /// The quoted packet once went to the client; its source is the remote node (RFC 6146 section
+    /// 3.4, where source and destination are swapped).
+    fn map_v6_error(
+        &mut self,
+        error: &ErrorFlow<Ipv6Addr>,
+        now: Instant,
+    ) -> Result<ErrorRewrite<Ipv4Addr>, Refusal> {
+        let (remote, _) = self.remote(error.quoted.src).map_err(|_| unmatched())?;
+        let (dst, _) = self.remote(error.dst).map_err(Refusal::Silent)?;
+        let tuple = client_tuple(&turned(&error.quoted), remote).map_err(|_| unmatched())?;
+        let outside = self
+            .shard_of_client(tuple.client)
+            .quoted_by_v6(&tuple, now)
+            .ok_or_else(unmatched)?;
+        let external = Ipv4Addr::from_bits(outside.external);
+        Ok(ErrorRewrite {
+            // Routers on the way to the client are hidden behind its address (RFC 5508 REQ-5).
+            src: Some(external),
+            dst,
+            quoted: Rewrite {
+                src: remote,
+                dst: external,
+                ports: Some(ports(tuple.protocol, tuple.remote_port, outside.port)),
+            },
+        })
+    }
+
+    fn map_v4_error(
+        &mut self,
+        error: &ErrorFlow<Ipv4Addr>,
+        now: Instant,
+    ) -> Result<ErrorRewrite<Ipv6Addr>, Refusal> {
+        self.check_not_ours(error.src)?;
+        self.inbound_error(error, now)
+    }
+
+    #[inline]
+    fn is_hairpin(&self, _: &Flow<Ipv6Addr>, rewrite: &Rewrite<Ipv4Addr>) -> bool {
+        self.shared.layout.is_ours(rewrite.dst.to_bits())
+    }
+
+    fn is_hairpin_error(&self, _: &ErrorFlow<Ipv6Addr>, rewrite: &ErrorRewrite<Ipv4Addr>) -> bool {
+        self.shared.layout.is_ours(rewrite.dst.to_bits())
+    }
+
+    fn next_packet(&mut self, now: Instant) -> Option<Own<'_>> {
+        if let Some(fragment) = self.released.pop_front() {
+            self.own = fragment.into_vec();
+            return Some(Own::Translate(&self.own));
+        }
+        if now < self.next_look {
+            return None;
+        }
+        let Some(session) = self.each_shard().find_map(|mut shard| shard.next_probe()) else {
+            self.next_look = now + LOOK;
+            return None;
+        };
+        let pref64 = self.shared.prefixes[usize::from(session.pref64)];
+        let remote = pref64.embed(Ipv4Addr::from_bits(session.remote));
+        self.own.clear();
+        self.own.extend(probe::build(
+            (remote, session.remote_port),
+            (session.client, session.client_port),
+        ));
+        Some(Own::Send(&self.own))
+    }
+
+    #[inline]
+    fn map_v4_hairpin(
+        &mut self,
+        flow: &Flow<Ipv4Addr>,
+        now: Instant,
+    ) -> Result<Rewrite<Ipv6Addr>, Refusal> {
+        match flow.fragment {
+            None => self.inbound(flow, now),
+            Some(fragment) => self.inbound_fragment(flow, fragment, now),
+        }
+    }
+
+    fn fragment_id(
+        &mut self,
+        flow: &Flow<Ipv6Addr>,
+        fragment: Fragment,
+        now: Instant,
+    ) -> Option<u16> {
+        let key = DatagramKey::v6(flow.src, flow.dst, fragment.id, flow.protocol);
+        match self.part(&key).decision(&key, Tick::at(now)) {
+            Some(Decision::ToV4(_, id)) => Some(id),
+            Some(Decision::ToV6(_) | Decision::Refused) | None => None,
+        }
+    }
+
+    fn hold(&mut self, packet: &[u8], now: Instant) -> bool {
+        let Some(key) = self.holding.take() else {
+            return false;
+        };
+        self.part(&key).hold(key, packet, Tick::at(now))
+    }
+
+    fn map_v4_hairpin_error(
+        &mut self,
+        error: &ErrorFlow<Ipv4Addr>,
+        now: Instant,
+    ) -> Result<ErrorRewrite<Ipv6Addr>, Refusal> {
+        self.inbound_error(error, now)
+    }
+}
+
+/// Refuses a packet because of its destination (RFC 7915 section 5.4).
+fn refuse(reason: DropReason) -> Refusal {
+    Refusal::Answer(reason, Unreachable::Prohibited)
+}
+
+fn denied() -> Refusal {
+    Refusal::Answer(DropReason::Denied, Unreachable::Prohibited)
+}
+
+fn not_ours() -> Refusal {
+    Refusal::Silent(DropReason::UnmappedDestination)
+}
+
+fn unmatched() -> Refusal {
+    Refusal::Silent(DropReason::QuotedUnmapped)
+}
