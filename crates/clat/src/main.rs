@@ -4,6 +4,7 @@
 //! ([`plan`]), and the plan is carried out while packets are translated ([`run`]).
 
 mod cli;
+mod neighbours;
 mod plan;
 mod run;
 mod settings;

@@ -1,8 +1,7 @@
 //! What the CLAT wants of its host.
 //!
-//! The CLAT's IPv6 address is put on the uplink, where the kernel detects duplicates of it and
-//! answers neighbours for it, and is then routed to the TUN instead of being delivered locally.
-//! Only the two interfaces involved forward; the rest of the host stays a host.
+//! The CLAT's IPv6 address belongs to no interface: it is claimed on the uplink's link and then
+//! routed to the TUN. Only the two interfaces involved forward; the rest of the host stays a host.
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
@@ -73,7 +72,7 @@ pub(crate) async fn plan(
     plan.tun(tun, u32::from(uplink.mtu));
     forward(&mut plan, host, &uplink.name, tun).await?;
     plan.address(tun, settings.ipv4, 32)
-        .translator_address(&uplink.name, address)
+        .claim(&uplink.name, address)
         .route(Route::new(address, 128, tun))
         .route(
             Route::new(Ipv4Addr::UNSPECIFIED, 0, tun)

@@ -15,13 +15,14 @@ use xlat_linux::host::{Applied, Error, Host};
 use xlat_linux::tun::{self, Failure, Handle, Tun};
 use xlat_proto::clat::address::{Candidate, choose_prefix, stable_address};
 
+use crate::neighbours::{Customer, Questions, Responder, channel};
 use crate::plan::{Uplink, plan};
 use crate::settings::Settings;
 
 /// Addresses to try when other hosts have the first ones (RFC 7217 section 6).
 const ATTEMPTS: u8 = 3;
 
-type Workers = Handle<Translator<Clat>>;
+type Workers = Handle<Customer>;
 
 pub(crate) async fn run(settings: Settings) -> Result<()> {
     let host = Host::connect()?;
@@ -37,8 +38,11 @@ pub(crate) async fn run(settings: Settings) -> Result<()> {
 
     let mut signals = Signals::catch()?;
     let address = choose_address(&host, &settings, &uplink, 0, secret).await?;
-    let (workers, failures) = start(&settings, uplink.mtu, uplink.mtu4(&settings), address)?;
+    let (workers, failures, questions) =
+        start(&settings, uplink.mtu, uplink.mtu4(&settings), address)?;
     let (applied, address) = set_up(&host, &settings, &uplink, &workers, secret).await?;
+    let link = host.link(&uplink.name).await?;
+    let _responder = Responder::start(&link, address, questions)?;
     let line = format!(
         "this host is {} on IPv4 and reaches IPv4 through {} as {address} on {}",
         settings.ipv4, settings.pref64, uplink.name
@@ -85,7 +89,7 @@ async fn translate_only(settings: Settings) -> Result<()> {
         return Ok(());
     }
     let mut signals = Signals::catch()?;
-    let (workers, failures) = start(&settings, mtu, mtu4, address)?;
+    let (workers, failures, _) = start(&settings, mtu, mtu4, address)?;
     let line = format!(
         "translating {} to {address}; the host is yours to set up",
         settings.ipv4
@@ -104,7 +108,7 @@ fn start(
     mtu6: u16,
     mtu4: u16,
     address: Ipv6Addr,
-) -> Result<(Workers, mpsc::UnboundedReceiver<Failure>)> {
+) -> Result<(Workers, mpsc::UnboundedReceiver<Failure>, Questions)> {
     let mapper = Clat::new(settings.ipv4, address, settings.pref64)?;
     let mut policy = settings
         .run
@@ -121,7 +125,10 @@ fn start(
         Translator::new(mapper.clone(), policy.clone(), ids)
     });
     let engines = engines.by_ref().collect::<Result<Vec<_>, _>>()?;
-    let mut engines = engines.into_iter();
+    let (asked, questions) = channel();
+    let mut engines = engines
+        .into_iter()
+        .map(move |engine| Customer::new(engine, asked.clone()));
     let (sender, failures) = mpsc::unbounded_channel();
     let make = move |_| {
         engines
@@ -130,7 +137,7 @@ fn start(
     };
     let workers = tun::start(tun, make, move |failure| drop(sender.send(failure)))
         .context("the worker threads did not start")?;
-    Ok((workers, failures))
+    Ok((workers, failures, questions))
 }
 
 /// Changes the host; takes another address where the one chosen turns out to be somebody else's.
@@ -163,7 +170,8 @@ async fn set_up(
 
 fn readdress(workers: &Workers, settings: &Settings, address: Ipv6Addr) -> Result<()> {
     let mapper = Clat::new(settings.ipv4, address, settings.pref64)?;
-    workers.update(move |translator| {
+    workers.update(move |customer| {
+        let translator = &mut customer.translator;
         let policy = xlat_core::Policy {
             own_v6: address,
             ..translator.policy().clone()

@@ -90,8 +90,8 @@ fn a_dry_run_prints_the_plan_as_commands() {
         "sysctl -w net.ipv6.conf.clat.addr_gen_mode=1",
         "ip link set clat up",
         "ip address add 192.0.0.1/32 dev clat",
-        "ip -6 address add 2001:db8:1::c1a7/128 dev lo preferred_lft 0 noprefixroute",
-        "ip -6 route del local 2001:db8:1::c1a7 dev lo table local",
+        "ip -6 address add 2001:db8:1::c1a7/128 dev lo && \
+         ip -6 address del 2001:db8:1::c1a7/128 dev lo",
         "ip -6 route add 2001:db8:1::c1a7/128 dev clat proto 64",
         "ip route add default dev clat src 192.0.0.1 metric 77 mtu 1372 proto 64",
     ];

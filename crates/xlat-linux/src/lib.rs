@@ -3,4 +3,5 @@
 pub mod counters;
 pub mod daemon;
 pub mod host;
+pub mod icmp6;
 pub mod tun;

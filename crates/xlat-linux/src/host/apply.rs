@@ -1,6 +1,6 @@
 //! Carries a plan out, notes how to take it back, and takes it back.
 
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::Ipv6Addr;
 use std::path::Path;
 use std::time::Duration;
 
@@ -84,8 +84,8 @@ impl Applied {
         Ok(())
     }
 
-    /// Puts back what others took away since: routes of the plan that are gone, and local routes
-    /// that the kernel made anew (after a link went down and up, say). Returns the number of
+    /// Puts back what others took away since: routes of the plan that are gone (after a link went
+    /// down and up, say). Returns the number of
     /// repairs.
     ///
     /// # Errors
@@ -95,9 +95,6 @@ impl Applied {
         let mut repairs = 0;
         for step in plan.steps() {
             match step {
-                Step::NotLocal { dev, address } => {
-                    repairs += usize::from(netlink.remove_local(dev, *address).await?);
-                }
                 Step::Route(route) => {
                     let there = netlink.routes(route.to.is_ipv6()).await?;
                     let found = there
@@ -108,7 +105,11 @@ impl Applied {
                         repairs += 1;
                     }
                 }
-                Step::Tun { .. } | Step::Up { .. } | Step::Sysctl { .. } | Step::Address(_) => {}
+                Step::Tun { .. }
+                | Step::Up { .. }
+                | Step::Sysctl { .. }
+                | Step::Address(_)
+                | Step::Claim { .. } => {}
             }
         }
         Ok(repairs)
@@ -145,7 +146,7 @@ impl Applied {
             Step::Up { dev } => netlink.set_up(dev).await,
             Step::Sysctl { key, value } => self.set_sysctl(key, value),
             Step::Address(address) => self.add_address(address).await,
-            Step::NotLocal { dev, address } => self.host.take_out_of_local(dev, *address).await,
+            Step::Claim { dev, address } => self.claim(dev, *address).await,
             Step::Route(route) => self.add_route(route).await,
         }
     }
@@ -186,11 +187,28 @@ impl Applied {
             });
         }
         self.journal.record(Undo::Address(address.clone()))?;
-        netlink.add_address(address).await?;
-        match address.address {
-            IpAddr::V6(v6) if address.hidden => self.host.wait_for_address(&address.dev, v6).await,
-            _ => Ok(()),
+        netlink.add_address(address).await
+    }
+
+    /// Duplicate address detection is the kernel's: it gets the address for as long as that takes.
+    async fn claim(&mut self, dev: &str, address: Ipv6Addr) -> Result<(), Error> {
+        let netlink = &self.host.netlink;
+        let probe = Address {
+            dev: dev.into(),
+            address: address.into(),
+            len: 128,
+        };
+        let there = netlink.addresses().await?;
+        if there.iter().any(|have| have.address == probe.address) {
+            return Err(Error::Exists {
+                what: probe.to_string(),
+            });
         }
+        self.journal.record(Undo::Address(probe.clone()))?;
+        netlink.add_probe(&probe).await?;
+        let unique = self.host.wait_for_address(dev, address).await;
+        netlink.remove_address(&probe).await?;
+        unique
     }
 
     async fn add_route(&mut self, route: &Route) -> Result<(), Error> {
@@ -258,19 +276,6 @@ impl Host {
                 Some(_) => sleep(DETECTION_POLL).await,
             }
         }
-    }
-
-    /// The kernel adds the local route a moment after the address has become valid.
-    async fn take_out_of_local(&self, dev: &str, address: Ipv6Addr) -> Result<(), Error> {
-        let deadline = Instant::now() + Duration::from_secs(1);
-        while !self.netlink.remove_local(dev, address).await? {
-            if Instant::now() >= deadline {
-                debug!("{address} was not in table local");
-                return Ok(());
-            }
-            sleep(DETECTION_POLL).await;
-        }
-        Ok(())
     }
 }
 

@@ -8,7 +8,7 @@ use netlink_packet_route::AddressFamily;
 use netlink_packet_route::address::{AddressAttribute, AddressFlags, AddressMessage, CacheInfo};
 use netlink_packet_route::link::{LinkAttribute, LinkFlags, LinkMessage};
 use netlink_packet_route::route::{
-    RouteAddress, RouteAttribute, RouteMessage, RouteMetric, RouteProtocol, RouteScope, RouteType,
+    RouteAddress, RouteAttribute, RouteMessage, RouteMetric, RouteProtocol, RouteScope,
 };
 use rtnetlink::{Handle, LinkUnspec, RouteMessageBuilder};
 
@@ -28,6 +28,9 @@ pub struct Link {
     pub up: bool,
     /// It is the loopback interface.
     pub loopback: bool,
+    /// Its link-layer address, if it has one of the usual six bytes: its neighbours must be told
+    /// who is there.
+    pub mac: Option<[u8; 6]>,
 }
 
 /// An address that an interface has.
@@ -127,19 +130,24 @@ impl Netlink {
 
     pub(super) async fn add_address(&self, wanted: &Address) -> Result<(), Error> {
         let index = self.link(&wanted.dev).await?.index;
+        let request = self.handle.address().add(index, wanted.address, wanted.len);
+        let done = request.execute().await;
+        done.map_err(|error| refused(wanted.to_string(), error))
+    }
+
+    /// Adds an IPv6 address that no program chooses and that has no route of its own, so that the
+    /// kernel looks for duplicates of it.
+    pub(super) async fn add_probe(&self, wanted: &Address) -> Result<(), Error> {
+        let index = self.link(&wanted.dev).await?.index;
         let mut request = self.handle.address().add(index, wanted.address, wanted.len);
-        if wanted.hidden {
-            let attributes = &mut request.message_mut().attributes;
-            attributes.push(AddressAttribute::Flags(AddressFlags::Noprefixroute));
-            let mut lifetimes = CacheInfo::default();
-            lifetimes.ifa_preferred = 0;
-            lifetimes.ifa_valid = u32::MAX;
-            attributes.push(AddressAttribute::CacheInfo(lifetimes));
-        }
-        request
-            .execute()
-            .await
-            .map_err(|error| refused(wanted.to_string(), error))
+        let mut lifetimes = CacheInfo::default();
+        lifetimes.ifa_preferred = 0;
+        lifetimes.ifa_valid = u32::MAX;
+        let attributes = &mut request.message_mut().attributes;
+        attributes.push(AddressAttribute::Flags(AddressFlags::Noprefixroute));
+        attributes.push(AddressAttribute::CacheInfo(lifetimes));
+        let done = request.execute().await;
+        done.map_err(|error| refused(wanted.to_string(), error))
     }
 
     /// Removes an address; one that is not there is as good as removed.
@@ -184,24 +192,6 @@ impl Netlink {
         gone_is_fine(done, || format!("remove the route: {wanted}"))
     }
 
-    /// Removes the route that delivers `address` locally; false if there is none.
-    pub(super) async fn remove_local(&self, dev: &str, address: Ipv6Addr) -> Result<bool, Error> {
-        let index = self.link(dev).await?.index;
-        let message = RouteMessageBuilder::<Ipv6Addr>::new()
-            .destination_prefix(address, 128)
-            .output_interface(index)
-            .table_id(LOCAL_TABLE)
-            .kind(RouteType::Local)
-            .protocol(RouteProtocol::Unspec)
-            .scope(RouteScope::NoWhere)
-            .build();
-        match self.handle.route().del(message).execute().await {
-            Ok(()) => Ok(true),
-            Err(error) if is_gone(&io_error(&error)) => Ok(false),
-            Err(error) => Err(refused(format!("take {address} out of table local"), error)),
-        }
-    }
-
     async fn index(&self, name: &str) -> Result<Option<u32>, Error> {
         match self.link(name).await {
             Ok(link) => Ok(Some(link.index)),
@@ -210,9 +200,6 @@ impl Netlink {
         }
     }
 }
-
-/// Number of the table that the kernel keeps its own addresses in.
-const LOCAL_TABLE: u32 = 255;
 
 /// True if the error says that something is there already.
 pub(super) fn is_exist(error: &Error) -> bool {
@@ -322,11 +309,15 @@ fn link(message: &LinkMessage) -> Link {
         mtu: 0,
         up: flags.contains(LinkFlags::Up),
         loopback: flags.contains(LinkFlags::Loopback),
+        mac: None,
     };
     for attribute in &message.attributes {
         match attribute {
             LinkAttribute::IfName(name) => link.name.clone_from(name),
             LinkAttribute::Mtu(mtu) => link.mtu = *mtu,
+            LinkAttribute::Address(bytes) if !flags.contains(LinkFlags::Noarp) => {
+                link.mac = bytes.as_slice().try_into().ok();
+            }
             _ => {}
         }
     }

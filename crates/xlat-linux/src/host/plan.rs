@@ -42,10 +42,10 @@ pub enum Step {
     },
     /// An address of a device.
     Address(Address),
-    /// The host route that the kernel made in table `local` for an address goes, so that packets
-    /// for the address can be routed like others.
-    NotLocal {
-        /// The device the address is on.
+    /// The link is asked whether somebody has the address, by duplicate address detection of the
+    /// kernel. The address does not stay: whoever claims it answers neighbours for it.
+    Claim {
+        /// The device whose link is asked.
         dev: String,
         /// The address.
         address: Ipv6Addr,
@@ -63,9 +63,6 @@ pub struct Address {
     pub address: IpAddr,
     /// Prefix length.
     pub len: u8,
-    /// No application shall use the address: it is deprecated from the start, has no prefix route,
-    /// and counts as there only when duplicate address detection has finished.
-    pub hidden: bool,
 }
 
 /// A route through a device.
@@ -160,22 +157,12 @@ impl Plan {
             dev: dev.into(),
             address,
             len,
-            hidden: false,
         }))
     }
 
-    /// Gives `dev` an IPv6 address for the translator alone: the kernel detects duplicates and
-    /// answers neighbours for it, but no application chooses it and its packets are not delivered
-    /// locally.
-    pub fn translator_address(&mut self, dev: &str, address: Ipv6Addr) -> &mut Self {
-        let hidden = Address {
-            dev: dev.into(),
-            address: address.into(),
-            len: 128,
-            hidden: true,
-        };
-        self.step(Step::Address(hidden));
-        self.step(Step::NotLocal {
+    /// Makes sure that nobody on the link of `dev` has `address`.
+    pub fn claim(&mut self, dev: &str, address: Ipv6Addr) -> &mut Self {
+        self.step(Step::Claim {
             dev: dev.into(),
             address,
         })
@@ -211,8 +198,13 @@ impl fmt::Display for Step {
             Self::Up { dev } => write!(f, "ip link set {dev} up"),
             Self::Sysctl { key, value } => write!(f, "sysctl -w {key}={value}"),
             Self::Address(address) => address.fmt(f),
-            Self::NotLocal { dev, address } => {
-                write!(f, "ip -6 route del local {address} dev {dev} table local")
+            Self::Claim { dev, address } => {
+                let probe = Address {
+                    dev: dev.clone(),
+                    address: (*address).into(),
+                    len: 128,
+                };
+                write!(f, "{probe} && ip -6 address del {address}/128 dev {dev}")
             }
             Self::Route(route) => route.fmt(f),
         }
@@ -221,22 +213,12 @@ impl fmt::Display for Step {
 
 impl fmt::Display for Address {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self {
-            dev,
-            address,
-            len,
-            hidden,
-        } = self;
+        let Self { dev, address, len } = self;
         write!(
             f,
             "ip {}address add {address}/{len} dev {dev}",
             family_flag(*address)
-        )?;
-        if *hidden {
-            f.write_str(" preferred_lft 0 noprefixroute")
-        } else {
-            Ok(())
-        }
+        )
     }
 }
 
@@ -285,7 +267,7 @@ mod tests {
         plan.tun("clat", 1500)
             .sysctl(device_key("ipv6", "eth0.5", "force_forwarding"), "1")
             .address("clat", Ipv4Addr::new(192, 0, 0, 1), 32)
-            .translator_address("eth0.5", address)
+            .claim("eth0.5", address)
             .route(Route::new(address, 128, "clat"))
             .route(
                 Route::new(Ipv4Addr::UNSPECIFIED, 0, "clat")
@@ -299,8 +281,7 @@ sysctl -w net.ipv6.conf.clat.addr_gen_mode=1
 ip link set clat up
 sysctl -w net.ipv6.conf.eth0/5.force_forwarding=1
 ip address add 192.0.0.1/32 dev clat
-ip -6 address add 2001:db8:1::c1a7/128 dev eth0.5 preferred_lft 0 noprefixroute
-ip -6 route del local 2001:db8:1::c1a7 dev eth0.5 table local
+ip -6 address add 2001:db8:1::c1a7/128 dev eth0.5 && ip -6 address del 2001:db8:1::c1a7/128 dev eth0.5
 ip -6 route add 2001:db8:1::c1a7/128 dev clat proto 64
 ip route add default dev clat src 192.0.0.1 metric 2048 mtu 1472 proto 64
 ";

@@ -1,0 +1,163 @@
+//! Answers the uplink's neighbours for the CLAT's address.
+//!
+//! The address is not the host's: it would deliver packets for it instead of translating them, and
+//! it would ask for its own neighbours under it and never hear the answers. So the kernel knows
+//! only a route for it, and its neighbours are told by us who has it. They ask in two ways:
+//! everybody on the link, which a raw socket hears, or only the one who had the address last
+//! (RFC 4861 section 7.3.3), and that question takes the way of all packets for the address, into
+//! the TUN.
+
+use std::net::Ipv6Addr;
+
+use anyhow::{Context, Result};
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+use tracing::{debug, warn};
+use xlat_core::mappers::Clat;
+use xlat_core::{DropReason, Frame, Instant, Translator, Verdict};
+use xlat_linux::host::Link;
+use xlat_linux::icmp6::Solicitations;
+use xlat_linux::tun::Engine;
+use xlat_proto::ndp::{Solicitation, solicited_node};
+
+/// Questions that may wait for an answer; more are dropped, and asked again.
+const WAITING_MAX: usize = 16;
+
+/// Translates, and passes on the questions that come the way of packets.
+pub(crate) struct Customer {
+    pub(crate) translator: Translator<Clat>,
+    questions: mpsc::Sender<Solicitation>,
+}
+
+/// Where the workers' questions arrive.
+pub(crate) type Questions = mpsc::Receiver<Solicitation>;
+
+/// The two ends of the way from the workers to the responder.
+pub(crate) fn channel() -> (mpsc::Sender<Solicitation>, Questions) {
+    mpsc::channel(WAITING_MAX)
+}
+
+impl Customer {
+    pub(crate) fn new(translator: Translator<Clat>, questions: mpsc::Sender<Solicitation>) -> Self {
+        Self {
+            translator,
+            questions,
+        }
+    }
+}
+
+impl Engine for Customer {
+    #[inline]
+    fn translate(&mut self, frame: &mut Frame<'_>, now: Instant) -> Verdict {
+        let verdict = self.translator.translate(frame, now);
+        if let Verdict::Drop(DropReason::IcmpType) = verdict
+            && let Some(question) = solicitation(frame.packet())
+        {
+            // Nobody waits for it if the channel is full: it will be asked again.
+            let _ = self.questions.try_send(question);
+        }
+        verdict
+    }
+}
+
+/// The solicitation in an IPv6 packet that was forwarded once: from the uplink to the TUN. It must
+/// have come from the link itself, with a hop limit of 255 (RFC 4861 section 7.1.1).
+fn solicitation(packet: &[u8]) -> Option<Solicitation> {
+    const FORWARDED_ONCE: u8 = 254;
+    const ICMPV6: u8 = 58;
+    let (header, message) = packet.split_at_checked(40)?;
+    if header[0] >> 4 != 6 || header[6] != ICMPV6 || header[7] != FORWARDED_ONCE {
+        return None;
+    }
+    let from: [u8; 16] = header[8..24].try_into().ok()?;
+    let to: [u8; 16] = header[24..40].try_into().ok()?;
+    let asked = Solicitation::parse(Ipv6Addr::from(from), message)?;
+    (asked.target == Ipv6Addr::from(to)).then_some(asked)
+}
+
+/// Answers for one address until it is dropped.
+pub(crate) struct Responder(JoinHandle<Questions>);
+
+impl Responder {
+    /// Starts to answer for `address` on `link`, with questions from the workers too. A link
+    /// without link-layer addresses needs no answers.
+    pub(crate) fn start(link: &Link, address: Ipv6Addr, questions: Questions) -> Result<Self> {
+        let Some(mac) = link.mac else {
+            debug!("{} has no link-layer addresses: nobody will ask", link.name);
+            return Ok(Self(tokio::spawn(async { questions })));
+        };
+        let socket =
+            Solicitations::listen(link, address, solicited_node(address)).with_context(|| {
+                format!(
+                    "cannot answer for {address} on {}; run as root or with CAP_NET_RAW",
+                    link.name
+                )
+            })?;
+        Ok(Self(tokio::spawn(answer(socket, address, mac, questions))))
+    }
+}
+
+impl Drop for Responder {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+async fn answer(
+    socket: Solicitations,
+    address: Ipv6Addr,
+    mac: [u8; 6],
+    mut questions: Questions,
+) -> Questions {
+    loop {
+        let asked = tokio::select! {
+            Some(asked) = questions.recv() => Some(asked),
+            received = socket.recv() => match received {
+                Ok((from, message)) => Solicitation::parse(from, &message),
+                Err(error) => {
+                    warn!("nobody answers for {address} any more: {error}");
+                    return questions;
+                }
+            },
+        };
+        let Some(asked) = asked.filter(|asked| asked.target == address) else {
+            continue;
+        };
+        if let Err(error) = socket.send(asked.answer_to(), &asked.answer(mac)).await {
+            debug!("no answer to {}: {error}", asked.from);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const CLAT: [u8; 16] = [
+        0x20, 1, 0x0d, 0xb8, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0xc1, 0xa7,
+    ];
+
+    fn packet(hop_limit: u8, to: [u8; 16]) -> Vec<u8> {
+        let from = [0xfe, 0x80, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1];
+        let header = [0x60, 0, 0, 0, 0, 24, 58, hop_limit];
+        let message = [135, 0, 0, 0, 0, 0, 0, 0];
+        [&header[..], &from, &to, &message, &CLAT].concat()
+    }
+
+    #[test]
+    fn cl_08_a_probe_for_the_address_is_recognised_on_its_way_to_the_tun() {
+        let asked = solicitation(&packet(254, CLAT)).unwrap();
+        assert_eq!(asked.target, Ipv6Addr::from(CLAT));
+        assert_eq!(asked.from, "fe80::1".parse::<Ipv6Addr>().unwrap());
+    }
+
+    #[test]
+    fn a_probe_from_behind_a_router_or_for_another_address_is_not() {
+        assert_eq!(solicitation(&packet(253, CLAT)), None);
+        assert_eq!(solicitation(&packet(254, [0x20; 16])), None);
+        let whole = packet(254, CLAT);
+        for len in 0..whole.len() {
+            assert_eq!(solicitation(&whole[..len]), None);
+        }
+    }
+}
