@@ -3,8 +3,9 @@
 //! nobody outside shall guess them (RFC 7739).
 //!
 //! A table of counters with random starts, picked by a keyed hash of the three: two tuples seldom
-//! share a counter, and sharing one only makes it run faster. Worker threads number in lanes
-//! (`counter * lanes + lane`), so two workers never give out the same number for one tuple.
+//! share a counter, and sharing one only makes it run faster. Each worker thread numbers in a lane
+//! of its own, the high bits of the number, so two workers never give out the same one for a
+//! tuple, and numbers of packets that follow each other count up by one.
 
 use alloc::boxed::Box;
 use core::net::Ipv4Addr;
@@ -19,8 +20,10 @@ const COUNTERS: usize = 2048;
 pub struct Identifications {
     key: [u64; 2],
     counters: Box<[u16]>,
+    /// This worker's number, in the high bits.
     lane: u16,
-    lanes: u16,
+    /// The low bits, which count.
+    mask: u16,
     random: u64,
 }
 
@@ -33,11 +36,12 @@ impl Identifications {
             .map(|_| split_mix(&mut random) as u16)
             .collect();
         let lanes = lanes.clamp(1, 1 << 12).next_power_of_two();
+        let counting = u16::BITS - lanes.trailing_zeros();
         Self {
             key: seed,
             counters,
-            lane: lane % lanes,
-            lanes,
+            lane: ((u32::from(lane % lanes)) << counting) as u16,
+            mask: ((1u32 << counting) - 1) as u16,
             random,
         }
     }
@@ -54,11 +58,10 @@ impl Identifications {
     ) -> u16 {
         let hash = keyed_hash(self.key, src, dst, protocol);
         let counter = &mut self.counters[hash as usize % COUNTERS];
-        let steps = count.div_ceil(self.lanes).max(1);
-        let id = counter.wrapping_mul(self.lanes).wrapping_add(self.lane);
-        *counter = counter.wrapping_add(steps);
+        let number = *counter;
+        *counter = number.wrapping_add(count);
         // The tuple's own offset keeps two tuples on one counter from telling about each other.
-        id.wrapping_add((hash >> 48) as u16 / self.lanes * self.lanes)
+        self.lane | number.wrapping_add((hash >> 48) as u16) & self.mask
     }
 
     /// A number that is random enough to pick one of several addresses.

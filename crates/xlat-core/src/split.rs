@@ -48,29 +48,18 @@ struct Datagrams {
 }
 
 impl Split {
-    /// Cuts the IPv6 packet in `frame`, which begins with `headers`, into pieces of at most
-    /// `limit` bytes.
-    pub(crate) fn v6(
-        frame: &mut Frame<'_>,
-        headers: &[u8; ipv6::HEADER_AND_FRAGMENT],
-        limit: usize,
-    ) -> Self {
-        let (ip, fragment) = headers.split_at(ipv6::HEADER);
-        let (Some(ip), Some(fragment)) = (ip.first_chunk(), fragment.first_chunk()) else {
-            unreachable!("the array has room for both headers");
+    /// Cuts the translated packet in `frame` into pieces of at most `limit` bytes. An IPv6 packet
+    /// has its Fragment header already.
+    pub(crate) fn new(frame: &mut Frame<'_>, limit: usize) -> Self {
+        let (template, header_len, offset) = match (frame.array(0), frame.array(0)) {
+            (Some(headers), _) if headers[0] >> 4 == 6 => Template::v6(headers),
+            (_, Some(header)) => Template::v4(header),
+            (_, None) => unreachable!("a translated packet has a header"),
         };
-        let fragment = ipv6::FragmentHeader::parse(fragment);
-        let template = Template::V6(ipv6::Header::parse(ip), fragment);
-        Self::new(frame, template, headers.len(), fragment.offset, limit)
+        Self::with_template(frame, template, header_len, offset, limit)
     }
 
-    /// Cuts the IPv4 packet in `frame`, which begins with `header`.
-    pub(crate) fn v4(frame: &mut Frame<'_>, header: &[u8; ipv4::HEADER], limit: usize) -> Self {
-        let ip = ipv4::Header::parse(header);
-        Self::new(frame, Template::V4(ip), header.len(), ip.offset, limit)
-    }
-
-    fn new(
+    fn with_template(
         frame: &mut Frame<'_>,
         template: Template,
         header_len: usize,
@@ -156,6 +145,24 @@ impl Split {
 }
 
 impl Template {
+    fn v6(headers: &[u8; ipv6::HEADER_AND_FRAGMENT]) -> (Self, usize, u16) {
+        let mut ip = [0; ipv6::HEADER];
+        ip.copy_from_slice(&headers[..ipv6::HEADER]);
+        let mut fragment = [0; ipv6::FRAGMENT];
+        fragment.copy_from_slice(&headers[ipv6::HEADER..]);
+        let fragment = ipv6::FragmentHeader::parse(&fragment);
+        (
+            Self::V6(ipv6::Header::parse(&ip), fragment),
+            headers.len(),
+            fragment.offset,
+        )
+    }
+
+    fn v4(header: &[u8; ipv4::HEADER]) -> (Self, usize, u16) {
+        let ip = ipv4::Header::parse(header);
+        (Self::V4(ip), header.len(), ip.offset)
+    }
+
     /// Length of the header in front of the `left` bytes at `offset`. A datagram that fits as a
     /// whole gets no Fragment header (RFC 8021).
     fn header_len(&self, left: usize, offset: u16, limit: usize) -> usize {

@@ -25,6 +25,7 @@ use crate::policy::{Policy, PolicyError};
 use crate::reason::DropReason;
 use crate::reject::{Answer, Reject};
 use crate::reply::Replier;
+use crate::split::Split;
 use crate::time::Instant;
 use crate::verdict::Verdict;
 use crate::{transport, v4_to_v6, v6_to_v4};
@@ -93,7 +94,11 @@ impl<M: Mapper> Translator<M> {
             Some(6) => self.v6_to_v4(frame, now),
             _ => Err(DropReason::BadVersion.into()),
         };
-        end.unwrap_or_else(|reject| self.reject(frame, reject, now))
+        match end {
+            Ok(Fit::Whole) => Verdict::Forward,
+            Ok(Fit::Cut(limit)) => Verdict::Split(Split::new(frame, limit)),
+            Err(reject) => self.reject(frame, reject, now),
+        }
     }
 
     /// The next packet that the mapper has on its own account, in place of the packet in `frame`,
@@ -119,7 +124,7 @@ impl<M: Mapper> Translator<M> {
     }
 
     #[inline]
-    fn v6_to_v4(&mut self, frame: &mut Frame<'_>, now: Instant) -> Result<Verdict, Reject> {
+    fn v6_to_v4(&mut self, frame: &mut Frame<'_>, now: Instant) -> Result<Fit, Reject> {
         let mut packet = V6::parse(frame)?;
         if packet.ip.dst == self.policy.own_v6 && self.policy.answer_v6 {
             return Err(for_translator(&packet.transport));
@@ -148,21 +153,16 @@ impl<M: Mapper> Translator<M> {
         let hairpin = self.mapper.is_hairpin(&flow, &rewrite);
         let fit = if hairpin { Fit::Whole } else { fit };
         let (policy, ids) = (&self.policy, &mut self.ids);
-        let verdict = v6_to_v4::rewrite(frame, &packet, &rewrite, fit, policy, ids);
+        v6_to_v4::rewrite(frame, &packet, &rewrite, policy, ids);
         if hairpin {
             self.second_turn(frame, now)
         } else {
-            Ok(verdict)
+            Ok(fit)
         }
     }
 
     #[inline]
-    fn v4_to_v6(
-        &mut self,
-        frame: &mut Frame<'_>,
-        now: Instant,
-        turn: Turn,
-    ) -> Result<Verdict, Reject> {
+    fn v4_to_v6(&mut self, frame: &mut Frame<'_>, now: Instant, turn: Turn) -> Result<Fit, Reject> {
         let packet = V4::parse(frame)?;
         if turn == Turn::First {
             if packet.ip.dst == self.policy.own_v4 {
@@ -188,14 +188,8 @@ impl<M: Mapper> Translator<M> {
             Turn::Second => self.mapper.map_v4_hairpin(&flow, now)?,
             Turn::First | Turn::Quoted => self.mapper.map_v4(&flow, now)?,
         };
-        Ok(v4_to_v6::rewrite(
-            frame,
-            &packet,
-            &rewrite,
-            fit,
-            &self.policy,
-            turn,
-        ))
+        v4_to_v6::rewrite(frame, &packet, &rewrite, fit, &self.policy, turn);
+        Ok(fit)
     }
 
     fn error_v6_to_v4(
@@ -203,7 +197,7 @@ impl<M: Mapper> Translator<M> {
         frame: &mut Frame<'_>,
         packet: &V6,
         now: Instant,
-    ) -> Result<Verdict, Reject> {
+    ) -> Result<Fit, Reject> {
         let error = ErrorV6::parse(frame, packet)?;
         let flow = error.flow(packet);
         let rewrite = self.mapper.map_v6_error(&flow, now)?;
@@ -212,7 +206,7 @@ impl<M: Mapper> Translator<M> {
         if hairpin {
             self.second_turn(frame, now)
         } else {
-            Ok(Verdict::Forward)
+            Ok(Fit::Whole)
         }
     }
 
@@ -222,7 +216,7 @@ impl<M: Mapper> Translator<M> {
         packet: &V4,
         now: Instant,
         turn: Turn,
-    ) -> Result<Verdict, Reject> {
+    ) -> Result<Fit, Reject> {
         let error = ErrorV4::parse(frame, packet, &self.policy)?;
         let flow = error.flow(packet);
         let rewrite = match turn {
@@ -230,12 +224,12 @@ impl<M: Mapper> Translator<M> {
             Turn::First | Turn::Quoted => self.mapper.map_v4_error(&flow, now)?,
         };
         error.rewrite(frame, packet, &rewrite, &self.policy, turn)?;
-        Ok(Verdict::Forward)
+        Ok(Fit::Whole)
     }
 
     /// Takes the IPv4 packet that the first turn made back to IPv6. Whatever ends it here ends it
     /// silently: its sender never saw an IPv4 packet.
-    fn second_turn(&mut self, frame: &mut Frame<'_>, now: Instant) -> Result<Verdict, Reject> {
+    fn second_turn(&mut self, frame: &mut Frame<'_>, now: Instant) -> Result<Fit, Reject> {
         self.v4_to_v6(frame, now, Turn::Second)
             .map_err(|reject| match reject {
                 Reject::Answer(reason, _) => Reject::Silent(reason),

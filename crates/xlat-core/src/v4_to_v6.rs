@@ -12,10 +12,8 @@ use crate::mapper::Rewrite;
 use crate::offload::GsoKind;
 use crate::packet::{Transport, V4};
 use crate::policy::{Policy, TrafficClass, UdpZeroChecksum};
-use crate::split::Split;
 use crate::translator::Turn;
 use crate::transport;
-use crate::verdict::Verdict;
 use crate::wire::{icmp, ipv4, ipv6};
 
 /// Rewrites the packet in `frame`, which is not an ICMP error, to IPv6.
@@ -27,7 +25,7 @@ pub(crate) fn rewrite(
     fit: Fit,
     policy: &Policy,
     turn: Turn,
-) -> Verdict {
+) {
     rewrite_transport(frame, packet, new, policy);
     let payload_len = packet.payload_len();
     frame
@@ -41,7 +39,7 @@ pub(crate) fn rewrite(
     let mut header = header(&packet.ip, payload_len, new, policy, turn);
     if fit == Fit::Whole && !packet.ip.is_fragment() {
         frame.replace_front(packet.header_len, &header.emit());
-        return Verdict::Forward;
+        return;
     }
     let fragment = fragment_header(&packet.ip);
     header.next_header = IpNextHeaderProtocols::Ipv6Frag;
@@ -49,10 +47,6 @@ pub(crate) fn rewrite(
     let headers = header.emit_with_fragment(&fragment);
     frame.offload.shift(ipv6::FRAGMENT as isize);
     frame.replace_front(packet.header_len, &headers);
-    match fit {
-        Fit::Whole => Verdict::Forward,
-        Fit::Cut(limit) => Verdict::Split(Split::v6(frame, &headers, limit)),
-    }
 }
 
 /// The IPv6 header for `payload_len` bytes behind it (RFC 7915 section 4.1, field by field).

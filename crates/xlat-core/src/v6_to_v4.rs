@@ -6,16 +6,14 @@ use core::net::Ipv4Addr;
 use pnet_packet::ip::{IpNextHeaderProtocol, IpNextHeaderProtocols};
 
 use crate::checksum::Sum;
-use crate::fit::{Fit, dont_fragment, segment_len};
+use crate::fit::{dont_fragment, segment_len};
 use crate::frame::Frame;
 use crate::identification::Identifications;
 use crate::mapper::Rewrite;
 use crate::offload::GsoKind;
 use crate::packet::{Transport, V6};
 use crate::policy::{Policy, TrafficClass};
-use crate::split::Split;
 use crate::transport;
-use crate::verdict::Verdict;
 use crate::wire::{icmp, ipv4};
 
 /// Rewrites the packet in `frame`, which is not an ICMP error, to IPv4.
@@ -24,10 +22,9 @@ pub(crate) fn rewrite(
     frame: &mut Frame<'_>,
     packet: &V6,
     new: &Rewrite<Ipv4Addr>,
-    fit: Fit,
     policy: &Policy,
     ids: &mut Identifications,
-) -> Verdict {
+) {
     let at = packet.chain.headers_len;
     let segment = segment_len(frame, at, &packet.transport);
     rewrite_transport(frame, packet, new, policy);
@@ -49,10 +46,6 @@ pub(crate) fn rewrite(
     }
     let header = header.emit();
     frame.replace_front(at, &header);
-    match fit {
-        Fit::Whole => Verdict::Forward,
-        Fit::Cut(limit) => Verdict::Split(Split::v4(frame, &header, limit)),
-    }
 }
 
 /// The IPv4 header for `payload_len` bytes behind it (RFC 7915 sections 5.1 and 5.1.1, field by

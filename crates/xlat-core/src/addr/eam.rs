@@ -53,6 +53,26 @@ impl Eam {
         self.v6
     }
 
+    /// The IPv6 form of `address`, if it lies in the IPv4 prefix.
+    #[inline]
+    pub const fn lookup_v4(&self, address: Ipv4Addr) -> Option<Ipv6Addr> {
+        if self.v4.contains(address) {
+            Some(self.to_v6(address))
+        } else {
+            None
+        }
+    }
+
+    /// The IPv4 form of `address`, if it lies in the IPv6 prefix.
+    #[inline]
+    pub const fn lookup_v6(&self, address: Ipv6Addr) -> Option<Ipv4Addr> {
+        if self.v6.contains(address) {
+            Some(self.to_v4(address))
+        } else {
+            None
+        }
+    }
+
     /// The IPv6 form of `address`, which lies in the IPv4 prefix.
     #[inline]
     const fn to_v6(self, address: Ipv4Addr) -> Ipv6Addr {
@@ -173,11 +193,6 @@ impl EamTable {
             return Err(EamError::DuplicateV6(eam.v6));
         }
         Ok(table)
-    }
-
-    /// A table of one entry.
-    pub fn single(eam: Eam) -> Self {
-        Self::unchecked(&[eam])
     }
 
     fn unchecked(entries: &[Eam]) -> Self {

@@ -89,13 +89,19 @@ impl Pref64 {
     /// The IPv4 address in `address`; `None` if it does not lie in the prefix.
     #[inline]
     pub const fn extract(&self, address: Ipv6Addr) -> Option<Ipv4Addr> {
-        if !self.contains(address) {
-            return None;
-        }
         let bits = address.to_bits();
         let len = self.prefix.len() as u32;
         if len == 96 {
-            return Some(Ipv4Addr::from_bits(bits as u32));
+            // By far the most common length, and nothing to be put together.
+            let same = (bits ^ self.prefix.address().to_bits()) >> 32 == 0;
+            return if same {
+                Some(Ipv4Addr::from_bits(bits as u32))
+            } else {
+                None
+            };
+        }
+        if !self.contains(address) {
+            return None;
         }
         let packed = bits & HIGH | (bits & LOW) << U_BITS;
         Some(Ipv4Addr::from_bits((packed >> (96 - len)) as u32))
@@ -229,8 +235,11 @@ impl Pref64s {
         unmapped: DropReason,
         illegal: DropReason,
     ) -> Result<(Ipv4Addr, Pref64), DropReason> {
-        let pref64 = self.lookup(address).ok_or(unmapped)?;
-        let v4 = pref64.extract(address).ok_or(unmapped)?;
+        let found = self
+            .prefixes
+            .iter()
+            .find_map(|pref64| Some((pref64.extract(address)?, *pref64)));
+        let (v4, pref64) = found.ok_or(unmapped)?;
         if special::is_never_v4(v4) {
             return Err(illegal);
         }

@@ -82,7 +82,7 @@ pub const NEVER_SOURCE_V6: [Ipv6Prefix; 4] = [
 /// True if an IPv6 address may be the source of a packet to be translated.
 #[inline]
 pub fn is_legal_v6_source(address: Ipv6Addr) -> bool {
-    let [first, ..] = address.octets();
+    let first = (address.to_bits() >> 120) as u8;
     // Global unicast, which nearly every packet has, is outside all ranges.
     if (0x01..0xfe).contains(&first) {
         return true;

@@ -3,7 +3,7 @@
 
 use core::net::{Ipv4Addr, Ipv6Addr};
 
-use crate::addr::{Eam, EamError, EamTable, Pref64, Pref64s};
+use crate::addr::{Eam, EamError, Pref64, special};
 use crate::mapper::{ErrorFlow, ErrorRewrite, Flow, Mapper, Refusal, Rewrite};
 use crate::reason::DropReason;
 use crate::time::Instant;
@@ -15,9 +15,8 @@ use crate::time::Instant;
 /// router on the way, if what they quote could have been sent by the CLAT.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Clat {
-    local: EamTable,
+    local: Eam,
     pref64: Pref64,
-    pref64s: Pref64s,
 }
 
 impl Clat {
@@ -35,12 +34,7 @@ impl Clat {
     /// The CLAT of a router: all addresses of an IPv4 prefix have an IPv6 address each.
     ///
     pub fn with_local(local: Eam, pref64: Pref64) -> Self {
-        let pref64s = Pref64s::new([pref64], false);
-        Self {
-            local: EamTable::single(local),
-            pref64,
-            pref64s,
-        }
+        Self { local, pref64 }
     }
 
     /// The NAT64 prefix.
@@ -67,7 +61,11 @@ impl Clat {
             .local
             .lookup_v6(flow.src)
             .ok_or(DropReason::UnmappedSource)?;
-        let (dst, _) = self.pref64s.destination(flow.dst)?;
+        let dst = self.remote_v4(
+            flow.dst,
+            DropReason::UnmappedDestination,
+            DropReason::IllegalDestination,
+        )?;
         Ok(Rewrite {
             src,
             dst,
@@ -80,7 +78,11 @@ impl Clat {
             .local
             .lookup_v6(flow.dst)
             .ok_or(DropReason::UnmappedDestination)?;
-        let (src, _) = self.pref64s.source(flow.src)?;
+        let src = self.remote_v4(
+            flow.src,
+            DropReason::UnmappedSource,
+            DropReason::IllegalSource,
+        )?;
         Ok(Rewrite {
             src,
             dst,
@@ -93,7 +95,7 @@ impl Clat {
             .local
             .lookup_v4(flow.dst)
             .ok_or(DropReason::UnmappedDestination)?;
-        let src = self.pref64s.embed_source(self.pref64, flow.src)?;
+        let src = self.embed(flow.src, DropReason::IllegalSource)?;
         Ok(Rewrite {
             src,
             dst,
@@ -105,7 +107,29 @@ impl Clat {
         if self.local.lookup_v4(remote).is_some() {
             return Err(DropReason::IllegalDestination);
         }
-        self.pref64s.embed_destination(self.pref64, remote)
+        self.embed(remote, DropReason::IllegalDestination)
+    }
+
+    fn embed(&self, remote: Ipv4Addr, illegal: DropReason) -> Result<Ipv6Addr, DropReason> {
+        if special::is_never_v4(remote) {
+            Err(illegal)
+        } else {
+            Ok(self.pref64.embed(remote))
+        }
+    }
+
+    fn remote_v4(
+        &self,
+        remote: Ipv6Addr,
+        unmapped: DropReason,
+        illegal: DropReason,
+    ) -> Result<Ipv4Addr, DropReason> {
+        let remote = self.pref64.extract(remote).ok_or(unmapped)?;
+        if special::is_never_v4(remote) {
+            Err(illegal)
+        } else {
+            Ok(remote)
+        }
     }
 }
 

@@ -15,7 +15,7 @@ use pnet_packet::ip::{IpNextHeaderProtocol, IpNextHeaderProtocols};
 use crate::checksum::Sum;
 use crate::frame::Frame;
 use crate::mapper::Ports;
-use crate::offload::{Checksum, GsoKind};
+use crate::offload::{Checksum, GsoKind, PartialChecksum};
 use crate::reason::DropReason;
 use crate::wire::{icmp, set_word, tcp, word};
 
@@ -137,6 +137,7 @@ fn tiny_if_fragment(reason: DropReason, fragmented: bool) -> DropReason {
 
 /// Checks the work that was put off against the packet it was put off for. A partial checksum of
 /// anything but TCP and UDP is completed here, so that nothing behind has to think of it.
+/// `pseudo` is the pseudo-header for a transport of so many bytes.
 #[inline]
 fn settle_offload(
     frame: &mut Frame<'_>,
@@ -144,40 +145,62 @@ fn settle_offload(
     transport: &Transport,
     fragmented: bool,
     tcp_kind: GsoKind,
+    pseudo: impl Fn(u32) -> Sum,
 ) -> Result<(), DropReason> {
     if let Checksum::Partial(partial) = frame.offload.checksum {
-        let field = usize::from(partial.start) + usize::from(partial.offset);
-        let place = match transport {
-            Transport::Tcp { .. } => tcp::CHECKSUM,
-            Transport::Udp { .. } => UDP_CHECKSUM,
-            _ => usize::MAX,
-        };
-        if field + 2 > frame.len() || usize::from(partial.start) < transport_at {
-            return Err(DropReason::BadOffload);
-        }
-        if fragmented {
-            return Err(DropReason::BadOffload);
-        }
-        if usize::from(partial.start) != transport_at || usize::from(partial.offset) != place {
-            complete_checksum(frame, usize::from(partial.start), field);
-        }
+        settle_checksum(frame, transport_at, transport, fragmented, partial)?;
     }
     let Some(gso) = frame.offload.gso else {
         return Ok(());
     };
-    let fits = match transport {
-        Transport::Tcp { .. } => gso.kind == tcp_kind,
-        Transport::Udp { .. } => gso.kind == GsoKind::Udp,
-        _ => false,
+    let (fits, place) = match transport {
+        Transport::Tcp { .. } => (gso.kind == tcp_kind, tcp::CHECKSUM),
+        Transport::Udp { .. } => (gso.kind == GsoKind::Udp, UDP_CHECKSUM),
+        _ => (false, 0),
     };
-    if !fits || gso.size == 0 || fragmented || !frame.offload.is_partial() {
+    if !fits || gso.size == 0 || fragmented {
         return Err(DropReason::BadOffload);
     }
-    if matches!(transport, Transport::Tcp { .. }) {
-        let segment = &frame.packet()[transport_at..];
-        if tcp::header_len(segment) > segment.len() {
-            return Err(DropReason::BadOffload);
+    let segment = &frame.packet()[transport_at..];
+    if matches!(transport, Transport::Tcp { .. }) && tcp::header_len(segment) > segment.len() {
+        return Err(DropReason::BadOffload);
+    }
+    match frame.offload.checksum {
+        Checksum::Partial(_) => Ok(()),
+        Checksum::Verified => {
+            // Joined on the way in, after each segment's checksum was found right: whoever takes
+            // it apart again makes new ones.
+            let sum = pseudo(segment.len() as u32).folded();
+            set_word(frame.packet_mut(), transport_at + place, sum);
+            let (start, offset) = (transport_at as u16, place as u16);
+            frame.offload.checksum = Checksum::Partial(PartialChecksum { start, offset });
+            Ok(())
         }
+        Checksum::Whole => Err(DropReason::BadOffload),
+    }
+}
+
+/// Checks where a partial checksum starts and belongs.
+#[inline]
+fn settle_checksum(
+    frame: &mut Frame<'_>,
+    transport_at: usize,
+    transport: &Transport,
+    fragmented: bool,
+    partial: PartialChecksum,
+) -> Result<(), DropReason> {
+    let start = usize::from(partial.start);
+    let field = start + usize::from(partial.offset);
+    if fragmented || start < transport_at || field + 2 > frame.len() {
+        return Err(DropReason::BadOffload);
+    }
+    let place = match transport {
+        Transport::Tcp { .. } => tcp::CHECKSUM,
+        Transport::Udp { .. } => UDP_CHECKSUM,
+        _ => usize::MAX,
+    };
+    if start != transport_at || usize::from(partial.offset) != place {
+        complete_checksum(frame, start, field);
     }
     Ok(())
 }

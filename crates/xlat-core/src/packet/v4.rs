@@ -61,7 +61,14 @@ impl V4 {
         }
         let transport = parse_transport(ip.protocol, ip.offset, fragmented, payload)?;
         frame.truncate(total_len);
-        settle_offload(frame, header_len, &transport, fragmented, GsoKind::TcpV4)?;
+        settle_offload(
+            frame,
+            header_len,
+            &transport,
+            fragmented,
+            GsoKind::TcpV4,
+            |len| Sum::pseudo_v4(ip.src, ip.dst, ip.protocol, len),
+        )?;
         Ok(Self {
             ip,
             header_len,

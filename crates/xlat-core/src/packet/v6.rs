@@ -8,6 +8,7 @@ use pnet_packet::ip::{IpNextHeaderProtocol, IpNextHeaderProtocols};
 use super::{
     Transport, check_fragment, parse_icmp, parse_tcp, parse_udp, settle_offload, tiny_if_fragment,
 };
+use crate::checksum::Sum;
 use crate::frame::Frame;
 use crate::mapper::{Flow, Fragment};
 use crate::offload::GsoKind;
@@ -85,6 +86,7 @@ impl V6 {
             &transport,
             fragmented,
             GsoKind::TcpV6,
+            |len| Sum::pseudo_v6(ip.src, ip.dst, chain.protocol, len),
         )?;
         Ok(Self {
             ip,
