@@ -91,6 +91,9 @@ pub struct Inbound {
     pub refreshes: bool,
     /// They may open TCP connections through a binding.
     pub opens_tcp: bool,
+    /// SYNs that the address-dependent filter keeps out wait six seconds for one of the client's,
+    /// and are answered then. Otherwise they are dropped.
+    pub stores_syns: bool,
     /// TCP segments that belong to no session pass through an existing binding, in both directions.
     pub stray_tcp: bool,
 }
@@ -159,6 +162,7 @@ impl Config {
             inbound: Inbound {
                 refreshes: true,
                 opens_tcp: true,
+                stores_syns: true,
                 stray_tcp: true,
             },
             limits: Limits {

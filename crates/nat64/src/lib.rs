@@ -14,7 +14,7 @@
 //! - `session.rs`: sessions, one cache line each, found by either side's tuple; `bib.rs`: the
 //!   bindings they hang on; `subscribers.rs`: who pays for the bindings;
 //! - `pool.rs` and `ports.rs`: which ports are free, which rest, which block is whose;
-//! - `wheel.rs`: when sessions end; `tcp.rs`: the TCP state table;
+//! - `wheel.rs`: when sessions end; `tcp.rs`: the TCP state table; `syn.rs`: SYNs that wait;
 //! - `fragments.rs`: the fragments that cannot tell their ports;
 //! - `event.rs`: what the session log is told; `snapshot.rs`: what survives a restart.
 //!
@@ -43,6 +43,7 @@ mod siphash;
 mod slab;
 pub mod snapshot;
 mod subscribers;
+mod syn;
 mod tcp;
 mod wheel;
 

@@ -129,7 +129,7 @@ pub(crate) struct ClientTuple {
 }
 
 /// The tuple of a packet from the IPv4 side.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct ExternalTuple {
     pub(crate) protocol: Protocol,
     pub(crate) external: u32,

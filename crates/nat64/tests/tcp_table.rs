@@ -4,10 +4,12 @@
 
 mod world;
 
+use std::net::SocketAddrV4;
+
 use nat64::config::{Config, Filtering, StaticBinding};
 use nat64::{Protocol, TcpState};
 use world::{ACK, FIN, RST, SYN, TCP, World, config, embed, silent, sock4, sock6};
-use xlat_core::mapper::Own;
+use xlat_core::mapper::{Own, Refusal};
 use xlat_core::{DropReason, Mapper};
 
 const CLIENT: &str = "[2001:db8::7]:5000";
@@ -190,32 +192,76 @@ fn se_19_outsiders_can_be_kept_from_opening_connections() {
     assert_eq!(world.counts().tcp[TcpState::Established as usize], 1);
 }
 
-#[test]
-fn nc_05_the_address_dependent_filter_keeps_strangers_syns_out() {
+/// A stranger's SYN to a bound port with the address-dependent filter on, held by the translator.
+fn stored_syn() -> (World, SocketAddrV4) {
     let mut config = config("192.0.2.0/28");
     config.filtering = Filtering::AddressDependent;
     let mut world = World::new(config);
     let bound = world.tcp_out(SYN, CLIENT, SERVER).unwrap();
-    let stranger = world.tcp_in(SYN, "203.0.113.9:99", bound);
-    assert_eq!(stranger, silent(DropReason::Filtered));
-    assert_eq!(
-        world.tcp_in(SYN, "198.51.100.7:81", bound),
-        Ok(sock6(CLIENT))
-    );
+    assert_eq!(world.tcp_in(SYN, STRANGER, bound), Err(Refusal::Hold));
+    let mut syn = [0; 40];
+    syn[0] = 0x45;
+    syn[12..16].copy_from_slice(&sock4(STRANGER).ip().octets());
+    syn[16..20].copy_from_slice(&bound.ip().octets());
+    assert!(world.nat.hold(&syn, world.now));
+    (world, bound)
+}
+
+const STRANGER: &str = "203.0.113.9:99";
+
+#[test]
+fn nc_05_the_address_dependent_filter_keeps_strangers_syns_out() {
+    let (mut world, bound) = stored_syn();
+    assert_eq!(world.counts().sessions[Protocol::Tcp as usize], 1);
+    let known = world.tcp_in(SYN, "198.51.100.7:81", bound);
+    assert_eq!(known, Ok(sock6(CLIENT)));
 }
 
 #[test]
-fn nc_16_an_idle_connection_survives_two_hours_and_four_minutes_and_its_probe() {
-    let (mut world, _) = in_state(TcpState::Established);
-    world.wait(7440);
-    packet(&mut world, Side::V4, ACK);
-    world.wait(7440 + 239);
-    // The lifetime is over, the probe was due, and the session waits for its answer.
-    packet(&mut world, Side::V6, ACK);
-    assert_eq!(sole_state(&world), Some(TcpState::Established));
-    world.wait(7440 + 241);
-    world.expire();
-    assert_eq!(sole_state(&world), None);
+fn nc_06_the_clients_own_syn_completes_a_simultaneous_open() {
+    let (mut world, bound) = stored_syn();
+    world.wait(5);
+    assert_eq!(world.tcp_out(SYN, CLIENT, STRANGER), Ok(bound));
+    assert_eq!(world.counts().tcp[TcpState::Established as usize], 1);
+    assert_eq!(world.tcp_in(SYN, STRANGER, bound), Ok(sock6(CLIENT)));
+    world.wait(100);
+    assert_eq!(world.nat.next_packet(world.now), None);
+}
+
+#[test]
+fn nc_07_a_syn_that_the_client_does_not_want_is_answered_after_six_seconds() {
+    let (mut world, bound) = stored_syn();
+    world.wait_ms(5900);
+    assert_eq!(world.nat.next_packet(world.now), None);
+    world.wait_ms(400);
+    let Some(Own::Send(answer)) = world.nat.next_packet(world.now) else {
+        panic!("no answer");
+    };
+    assert_eq!(
+        (answer[0], answer[9], &answer[20..22]),
+        (0x45, 1, &[3, 3][..])
+    );
+    assert_eq!(answer[12..16], bound.ip().octets());
+    assert_eq!(answer[16..20], sock4(STRANGER).ip().octets());
+    assert_eq!(world.nat.next_packet(world.now), None);
+}
+
+#[test]
+fn nc_08_a_repeated_syn_neither_passes_nor_lets_itself_in() {
+    let (mut world, bound) = stored_syn();
+    for _ in 0..2 {
+        world.wait(2);
+        assert_eq!(
+            world.tcp_in(SYN, STRANGER, bound),
+            silent(DropReason::Filtered)
+        );
+        assert_eq!(
+            world.tcp_in(ACK, STRANGER, bound),
+            silent(DropReason::Filtered)
+        );
+    }
+    world.wait_ms(2300);
+    assert!(world.nat.next_packet(world.now).is_some());
 }
 
 #[test]

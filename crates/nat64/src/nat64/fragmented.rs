@@ -10,7 +10,7 @@ use xlat_core::mapper::{Flow, Fragment, Refusal, Rewrite};
 use xlat_core::{DropReason, Instant};
 
 use super::tuple::protocol;
-use super::{Nat64, lock};
+use super::{Holding, Nat64, lock};
 use crate::clock::Tick;
 use crate::fragments::{DatagramKey, Decision, Fragments};
 use crate::session::Protocol;
@@ -101,7 +101,7 @@ impl Nat64 {
     fn wait_for_first(&mut self, key: DatagramKey, number: IpNextHeaderProtocol) -> Refusal {
         match protocol(number) {
             Ok(Protocol::Udp | Protocol::Tcp) => {
-                self.holding = Some(key);
+                self.holding = Some(Holding::Fragment(key));
                 Refusal::Hold
             }
             Ok(Protocol::Icmp) => Refusal::Silent(DropReason::FragmentedIcmp),

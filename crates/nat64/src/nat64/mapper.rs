@@ -10,7 +10,7 @@ use xlat_core::mapper::{
 use xlat_core::{DropReason, Instant, Mapper};
 
 use super::tuple::{client_tuple, external_tuple, ports, turned};
-use super::{LOOK, Nat64, lock};
+use super::{Holding, LOOK, Nat64, lock};
 use crate::bib::{Inside, Outside};
 use crate::clock::Tick;
 use crate::fragments::{DatagramKey, Decision};
@@ -141,6 +141,20 @@ impl Nat64 {
         Ok(())
     }
 
+    /// A packet that a shard has made: a probe, or the answer to a SYN.
+    fn made(&self, shard: &mut Shard, now: Instant) -> Option<Vec<u8>> {
+        let Some(session) = shard.next_probe() else {
+            return shard.next_answer(now);
+        };
+        let pref64 = self.shared.prefixes[usize::from(session.pref64)];
+        let remote = pref64.embed(Ipv4Addr::from_bits(session.remote));
+        let probe = probe::build(
+            (remote, session.remote_port),
+            (session.client, session.client_port),
+        );
+        Some(probe.to_vec())
+    }
+
     /// The quoted packet once came from the client; its destination is the remote node.
     fn inbound_error(
         &self,
@@ -242,17 +256,14 @@ impl Mapper for Nat64 {
         if now < self.next_look {
             return None;
         }
-        let Some(session) = self.each_shard().find_map(|mut shard| shard.next_probe()) else {
+        let Some(packet) = self
+            .each_shard()
+            .find_map(|mut shard| self.made(&mut shard, now))
+        else {
             self.next_look = now + LOOK;
             return None;
         };
-        let pref64 = self.shared.prefixes[usize::from(session.pref64)];
-        let remote = pref64.embed(Ipv4Addr::from_bits(session.remote));
-        self.own.clear();
-        self.own.extend(probe::build(
-            (remote, session.remote_port),
-            (session.client, session.client_port),
-        ));
+        self.own = packet;
         Some(Own::Send(&self.own))
     }
 
@@ -262,10 +273,14 @@ impl Mapper for Nat64 {
         flow: &Flow<Ipv4Addr>,
         now: Instant,
     ) -> Result<Rewrite<Ipv6Addr>, Refusal> {
-        match flow.fragment {
-            None => self.inbound(flow, now),
-            Some(fragment) => self.inbound_fragment(flow, fragment, now),
+        if let Some(fragment) = flow.fragment {
+            return self.inbound_fragment(flow, fragment, now);
         }
+        let result = self.inbound(flow, now);
+        if result == Err(Refusal::Hold) {
+            self.holding = external_tuple(flow).ok().map(Holding::Syn);
+        }
+        result
     }
 
     fn fragment_id(
@@ -282,10 +297,13 @@ impl Mapper for Nat64 {
     }
 
     fn hold(&mut self, packet: &[u8], now: Instant) -> bool {
-        let Some(key) = self.holding.take() else {
-            return false;
-        };
-        self.part(&key).hold(key, packet, Tick::at(now))
+        match self.holding.take() {
+            None => false,
+            Some(Holding::Fragment(key)) => self.part(&key).hold(key, packet, Tick::at(now)),
+            Some(Holding::Syn(tuple)) => self
+                .shard_of_external(&tuple)
+                .is_some_and(|mut shard| shard.store_syn(tuple, packet, now)),
+        }
     }
 
     fn map_v4_hairpin_error(

@@ -24,7 +24,7 @@ use crate::event::{BindingRecord, Event};
 use crate::fragments::{DatagramKey, Fragments};
 use crate::layout::Layout;
 use crate::pool::Pool;
-use crate::session::{Protocol, Session};
+use crate::session::{ExternalTuple, Protocol, Session};
 use crate::shard::{Counts, Rules, Shard};
 use crate::siphash::SipKey;
 use crate::snapshot::{Cursor, SavedSession, SkipReason};
@@ -34,8 +34,8 @@ use crate::tcp::TcpState;
 #[derive(Debug)]
 pub struct Nat64 {
     shared: Arc<Shared>,
-    /// The fragment that was last asked to be held.
-    holding: Option<DatagramKey>,
+    /// What was last asked to be held.
+    holding: Option<Holding>,
     /// Fragments that were held and can be translated now.
     released: VecDeque<Box<[u8]>>,
     /// The packet that [`Mapper::next_packet`] lends out.
@@ -55,6 +55,15 @@ struct Shared {
     /// The next IPv4 identifications of fragments, by a hash of addresses and protocol.
     ids: Vec<AtomicU16>,
     key: SipKey,
+}
+
+/// A packet that waits for another one.
+#[derive(Clone, Copy, Debug)]
+enum Holding {
+    /// A fragment waits for the first one of its datagram.
+    Fragment(DatagramKey),
+    /// A SYN from outside waits for one of the client's.
+    Syn(ExternalTuple),
 }
 
 impl Nat64 {

@@ -20,6 +20,7 @@ use crate::session::{ClientTuple, ExternalTuple, Protocol, Session, Sessions};
 use crate::siphash::SipKey;
 use crate::slab::NONE;
 use crate::subscribers::Subscribers;
+use crate::syn::StoredSyns;
 use crate::tcp::{TcpEvent, TcpState};
 
 /// The rules that a shard follows.
@@ -46,6 +47,7 @@ pub(crate) struct Shard {
     events: EventQueue,
     /// No second event about a refusal before this.
     quiet_until: Tick,
+    syns: StoredSyns,
     probes: VecDeque<u32>,
     per_protocol: [u32; 3],
     per_state: [u32; 7],
@@ -96,6 +98,7 @@ impl Shard {
             contacts: HashMap::with_hasher(key),
             events: EventQueue::default(),
             quiet_until: Tick::from_raw(0),
+            syns: StoredSyns::new(key),
             probes: VecDeque::new(),
             per_protocol: [0; 3],
             per_state: [0; 7],
@@ -253,9 +256,14 @@ impl Shard {
     ) -> Result<Outside, Refusal> {
         if TcpEvent::from_v6(flags) == TcpEvent::V6Syn {
             let binding = self.binding_for(tuple, pref64, now)?;
-            let expires = Tick::at(now).after(self.rules.lifetimes.opening);
-            let init = TcpState::V6Init as u8;
-            return self.open_session(binding, tuple.remote, tuple.remote_port, init, expires, now);
+            let (state, life) = if self.claims_syn(binding, &tuple, now) {
+                (TcpState::Established, self.rules.lifetimes.established)
+            } else {
+                (TcpState::V6Init, self.rules.lifetimes.opening)
+            };
+            let expires = Tick::at(now).after(life);
+            let (remote, remote_port) = (tuple.remote, tuple.remote_port);
+            return self.open_session(binding, remote, remote_port, state as u8, expires, now);
         }
         let binding = self
             .bib
@@ -274,7 +282,7 @@ impl Shard {
         now: Instant,
     ) -> Result<(Inside, u8), Refusal> {
         if !self.is_admitted(binding, tuple.remote) {
-            return Err(Refusal::Silent(DropReason::Filtered));
+            return Err(self.filtered_tcp(&tuple, flags));
         }
         if TcpEvent::from_v4(flags) != TcpEvent::V4Syn {
             return match self.rules.inbound.stray_tcp {
@@ -290,6 +298,40 @@ impl Shard {
         self.open_session(binding, tuple.remote, tuple.remote_port, init, expires, now)
             .map_err(silently)?;
         Ok(self.bound(binding))
+    }
+
+    /// A segment that the filter keeps out. A SYN may be half of a simultaneous open.
+    fn filtered_tcp(&self, tuple: &ExternalTuple, flags: u8) -> Refusal {
+        let may_wait = self.rules.inbound.stores_syns && self.rules.inbound.opens_tcp;
+        let is_syn = TcpEvent::from_v4(flags) == TcpEvent::V4Syn;
+        if may_wait && is_syn && !self.syns.is_waiting(tuple) {
+            Refusal::Hold
+        } else {
+            Refusal::Silent(DropReason::Filtered)
+        }
+    }
+
+    /// Keeps a SYN for which [`Refusal::Hold`] was the answer; false if there is no room.
+    pub(crate) fn store_syn(&mut self, tuple: ExternalTuple, packet: &[u8], now: Instant) -> bool {
+        self.syns.store(tuple, packet, Tick::at(now))
+    }
+
+    /// The answer to the next SYN that the client did not want.
+    pub(crate) fn next_answer(&mut self, now: Instant) -> Option<Vec<u8>> {
+        self.syns.next_answer(Tick::at(now))
+    }
+
+    /// True if the remote node has sent a SYN too, which is waiting and now forgotten.
+    fn claims_syn(&mut self, binding: u32, tuple: &ClientTuple, now: Instant) -> bool {
+        let bound = self.bib.binding(binding);
+        let outside = ExternalTuple {
+            protocol: tuple.protocol,
+            external: bound.external,
+            external_port: bound.external_port,
+            remote: tuple.remote,
+            remote_port: tuple.remote_port,
+        };
+        self.syns.claim(&outside, Tick::at(now))
     }
 
     /// What a packet to a transport address that nobody has is told.
