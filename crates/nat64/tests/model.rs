@@ -7,7 +7,7 @@ mod world;
 use std::collections::BTreeMap;
 use std::net::{SocketAddrV4, SocketAddrV6};
 
-use nat64::config::Filtering;
+use nat64::config::{Filtering, PortBlocks};
 use nat64::{Protocol, TcpState};
 use proptest::prelude::*;
 use world::{ACK, FIN, ICMP, ICMPV6, RST, SYN, TCP, UDP, World, config, sock4, sock6};
@@ -185,10 +185,14 @@ proptest! {
         steps in prop::collection::vec(step(), 1..120),
         filter in any::<bool>(),
         shards in 1..4u32,
+        blocks in any::<bool>(),
     ) {
         let mut config = config("192.0.2.0/30");
         config.shards = shards;
         config.limits.subscriber_prefix = 64;
+        if blocks {
+            config.ports.blocks = Some(PortBlocks { size: 64, per_subscriber: 3 });
+        }
         if filter {
             config.filtering = Filtering::AddressDependent;
         }

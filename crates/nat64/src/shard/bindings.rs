@@ -203,20 +203,19 @@ impl Shard {
             address: payer.address,
             port: bound.external_port,
         };
-        let freed = self.pool.give_back(place, Tick::at(now));
-        self.note_freed(freed, now);
         if self.logs_bindings() {
             let record = binding_record(&bound);
             self.events.push(now, EventKind::BindingRemoved(record));
         }
-        self.subscribers.remove_if_idle(bound.subscriber);
+        match self.pool.give_back(place, Tick::at(now)) {
+            // The block's owner is the subscriber, who goes with it if it was the last.
+            Some(freed) => self.note_freed(freed, now),
+            None => self.subscribers.remove_if_idle(bound.subscriber),
+        }
     }
 
     /// A block of ports that nobody uses any more leaves its subscriber.
-    pub(super) fn note_freed(&mut self, freed: Option<FreedBlock>, now: Instant) {
-        let Some(block) = freed else {
-            return;
-        };
+    pub(super) fn note_freed(&mut self, block: FreedBlock, now: Instant) {
         let owner = self.subscribers.subscriber_mut(block.owner);
         owner.blocks.retain(|first| *first != block.first_port);
         if self.rules.log >= LogLevel::Bindings {

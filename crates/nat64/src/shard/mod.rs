@@ -200,9 +200,11 @@ impl Shard {
             self.time_out(handle, now);
         }
         for _ in 0..steps {
-            match self.pool.wake(tick) {
-                None => return left == 0,
-                Some(freed) => self.note_freed(freed, now),
+            let Some(freed) = self.pool.wake(tick) else {
+                return left == 0;
+            };
+            if let Some(block) = freed {
+                self.note_freed(block, now);
             }
         }
         true
