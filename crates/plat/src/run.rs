@@ -26,6 +26,11 @@ const SAVE_EVERY: Duration = Duration::from_secs(60);
 
 pub(crate) async fn run(settings: Settings) -> Result<()> {
     let host = Host::connect()?;
+    if !settings.run.flags.dry_run && !settings.run.flags.no_host_setup {
+        // The plan is made for the host as it is without the leftovers of a killed run.
+        let place = &settings.run.place;
+        host.recover(&place.run_dir, &place.tun).await?;
+    }
     let own_v6 = Own6::find(&host, &settings).await?;
     check_overlaps(&host, &settings).await?;
     if settings.run.flags.dry_run {
