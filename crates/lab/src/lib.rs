@@ -7,6 +7,7 @@
 pub mod binaries;
 pub mod capture;
 pub mod deployment;
+pub mod inspect;
 pub mod link;
 pub mod namespace;
 pub mod privilege;

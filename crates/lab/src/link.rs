@@ -4,12 +4,15 @@
 //! that no name of ours ever appears outside. Addresses come without duplicate address detection
 //! and are usable at once.
 
+use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::fd::{AsFd, AsRawFd};
+use std::thread;
+use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use ipnet::IpNet;
-use nix::net::if_::if_nametoindex;
+use nix::net::if_::{if_nameindex, if_nametoindex};
 use rtnetlink::packet_route::address::AddressHeaderFlags;
 use rtnetlink::packet_route::link::{InfoData, InfoVeth, LinkMessage};
 use rtnetlink::packet_route::route::{RouteAttribute, RouteMessage, RouteMetric};
@@ -146,6 +149,34 @@ pub fn make_router(namespace: &Namespace) -> Result<()> {
         namespace.set_sysctl(key, value)?;
     }
     Ok(())
+}
+
+/// Waits until each interface of the namespace, other than `lo`, has its link-local address.
+///
+/// # Errors
+/// When one has none after `patience`.
+pub fn wait_for_link_local(namespace: &Namespace, patience: Duration) -> Result<()> {
+    let deadline = Instant::now() + patience;
+    namespace.run(|| {
+        loop {
+            let addresses = std::fs::read_to_string("/proc/thread-self/net/if_inet6")?;
+            let link_local = addresses.lines().filter(|line| line.starts_with("fe80"));
+            let named = link_local.filter_map(|line| line.split_whitespace().last());
+            let named = named.collect::<BTreeSet<_>>();
+            let all = if_nameindex()?;
+            let mut names = all
+                .iter()
+                .map(|interface| interface.name().to_string_lossy());
+            let Some(missing) = names.find(|name| name != "lo" && !named.contains(&**name)) else {
+                return Ok(());
+            };
+            ensure!(
+                Instant::now() < deadline,
+                "{missing} has no link-local address"
+            );
+            thread::sleep(Duration::from_millis(2));
+        }
+    })
 }
 
 /// Whether the namespace has an interface of that name.

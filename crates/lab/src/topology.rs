@@ -16,8 +16,9 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use anyhow::{Context, Result};
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
-use crate::link::{End, add_address, add_route, join, make_router, set_mtu};
+use crate::link::{End, add_address, add_route, join, make_router, set_mtu, wait_for_link_local};
 use crate::namespace::Namespace;
+use crate::traffic::PATIENCE;
 
 /// The prefix under which the edge shows IPv4 to the clients (RFC 6052).
 pub const PREF64: Ipv6Net =
@@ -111,6 +112,7 @@ impl Topology {
         };
         topology.build_ipv6(plan.router6.unwrap_or(MTU))?;
         topology.build_ipv4(plan.router4.unwrap_or(MTU))?;
+        topology.wait_until_ready()?;
         Ok(topology)
     }
 
@@ -143,6 +145,14 @@ impl Topology {
         let router = self.router6.as_ref().context("there is no router6")?;
         set_mtu(router, UPLINK, mtu)?;
         set_mtu(&self.edge, ACCESS, mtu)
+    }
+
+    /// The kernel may take a second to notice that a link is up; before, a router cannot ask for
+    /// neighbours.
+    fn wait_until_ready(&self) -> Result<()> {
+        let routers = self.router6.iter().chain([&self.edge]).chain(&self.router4);
+        let mut all = self.clients.iter().chain(routers).chain([&self.server]);
+        all.try_for_each(|namespace| wait_for_link_local(namespace, PATIENCE))
     }
 
     fn build_ipv6(&self, middle_mtu: u32) -> Result<()> {

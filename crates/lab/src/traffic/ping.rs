@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 
 use super::icmp::{IcmpSocket, identifier, pattern};
 
@@ -18,7 +18,9 @@ pub fn ping(target: impl Into<IpAddr>, size: usize, patience: Duration) -> Resul
     let id = identifier();
     let begin = Instant::now();
     socket.send_echo(target, id, 1, size)?;
-    let data = socket.wait_for_echo(id, 1, begin + patience)?;
+    let data = socket
+        .wait_for_echo(id, 1, begin + patience)
+        .with_context(|| format!("ping {target} with {size} bytes"))?;
     let time = begin.elapsed();
     ensure!(
         data == pattern(size),

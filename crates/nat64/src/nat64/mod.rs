@@ -21,7 +21,7 @@ use crate::bib::Outside;
 use crate::clock::{Tick, Ticks};
 use crate::config::{Config, ConfigError, Lifetimes, Limits};
 use crate::event::{BindingRecord, Event};
-use crate::fragments::{DatagramKey, Fragments, Piece};
+use crate::fragments::{DatagramKey, Fragments};
 use crate::layout::Layout;
 use crate::pool::Pool;
 use crate::session::{ExternalTuple, Protocol, Session};
@@ -61,7 +61,7 @@ struct Shared {
 #[derive(Clone, Copy, Debug)]
 enum Holding {
     /// A fragment waits for the first one of its datagram.
-    Fragment(DatagramKey, Piece),
+    Fragment(DatagramKey),
     /// A SYN from outside waits for one of the client's.
     Syn(ExternalTuple),
 }
