@@ -50,5 +50,5 @@ mod wheel;
 pub use nat64::Nat64;
 pub use pool::{PoolSpec, PoolSpecError};
 pub use session::Protocol;
-pub use shard::Counts;
+pub use shard::{Counts, Usage};
 pub use tcp::TcpState;

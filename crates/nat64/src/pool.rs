@@ -47,6 +47,12 @@ impl PoolSpec {
         }
     }
 
+    /// True if an address of `prefix` is among these, as a pool and a dynamic pool must not share
+    /// addresses.
+    pub fn overlaps(&self, prefix: &Ipv4Prefix) -> bool {
+        *self.addresses.start() <= prefix.last() && prefix.address() <= *self.addresses.end()
+    }
+
     pub(crate) fn is_larger_than(&self, count: u32) -> bool {
         self.addresses.end().to_bits() - self.addresses.start().to_bits() >= count
     }
@@ -396,6 +402,25 @@ mod tests {
             let spec: PoolSpec = text.parse().unwrap();
             assert_eq!(spec.to_string(), expected);
             assert_eq!(expected.parse(), Ok(spec));
+        }
+    }
+
+    #[test]
+    fn dp_10_a_pool_knows_whether_it_shares_addresses_with_a_prefix() {
+        let pool: PoolSpec = "192.0.2.6-192.0.2.9:5-7".parse().unwrap();
+        for (prefix, expected) in [
+            ("192.0.2.0/30", false),
+            ("192.0.2.4/30", true),
+            ("192.0.2.9", true),
+            ("192.0.2.10", false),
+            ("192.0.2.5", false),
+            ("0.0.0.0/0", true),
+        ] {
+            assert_eq!(
+                pool.overlaps(&prefix.parse().unwrap()),
+                expected,
+                "{prefix}"
+            );
         }
     }
 

@@ -120,6 +120,21 @@ impl Subscribers {
         Some(handle)
     }
 
+    /// At most `limit` subscribers with handles from `start` on, and the handle to go on with.
+    pub(crate) fn list(
+        &self,
+        start: u32,
+        limit: u32,
+    ) -> (Vec<(Ipv6Prefix, &Subscriber)>, Option<u32>) {
+        let end = self.slab.end();
+        let stop = start.saturating_add(limit).min(end);
+        let listed = (start.max(1)..stop)
+            .map(|handle| (self.prefix(handle), &self.slab[handle]))
+            .filter(|(_, subscriber)| !subscriber.is_idle())
+            .collect();
+        (listed, (stop < end).then_some(stop))
+    }
+
     /// A number that is always the same for the same subscriber.
     pub(crate) fn hash(&self, handle: u32) -> u64 {
         self.key.hash_address(self.slab[handle].prefix)
@@ -151,6 +166,11 @@ mod tests {
         let other = subscribers.of_client("2001:db8:0:1::1".parse().unwrap(), now);
         assert_eq!((one, same, other), (Some(1), Some(1), Some(2)));
         assert_eq!(subscribers.prefix(1).to_string(), "2001:db8::/64");
+        subscribers.subscriber_mut(2).sessions = 1;
+        subscribers.subscriber_mut(2).bindings[0] = 1;
+        let (listed, next) = subscribers.list(0, 10);
+        assert_eq!((listed.len(), next), (1, None));
+        assert_eq!(subscribers.list(0, 2).1, Some(2));
         subscribers.remove_if_idle(1);
         assert_eq!(subscribers.len(), 1);
         let again = subscribers.of_client("2001:db8:0:1::2".parse().unwrap(), now);

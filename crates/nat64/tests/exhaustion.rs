@@ -107,6 +107,25 @@ fn se_15_a_full_table_refuses_new_sessions_and_keeps_the_old_ones() {
 }
 
 #[test]
+fn cg_05_the_heaviest_subscribers_are_named() {
+    let mut config = config("192.0.2.0/28");
+    config.shards = 3;
+    config.limits.subscriber_prefix = 64;
+    let mut world = World::new(config);
+    for subscriber in 1..=20 {
+        for port in 1..=subscriber {
+            let client = format!("[2001:db8:0:{subscriber:x}::1]:{port}");
+            world.udp_out(&client, SERVER).unwrap();
+        }
+    }
+    let top = world.nat.top_subscribers(3);
+    let sessions: Vec<u32> = top.iter().map(|usage| usage.sessions).collect();
+    assert_eq!(sessions, [20, 19, 18]);
+    assert_eq!(top[0].subscriber.to_string(), "2001:db8:0:14::/64");
+    assert_eq!((top[0].bindings, top[0].blocks), ([20, 0, 0], 0));
+}
+
+#[test]
 fn cg_07_refusals_are_reported_once_a_second_at_most() {
     let mut config = config("192.0.2.1:4000-4000");
     config.log = LogLevel::Bindings;

@@ -8,6 +8,7 @@ mod fragmented;
 mod mapper;
 mod tuple;
 
+use std::cmp::Reverse;
 use std::collections::VecDeque;
 use std::net::Ipv4Addr;
 use std::sync::atomic::AtomicU16;
@@ -25,7 +26,7 @@ use crate::fragments::{DatagramKey, Fragments};
 use crate::layout::Layout;
 use crate::pool::Pool;
 use crate::session::{ExternalTuple, Protocol, Session};
-use crate::shard::{Counts, Rules, Shard};
+use crate::shard::{Counts, Rules, Shard, Usage};
 use crate::siphash::SipKey;
 use crate::snapshot::{Cursor, SavedSession, SkipReason};
 use crate::tcp::TcpState;
@@ -138,6 +139,23 @@ impl Nat64 {
     pub fn counts(&self) -> Counts {
         self.each_shard()
             .fold(Counts::default(), |sum, shard| sum + shard.counts())
+    }
+
+    /// The `count` subscribers with the most sessions, most first. Holds up no worker for longer
+    /// than a few thousand of them take.
+    pub fn top_subscribers(&self, count: usize) -> Vec<Usage> {
+        let mut top: Vec<Usage> = Vec::new();
+        for shard in &self.shared.shards {
+            let mut next = Some(0);
+            while let Some(start) = next {
+                let (usage, then) = lock(shard).usage(start);
+                top.extend(usage);
+                top.sort_by_key(|usage| Reverse(usage.sessions));
+                top.truncate(count);
+                next = then;
+            }
+        }
+        top
     }
 
     /// At most `limit` sessions from `cursor` on, and where to go on; `None` at the end. Holds up

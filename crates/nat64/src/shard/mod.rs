@@ -5,6 +5,8 @@ mod bindings;
 mod saved;
 mod sessions;
 
+pub use saved::Usage;
+
 use std::collections::{HashMap, VecDeque};
 use std::ops::Add;
 

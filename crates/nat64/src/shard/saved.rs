@@ -3,6 +3,7 @@
 use std::net::Ipv4Addr;
 
 use xlat_core::Instant;
+use xlat_core::addr::Ipv6Prefix;
 
 use super::bindings::binding_record;
 use super::sessions::state;
@@ -14,6 +15,24 @@ use crate::session::{Protocol, Session};
 use crate::snapshot::{SavedSession, SkipReason};
 use crate::subscribers::NO_ADDRESS;
 use crate::tcp::TcpState;
+
+/// What a subscriber has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Usage {
+    /// Who.
+    pub subscriber: Ipv6Prefix,
+    /// The pool address that it is paired with.
+    pub external: Ipv4Addr,
+    /// Its bindings, by [`Protocol`].
+    pub bindings: [u32; 3],
+    /// Its sessions.
+    pub sessions: u32,
+    /// Its port blocks.
+    pub blocks: usize,
+}
+
+/// Subscribers looked at while a worker may have to wait.
+const PART: u32 = 4096;
 
 /// What a listing knows of one session; prefix and time are still numbers.
 pub(crate) type Listed = (Session, Option<TcpState>);
@@ -41,6 +60,23 @@ impl Shard {
             listed.push((*session, tcp));
         }
         (listed, None)
+    }
+
+    /// What some subscribers have, of those with handles from `start` on, and the handle to go on
+    /// with.
+    pub(crate) fn usage(&self, start: u32) -> (Vec<Usage>, Option<u32>) {
+        let (listed, next) = self.subscribers.list(start, PART);
+        let usage = listed
+            .into_iter()
+            .map(|(prefix, subscriber)| Usage {
+                subscriber: prefix,
+                external: self.pool.address(subscriber.address),
+                bindings: subscriber.bindings,
+                sessions: subscriber.sessions,
+                blocks: subscriber.blocks.len(),
+            })
+            .collect();
+        (usage, next)
     }
 
     /// Takes up a saved session that lives until `expires`.
