@@ -101,11 +101,11 @@ pub struct Inbound {
 /// Limits of memory and fairness.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// Sessions in total, and so bindings in total.
+    /// Sessions in total, and so bindings in total. Outsiders can open seven eighths of them.
     pub sessions: u32,
     /// IPv6 sources are one subscriber if they share so many bits.
     pub subscriber_prefix: u8,
-    /// Sessions of one subscriber.
+    /// Sessions of one subscriber. Outsiders can open seven eighths of them.
     pub subscriber_sessions: u32,
     /// Bindings, which are external ports and identifiers, of one subscriber and protocol.
     pub subscriber_ports: u32,
@@ -168,7 +168,7 @@ impl Config {
             limits: Limits {
                 sessions: 1 << 20,
                 subscriber_prefix: 128,
-                subscriber_sessions: u32::MAX,
+                subscriber_sessions: 1 << 16,
                 subscriber_ports: u32::MAX,
                 subscriber_rate: None,
             },

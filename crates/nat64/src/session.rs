@@ -159,6 +159,10 @@ impl Sessions {
         }
     }
 
+    pub(crate) fn len(&self) -> u32 {
+        self.slab.len()
+    }
+
     pub(crate) fn is_full(&self) -> bool {
         self.slab.is_full()
     }

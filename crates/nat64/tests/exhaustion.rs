@@ -60,6 +60,35 @@ fn se_15_the_limit_of_sessions_holds_in_both_directions() {
 }
 
 #[test]
+fn se_15_a_flood_from_outside_leaves_room_for_the_clients() {
+    let mut config = config("192.0.2.0/28");
+    config.limits.sessions = 800;
+    config.limits.subscriber_sessions = 160;
+    let mut world = World::new(config);
+    let flood = |world: &mut World, client: &str| {
+        let bound = world.udp_out(client, SERVER).unwrap();
+        (0..2000)
+            .filter(|number| {
+                let from = format!("203.0.{}.{}:99", number / 250, number % 250);
+                world.udp_in(&from, bound).is_ok()
+            })
+            .count()
+    };
+    assert_eq!(flood(&mut world, "[2001:db8::1]:1"), 139);
+    for client in 2..=20 {
+        flood(&mut world, &format!("[2001:db8::{client:x}]:1"));
+    }
+    assert!(world.counts().sessions[0] <= 719);
+    for client in 1..=20 {
+        let client = format!("[2001:db8::{client:x}]:1");
+        assert!(
+            world.udp_out(&client, "198.51.100.7:54").is_ok(),
+            "{client}"
+        );
+    }
+}
+
+#[test]
 fn cg_02_new_bindings_are_limited_in_rate_and_old_ones_keep_working() {
     let mut config = config("192.0.2.0/28");
     config.limits.subscriber_rate = Some(10);

@@ -100,6 +100,34 @@ fn nt_07_only_packets_between_a_pref64_and_the_pool_are_taken() {
 }
 
 #[test]
+fn se_05_illegal_sources_make_no_state() {
+    let mut world = World::with_pool("192.0.2.0/28");
+    let bound = world.udp_out(CLIENT, SERVER).unwrap();
+    for source in [
+        "127.0.0.1:53",
+        "0.1.2.3:53",
+        "224.0.0.1:53",
+        "169.254.1.1:53",
+    ] {
+        assert_eq!(
+            world.udp_in(source, bound),
+            silent(DropReason::IllegalSource)
+        );
+    }
+    let well_known = xlat_core::addr::Pref64s::new(["64:ff9b::/96".parse().unwrap()], true);
+    world.nat = nat64::Nat64::new(config("192.0.2.0/28"), well_known, [1, 2]).unwrap();
+    let flow = flow6(UDP, 0, sock6(CLIENT), sock6("[64:ff9b::5db8:d822]:53"));
+    let out = world.nat.map_v6(&flow, world.now).unwrap();
+    let to = std::net::SocketAddrV4::new(out.src, out.ports.unwrap().src);
+    let private = flow4(UDP, 0, sock4("10.0.0.1:53"), to);
+    assert_eq!(
+        world.nat.map_v4(&private, world.now),
+        silent(DropReason::WellKnownPrefix)
+    );
+    assert_eq!(world.counts().sessions, [1, 0, 0]);
+}
+
+#[test]
 fn nt_08_other_transports_are_refused() {
     let mut world = World::with_pool("192.0.2.0/28");
     for protocol in [

@@ -3,7 +3,7 @@
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::sync::MutexGuard;
 
-use xlat_core::addr::special;
+use xlat_core::addr::Pref64;
 use xlat_core::mapper::{
     ErrorFlow, ErrorRewrite, Flow, Fragment, Own, Refusal, Rewrite, Unreachable,
 };
@@ -80,13 +80,16 @@ impl Nat64 {
 
     /// What is checked of a packet from IPv4 before its ports are known.
     pub(super) fn check_v4(&self, flow: &Flow<Ipv4Addr>) -> Result<(), Refusal> {
-        if special::is_never_v4(flow.src) {
-            return Err(Refusal::Silent(DropReason::IllegalSource));
-        }
         if !self.shared.layout.is_ours(flow.dst.to_bits()) {
             return Err(not_ours());
         }
-        Ok(())
+        // Which prefix it will be is known only with the session, but most have one alone.
+        let illegal = |pref64: &Pref64| self.shared.pref64s.embed_source(*pref64, flow.src).err();
+        let mut reasons = self.shared.prefixes.iter().map(illegal);
+        match reasons.next().flatten() {
+            Some(reason) if reasons.all(|other| other.is_some()) => Err(Refusal::Silent(reason)),
+            _ => Ok(()),
+        }
     }
 
     #[inline]

@@ -244,6 +244,7 @@ impl Shard {
                 Unreachable::Prohibited,
             ));
         }
+        self.check_outsider(binding, now)?;
         let expires = Tick::at(now).after(life);
         self.open_session(binding, tuple.remote, tuple.remote_port, 0, expires, now)
             .map_err(silently)?;
@@ -297,6 +298,7 @@ impl Shard {
         if !self.rules.inbound.opens_tcp && !self.bib.binding(binding).is_static {
             return Err(Refusal::Silent(DropReason::Filtered));
         }
+        self.check_outsider(binding, now)?;
         let expires = Tick::at(now).after(self.rules.lifetimes.opening);
         let init = TcpState::V4Init as u8;
         self.open_session(binding, tuple.remote, tuple.remote_port, init, expires, now)

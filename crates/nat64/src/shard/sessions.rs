@@ -2,8 +2,8 @@
 
 use std::net::Ipv4Addr;
 
-use xlat_core::Instant;
 use xlat_core::mapper::Refusal;
+use xlat_core::{DropReason, Instant};
 
 use super::bindings::binding_record;
 use super::{Shard, full, inside, limited, outside};
@@ -125,6 +125,23 @@ impl Shard {
             self.events.push(now, EventKind::SessionCreated(record));
         }
         Ok(bound.outside())
+    }
+
+    /// Whether somebody outside may open another session on a binding. An eighth of all room is
+    /// kept for the clients' own, so that a flood from outside does not keep them from working.
+    pub(super) fn check_outsider(&mut self, binding: u32, now: Instant) -> Result<(), Refusal> {
+        let outsiders = |limit: u32| limit - limit / 8;
+        if self.sessions.len() >= outsiders(self.rules.limits.sessions) {
+            return Err(Refusal::Silent(DropReason::TableFull));
+        }
+        let bound = self.bib.binding(binding);
+        let (subscriber, protocol) = (bound.subscriber, bound.protocol);
+        let held = self.subscribers.subscriber(subscriber).sessions;
+        if subscriber == NONE || held < outsiders(self.rules.limits.subscriber_sessions) {
+            return Ok(());
+        }
+        self.note_refusal(limited(), subscriber, protocol, now);
+        Err(Refusal::Silent(DropReason::SubscriberLimit))
     }
 
     fn check_sessions(&mut self, bound: &Binding, now: Instant) -> Result<(), Refusal> {
