@@ -63,13 +63,29 @@ impl Default for Checksum {
 impl Checksum {
     /// Adds bytes; how they are cut into calls makes no difference.
     pub fn add(&mut self, bytes: &[u8]) {
+        let to_word = (8 - (self.count % 8) as usize) % 8;
+        let (start, bytes) = bytes.split_at(to_word.min(bytes.len()));
+        self.add_bytes(start);
+        let (words, rest) = bytes.as_chunks::<8>();
+        for word in words {
+            self.add_word(u64::from_be_bytes(*word));
+        }
+        self.count += 8 * words.len() as u64;
+        self.add_bytes(rest);
+    }
+
+    fn add_bytes(&mut self, bytes: &[u8]) {
         for &byte in bytes {
             self.word = self.word << 8 | u64::from(byte);
             self.count += 1;
             if self.count.is_multiple_of(8) {
-                self.sum = (self.sum ^ self.word).wrapping_mul(0x0100_0000_01b3);
+                self.add_word(self.word);
             }
         }
+    }
+
+    fn add_word(&mut self, word: u64) {
+        self.sum = (self.sum ^ word).wrapping_mul(0x0100_0000_01b3);
     }
 
     /// How many bytes were added.
