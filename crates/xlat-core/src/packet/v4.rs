@@ -167,8 +167,8 @@ fn has_source_route(options: &[u8]) -> Result<bool, DropReason> {
                     return Err(DropReason::Ipv4BadOption);
                 }
                 if kind == OPTION_LSRR || kind == OPTION_SSRR {
-                    let pointer = usize::from(*rest.get(2).ok_or(DropReason::Ipv4BadOption)?);
-                    found |= pointer <= len;
+                    let pointer = *rest[..len].get(2).ok_or(DropReason::Ipv4BadOption)?;
+                    found |= usize::from(pointer) <= len;
                 }
                 rest = &rest[len..];
             }
