@@ -14,7 +14,7 @@ use std::hash::BuildHasher;
 use std::net::{Ipv4Addr, Ipv6Addr};
 
 use pnet_packet::ip::IpNextHeaderProtocol;
-use xlat_core::mapper::Rewrite;
+use xlat_core::mapper::{Fragment, Rewrite};
 
 use crate::clock::{Tick, Ticks};
 use crate::siphash::SipKey;
@@ -54,6 +54,40 @@ pub(crate) struct Fragments {
 struct Datagram {
     decision: Option<Decision>,
     held: Vec<Box<[u8]>>,
+    pieces: Vec<Piece>,
+}
+
+/// A fragment's place in its datagram, in bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Piece {
+    start: u32,
+    end: u32,
+}
+
+impl From<Fragment> for Piece {
+    fn from(fragment: Fragment) -> Self {
+        let start = u32::from(fragment.offset) * 8;
+        Self {
+            start,
+            end: start + u32::from(fragment.len),
+        }
+    }
+}
+
+impl Datagram {
+    /// Notes a piece. False if it overlaps another one without being the same: then somebody wants
+    /// to have something put together that nobody has looked at (RFC 5722, RFC 8200 section 4.5).
+    fn note(&mut self, piece: Piece) -> bool {
+        let overlaps = |other: &Piece| piece.start < other.end && other.start < piece.end;
+        if let Some(other) = self.pieces.iter().find(|other| overlaps(other)) {
+            return *other == piece;
+        }
+        if self.pieces.len() == MAX_PIECES {
+            return false;
+        }
+        self.pieces.push(piece);
+        true
+    }
 }
 
 /// What one source takes up.
@@ -104,10 +138,19 @@ impl Fragments {
         }
     }
 
-    /// What was decided about a datagram, if its first fragment has come.
-    pub(crate) fn decision(&mut self, key: &DatagramKey, now: Tick) -> Option<Decision> {
-        self.expire(now);
+    /// What was decided about a datagram.
+    pub(crate) fn decision(&self, key: &DatagramKey) -> Option<Decision> {
         self.datagrams.get(key)?.decision
+    }
+
+    /// What was decided about a datagram of which another piece has come. Pieces that overlap end
+    /// it.
+    pub(crate) fn piece(&mut self, key: &DatagramKey, piece: Piece, now: Tick) -> Option<Decision> {
+        self.expire(now);
+        if !self.datagrams.get_mut(key)?.note(piece) {
+            self.refuse(key);
+        }
+        self.decision(key)
     }
 
     /// Remembers what was decided about a datagram, and gives back what was held of it. If there
@@ -115,6 +158,7 @@ impl Fragments {
     pub(crate) fn decide(
         &mut self,
         key: DatagramKey,
+        piece: Piece,
         decision: Decision,
         now: Tick,
     ) -> Vec<Box<[u8]>> {
@@ -125,6 +169,7 @@ impl Fragments {
         let Some(datagram) = self.datagrams.get_mut(&key) else {
             return Vec::new();
         };
+        datagram.note(piece);
         datagram.decision = Some(decision);
         let held = std::mem::take(&mut datagram.held);
         self.unload(key.src, held.iter().map(|packet| packet.len()).sum());
@@ -132,7 +177,13 @@ impl Fragments {
     }
 
     /// Keeps a fragment whose datagram is not decided; false if there is no room.
-    pub(crate) fn hold(&mut self, key: DatagramKey, packet: &[u8], now: Tick) -> bool {
+    pub(crate) fn hold(
+        &mut self,
+        key: DatagramKey,
+        piece: Piece,
+        packet: &[u8],
+        now: Tick,
+    ) -> bool {
         self.expire(now);
         let load = self.per_source.get(&key.src).copied().unwrap_or_default();
         let fits = self.held_bytes + packet.len() <= MAX_BYTES
@@ -143,6 +194,7 @@ impl Fragments {
         let Some(datagram) = self.datagrams.get_mut(&key) else {
             return false;
         };
+        datagram.note(piece);
         datagram.held.push(packet.into());
         self.held_bytes += packet.len();
         self.per_source.entry(key.src).or_default().bytes += packet.len();
@@ -213,6 +265,8 @@ impl Fragments {
 
 /// Datagrams at once.
 const MAX_DATAGRAMS: usize = 4096;
+/// Pieces of a datagram: 64 KiB in pieces of 512 bytes.
+const MAX_PIECES: usize = 128;
 /// Bytes held at once.
 const MAX_BYTES: usize = 1 << 20;
 /// The part of both that one source can take up: one in so many.
@@ -230,25 +284,26 @@ mod tests {
     #[test]
     fn what_came_early_is_given_back_when_the_first_fragment_has_come() {
         let mut fragments = fragments();
-        assert_eq!(fragments.decision(&key(1, 7), at(0)), None);
-        assert!(fragments.hold(key(1, 7), b"third", at(0)));
-        assert!(fragments.hold(key(1, 7), b"second", at(1)));
-        assert!(fragments.hold(key(1, 8), b"other", at(1)));
-        let held = fragments.decide(key(1, 7), DECISION, at(1));
+        assert_eq!(fragments.decision(&key(1, 7)), None);
+        assert!(fragments.hold(key(1, 7), FIRST, b"third", at(0)));
+        assert!(fragments.hold(key(1, 7), FIRST, b"second", at(1)));
+        assert!(fragments.hold(key(1, 8), FIRST, b"other", at(1)));
+        let held = fragments.decide(key(1, 7), FIRST, DECISION, at(1));
         assert_eq!(
             held,
             [b"third".as_slice().into(), b"second".as_slice().into()]
         );
-        assert_eq!(fragments.decision(&key(1, 7), at(1)), Some(DECISION));
-        assert_eq!(fragments.decision(&key(1, 8), at(1)), None);
+        assert_eq!(fragments.decision(&key(1, 7)), Some(DECISION));
+        assert_eq!(fragments.decision(&key(1, 8)), None);
     }
 
     #[test]
     fn nf_02_a_datagram_has_its_time_and_no_more() {
         let mut fragments = fragments();
-        fragments.decide(key(1, 7), DECISION, at(10));
-        assert_eq!(fragments.decision(&key(1, 7), at(12)), Some(DECISION));
-        assert_eq!(fragments.decision(&key(1, 7), at(13)), None);
+        fragments.decide(key(1, 7), FIRST, DECISION, at(10));
+        let rest = Piece { start: 16, end: 32 };
+        assert_eq!(fragments.piece(&key(1, 7), rest, at(12)), Some(DECISION));
+        assert_eq!(fragments.piece(&key(1, 7), rest, at(13)), None);
         assert!(fragments.datagrams.is_empty() && fragments.per_source.is_empty());
     }
 
@@ -257,22 +312,22 @@ mod tests {
         let mut fragments = fragments();
         let packet = [0; 1400];
         let held = (0..100_000)
-            .filter(|&id| fragments.hold(key(1, id), &packet, at(0)))
+            .filter(|&id| fragments.hold(key(1, id), FIRST, &packet, at(0)))
             .count();
         assert_eq!(held, MAX_BYTES / SHARE / 1400);
-        assert!(fragments.hold(key(2, 1), &packet, at(0)));
+        assert!(fragments.hold(key(2, 1), FIRST, &packet, at(0)));
         let decided = (0..100_000).filter(|&id| {
-            fragments.decide(key(3, id), DECISION, at(0));
-            fragments.decision(&key(3, id), at(0)).is_some()
+            fragments.decide(key(3, id), FIRST, DECISION, at(0));
+            fragments.decision(&key(3, id)).is_some()
         });
         assert_eq!(decided.count(), MAX_DATAGRAMS / SHARE);
 
         for source in 0..10_000 {
-            fragments.hold(key(source, 1), &packet, at(0));
+            fragments.hold(key(source, 1), FIRST, &packet, at(0));
         }
         assert!(fragments.held_bytes <= MAX_BYTES);
         assert!(fragments.datagrams.len() <= MAX_DATAGRAMS);
-        assert_eq!(fragments.decision(&key(3, 1), at(1)), Some(DECISION));
+        assert_eq!(fragments.decision(&key(3, 1)), Some(DECISION));
         fragments.expire(at(3));
         assert_eq!((fragments.held_bytes, fragments.ends.len()), (0, 0));
         assert!(fragments.datagrams.is_empty() && fragments.per_source.is_empty());
@@ -282,20 +337,44 @@ mod tests {
     fn se_14_a_refused_datagram_holds_nothing_and_keeps_its_place() {
         let mut fragments = fragments();
         let places = (0..100_000).filter(|&id| {
-            let held = fragments.hold(key(1, id), b"second", at(0));
+            let held = fragments.hold(key(1, id), FIRST, b"second", at(0));
             fragments.refuse(&key(1, id));
             held
         });
         assert_eq!(places.count(), MAX_DATAGRAMS / SHARE);
         assert_eq!(fragments.held_bytes, 0);
         assert_eq!(fragments.ends.len(), MAX_DATAGRAMS / SHARE);
-        assert_eq!(
-            fragments.decision(&key(1, 0), at(0)),
-            Some(Decision::Refused)
-        );
+        assert_eq!(fragments.decision(&key(1, 0)), Some(Decision::Refused));
         fragments.expire(at(10));
         assert!(fragments.datagrams.is_empty() && fragments.per_source.is_empty());
     }
+
+    #[test]
+    fn se_11_pieces_that_overlap_end_the_datagram_and_repetitions_do_not() {
+        let piece = |start, end| Piece { start, end };
+        for (other, is_fine) in [
+            (piece(16, 32), true),
+            (piece(32, 48), true),
+            (piece(0, 16), true),
+            (piece(8, 24), false),
+            (piece(24, 32), false),
+            (piece(16, 24), false),
+            (piece(16, 40), false),
+            (piece(0, 48), false),
+            (piece(31, 33), false),
+        ] {
+            let mut fragments = fragments();
+            fragments.decide(key(1, 7), FIRST, DECISION, at(0));
+            let known = fragments.piece(&key(1, 7), piece(16, 32), at(0));
+            assert_eq!(known, Some(DECISION));
+            let then = fragments.piece(&key(1, 7), other, at(0));
+            let expected = if is_fine { DECISION } else { Decision::Refused };
+            assert_eq!(then, Some(expected), "{other:?}");
+            assert_eq!(fragments.decision(&key(1, 7)), Some(expected));
+        }
+    }
+
+    const FIRST: Piece = Piece { start: 0, end: 16 };
 
     const DECISION: Decision = Decision::ToV4(
         Rewrite {

@@ -114,23 +114,33 @@ impl Index {
 }
 
 /// Looks at the entries of a line whose tags match.
+///
+/// Which place matches is found without a branch: a branch on it would be guessed wrongly each
+/// time, and the processor could not begin the next packet's misses while it waits for this one.
 #[inline]
 fn find_in(line: &Line, tag: u8, is_it: &impl Fn(u32) -> bool) -> Option<u32> {
-    const LOW: u32 = 0x0101_0101;
-    for (word, &tags) in line[..NEXT].iter().enumerate() {
-        let different = tags ^ (u32::from(tag) * LOW);
-        // The high bit of each byte that is zero, and sometimes of the one above it.
-        let mut same = different.wrapping_sub(LOW) & !different & (LOW << 7);
-        while same != 0 {
-            let place = word * 4 + same.trailing_zeros() as usize / 8;
-            let handle = line[FIRST + place];
-            if handle != NONE && is_it(handle) {
-                return Some(handle);
-            }
-            same &= same - 1;
+    let mut same =
+        same_bytes(line[0], tag) | same_bytes(line[1], tag) << 32 | same_bytes(line[2], tag) << 64;
+    while same != 0 {
+        let place = same.trailing_zeros() as usize / 8;
+        let handle = line[FIRST + place];
+        if handle != NONE && is_it(handle) {
+            return Some(handle);
         }
+        same &= same - 1;
     }
     None
+}
+
+/// The high bit of each byte that is `tag`.
+#[inline]
+fn same_bytes(tags: u32, tag: u8) -> u128 {
+    const LOW: u32 = 0x0101_0101;
+    const BELOW: u32 = 0x7f * LOW;
+    let different = tags ^ (u32::from(tag) * LOW);
+    // No byte carries into the next one.
+    let not_zero = ((different & BELOW) + BELOW) | different;
+    u128::from(!not_zero & !BELOW)
 }
 
 #[inline]

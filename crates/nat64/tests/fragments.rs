@@ -180,6 +180,33 @@ fn se_11_a_second_first_fragment_with_other_ports_ends_the_datagram() {
     );
 }
 
+#[test]
+fn se_11_se_12_overlapping_fragments_end_the_datagram_both_ways() {
+    let pieces = datagram(5000, 53);
+    let mut lab = Lab::new();
+    let mut longer = pieces.clone();
+    longer[1].extend([0; 8]);
+    let sent = [
+        v6_piece(CLIENT, SERVER, 9, 0, &pieces),
+        v6_piece(CLIENT, SERVER, 9, 2, &pieces),
+        v6_piece(CLIENT, SERVER, 9, 1, &longer),
+        v6_piece(CLIENT, SERVER, 9, 1, &pieces),
+    ];
+    assert_eq!(lab.pass(&sent).len(), 2);
+
+    let pieces = datagram(53, 4000);
+    let mut lab = Lab::new();
+    lab.open(CLIENT);
+    let mut longer = pieces.clone();
+    longer[1].extend([0; 8]);
+    let sent = [
+        v4_piece(SERVER, "192.0.2.1:0", 77, 2, &pieces),
+        v4_piece(SERVER, "192.0.2.1:0", 77, 1, &longer),
+        v4_piece(SERVER, "192.0.2.1:0", 77, 0, &pieces),
+    ];
+    assert!(lab.pass(&sent).is_empty());
+}
+
 /// A translator over a pool of 192.0.2.1, ports 4000 to 4001, and what became of the packets.
 struct Lab {
     translator: Translator<nat64::Nat64>,

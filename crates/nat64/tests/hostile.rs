@@ -63,7 +63,12 @@ fn flow<A: Clone + std::fmt::Debug>(
     let flags = prop_oneof![prop::sample::select(vec![2, 16, 18, 17, 4]), any::<u8>()];
     (address.clone(), address, protocol, ports, fragment, flags).prop_map(
         |(src, dst, protocol, ports, fragment, tcp_flags)| {
-            let fragment = fragment.map(|(id, offset, more)| Fragment { id, offset, more });
+            let fragment = fragment.map(|(id, offset, more)| Fragment {
+                id,
+                offset,
+                more,
+                len: 16,
+            });
             let later = fragment.is_some_and(|fragment: Fragment| !fragment.is_first());
             let ports = ports.filter(|_| !later);
             Flow {
@@ -144,7 +149,7 @@ fn take(world: &mut World, step: Step) {
             let result = world.nat.map_v6(&flow, now);
             if let (Ok(rewrite), Some(fragment)) = (result, flow.fragment) {
                 world.nat.is_hairpin(&flow, &rewrite);
-                world.nat.fragment_id(&flow, fragment, now);
+                world.nat.fragment_id(&flow, fragment);
             }
             result.err()
         }

@@ -58,6 +58,8 @@ pub struct Fragment {
     pub offset: u16,
     /// More fragments follow.
     pub more: bool,
+    /// Bytes of the datagram in this piece.
+    pub len: u16,
 }
 
 impl Fragment {
@@ -206,13 +208,8 @@ pub trait Mapper {
     /// [`map_v6`](Self::map_v6) has accepted the fragment. `None` takes the low 16 bits of what
     /// they had (RFC 7915 section 5.1.1), which several clients behind one address may have in
     /// common.
-    fn fragment_id(
-        &mut self,
-        flow: &Flow<Ipv6Addr>,
-        fragment: Fragment,
-        now: Instant,
-    ) -> Option<u16> {
-        let _ = (flow, fragment, now);
+    fn fragment_id(&mut self, flow: &Flow<Ipv6Addr>, fragment: Fragment) -> Option<u16> {
+        let _ = (flow, fragment);
         None
     }
 

@@ -146,7 +146,7 @@ impl<M: Mapper> Translator<M> {
         let flow = packet.flow();
         let rewrite = self.mapper.map_v6(&flow, now)?;
         if let (Some(fragment), Some(own)) = (flow.fragment, &mut packet.chain.fragment)
-            && let Some(id) = self.mapper.fragment_id(&flow, fragment, now)
+            && let Some(id) = self.mapper.fragment_id(&flow, fragment)
         {
             own.id = u32::from(id);
         }

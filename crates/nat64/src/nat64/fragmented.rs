@@ -23,14 +23,14 @@ impl Nat64 {
         now: Instant,
     ) -> Result<Rewrite<Ipv4Addr>, Refusal> {
         let key = DatagramKey::v6(flow.src, flow.dst, fragment.id, flow.protocol);
-        let known = self.part(&key).decision(&key, Tick::at(now));
+        let known = self.part(&key).piece(&key, fragment.into(), Tick::at(now));
         if !fragment.is_first() {
             return match known {
                 Some(Decision::ToV4(rewrite, _)) => Ok(rewrite),
                 Some(_) => Err(refused()),
                 None => {
                     self.check_v6(flow)?;
-                    Err(self.wait_for_first(key, flow.protocol))
+                    Err(self.wait_for_first(key, fragment, flow.protocol))
                 }
             };
         }
@@ -40,7 +40,7 @@ impl Nat64 {
         match known {
             None => {
                 let id = self.next_id(rewrite.src, rewrite.dst, flow.protocol);
-                self.decide(key, Decision::ToV4(rewrite, id), now);
+                self.decide(key, fragment, Decision::ToV4(rewrite, id), now);
                 Ok(rewrite)
             }
             Some(Decision::ToV4(before, _)) if before == rewrite => Ok(rewrite),
@@ -58,14 +58,14 @@ impl Nat64 {
         now: Instant,
     ) -> Result<Rewrite<Ipv6Addr>, Refusal> {
         let key = DatagramKey::v4(flow.src, flow.dst, fragment.id, flow.protocol);
-        let known = self.part(&key).decision(&key, Tick::at(now));
+        let known = self.part(&key).piece(&key, fragment.into(), Tick::at(now));
         if !fragment.is_first() {
             return match known {
                 Some(Decision::ToV6(rewrite)) => Ok(rewrite),
                 Some(_) => Err(refused()),
                 None => {
                     self.check_v4(flow)?;
-                    Err(self.wait_for_first(key, flow.protocol))
+                    Err(self.wait_for_first(key, fragment, flow.protocol))
                 }
             };
         }
@@ -74,7 +74,7 @@ impl Nat64 {
             .inspect_err(|_| self.part(&key).refuse(&key))?;
         match known {
             None => {
-                self.decide(key, Decision::ToV6(rewrite), now);
+                self.decide(key, fragment, Decision::ToV6(rewrite), now);
                 Ok(rewrite)
             }
             Some(Decision::ToV6(before)) if before == rewrite => Ok(rewrite),
@@ -92,16 +92,23 @@ impl Nat64 {
         lock(&parts[number])
     }
 
-    fn decide(&mut self, key: DatagramKey, decision: Decision, now: Instant) {
-        let held = self.part(&key).decide(key, decision, Tick::at(now));
+    fn decide(&mut self, key: DatagramKey, first: Fragment, decision: Decision, now: Instant) {
+        let held = self
+            .part(&key)
+            .decide(key, first.into(), decision, Tick::at(now));
         self.released.extend(held);
     }
 
     /// A fragment of which nothing is known yet is worth keeping only if its first one could pass.
-    fn wait_for_first(&mut self, key: DatagramKey, number: IpNextHeaderProtocol) -> Refusal {
+    fn wait_for_first(
+        &mut self,
+        key: DatagramKey,
+        fragment: Fragment,
+        number: IpNextHeaderProtocol,
+    ) -> Refusal {
         match protocol(number) {
             Ok(Protocol::Udp | Protocol::Tcp) => {
-                self.holding = Some(Holding::Fragment(key));
+                self.holding = Some(Holding::Fragment(key, fragment.into()));
                 Refusal::Hold
             }
             Ok(Protocol::Icmp) => Refusal::Silent(DropReason::FragmentedIcmp),

@@ -286,14 +286,9 @@ impl Mapper for Nat64 {
         result
     }
 
-    fn fragment_id(
-        &mut self,
-        flow: &Flow<Ipv6Addr>,
-        fragment: Fragment,
-        now: Instant,
-    ) -> Option<u16> {
+    fn fragment_id(&mut self, flow: &Flow<Ipv6Addr>, fragment: Fragment) -> Option<u16> {
         let key = DatagramKey::v6(flow.src, flow.dst, fragment.id, flow.protocol);
-        match self.part(&key).decision(&key, Tick::at(now)) {
+        match self.part(&key).decision(&key) {
             Some(Decision::ToV4(_, id)) => Some(id),
             Some(Decision::ToV6(_) | Decision::Refused) | None => None,
         }
@@ -302,7 +297,9 @@ impl Mapper for Nat64 {
     fn hold(&mut self, packet: &[u8], now: Instant) -> bool {
         match self.holding.take() {
             None => false,
-            Some(Holding::Fragment(key)) => self.part(&key).hold(key, packet, Tick::at(now)),
+            Some(Holding::Fragment(key, piece)) => {
+                self.part(&key).hold(key, piece, packet, Tick::at(now))
+            }
             Some(Holding::Syn(tuple)) => self
                 .shard_of_external(&tuple)
                 .is_some_and(|mut shard| shard.store_syn(tuple, packet, now)),

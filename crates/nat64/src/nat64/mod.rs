@@ -22,7 +22,7 @@ use crate::bib::Outside;
 use crate::clock::{Tick, Ticks};
 use crate::config::{Config, ConfigError, Lifetimes, Limits};
 use crate::event::{BindingRecord, Event};
-use crate::fragments::{DatagramKey, Fragments};
+use crate::fragments::{DatagramKey, Fragments, Piece};
 use crate::layout::Layout;
 use crate::pool::Pool;
 use crate::session::{ExternalTuple, Protocol, Session};
@@ -62,7 +62,7 @@ struct Shared {
 #[derive(Clone, Copy, Debug)]
 enum Holding {
     /// A fragment waits for the first one of its datagram.
-    Fragment(DatagramKey),
+    Fragment(DatagramKey, Piece),
     /// A SYN from outside waits for one of the client's.
     Syn(ExternalTuple),
 }

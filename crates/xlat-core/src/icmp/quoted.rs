@@ -85,7 +85,7 @@ impl QuotedV4 {
     }
 
     pub(super) fn flow(&self) -> Flow<Ipv4Addr> {
-        let flow = flow_v4(&self.ip, &Transport::Opaque);
+        let flow = flow_v4(&self.ip, self.header_len, &Transport::Opaque);
         Flow {
             ports: self.transport.ports,
             ..flow

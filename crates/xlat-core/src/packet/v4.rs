@@ -86,17 +86,18 @@ impl V4 {
     /// The packet as a mapper sees it.
     #[inline]
     pub(crate) fn flow(&self) -> Flow<Ipv4Addr> {
-        flow(&self.ip, &self.transport)
+        flow(&self.ip, self.header_len, &self.transport)
     }
 }
 
 /// A header and its transport as a mapper sees them.
 #[inline]
-pub(crate) fn flow(ip: &ipv4::Header, transport: &Transport) -> Flow<Ipv4Addr> {
+pub(crate) fn flow(ip: &ipv4::Header, header_len: usize, transport: &Transport) -> Flow<Ipv4Addr> {
     let fragment = ip.is_fragment().then_some(Fragment {
         id: u32::from(ip.id),
         offset: ip.offset,
         more: ip.more_fragments,
+        len: usize::from(ip.total_len).saturating_sub(header_len) as u16,
     });
     Flow {
         src: ip.src,

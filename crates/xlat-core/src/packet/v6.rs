@@ -119,6 +119,8 @@ pub(crate) fn flow(ip: &ipv6::Header, chain: &Chain, transport: &Transport) -> F
             id: fragment.id,
             offset: fragment.offset,
             more: fragment.more,
+            len: (ipv6::HEADER + usize::from(ip.payload_len)).saturating_sub(chain.headers_len)
+                as u16,
         });
     Flow {
         src: ip.src,
