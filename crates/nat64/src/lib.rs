@@ -1,5 +1,6 @@
 //! State of a NAT64, in two kinds: [`Nat64`], where many clients share an IPv4 address (RFC 6146),
-//! and the [`dynamic`] pool, where each client gets one of its own.
+//! and the [`dynamic`] pool, where each client gets one of its own. [`Modes`] puts one before the
+//! other.
 //!
 //! The crate is pure but stateful: it allocates and hashes, but it reads no clock, has no
 //! randomness of its own and does no input or output. Time and random numbers are arguments, so
@@ -33,6 +34,7 @@ mod fragments;
 mod index;
 mod layout;
 mod list;
+mod modes;
 mod nat64;
 mod pool;
 mod ports;
@@ -47,6 +49,7 @@ mod syn;
 mod tcp;
 mod wheel;
 
+pub use modes::{Modes, OneToOne};
 pub use nat64::Nat64;
 pub use pool::{PoolSpec, PoolSpecError};
 pub use session::Protocol;

@@ -49,7 +49,7 @@ fn workers_share_the_state_and_never_a_port() {
 }
 
 fn open(nat: &mut Nat64, worker: u64, number: u64) -> (SocketAddrV6, SocketAddrV4) {
-    let host = u128::from(worker << 32 | number % 100);
+    let host = u128::from((worker << 32) | (number % 100));
     let ip = Ipv6Addr::from_bits((0x2001_0db8 << 96) | host);
     let client = SocketAddrV6::new(ip, (2000 + number / 100) as u16, 0, 0);
     let rewrite = nat

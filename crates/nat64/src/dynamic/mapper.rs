@@ -72,6 +72,12 @@ impl Dynamic {
         &self.pref64s
     }
 
+    /// True if `client` has a static map or may have a lease.
+    pub fn serves(&self, client: Ipv6Addr) -> bool {
+        let may_lease = || self.config.is_host(client) && self.config.is_client(client);
+        self.eams.lookup_v6(client).is_some() || may_lease()
+    }
+
     /// Source of a packet from IPv6. The last thing that is decided about it, because it may
     /// make a lease.
     fn source_v6(&mut self, client: Ipv6Addr, now: Instant) -> Result<Ipv4Addr, Refusal> {
@@ -209,7 +215,7 @@ impl Dynamic {
     }
 
     /// True if `address` belongs to one of our nodes, or would if it had one.
-    fn is_ours(&self, address: Ipv4Addr) -> bool {
+    pub(crate) fn is_ours(&self, address: Ipv4Addr) -> bool {
         let is_leasable = || {
             self.config.prefix.contains(address)
                 && !self.config.is_kept_back(address)
