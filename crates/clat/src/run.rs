@@ -29,6 +29,9 @@ pub(crate) async fn run(settings: Settings) -> Result<()> {
     if settings.run.flags.no_host_setup {
         return translate_only(settings).await;
     }
+    if !settings.run.flags.dry_run {
+        take_back_leftovers(&host, &settings).await?;
+    }
     let uplink = Uplink::find(&host, &settings).await?;
     let secret = secret(&settings)?;
     if settings.run.flags.dry_run {
@@ -68,6 +71,17 @@ pub(crate) async fn run(settings: Settings) -> Result<()> {
         counters.to_string().trim_end()
     );
     end
+}
+
+/// A plan says what is to be changed, so what a killed run changed is taken back before it is
+/// made.
+async fn take_back_leftovers(host: &Host, settings: &Settings) -> Result<()> {
+    let place = &settings.run.place;
+    let count = host.recover(&place.run_dir, &place.tun).await?;
+    if count > 0 {
+        info!("{count} changes of a killed run were taken back");
+    }
+    Ok(())
 }
 
 /// Takes back what a killed run left.
