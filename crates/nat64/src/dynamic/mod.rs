@@ -37,13 +37,15 @@ mod cache;
 mod config;
 mod mapper;
 mod pool;
+mod reserved;
 mod saved;
 
 use std::time::Duration;
 
 pub use config::{LEASE, PoolConfig, PoolError, PrefixLimit, REMEMBER};
 pub use mapper::Dynamic;
-pub use pool::{Conflict, DynamicPool};
+pub use pool::DynamicPool;
+pub use reserved::Conflict;
 
 /// A worker tells the pool about a lease's use at most this often.
 pub const PUBLISH: Duration = Duration::from_secs(10);

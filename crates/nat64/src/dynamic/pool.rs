@@ -9,12 +9,13 @@ use std::collections::HashMap;
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
-use xlat_core::addr::{Ipv4Prefix, Ipv6Prefix};
+use xlat_core::addr::Ipv6Prefix;
 use xlat_core::mapper::{Refusal, Unreachable};
 use xlat_core::{DropReason, Instant};
 
 use super::PUBLISH;
 use super::config::{PoolConfig, PoolError};
+use super::reserved::usable;
 use crate::bitset::BitSet;
 use crate::list::{Linked, Links, List};
 use crate::siphash::SipKey;
@@ -27,7 +28,7 @@ pub struct DynamicPool {
     /// Addresses that can be handed out, by their offset in the prefix, leased or not.
     pub(super) usable: BitSet,
     /// Those of them that have no lease, not even a dormant one.
-    free: BitSet,
+    pub(super) free: BitSet,
     pub(super) entries: Vec<Entry>,
     vacant: Vec<u32>,
     pub(super) by_client: HashMap<u128, u32, SipKey>,
@@ -49,7 +50,7 @@ pub(super) struct Entry {
     pub(super) last_use: Stamp,
     pub(super) offset: u32,
     links: Links,
-    is_active: bool,
+    pub(super) is_active: bool,
 }
 
 impl Linked for Entry {
@@ -60,17 +61,6 @@ impl Linked for Entry {
     fn links_mut(&mut self) -> &mut Links {
         &mut self.links
     }
-}
-
-/// An address that cannot be reserved because a client is using it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Conflict {
-    /// The prefix that was to be reserved, and is not.
-    pub prefix: Ipv4Prefix,
-    /// One of its addresses that has an active lease.
-    pub v4: Ipv4Addr,
-    /// That lease's client.
-    pub v6: Ipv6Addr,
 }
 
 impl DynamicPool {
@@ -186,27 +176,6 @@ impl DynamicPool {
         self.expire_by(now, steps)
     }
 
-    /// Replaces the addresses that belong to somebody else, after static maps have changed. A
-    /// prefix with an address that a client is using is not reserved; these come back as
-    /// conflicts, one for each such prefix. Dormant leases in the way are forgotten, all others
-    /// are left as they are. Takes time in proportion to the size of the pool.
-    pub fn set_reserved(&mut self, reserved: &[Ipv4Prefix], now: Instant) -> Vec<Conflict> {
-        let now = self.advance(now);
-        self.expire_by(now, usize::MAX);
-        let mut conflicts = Vec::new();
-        let mut accepted = Vec::new();
-        for &prefix in reserved {
-            match self.user_within(prefix) {
-                Some(conflict) => conflicts.push(conflict),
-                None => accepted.push(prefix),
-            }
-        }
-        self.usable = usable(&self.config, &accepted);
-        self.config.reserved = accepted;
-        self.rebuild_free();
-        conflicts
-    }
-
     /// Whether `client` may have a lease at all.
     pub(super) fn admit(&self, client: Ipv6Addr) -> Result<(), Refusal> {
         if !self.config.is_host(client) {
@@ -309,7 +278,7 @@ impl DynamicPool {
     }
 
     /// Ends a lease for good.
-    fn forget(&mut self, index: u32) {
+    pub(super) fn forget(&mut self, index: u32) {
         let Entry {
             client,
             offset,
@@ -411,7 +380,7 @@ impl DynamicPool {
 
     /// Each lease is moved once and forgotten once, so that all the steps of a pool's life are
     /// paid for by the packets that made its leases.
-    fn expire_by(&mut self, now: Stamp, steps: usize) -> bool {
+    pub(super) fn expire_by(&mut self, now: Stamp, steps: usize) -> bool {
         for _ in 0..steps {
             if !self.demote_oldest(now) && !self.forget_oldest(now) {
                 return false;
@@ -442,42 +411,6 @@ impl DynamicPool {
         self.forget(index);
         true
     }
-
-    /// An active lease on an address of `prefix`.
-    fn user_within(&self, prefix: Ipv4Prefix) -> Option<Conflict> {
-        let first = self.offset(prefix.address().max(self.config.prefix.address()))?;
-        let last = self.offset(prefix.last().min(self.config.prefix.last()))?;
-        let mut offset = self.usable.next_from(first)?;
-        while offset <= last {
-            let index = self.by_offset.get(&offset);
-            if let Some(&index) = index.filter(|&&index| self.entries[index as usize].is_active) {
-                return Some(Conflict {
-                    prefix,
-                    v4: self.address(offset),
-                    v6: self.client(index),
-                });
-            }
-            offset = self.usable.next_from(offset + 1)?;
-        }
-        None
-    }
-
-    /// Brings leases and free addresses in line with a new set of usable ones.
-    fn rebuild_free(&mut self) {
-        let lost: Vec<u32> = self
-            .by_offset
-            .iter()
-            .filter(|(offset, _)| !self.usable.contains(**offset))
-            .map(|(_, &index)| index)
-            .collect();
-        for index in lost {
-            self.forget(index);
-        }
-        self.free = self.usable.clone();
-        for &offset in self.by_offset.keys() {
-            self.free.remove(offset);
-        }
-    }
 }
 
 fn check(config: &PoolConfig) -> Result<(), PoolError> {
@@ -494,28 +427,6 @@ fn check(config: &PoolConfig) -> Result<(), PoolError> {
         Some(limit) if limit.prefix_len > 128 => Err(PoolError::LimitLength(limit.prefix_len)),
         _ => Ok(()),
     }
-}
-
-/// The offsets of the addresses that may be handed out.
-fn usable(config: &PoolConfig, reserved: &[Ipv4Prefix]) -> BitSet {
-    let (first, last) = (
-        config.prefix.address().to_bits(),
-        config.prefix.last().to_bits(),
-    );
-    let mut usable = BitSet::new(last - first + 1);
-    for offset in 0..=last - first {
-        if !config.is_kept_back(Ipv4Addr::from_bits(first + offset)) {
-            usable.insert(offset);
-        }
-    }
-    for prefix in reserved {
-        let from = prefix.address().to_bits().max(first);
-        let to = prefix.last().to_bits().min(last);
-        for address in from..=to {
-            usable.remove(address - first);
-        }
-    }
-    usable
 }
 
 /// A point on the caller's clock. A clock that has run for 292 years stands still.
