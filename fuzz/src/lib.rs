@@ -1,0 +1,61 @@
+//! The bodies of the fuzz targets: any bytes go in, and what comes out must hold what the
+//! translator promises. `tests/smoke.rs` runs them on the corpus and on random bytes with every
+//! `cargo test`; `cargo fuzz run TARGET` looks for what nobody thought of.
+
+mod check;
+mod engine;
+
+pub use engine::{icmp_errors, offload, v4_to_v6, v6_to_v4};
+
+use std::net::Ipv6Addr;
+
+use xlat_core::addr::{Eam, Ipv4Prefix, Ipv6Prefix, Pref64};
+use xlat_proto::ndp::Solicitation;
+
+/// A target: its name, and what it does with some bytes.
+pub type Target = (&'static str, fn(&[u8]));
+
+/// All targets.
+pub const TARGETS: [Target; 5] = [
+    ("v4_to_v6", v4_to_v6),
+    ("v6_to_v4", v6_to_v4),
+    ("icmp_errors", icmp_errors),
+    ("offload", offload),
+    ("parsers", parsers),
+];
+
+/// Text and messages from outside: what is accepted must read back the same when it is printed.
+///
+/// # Panics
+/// If it does not.
+pub fn parsers(data: &[u8]) {
+    if let Some(asked) = Solicitation::parse(Ipv6Addr::LOCALHOST, data) {
+        assert!(!asked.target.is_multicast());
+        assert_eq!(asked.answer([0; 6]).len(), 32);
+    }
+    let Ok(text) = std::str::from_utf8(data) else {
+        return;
+    };
+    if let Ok(prefix) = text.parse::<Pref64>() {
+        assert_eq!(prefix.to_string().parse(), Ok(prefix));
+    }
+    if let Ok(prefix) = text.parse::<Ipv4Prefix>() {
+        assert_eq!(prefix.to_string().parse(), Ok(prefix));
+    }
+    if let Ok(prefix) = text.parse::<Ipv6Prefix>() {
+        assert_eq!(prefix.to_string().parse(), Ok(prefix));
+    }
+    if let Ok(eam) = text.parse::<Eam>() {
+        assert_eq!(eam.to_string().parse(), Ok(eam));
+        assert_eq!(eam.lookup_v6(eam.v6().address()), Some(eam.v4().address()));
+        assert_eq!(
+            eam.lookup_v4(eam.v4().last())
+                .and_then(|v6| eam.lookup_v6(v6)),
+            Some(eam.v4().last())
+        );
+    }
+    let (leases, _) = nat64::dynamic::map_file::parse(text);
+    let (again, skipped) =
+        nat64::dynamic::map_file::parse(&nat64::dynamic::map_file::format(&leases));
+    assert!(skipped.is_empty() && again == leases);
+}

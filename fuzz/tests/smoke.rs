@@ -1,0 +1,85 @@
+//! Every fuzz target on its corpus and on ten thousand random inputs, on any compiler.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on may panic")]
+
+use std::path::Path;
+
+use fuzz::{TARGETS, Target};
+
+const RANDOM_INPUTS: u64 = 10_000;
+
+fn target(name: &str) -> Target {
+    *TARGETS.iter().find(|target| target.0 == name).unwrap()
+}
+
+/// SplitMix64: the same inputs in every run.
+fn random(state: &mut u64) -> u64 {
+    *state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    let z = (*state ^ (*state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    z ^ (z >> 31)
+}
+
+fn corpus(name: &str) -> Vec<Vec<u8>> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("corpus")
+        .join(name);
+    let mut files: Vec<_> = std::fs::read_dir(folder)
+        .unwrap()
+        .map(|file| file.unwrap().path())
+        .collect();
+    files.sort();
+    files
+        .iter()
+        .map(|file| std::fs::read(file).unwrap())
+        .collect()
+}
+
+/// Replays the corpus, then changes it at random places.
+fn smoke(name: &str) {
+    let (_, body) = target(name);
+    let seeds = corpus(name);
+    assert!(!seeds.is_empty(), "no seeds for {name}");
+    seeds.iter().for_each(|seed| body(seed));
+    let mut state = 0x464;
+    for number in 0..RANDOM_INPUTS {
+        let mut input = seeds[random(&mut state) as usize % seeds.len()].clone();
+        for _ in 0..=number % 8 {
+            let value = random(&mut state);
+            let at = (value >> 16) as usize % input.len();
+            match value % 4 {
+                0 => input[at] = value as u8 >> 2,
+                1 => input[at] ^= 1 << (value >> 8 & 7),
+                2 => input.truncate(at.max(1)),
+                _ => input.extend_from_within(..at),
+            }
+            input.truncate(9000);
+        }
+        body(&input);
+    }
+}
+
+#[test]
+fn v4_to_v6() {
+    smoke("v4_to_v6");
+}
+
+#[test]
+fn v6_to_v4() {
+    smoke("v6_to_v4");
+}
+
+#[test]
+fn icmp_errors() {
+    smoke("icmp_errors");
+}
+
+#[test]
+fn offload() {
+    smoke("offload");
+}
+
+#[test]
+fn parsers() {
+    smoke("parsers");
+}
