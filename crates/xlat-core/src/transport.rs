@@ -143,6 +143,11 @@ pub(crate) fn rewrite_echo(message: &mut [u8], icmp_type: u8, id: Option<u16>, p
     }
     let field = checksum::update(word(message, icmp::CHECKSUM), delta);
     set_word(message, icmp::CHECKSUM, field);
+    // The one message whose sum is zero in every form is an ICMPv4 echo reply of nothing but
+    // zeros (ICMPv6 has its pseudo-header), and its checksum is the complement of that.
+    if field == 0 && message.iter().all(|byte| *byte == 0) {
+        set_word(message, icmp::CHECKSUM, 0xffff);
+    }
 }
 
 /// Sets an ICMP type and returns the change of the sum.

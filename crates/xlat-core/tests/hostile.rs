@@ -6,8 +6,9 @@
 mod support;
 
 use support::*;
-use xlat_core::Offload;
 use xlat_core::offload::{Checksum, Gso, GsoKind, PartialChecksum};
+use xlat_core::policy::MssClamp;
+use xlat_core::{Offload, Policy};
 
 /// One packet of every kind.
 fn kinds() -> Vec<Vec<u8>> {
@@ -82,6 +83,16 @@ fn offloads() -> Vec<Offload> {
     all
 }
 
+/// All that can be switched on.
+fn everything() -> Policy {
+    Policy {
+        mss_clamp: MssClamp::To(536),
+        mtu4: 576,
+        mtu6: 1280,
+        ..policy()
+    }
+}
+
 /// Sets the checksums that would otherwise hide what lies behind them.
 fn fix(packet: &mut [u8]) {
     if packet.len() >= 20 && packet[0] >> 4 == 4 {
@@ -128,6 +139,7 @@ fn se_01_every_byte_set_to_every_interesting_value() {
                 run(&packet);
                 fix(&mut packet);
                 run(&packet);
+                run_policy(everything(), &packet);
             }
         }
     }

@@ -221,6 +221,18 @@ fn i6_01_echo_keeps_identifier_sequence_and_data() {
 }
 
 #[test]
+fn i6_01_an_echo_reply_of_nothing_but_zeros_has_a_checksum_that_verifies() {
+    for len in [0, 1, 56] {
+        let message = icmp6(node6(), host6(), 129, 0, [0; 4], &vec![0; len]);
+        let out = run(&V6::new(58).packet(&message)).forwarded();
+        assert_eq!(word_at(&out, 22), 0xffff);
+        // The way back.
+        let out = run(&V4::new(1).packet(&out[20..])).forwarded();
+        assert_checksums(&out);
+    }
+}
+
+#[test]
 fn i6_02_i6_03_i6_07_every_type_and_code_has_its_counterpart_or_none() {
     for kind in 0..=255u8 {
         for code in 0..=255u8 {

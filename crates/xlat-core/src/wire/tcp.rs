@@ -17,9 +17,12 @@ pub(crate) fn header_len(segment: &[u8]) -> usize {
     usize::from(segment[12] >> 4) * 4
 }
 
-/// Place of the maximum segment size value within a segment's header; the header must be there.
+/// Place of the maximum segment size value within a segment's header, if both are there.
 pub(crate) fn mss_place(segment: &[u8]) -> Option<usize> {
-    let end = header_len(segment).min(segment.len());
+    let end = header_len(segment);
+    if end > segment.len() {
+        return None;
+    }
     let mut at = HEADER;
     while at < end {
         match segment[at] {
