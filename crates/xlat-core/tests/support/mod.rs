@@ -11,6 +11,8 @@
 )]
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on may panic")]
 
+pub mod super_packet;
+
 use std::net::{Ipv4Addr, Ipv6Addr};
 
 use xlat_core::addr::{Eam, EamTable, Pref64, Pref64s};
