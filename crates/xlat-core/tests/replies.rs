@@ -336,3 +336,31 @@ fn ea_09_an_error_about_a_hairpinned_packet_finds_its_way() {
     assert_eq!(out[7], 63);
     assert_checksums(&out);
 }
+
+#[test]
+fn ea_04_ea_05_each_address_is_mapped_on_its_own_explicitly_first() {
+    // Source by explicit mapping, destination by RFC 6052, and the other way round.
+    let out = run(&V6::new(17).packet(&udp(from_node6(17), b"x"))).forwarded();
+    assert_eq!((v4_at(&out, 12), v4_at(&out, 16)), (NODE4, HOST4));
+    // An address that has both forms is mapped explicitly.
+    let other6 = "2001:db8:1::14".parse().unwrap();
+    let datagram = udp(|len| pseudo_v6(node6(), other6, 17, len), b"x");
+    let out = run(&V6 {
+        dst: other6,
+        ..V6::new(17)
+    }
+    .packet(&datagram))
+    .forwarded();
+    assert_eq!((v4_at(&out, 12), v4_at(&out, 16)), (NODE4, OTHER4));
+}
+
+#[test]
+fn ix_14_an_icmpv4_error_from_anybody_is_shown_under_its_own_address() {
+    for router in ["10.0.0.1", "169.254.7.7", "192.0.0.2"] {
+        let src = router.parse().unwrap();
+        let packet = V4 { src, ..V4::new(1) }.packet(&icmp4(11, 0, [0; 4], &quoted4(b"x")));
+        let out = run(&packet).forwarded();
+        assert_eq!(v6_at(&out, 8), pref64().embed(src));
+        assert_checksums(&out);
+    }
+}

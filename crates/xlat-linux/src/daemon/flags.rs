@@ -94,6 +94,15 @@ pub struct PolicyFlags {
     /// ICMP errors of the translator's own, a second and family
     #[arg(long, value_name = "N|off|unlimited", default_value = "100", value_parser = error_rate)]
     pub icmp_error_rate: ErrorRate,
+    /// The same for ICMPv4 alone
+    #[arg(long, value_name = "N|off|unlimited", value_parser = error_rate)]
+    pub icmpv4_error_rate: Option<ErrorRate>,
+    /// The same for ICMPv6 alone
+    #[arg(long, value_name = "N|off|unlimited", value_parser = error_rate)]
+    pub icmpv6_error_rate: Option<ErrorRate>,
+    /// Translate ICMP errors about packets whose quoted header checksum is wrong
+    #[arg(long)]
+    pub tolerate_quoted_checksum: bool,
     /// Longest ICMPv4 error, in bytes; from 576
     #[arg(long, value_name = "BYTES", default_value_t = 576,
           value_parser = clap::value_parser!(u16).range(576..))]
@@ -111,12 +120,13 @@ impl PolicyFlags {
             tos: self.tos,
             udp_zero_checksum: self.udp_zero_checksum.into(),
             mss_clamp: self.mss_clamp,
-            icmpv4_errors: self.icmp_error_rate,
-            icmpv6_errors: self.icmp_error_rate,
+            icmpv4_errors: self.icmpv4_error_rate.unwrap_or(self.icmp_error_rate),
+            icmpv6_errors: self.icmpv6_error_rate.unwrap_or(self.icmp_error_rate),
             unmapped_source: self
                 .rfc6791_pool
                 .map_or(UnmappedSource::NodeIdentification, UnmappedSource::Pool),
             icmpv4_error_size: self.icmpv4_error_size,
+            tolerate_quoted_checksum: self.tolerate_quoted_checksum,
             ..Policy::new(own_v4, own_v6)
         }
     }
@@ -265,6 +275,8 @@ mod tests {
             "--mss-clamp=1200",
             "--rfc6791-pool=192.0.2.0/28",
             "--icmp-error-rate=off",
+            "--icmpv6-error-rate=unlimited",
+            "--tolerate-quoted-checksum",
             "--icmpv4-error-size=1280",
         ];
         let policy = policy(&flags).unwrap();
@@ -275,10 +287,9 @@ mod tests {
         assert_eq!(policy.mss_clamp, MssClamp::To(1200));
         let pool = "192.0.2.0/28".parse().unwrap();
         assert_eq!(policy.unmapped_source, UnmappedSource::Pool(pool));
-        assert_eq!(
-            (policy.icmpv4_errors, policy.icmpv6_errors),
-            (ErrorRate::Off, ErrorRate::Off)
-        );
+        let rates = (policy.icmpv4_errors, policy.icmpv6_errors);
+        assert_eq!(rates, (ErrorRate::Off, ErrorRate::Unlimited));
+        assert!(policy.tolerate_quoted_checksum);
         assert_eq!(policy.icmpv4_error_size, 1280);
     }
 
