@@ -24,9 +24,9 @@ impl TokenBucket {
     pub const fn new(per_second: u32, burst: u32) -> Self {
         let (cost, burst) = match per_second {
             0 => (1, 0),
-            rate => (NANOS / rate as u64, burst),
+            // Rounded up: rather a little slower than asked for than faster.
+            rate => (NANOS.div_ceil(rate as u64), burst),
         };
-        let cost = if cost == 0 { 1 } else { cost };
         let full = cost.saturating_mul(burst as u64);
         Self {
             cost,
