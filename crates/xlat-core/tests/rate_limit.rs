@@ -91,3 +91,13 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn eg_05_a_rate_that_does_not_divide_a_second_is_not_exceeded() {
+    let mut bucket = TokenBucket::new(1_500_000, 1);
+    let ten_millis = (0..10_000_000).step_by(2);
+    let passed = ten_millis
+        .filter(|nanos| bucket.take(Instant::from_nanos(*nanos)))
+        .count();
+    assert!((14_900..=15_000).contains(&passed), "{passed}");
+}
