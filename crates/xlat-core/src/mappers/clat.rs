@@ -181,3 +181,118 @@ impl Mapper for Clat {
         Ok(ErrorRewrite { src, dst, quoted })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use pnet_packet::ip::IpNextHeaderProtocols::Udp;
+
+    const HOST4: Ipv4Addr = Ipv4Addr::new(192, 0, 0, 1);
+    const SERVER4: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 7);
+
+    fn v6(text: &str) -> Ipv6Addr {
+        text.parse().unwrap()
+    }
+
+    fn host6() -> Ipv6Addr {
+        v6("2001:db8:1::c1a7")
+    }
+
+    fn server6() -> Ipv6Addr {
+        v6("2001:db8:64::198.51.100.7")
+    }
+
+    fn clat() -> Clat {
+        Clat::new(HOST4, host6(), "2001:db8:64::/96".parse().unwrap()).unwrap()
+    }
+
+    fn flow<A>(src: A, dst: A) -> Flow<A> {
+        Flow {
+            src,
+            dst,
+            protocol: Udp,
+            ports: None,
+            tcp_flags: 0,
+            fragment: None,
+        }
+    }
+
+    #[test]
+    fn cl_01_the_local_host_talks_to_the_world_behind_the_prefix() {
+        let mut clat = clat();
+        let out = clat.map_v4(&flow(HOST4, SERVER4), Instant::ZERO);
+        assert_eq!(
+            out,
+            Ok(Rewrite {
+                src: host6(),
+                dst: server6(),
+                ports: None
+            })
+        );
+        let back = clat.map_v6(&flow(server6(), host6()), Instant::ZERO);
+        assert_eq!(
+            back,
+            Ok(Rewrite {
+                src: SERVER4,
+                dst: HOST4,
+                ports: None
+            })
+        );
+    }
+
+    #[test]
+    fn cl_22_only_the_prefix_and_errors_about_our_own_packets_come_in() {
+        let mut clat = clat();
+        let stranger = v6("2001:db8:ffff::1");
+        let silent = |reason| Err(Refusal::Silent(reason));
+        let from = clat.map_v6(&flow(stranger, host6()), Instant::ZERO);
+        assert_eq!(from, silent(DropReason::UnmappedSource));
+        let to = clat.map_v6(&flow(server6(), stranger), Instant::ZERO);
+        assert_eq!(to, silent(DropReason::UnmappedDestination));
+
+        let mut error = |quoted| {
+            let error = ErrorFlow {
+                src: stranger,
+                dst: host6(),
+                quoted,
+            };
+            clat.map_v6_error(&error, Instant::ZERO)
+        };
+        let ours = error(flow(host6(), server6())).unwrap();
+        assert_eq!((ours.src, ours.dst), (None, HOST4));
+        let others = error(flow(stranger, server6()));
+        assert_eq!(
+            others.err(),
+            Some(Refusal::Silent(DropReason::QuotedUnmapped))
+        );
+    }
+
+    #[test]
+    fn cl_15_se_05_what_is_local_never_leaves() {
+        let mut clat = clat();
+        for dst in [
+            "192.0.0.1",
+            "192.0.0.2",
+            "127.0.0.1",
+            "169.254.1.1",
+            "224.0.0.1",
+        ] {
+            let refused = clat.map_v4(&flow(HOST4, dst.parse().unwrap()), Instant::ZERO);
+            assert!(refused.is_err(), "{dst}");
+        }
+        let other = clat.map_v4(&flow(Ipv4Addr::new(10, 0, 0, 1), SERVER4), Instant::ZERO);
+        assert_eq!(other, Err(Refusal::Silent(DropReason::UnmappedSource)));
+    }
+
+    #[test]
+    fn an_error_from_behind_the_host_leaves_under_the_clats_own_address() {
+        let error = ErrorFlow {
+            src: Ipv4Addr::new(10, 0, 0, 1),
+            dst: SERVER4,
+            quoted: flow(SERVER4, HOST4),
+        };
+        let rewrite = clat().map_v4_error(&error, Instant::ZERO).unwrap();
+        assert_eq!((rewrite.src, rewrite.dst), (None, server6()));
+        assert_eq!(rewrite.quoted.src, server6());
+    }
+}

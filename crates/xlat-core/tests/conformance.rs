@@ -1,0 +1,90 @@
+//! The documents against the tree: every requirement has its row in `docs/conformance.md`, and
+//! every test that is named there exists.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on may panic")]
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
+}
+
+fn document(name: &str) -> String {
+    std::fs::read_to_string(root().join("docs").join(name)).unwrap()
+}
+
+/// The ids at the beginning of table rows: two characters, a dash, two digits.
+fn ids(text: &str) -> Vec<&str> {
+    let cells = text
+        .lines()
+        .filter_map(|line| line.strip_prefix("| ")?.split(' ').next());
+    cells
+        .filter(|cell| {
+            let bytes = cell.as_bytes();
+            bytes.len() == 5
+                && bytes[0].is_ascii_uppercase()
+                && bytes[2] == b'-'
+                && bytes[3..].iter().all(u8::is_ascii_digit)
+        })
+        .collect()
+}
+
+fn sources(folder: &Path, text: &mut String) {
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() && path.file_name().is_some_and(|name| name != "target") {
+            sources(&path, text);
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            text.push_str(&std::fs::read_to_string(&path).unwrap());
+        }
+    }
+}
+
+#[test]
+fn every_requirement_has_its_row_once() {
+    let requirements = document("requirements.md");
+    let wanted = ids(&requirements);
+    let unique: BTreeSet<_> = wanted.iter().copied().collect();
+    assert_eq!(unique.len(), wanted.len(), "an id is given twice");
+    assert_eq!(unique.len(), 348);
+    let conformance = document("conformance.md");
+    let tables = conformance.split_once("\n## AD").unwrap().1;
+    let rows = ids(tables);
+    let missing: Vec<_> = unique.iter().filter(|id| !rows.contains(id)).collect();
+    assert!(missing.is_empty(), "no row for {missing:?}");
+    assert_eq!(rows.len(), unique.len(), "a row too many");
+}
+
+#[test]
+fn every_test_that_is_named_exists() {
+    let mut text = String::new();
+    sources(&root().join("crates"), &mut text);
+    sources(&root().join("fuzz"), &mut text);
+    let conformance = document("conformance.md");
+    let tables = conformance.split_once("\n## AD").unwrap().1;
+    let rows = tables
+        .lines()
+        .filter(|line| line.starts_with("| ") && line.matches('|').count() == 6);
+    let mut named = 0;
+    for row in rows {
+        let shown_by = row.rsplit('|').nth(1).unwrap();
+        for name in shown_by.split('`').skip(1).step_by(2) {
+            assert!(
+                text.contains(&format!("fn {name}(")),
+                "{name} does not exist"
+            );
+            named += 1;
+        }
+    }
+    assert!(named > 150, "{named}");
+}
+
+#[test]
+fn what_is_done_names_a_test_or_a_reason() {
+    let conformance = document("conformance.md");
+    for row in conformance.lines().filter(|line| line.contains("| yes |")) {
+        let cells: Vec<&str> = row.split('|').map(str::trim).collect();
+        assert!(cells[5] != "-" || cells[4].contains(' '), "{row}");
+    }
+}
