@@ -142,3 +142,24 @@ fn help_names_every_flag() {
         );
     }
 }
+
+#[test]
+fn every_flag_of_help_is_in_the_documentation() {
+    let output = Command::new(env!("CARGO_BIN_EXE_clat"))
+        .arg("--help")
+        .output()
+        .unwrap();
+    let help = String::from_utf8(output.stdout).unwrap();
+    let page = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/configuration.md");
+    let page = std::fs::read_to_string(page).unwrap();
+    let flags = help
+        .split_whitespace()
+        .filter(|word| word.starts_with("--"));
+    for flag in flags.filter(|flag| !["--help", "--version"].contains(flag)) {
+        let flag = flag.trim_end_matches([',', '.', ';', ')', ']']);
+        assert!(
+            page.contains(flag),
+            "{flag} is not in docs/configuration.md"
+        );
+    }
+}

@@ -88,3 +88,15 @@ fn what_is_done_names_a_test_or_a_reason() {
         assert!(cells[5] != "-" || cells[4].contains(' '), "{row}");
     }
 }
+
+#[test]
+fn every_drop_reason_is_explained_to_operators() {
+    let operations = document("operations.md");
+    for reason in xlat_core::DropReason::ALL {
+        let name = format!("`{}`", reason.name());
+        assert!(
+            operations.contains(&name),
+            "{name} is not in docs/operations.md"
+        );
+    }
+}
