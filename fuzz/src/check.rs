@@ -5,7 +5,7 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 use xlat_core::{Frame, Offload, Policy};
 
 /// The Internet checksum, one word after the other (RFC 1071).
-fn sum(parts: &[&[u8]]) -> u16 {
+pub(crate) fn sum(parts: &[&[u8]]) -> u16 {
     let bytes = parts.concat();
     let words = bytes
         .chunks(2)
@@ -17,7 +17,7 @@ fn sum(parts: &[&[u8]]) -> u16 {
     !(total as u16)
 }
 
-fn pseudo_v6(src: &[u8], dst: &[u8], next: u8, len: usize) -> Vec<u8> {
+pub(crate) fn pseudo_v6(src: &[u8], dst: &[u8], next: u8, len: usize) -> Vec<u8> {
     [src, dst, &(len as u32).to_be_bytes(), &[0, 0, 0, next]].concat()
 }
 
@@ -139,7 +139,8 @@ pub(crate) fn piece(packet: &[u8], policy: &Policy) {
     }
 }
 
-fn well_formed(packet: &[u8]) {
+/// The lengths and the header checksum of a packet are its own.
+pub(crate) fn well_formed(packet: &[u8]) {
     if packet[0] >> 4 == 4 {
         assert_eq!(packet[0], 0x45);
         assert_eq!(

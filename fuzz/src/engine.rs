@@ -96,13 +96,13 @@ pub fn offload(data: &[u8]) {
     translate(choice, &bytes, offload);
 }
 
-fn pref64() -> Pref64 {
+pub(crate) fn pref64() -> Pref64 {
     let address = Ipv6Addr::new(0x2001, 0xdb8, 0x64, 0, 0, 0, 0, 0);
     let prefix = xlat_core::addr::Ipv6Prefix::containing(address, 96);
     Pref64::new(prefix).unwrap_or(Pref64::WELL_KNOWN)
 }
 
-fn policy(choice: u8) -> Policy {
+pub(crate) fn policy(choice: u8) -> Policy {
     let mut policy = Policy::new(OWN4, OWN6);
     policy.icmpv4_errors = ErrorRate::Unlimited;
     policy.icmpv6_errors = ErrorRate::Unlimited;

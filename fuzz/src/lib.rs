@@ -4,8 +4,11 @@
 
 mod check;
 mod engine;
+mod packets;
+mod stateful;
 
 pub use engine::{icmp_errors, offload, v4_to_v6, v6_to_v4};
+pub use stateful::stateful;
 
 use std::net::Ipv6Addr;
 
@@ -16,11 +19,12 @@ use xlat_proto::ndp::Solicitation;
 pub type Target = (&'static str, fn(&[u8]));
 
 /// All targets.
-pub const TARGETS: [Target; 5] = [
+pub const TARGETS: [Target; 6] = [
     ("v4_to_v6", v4_to_v6),
     ("v6_to_v4", v6_to_v4),
     ("icmp_errors", icmp_errors),
     ("offload", offload),
+    ("stateful", stateful),
     ("parsers", parsers),
 ];
 

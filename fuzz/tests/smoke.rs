@@ -80,6 +80,11 @@ fn offload() {
 }
 
 #[test]
+fn stateful() {
+    smoke("stateful");
+}
+
+#[test]
 fn parsers() {
     smoke("parsers");
 }
