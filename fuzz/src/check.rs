@@ -2,6 +2,7 @@
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
+use xlat_core::offload::GsoKind;
 use xlat_core::{Frame, Offload, Policy};
 
 /// The Internet checksum, one word after the other (RFC 1071).
@@ -86,20 +87,16 @@ pub(crate) fn forwarded(before: &[u8], offload: Offload, frame: &Frame<'_>, poli
     let untouched = offload == Offload::NONE;
     let packet = frame.packet();
     well_formed(packet);
-    let segment = frame.offload.gso.map_or(packet.len(), |gso| {
-        packet.len().min(usize::from(gso.size) + 128)
-    });
     let mtu = if packet[0] >> 4 == 4 {
         policy.mtu4
     } else {
         policy.mtu6
     };
-    if frame.offload.gso.is_none() {
-        assert!(
-            segment <= usize::from(mtu),
-            "{segment} bytes for an MTU of {mtu}"
-        );
-    }
+    let segment = segment_len(packet, frame.offload);
+    assert!(
+        segment <= usize::from(mtu),
+        "{segment} bytes for an MTU of {mtu}"
+    );
     if untouched && checksum_right(before) == Some(true) {
         assert_ne!(
             checksum_right(packet),
@@ -107,6 +104,19 @@ pub(crate) fn forwarded(before: &[u8], offload: Offload, frame: &Frame<'_>, poli
             "a right checksum has become wrong"
         );
     }
+}
+
+/// Bytes of a packet on the wire: of one segment where it stands for several.
+fn segment_len(packet: &[u8], offload: Offload) -> usize {
+    let Some(gso) = offload.gso else {
+        return packet.len();
+    };
+    let ip = if packet[0] >> 4 == 4 { 20 } else { 40 };
+    let transport = match gso.kind {
+        GsoKind::Udp => 8,
+        GsoKind::TcpV4 | GsoKind::TcpV6 => usize::from(packet[ip + 12] >> 4) * 4,
+    };
+    packet.len().min(ip + transport + usize::from(gso.size))
 }
 
 /// An answer: no longer than it may be, all checksums right.
