@@ -424,6 +424,8 @@ fn an_offload_that_does_not_fit_its_packet_is_a_drop() {
         (whole, gso(GsoKind::Udp, 1400)),
         (Checksum::Whole, gso(GsoKind::TcpV4, 1400)),
         (partial(19, 16), None),
+        (partial(20, 12), None),
+        (partial(21, 16), None),
         (partial(20, 3020), None),
         (partial(u16::MAX, u16::MAX), None),
     ] {
@@ -433,6 +435,9 @@ fn an_offload_that_does_not_fit_its_packet_is_a_drop() {
             "{checksum:?} {gso:?}"
         );
     }
+    // A sum that would be written over the length of a UDP datagram.
+    let datagram = V4::new(17).packet(&udp(from_host4(17), &pattern(64)));
+    assert_eq!(bad(&datagram, partial(20, 4), None), DropReason::BadOffload);
     let fragment = V4 {
         flags: MF | 8,
         ..V4::new(6)

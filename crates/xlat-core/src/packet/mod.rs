@@ -194,14 +194,23 @@ fn settle_checksum(
     if fragmented || start < transport_at || field + 2 > frame.len() {
         return Err(DropReason::BadOffload);
     }
-    let place = match transport {
-        Transport::Tcp { .. } => tcp::CHECKSUM,
-        Transport::Udp { .. } => UDP_CHECKSUM,
-        _ => usize::MAX,
+    let (header, place) = match transport {
+        Transport::Tcp { .. } => (tcp::HEADER, Some(tcp::CHECKSUM)),
+        Transport::Udp { .. } => (UDP_HEADER, Some(UDP_CHECKSUM)),
+        Transport::Echo { .. } | Transport::Error { .. } | Transport::OtherIcmp => {
+            (icmp::HEADER, Some(icmp::CHECKSUM))
+        }
+        Transport::Opaque => (0, None),
     };
-    if start != transport_at || usize::from(partial.offset) != place {
-        complete_checksum(frame, start, field);
+    let own = start == transport_at && place == Some(usize::from(partial.offset));
+    if own && matches!(transport, Transport::Tcp { .. } | Transport::Udp { .. }) {
+        return Ok(());
     }
+    // A checksum further in, of a packet in a tunnel. What was looked at must not change.
+    if !own && field < transport_at + header {
+        return Err(DropReason::BadOffload);
+    }
+    complete_checksum(frame, start, field);
     Ok(())
 }
 
