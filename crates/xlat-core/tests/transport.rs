@@ -451,3 +451,51 @@ fn an_offload_that_does_not_fit_its_packet_is_a_drop() {
         DropReason::BadOffload
     );
 }
+
+#[test]
+fn a_put_off_checksum_has_no_place_in_a_header_but_its_own() {
+    let mut datagram = udp(from_host4(17), &pattern(100));
+    datagram[6..8].fill(0);
+    let udp4 = V4::new(17).packet(&datagram);
+    let udp6 = V6::new(17).packet(&udp(from_node6(17), &pattern(100)));
+    let echo = V4::new(1).packet(&icmp4(8, 0, [0, 1, 0, 1], &pattern(20)));
+    for (packet, start, offset) in [
+        (&tcp4(ACK, &[1, 1, 1, 0], &pattern(100)), 20, 12),
+        (&tcp4(ACK, &[1, 1, 1, 0], &pattern(100)), 30, 6),
+        (&udp4, 20, 4),
+        (&udp6, 40, 4),
+        (&udp6, 42, 4),
+        (&echo, 20, 0),
+    ] {
+        let offload = Offload {
+            checksum: partial(start, offset),
+            gso: None,
+        };
+        let out = run_with(&mut translator(policy()), packet, offload);
+        assert_eq!(out.dropped(), DropReason::BadOffload, "{start} {offset}");
+    }
+}
+
+#[test]
+fn a_put_off_checksum_inside_the_payload_is_completed_there() {
+    // A tunnel over UDP without a checksum: the one put off is that of the packet inside.
+    let allowed = Policy {
+        udp_zero_checksum: UdpZeroChecksum::Forward,
+        ..policy()
+    };
+    let mut datagram = udp(from_host4(17), &pattern(100));
+    datagram[6..8].fill(0);
+    let offload = Offload {
+        checksum: partial(50, 16),
+        gso: None,
+    };
+    let packet = V4::new(17).packet(&datagram);
+    let out = run_with(&mut translator(allowed), &packet, offload);
+    let Out::Forward(out, offload) = out else {
+        panic!("{out:?}")
+    };
+    assert_eq!(offload, Offload::NONE);
+    let inside = naive_checksum(&[&packet[50..]]);
+    assert_eq!(word_at(&out, 86), inside);
+    assert_eq!((&out[40..86], &out[88..]), (&packet[20..66], &packet[68..]));
+}
