@@ -85,7 +85,7 @@ impl Deployment {
 }
 
 /// What a daemon says when it translates.
-const READY: &str = "ready";
+const READY: &str = "ready: ";
 
 fn start_plat(binaries: &Binaries, topology: &Topology, directory: &Path) -> Result<Daemon> {
     let mut arguments = vec![

@@ -1,0 +1,395 @@
+//! The host plan against the kernel: carried out, undone, interrupted, and in the way of others.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
+use lab::binaries::Binaries;
+use lab::deployment::{Deployment, PATIENCE};
+use lab::inspect::{Facts, difference, inspect};
+use lab::link::{add_address, join, wait_for_link_local};
+use lab::namespace::Namespace;
+use lab::suite::Test;
+use lab::topology::{Plan as Network, Topology};
+use xlat_linux::host::{Error, Host, Plan, Route};
+
+const TESTS: &[Test] = lab::tests![
+    what_a_plan_changes_is_undone,
+    a_failure_half_way_undoes_what_was_done,
+    what_belongs_to_others_is_refused_and_stays,
+    a_journal_left_behind_is_taken_back_by_recover,
+    a_journal_left_behind_is_taken_back_by_the_next_start,
+    a_parameter_that_somebody_else_changed_is_left_alone,
+    a_second_process_is_refused,
+    a_route_that_was_taken_away_is_put_back,
+    cl_05_an_address_that_nobody_has_is_claimed_and_not_kept,
+    cl_05_an_address_that_another_host_has_is_refused,
+    clat_takes_another_address_when_the_first_is_taken,
+    the_recover_commands_put_the_hosts_back,
+    a_tun_name_in_use_ends_a_daemon_with_one_line,
+    nothing_is_left_of_a_laboratory_that_panics,
+];
+
+fn main() {
+    lab::suite::run(TESTS)
+}
+
+const DEV: &str = "eth0";
+const JOURNAL: &str = "test";
+const FORWARD: &str = "net.ipv4.conf.eth0.forwarding";
+
+/// A host, its neighbour on the link `eth0`, and a run directory.
+struct Fixture {
+    host: Namespace,
+    neighbour: Namespace,
+    run_dir: tempfile::TempDir,
+}
+
+impl Fixture {
+    fn new() -> Result<Self> {
+        let (host, neighbour) = (Namespace::new("host")?, Namespace::new("neighbour")?);
+        join((&host, DEV), (&neighbour, DEV), 1500)?;
+        wait_for_link_local(&host, PATIENCE)?;
+        let run_dir = tempfile::tempdir()?;
+        Ok(Self {
+            host,
+            neighbour,
+            run_dir,
+        })
+    }
+
+    /// Runs `work` as a process on the host would, in a runtime of its own.
+    fn on_host<T: Send>(
+        &self,
+        work: impl AsyncFnOnce(Host, &Path) -> Result<T, Error> + Send,
+    ) -> Result<Result<T, Error>> {
+        let run_dir = self.run_dir.path();
+        self.host.run(|| {
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build()?;
+            Ok(runtime.block_on(async { work(Host::connect()?, run_dir).await }))
+        })
+    }
+
+    fn facts(&self) -> Result<Facts> {
+        inspect(&self.host)
+    }
+
+    fn forwarding(&self) -> Result<String> {
+        self.host.sysctl("ipv4/conf/eth0/forwarding")
+    }
+}
+
+fn to(last: u8) -> Ipv4Addr {
+    Ipv4Addr::new(198, 51, 100, last)
+}
+
+fn plan() -> Plan {
+    let mut plan = Plan::new();
+    plan.sysctl(FORWARD, "1")
+        .address(DEV, Ipv4Addr::new(192, 0, 2, 1), 24)
+        .route(Route::new(to(0), 24, DEV).metric(77).mtu(1400));
+    plan
+}
+
+#[track_caller]
+fn assert_same(before: &Facts, after: &Facts) {
+    assert_eq!(difference(before, after), [""; 0]);
+}
+
+fn what_a_plan_changes_is_undone() -> Result<()> {
+    let fixture = Fixture::new()?;
+    let before = fixture.facts()?;
+    let during = fixture.on_host(async |host, run_dir| {
+        let applied = host.apply(&plan(), run_dir, JOURNAL).await?;
+        let snapshot = host.snapshot().await?;
+        let way = host.way(to(9).into()).await?;
+        applied.undo().await?;
+        Ok((snapshot, way.src))
+    })??;
+    assert!(
+        during
+            .0
+            .contains("sysctl net.ipv4.conf.eth0.forwarding = 1"),
+        "{}",
+        during.0
+    );
+    assert_eq!(during.1, Some(IpAddr::from([192, 0, 2, 1])));
+    assert_same(&before, &fixture.facts()?);
+    ensure!(
+        std::fs::read_dir(fixture.run_dir.path())?.next().is_none(),
+        "the journal is gone"
+    );
+    Ok(())
+}
+
+fn a_failure_half_way_undoes_what_was_done() -> Result<()> {
+    let fixture = Fixture::new()?;
+    let before = fixture.facts()?;
+    let mut plan = plan();
+    plan.route(Route::new(to(0), 24, "nowhere0"));
+    let failed =
+        fixture.on_host(async |host, run_dir| host.apply(&plan, run_dir, JOURNAL).await)?;
+    assert!(matches!(failed, Err(Error::NoLink(_))), "{failed:?}");
+    assert_same(&before, &fixture.facts()?);
+    Ok(())
+}
+
+fn what_belongs_to_others_is_refused_and_stays() -> Result<()> {
+    let fixture = Fixture::new()?;
+    add_address((&fixture.host, DEV), "192.0.2.1/24".parse()?)?;
+    let before = fixture.facts()?;
+    let refused =
+        fixture.on_host(async |host, run_dir| host.apply(&plan(), run_dir, JOURNAL).await)?;
+    let Err(error @ Error::Exists { .. }) = refused else {
+        panic!("{refused:?}");
+    };
+    assert!(error.to_string().contains("not ours"), "{error}");
+    assert_same(&before, &fixture.facts()?);
+    Ok(())
+}
+
+/// Carries the plan out and drops it, which is all that a killed process does.
+fn leave_behind(fixture: &Fixture) -> Result<()> {
+    fixture
+        .on_host(async |host, run_dir| host.apply(&plan(), run_dir, JOURNAL).await.map(drop))??;
+    ensure!(fixture.forwarding()? == "1");
+    Ok(())
+}
+
+fn a_journal_left_behind_is_taken_back_by_recover() -> Result<()> {
+    let fixture = Fixture::new()?;
+    let before = fixture.facts()?;
+    leave_behind(&fixture)?;
+    let recover = async |host: Host, run_dir: &Path| host.recover(run_dir, JOURNAL).await;
+    assert_eq!(fixture.on_host(recover)??, 3);
+    assert_same(&before, &fixture.facts()?);
+    assert_eq!(
+        fixture.on_host(recover)??,
+        0,
+        "a second time there is nothing to do"
+    );
+    Ok(())
+}
+
+fn a_journal_left_behind_is_taken_back_by_the_next_start() -> Result<()> {
+    let fixture = Fixture::new()?;
+    let before = fixture.facts()?;
+    leave_behind(&fixture)?;
+    fixture.on_host(async |host, run_dir| {
+        host.apply(&plan(), run_dir, JOURNAL).await?.undo().await
+    })??;
+    assert_same(&before, &fixture.facts()?);
+    Ok(())
+}
+
+fn a_parameter_that_somebody_else_changed_is_left_alone() -> Result<()> {
+    let fixture = Fixture::new()?;
+    let key = "net.ipv4.conf.eth0.rp_filter";
+    let mut plan = Plan::new();
+    plan.sysctl(key, "1");
+    fixture
+        .on_host(async |host, run_dir| host.apply(&plan, run_dir, JOURNAL).await.map(drop))??;
+    fixture.host.set_sysctl("ipv4/conf/eth0/rp_filter", "2")?;
+    fixture.on_host(async |host, run_dir| host.recover(run_dir, JOURNAL).await)??;
+    assert_eq!(fixture.host.sysctl("ipv4/conf/eth0/rp_filter")?, "2");
+    Ok(())
+}
+
+fn a_second_process_is_refused() -> Result<()> {
+    let fixture = Fixture::new()?;
+    let second = fixture.on_host(async |host, run_dir| {
+        let first = host.apply(&plan(), run_dir, JOURNAL).await?;
+        let second = host.recover(run_dir, JOURNAL).await;
+        let other = host.apply(&Plan::new(), run_dir, "other").await?;
+        other.undo().await?;
+        first.undo().await?;
+        Ok(second)
+    })??;
+    assert!(matches!(second, Err(Error::Running(_))), "{second:?}");
+    Ok(())
+}
+
+fn a_route_that_was_taken_away_is_put_back() -> Result<()> {
+    let fixture = Fixture::new()?;
+    let repairs = fixture.on_host(async |host, run_dir| {
+        let plan = plan();
+        let mut applied = host.apply(&plan, run_dir, JOURNAL).await?;
+        let nothing = applied.reconcile(&plan).await?;
+        // Another journal's undo takes our route away.
+        let mut route = Plan::new();
+        route.route(Route::new(to(0), 24, DEV).metric(77).mtu(1400));
+        host.apply(&route, run_dir, "other").await?.undo().await?;
+        let repairs = applied.reconcile(&plan).await?;
+        let way = host.way(to(9).into()).await;
+        applied.undo().await?;
+        Ok((nothing, repairs, way.is_ok()))
+    })??;
+    assert_eq!(repairs, (0, 1, true));
+    Ok(())
+}
+
+const CLAIMED: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 1, 0, 0, 0, 0, 0xc1a7);
+
+/// Claims an address with duplicate address detection switched on.
+fn claim(fixture: &Fixture) -> Result<Result<(), Error>> {
+    fixture.host.set_sysctl("ipv6/conf/all/accept_dad", "1")?;
+    fixture.host.set_sysctl("ipv6/conf/eth0/accept_dad", "1")?;
+    let mut plan = Plan::new();
+    plan.claim(DEV, CLAIMED);
+    let before = fixture.facts()?;
+    let claimed = fixture
+        .on_host(async |host, run_dir| host.apply(&plan, run_dir, JOURNAL).await?.undo().await)?;
+    assert_same(&before, &fixture.facts()?);
+    Ok(claimed)
+}
+
+fn cl_05_an_address_that_nobody_has_is_claimed_and_not_kept() -> Result<()> {
+    let fixture = Fixture::new()?;
+    Ok(claim(&fixture)??)
+}
+
+fn cl_05_an_address_that_another_host_has_is_refused() -> Result<()> {
+    let fixture = Fixture::new()?;
+    add_address((&fixture.neighbour, DEV), format!("{CLAIMED}/64").parse()?)?;
+    let refused = claim(&fixture)?;
+    assert!(
+        matches!(refused, Err(Error::Duplicate { .. })),
+        "{refused:?}"
+    );
+    Ok(())
+}
+
+/// The address in a line of the log like `... reaches IPv4 through ... as ADDRESS on eth0`.
+fn clat_address(log: &str) -> Option<Ipv6Addr> {
+    let line = log
+        .lines()
+        .find(|line| line.contains("ready: this host is"))?;
+    line.split(" as ").nth(1)?.split(' ').next()?.parse().ok()
+}
+
+fn clat_takes_another_address_when_the_first_is_taken() -> Result<()> {
+    let mut deployment = Deployment::new(&Binaries::find()?, &Network::default())?;
+    let log = deployment.clats[0].log();
+    let Some(first) = clat_address(&log) else {
+        panic!("no address in:{log}")
+    };
+    deployment.clats[0].stop(PATIENCE)?;
+    let client = deployment.topology.client();
+    client.set_sysctl("ipv6/conf/all/accept_dad", "1")?;
+    client.set_sysctl("ipv6/conf/eth0/accept_dad", "1")?;
+    // The edge is the client's neighbour.
+    let edge = &deployment.topology.edge;
+    add_address((edge, "client0"), format!("{first}/128").parse()?)?;
+    deployment.restart_clat(0)?;
+    let log = deployment.clats[0].log();
+    let second = clat_address(&log).expect("the log names the address");
+    assert_ne!(first, second);
+    assert!(log.contains("trying another address"), "{log}");
+    Ok(())
+}
+
+fn the_recover_commands_put_the_hosts_back() -> Result<()> {
+    let binaries = Binaries::find()?;
+    let network = Topology::new(&Network::default())?;
+    let before = [inspect(network.client())?, inspect(&network.edge)?];
+    let mut deployment = Deployment::on(&binaries, network)?;
+    deployment.clats[0].kill(PATIENCE)?;
+    deployment.plat.kill(PATIENCE)?;
+    let run_dir = |daemon: &lab::process::Daemon| {
+        let mut words = daemon
+            .command()
+            .split(' ')
+            .skip_while(|word| *word != "--run-dir");
+        words.nth(1).unwrap_or_default().to_owned()
+    };
+    let network = &deployment.topology;
+    for (namespace, program, daemon) in [
+        (network.client(), &binaries.clat, &deployment.clats[0]),
+        (&network.edge, &binaries.plat, &deployment.plat),
+    ] {
+        let mut command = Command::new(program);
+        command.args(["recover", "--run-dir", &run_dir(daemon)]);
+        let status = namespace.spawn(command)?.wait()?;
+        ensure!(status.success(), "{program:?}: {status}");
+    }
+    let after = [inspect(network.client())?, inspect(&network.edge)?];
+    assert_same(&before[0], &after[0]);
+    assert_same(&before[1], &after[1]);
+    Ok(())
+}
+
+fn a_tun_name_in_use_ends_a_daemon_with_one_line() -> Result<()> {
+    let binaries = Binaries::find()?;
+    let deployment = Deployment::new(&binaries, &Network::default())?;
+    let client = deployment.topology.client();
+    let before = inspect(client)?;
+    let other = tempfile::tempdir()?;
+    let mut command = Command::new(&binaries.clat);
+    command
+        .args(["--prefix", "2001:db8:64::/96", "--uplink", DEV, "--run-dir"])
+        .arg(other.path())
+        .arg("--state-dir")
+        .arg(other.path())
+        .stderr(std::process::Stdio::piped());
+    let output = client.spawn(command)?.wait_with_output()?;
+    let text = String::from_utf8(output.stderr)?;
+    assert_eq!(output.status.code(), Some(1), "{text}");
+    let complaint: Vec<&str> = text
+        .lines()
+        .filter(|line| line.starts_with("clat: "))
+        .collect();
+    assert!(
+        complaint.len() == 1 && complaint[0].contains("an interface clat exists"),
+        "{text}"
+    );
+    assert_same(&before, &inspect(client)?);
+    Ok(())
+}
+
+fn nothing_is_left_of_a_laboratory_that_panics() -> Result<()> {
+    let binaries = Binaries::find()?;
+    let marker = tempfile::tempdir()?;
+    let path = marker.path().display().to_string();
+    let scenario = std::thread::spawn(move || {
+        let network = Topology::new(&Network::default()).expect("a network");
+        let words = [
+            "--prefix",
+            "2001:db8:64::/96",
+            "--uplink",
+            DEV,
+            "--run-dir",
+            &path,
+        ];
+        let state = ["--state-dir", &path];
+        let words = [&words[..], &state].concat();
+        let daemon = lab::process::Daemon::start(network.client(), &binaries.clat, &words);
+        let daemon = daemon.expect("a daemon");
+        daemon.wait_for_line("ready", PATIENCE).expect("ready");
+        panic!("this is the panic of the test");
+    });
+    assert!(scenario.join().is_err());
+    let needle = marker.path().display().to_string();
+    let deadline = std::time::Instant::now() + Duration::from_secs(5);
+    while processes_with(&needle)? > 0 {
+        ensure!(
+            std::time::Instant::now() < deadline,
+            "a daemon is still there"
+        );
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    Ok(())
+}
+
+/// Processes that have `needle` on their command line.
+fn processes_with(needle: &str) -> Result<usize> {
+    let mut count = 0;
+    for entry in std::fs::read_dir("/proc")? {
+        let words = std::fs::read(entry?.path().join("cmdline")).unwrap_or_default();
+        count += usize::from(String::from_utf8_lossy(&words).contains(needle));
+    }
+    Ok(count)
+}
