@@ -176,6 +176,8 @@ impl<M: Mapper, T: Fn(&M, Instant)> Game<M, T> {
 
     fn wait(&mut self, secs: u64) {
         self.now = Instant::from_nanos(self.now.as_nanos() + secs * 1_000_000_000);
+        // What was known of it may be forgotten by now.
+        self.last = None;
         self.look();
     }
 
