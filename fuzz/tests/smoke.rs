@@ -8,6 +8,9 @@ use fuzz::{TARGETS, Target};
 
 const RANDOM_INPUTS: u64 = 10_000;
 
+/// A script stands for dozens of packets.
+const RANDOM_SCRIPTS: u64 = 2_000;
+
 fn target(name: &str) -> Target {
     *TARGETS.iter().find(|target| target.0 == name).unwrap()
 }
@@ -36,13 +39,13 @@ fn corpus(name: &str) -> Vec<Vec<u8>> {
 }
 
 /// Replays the corpus, then changes it at random places.
-fn smoke(name: &str) {
+fn smoke(name: &str, inputs: u64) {
     let (_, body) = target(name);
     let seeds = corpus(name);
     assert!(!seeds.is_empty(), "no seeds for {name}");
     seeds.iter().for_each(|seed| body(seed));
     let mut state = 0x464;
-    for number in 0..RANDOM_INPUTS {
+    for number in 0..inputs {
         let mut input = seeds[random(&mut state) as usize % seeds.len()].clone();
         for _ in 0..=number % 8 {
             let value = random(&mut state);
@@ -61,30 +64,30 @@ fn smoke(name: &str) {
 
 #[test]
 fn v4_to_v6() {
-    smoke("v4_to_v6");
+    smoke("v4_to_v6", RANDOM_INPUTS);
 }
 
 #[test]
 fn v6_to_v4() {
-    smoke("v6_to_v4");
+    smoke("v6_to_v4", RANDOM_INPUTS);
 }
 
 #[test]
 fn icmp_errors() {
-    smoke("icmp_errors");
+    smoke("icmp_errors", RANDOM_INPUTS);
 }
 
 #[test]
 fn offload() {
-    smoke("offload");
+    smoke("offload", RANDOM_INPUTS);
 }
 
 #[test]
 fn stateful() {
-    smoke("stateful");
+    smoke("stateful", RANDOM_SCRIPTS);
 }
 
 #[test]
 fn parsers() {
-    smoke("parsers");
+    smoke("parsers", RANDOM_INPUTS);
 }
