@@ -27,6 +27,8 @@ const SNAPSHOT: usize = 512;
 
 /// MTU of the link in the middle for the last checks, bytes.
 const SMALL_MTU: u32 = 1400;
+/// What it carries of IPv4: the IPv6 header is 20 bytes longer.
+const IPV4_OF_SMALL_LINK: u32 = SMALL_MTU - 20;
 
 /// Runs the whole tour; `false` when a check has failed.
 ///
@@ -37,20 +39,17 @@ pub(crate) fn run(cli: &Cli, binaries: &Binaries) -> Result<bool> {
     let deployment = set_up(&report, binaries)?;
     let network = &deployment.topology;
     let client = network.client();
-    if cli.shell {
-        return shell(&report, network);
-    }
     let capture = cli.capture.as_ref().map(|file| {
         let ends = [(client, TUN), (client, UPLINK)];
         Ok::<_, anyhow::Error>((file, Capture::start(&ends, SNAPSHOT)?))
     });
     let capture = capture.transpose()?;
 
-    report.heading("What works from the client");
-    check_icmp(&mut report, network);
-    check_tcp(&mut report, network, cli.mib << 20);
-    check_udp(&mut report, network);
-    check_path_mtu(&mut report, network);
+    if cli.shell {
+        shell(&report, network)?;
+    } else {
+        check_all(&mut report, network, cli.mib << 20);
+    }
 
     if let Some((file, capture)) = capture {
         let captured = capture.stop()?;
@@ -65,7 +64,9 @@ pub(crate) fn run(cli: &Cli, binaries: &Binaries) -> Result<bool> {
             report.step(format_args!("clat:{}", clat.log()));
         }
     }
-    report.finish();
+    if !cli.shell {
+        report.finish();
+    }
     Ok(report.passed())
 }
 
@@ -89,16 +90,27 @@ fn set_up(report: &Report, binaries: &Binaries) -> Result<Deployment> {
     Ok(deployment)
 }
 
-fn shell(report: &Report, network: &Topology) -> Result<bool> {
+fn check_all(report: &mut Report, network: &Topology, bytes: u64) {
+    report.heading("What works from the client");
+    check_icmp(report, network);
+    check_tcp(report, network, bytes);
+    check_udp(report, network);
+    check_path_mtu(report, network);
+}
+
+fn shell(report: &Report, network: &Topology) -> Result<()> {
     let shell = std::env::var_os("SHELL").unwrap_or_else(|| "/bin/sh".into());
     report.heading("A shell in the client; the network goes when it ends");
     report.step(format_args!(
-        "the server is {SERVER}, or {}",
+        "the server is {SERVER} ($SERVER), or {} ($SERVER6)",
         embedded(SERVER)
     ));
-    let mut child = network.client().spawn(Command::new(shell))?;
+    let mut command = Command::new(shell);
+    command.env("SERVER", SERVER.to_string());
+    command.env("SERVER6", embedded(SERVER).to_string());
+    let mut child = network.client().spawn(command)?;
     child.wait()?;
-    Ok(true)
+    Ok(())
 }
 
 fn check_icmp(report: &mut Report, network: &Topology) {
@@ -177,23 +189,27 @@ fn check_path_mtu(report: &mut Report, network: &Topology) {
     report.check("path MTU from the client", || {
         let echo = Echo::start(server, SERVER.into())?;
         let target = SocketAddrV4::new(SERVER, echo.address().port());
-        Ok(no_black_hole(client.run(|| discover(target, PATIENCE))?))
+        no_black_hole(client.run(|| discover(target, PATIENCE))?)
     });
     report.check("path MTU from the server", || {
         let echo = Echo::start(client, CLAT4.into())?;
         let target = SocketAddrV4::new(pool_address(network)?, echo.address().port());
-        Ok(no_black_hole(server.run(|| discover(target, PATIENCE))?))
+        no_black_hole(server.run(|| discover(target, PATIENCE))?)
     });
     report.check("TCP through the small link", || {
         tcp(network, Way::Download, 4 << 20)
     });
 }
 
-fn no_black_hole(found: PathMtu) -> String {
-    format!(
-        "{} bytes instead of {}, no black hole",
-        found.path, found.first
-    )
+/// The small link must have been found: a translator that cut packets which may not be cut would
+/// hide it.
+fn no_black_hole(found: PathMtu) -> Result<String> {
+    let (path, first) = (found.path, found.first);
+    anyhow::ensure!(
+        path == IPV4_OF_SMALL_LINK,
+        "the path carries {path} bytes and not {IPV4_OF_SMALL_LINK}: somebody cut what may not be cut"
+    );
+    Ok(format!("{path} bytes instead of {first}, no black hole"))
 }
 
 /// The address under which the server sees the client.

@@ -13,7 +13,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Context, Result, anyhow};
 use nix::errno::Errno;
@@ -166,11 +166,21 @@ struct Reader {
     most: usize,
 }
 
+/// How long packets are taken that arrived before the end.
+const LAST_PACKETS: Duration = Duration::from_millis(200);
+
 impl Reader {
     fn read(&self, stop: &AtomicBool) -> Vec<Packet> {
         let mut packets = Vec::new();
         let mut buffer = vec![0; LONGEST];
+        let mut end = None;
         loop {
+            // What has arrived is still taken, but traffic that never pauses must not hold us.
+            if stop.load(Ordering::Relaxed)
+                && *end.get_or_insert_with(|| Instant::now() + LAST_PACKETS) <= Instant::now()
+            {
+                return packets;
+            }
             match recvfrom::<LinkAddr>(self.socket.as_raw_fd(), &mut buffer) {
                 Ok((length, Some(address))) if address.ifindex() == self.index => {
                     packets.push(self.packet(&buffer[..length], &address));
