@@ -191,8 +191,9 @@ pub fn interface_name(text: &str) -> Result<String, String> {
     if text.is_empty() || text.len() > 15 {
         return Err("an interface name has 1 to 15 characters".into());
     }
-    if text == "." || text == ".." || text.contains(|c: char| c == '/' || c.is_whitespace()) {
-        return Err("an interface name has no slash and no white space".into());
+    let forbidden = |c: char| matches!(c, '/' | '%' | ':') || c.is_whitespace();
+    if text == "." || text == ".." || text.contains(forbidden) {
+        return Err("an interface name has no slash, percent sign, colon or white space".into());
     }
     Ok(text.into())
 }
@@ -307,7 +308,7 @@ mod tests {
     #[test]
     fn interface_names_are_those_the_kernel_takes() {
         assert!(interface_name("clat").is_ok() && interface_name("fifteen-letters").is_ok());
-        for bad in ["", "sixteen--letters", "a/b", "a b", ".."] {
+        for bad in ["", "sixteen--letters", "a/b", "a b", "clat%d", ".."] {
             assert!(interface_name(bad).is_err(), "{bad}");
         }
     }
