@@ -120,7 +120,7 @@ impl<'a> Frame<'a> {
 
     /// Makes the packet `len` bytes long; bytes that were not there are zero. False if the buffer
     /// ends before.
-    pub(crate) fn resize(&mut self, len: usize) -> bool {
+    pub fn resize(&mut self, len: usize) -> bool {
         let (old_end, end) = (self.end, self.start + len);
         if end > self.buffer.len() {
             return false;

@@ -29,6 +29,7 @@ pub struct Counters {
     ipv6_out: TrafficCounter,
     pieces: Counter,
     joined: Counter,
+    held: Counter,
     wakeups: Counter,
     write_errors: [Counter; WriteError::ALL.len()],
     drops: [Counter; REASONS],
@@ -82,6 +83,7 @@ impl Counters {
             ipv6_out: TrafficCounter::default(),
             pieces: Counter::default(),
             joined: Counter::default(),
+            held: Counter::default(),
             wakeups: Counter::default(),
             write_errors: std::array::from_fn(|_| Counter::default()),
             drops: std::array::from_fn(|_| Counter::default()),
@@ -124,6 +126,12 @@ impl Counters {
         self.pieces.add(1);
     }
 
+    /// A packet waits for another one.
+    #[inline]
+    pub(crate) fn held(&self) {
+        self.held.add(1);
+    }
+
     /// That many packets left inside another one's super-packet.
     pub(crate) fn joined(&self, packets: u64) {
         self.joined.add(packets);
@@ -146,6 +154,7 @@ impl Counters {
             ipv6_out: self.ipv6_out.value(),
             pieces: self.pieces.value(),
             joined: self.joined.value(),
+            held: self.held.value(),
             wakeups: self.wakeups.value(),
             write_errors: WriteErrors(self.write_errors.each_ref().map(Counter::value)),
             drops: PerReason(self.drops.each_ref().map(Counter::value)),
@@ -228,6 +237,9 @@ pub struct Snapshot {
     /// Packets that were read one by one and written as a part of a super-packet, its first one not
     /// counted.
     pub joined: u64,
+    /// Packets that waited for another one of theirs: fragments for the first one, SYNs from
+    /// outside for the client's.
+    pub held: u64,
     /// How often a worker slept and was woken.
     pub wakeups: u64,
     /// Packets that the kernel did not take.
@@ -329,6 +341,7 @@ impl AddAssign for Snapshot {
         self.ipv6_out += rhs.ipv6_out;
         self.pieces += rhs.pieces;
         self.joined += rhs.joined;
+        self.held += rhs.held;
         self.wakeups += rhs.wakeups;
         add_each(&mut self.write_errors.0, &rhs.write_errors.0);
         add_each(&mut self.drops.0, &rhs.drops.0);
@@ -360,6 +373,9 @@ impl fmt::Display for Snapshot {
         }
         if self.joined > 0 {
             writeln!(f, "{:<10}{:>12} packets", "joined", self.joined)?;
+        }
+        if self.held > 0 {
+            writeln!(f, "{:<10}{:>12} packets", "held", self.held)?;
         }
         let drops = self.drops.iter().map(|(r, n)| ("dropped", r.name(), n));
         let replies = self.replies.iter().map(|(r, n)| ("answered", r.name(), n));

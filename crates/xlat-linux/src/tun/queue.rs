@@ -8,8 +8,8 @@ use std::fmt;
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd, IntoRawFd, OwnedFd};
 
-use xlat_core::Frame;
 use xlat_core::frame::{HEADROOM, TAILROOM};
+use xlat_core::{Frame, Offload};
 
 use super::sys;
 use super::vnet::{HEADER_LEN, Header, Impossible};
@@ -33,6 +33,11 @@ impl Slot {
     /// A slot for the longest packet that the kernel hands over.
     pub fn new() -> Self {
         Self(vec![0; SLOT_LEN].into_boxed_slice())
+    }
+
+    /// An empty packet at the place where packets are read to, with all room behind it.
+    pub(super) fn empty(&mut self) -> Option<Frame<'_>> {
+        Frame::new(&mut self.0, START, 0, Offload::NONE)
     }
 }
 

@@ -1,7 +1,7 @@
 //! The loop: one thread per queue reads, translates and writes.
 //!
 //! A worker takes packets until its queue is empty or a batch is full, acts on each verdict, and
-//! then looks whether somebody left a message for it. With nothing to do it sleeps in `poll` on the
+//! then asks the engine for packets of its own and looks whether somebody left a message for it. With nothing to do it sleeps in `poll` on the
 //! queue and on its mailbox, without a timeout: an idle translator never wakes up. Per packet there
 //! is one read and at most one write (packets of one flow that directly follow each other leave
 //! together) and no other system call, no allocation and no log line; the clock is
@@ -35,12 +35,23 @@ const BATCH: usize = 64;
 pub trait Engine: Send + 'static {
     /// Translates the packet in `frame`, in place, and says what to write.
     fn translate(&mut self, frame: &mut Frame<'_>, now: Instant) -> Verdict;
+
+    /// Puts the next packet that the engine has on its own account in place of the one in `frame`,
+    /// and says what to do with it. Called after each batch and each message until there is none.
+    fn next_packet(&mut self, _frame: &mut Frame<'_>, _now: Instant) -> Option<Verdict> {
+        None
+    }
 }
 
 impl<M: Mapper + Send + 'static> Engine for Translator<M> {
     #[inline]
     fn translate(&mut self, frame: &mut Frame<'_>, now: Instant) -> Verdict {
         Translator::translate(self, frame, now)
+    }
+
+    #[inline]
+    fn next_packet(&mut self, frame: &mut Frame<'_>, now: Instant) -> Option<Verdict> {
+        Translator::next_packet(self, frame, now)
     }
 }
 
@@ -311,28 +322,47 @@ impl<E: Engine> Worker<E> {
 
     fn batch(&mut self, slot: &mut Slot) -> io::Result<Batch> {
         let now = now();
+        let mut batch = Batch::Full;
         for _ in 0..BATCH {
             let place = match self.output.queue.recv(slot)? {
-                Received::Packet(frame) => self.translate(frame, now)?,
+                Received::Packet(mut frame) => {
+                    self.output.counters.received(frame.packet());
+                    let verdict = self.engine.translate(&mut frame, now);
+                    self.act(verdict, frame)?
+                }
                 Received::Impossible(_) => {
                     self.output.counters.dropped(DropReason::BadOffload);
                     None
                 }
-                Received::Empty => return Ok(Batch::Drained),
+                Received::Empty => {
+                    batch = Batch::Drained;
+                    break;
+                }
             };
-            if let Some(place) = place {
-                self.coalescer
-                    .push(slot, place, &mut |frame| self.output.send(frame))?;
-            }
+            self.forward(slot, place)?;
         }
-        Ok(Batch::Full)
+        self.own_packets(slot, now)?;
+        Ok(batch)
     }
 
-    /// Translates one packet and acts on the verdict. What is to be forwarded is left in the slot,
-    /// at the place returned.
-    fn translate(&mut self, mut frame: Frame<'_>, now: Instant) -> io::Result<Option<Place>> {
-        self.output.counters.received(frame.packet());
-        match self.engine.translate(&mut frame, now) {
+    /// Sends what the engine has on its own account: packets that it held, or made.
+    fn own_packets(&mut self, slot: &mut Slot, now: Instant) -> io::Result<()> {
+        loop {
+            let Some(mut frame) = slot.empty() else {
+                return Ok(());
+            };
+            let Some(verdict) = self.engine.next_packet(&mut frame, now) else {
+                return Ok(());
+            };
+            let place = self.act(verdict, frame)?;
+            self.forward(slot, place)?;
+        }
+    }
+
+    /// Acts on the verdict about one packet. What is to be forwarded is left in the slot, at the
+    /// place returned.
+    fn act(&mut self, verdict: Verdict, mut frame: Frame<'_>) -> io::Result<Option<Place>> {
+        match verdict {
             Verdict::Forward => return Ok(Some(Place::of(&frame))),
             Verdict::Split(mut split) => {
                 self.coalescer.flush(&mut |frame| self.output.send(frame))?;
@@ -346,9 +376,16 @@ impl<E: Engine> Worker<E> {
                 self.output.send(&mut frame)?;
             }
             Verdict::Drop(reason) => self.output.counters.dropped(reason),
-            Verdict::Held => {}
+            Verdict::Held => self.output.counters.held(),
         }
         Ok(None)
+    }
+
+    #[inline]
+    fn forward(&mut self, slot: &mut Slot, place: Option<Place>) -> io::Result<()> {
+        let Some(place) = place else { return Ok(()) };
+        self.coalescer
+            .push(slot, place, &mut |frame| self.output.send(frame))
     }
 
     /// Waits for a packet or a message.
@@ -404,17 +441,29 @@ mod tests {
 
     const PLAIN: [u8; 10] = [0; 10];
 
-    /// Acts on the second byte of a packet.
-    struct Script;
+    /// Acts on the second byte of a packet, and has as many packets of its own as it held.
+    struct Script {
+        own: usize,
+    }
 
     impl Engine for Script {
         fn translate(&mut self, frame: &mut Frame<'_>, _now: Instant) -> Verdict {
             match frame.packet()[1] {
                 b'f' => Verdict::Forward,
                 b'r' => Verdict::Reply(DropReason::TooBig),
-                b'h' => Verdict::Held,
+                b'h' => {
+                    self.own += 1;
+                    Verdict::Held
+                }
                 _ => Verdict::Drop(DropReason::Denied),
             }
+        }
+
+        fn next_packet(&mut self, frame: &mut Frame<'_>, _now: Instant) -> Option<Verdict> {
+            self.own = self.own.checked_sub(1)?;
+            assert!(frame.resize(2), "an empty slot has room");
+            frame.packet_mut().copy_from_slice(b"\x60o");
+            Some(Verdict::Forward)
         }
     }
 
@@ -426,7 +475,8 @@ mod tests {
         let queue = Queue::new(near.into(), "test").expect("queue");
         let (fail, failures) = mpsc::channel();
         let report = move |failure| fail.send(failure).unwrap_or(());
-        let handle = start_on(vec![queue], Offloads::NONE, |_| Script, report).expect("started");
+        let handle =
+            start_on(vec![queue], Offloads::NONE, |_| Script { own: 0 }, report).expect("started");
         (handle, far, failures)
     }
 
@@ -446,7 +496,7 @@ mod tests {
     #[test]
     fn each_verdict_is_acted_on_and_counted() {
         let (handle, kernel, _failures) = worker();
-        for packet in [b"\x45d", b"\x45h", b"\x60r", b"\x45f"] {
+        for packet in [b"\x45d", b"\x60r", b"\x45f"] {
             send(&kernel, PLAIN, packet);
         }
         assert_eq!(next(&kernel), b"\x60r");
@@ -456,8 +506,21 @@ mod tests {
         assert_eq!(sum.drops.total(), 1);
         assert_eq!(sum.replies.count(DropReason::TooBig), 1);
         assert_eq!(sum.replies.total(), 1);
-        assert_eq!((sum.ipv4_in.packets, sum.ipv6_in.packets), (3, 1));
+        assert_eq!((sum.ipv4_in.packets, sum.ipv6_in.packets), (2, 1));
         assert_eq!((sum.ipv4_out.packets, sum.ipv6_out.packets), (1, 1));
+    }
+
+    #[test]
+    fn packets_of_the_engines_own_follow_a_batch_and_a_message() {
+        let (handle, kernel, _failures) = worker();
+        send(&kernel, PLAIN, b"\x45h");
+        assert_eq!(next(&kernel), b"\x60o");
+        handle.update(|script| script.own = 2);
+        assert_eq!(next(&kernel), b"\x60o");
+        assert_eq!(next(&kernel), b"\x60o");
+        let sum = handle.stop();
+        assert_eq!((sum.held, sum.ipv4_in.packets), (1, 1));
+        assert_eq!((sum.ipv6_in.packets, sum.ipv6_out.packets), (0, 3));
     }
 
     #[test]
