@@ -11,6 +11,9 @@ use crate::addr::Ipv4Prefix;
 pub struct Policy {
     /// Address that ICMPv4 errors of our own come from (EG-07).
     pub own_v4: Ipv4Addr,
+    /// `own_v4` is the translator's alone: echo requests to it are answered here. False where it
+    /// is an address that the mapper translates, as one of a shared pool is.
+    pub answer_v4: bool,
     /// Address that ICMPv6 errors of our own come from (EG-07).
     pub own_v6: Ipv6Addr,
     /// `own_v6` is the translator's alone: echo requests to it are answered here. False where it
@@ -122,6 +125,7 @@ impl Policy {
         Self {
             own_v4,
             own_v6,
+            answer_v4: true,
             answer_v6: true,
             mtu4: 1500,
             mtu6: 1500,

@@ -165,7 +165,7 @@ impl<M: Mapper> Translator<M> {
     fn v4_to_v6(&mut self, frame: &mut Frame<'_>, now: Instant, turn: Turn) -> Result<Fit, Reject> {
         let packet = V4::parse(frame)?;
         if turn == Turn::First {
-            if packet.ip.dst == self.policy.own_v4 {
+            if packet.ip.dst == self.policy.own_v4 && self.policy.answer_v4 {
                 return Err(for_translator(&packet.transport));
             }
             check_hops(packet.ip.ttl)?;

@@ -258,6 +258,23 @@ fn eg_07_eg_09_the_translator_answers_for_itself() {
     );
 }
 
+#[test]
+fn eg_07_an_address_that_is_shared_with_nodes_is_not_answered_but_translated() {
+    let shared = Policy {
+        answer_v4: false,
+        own_v4: NODE4,
+        ..policy()
+    };
+    let echo = icmp4(8, 0, [1, 2, 3, 4], b"ping");
+    let out = run_policy(shared, &V4::new(1).packet(&echo)).forwarded();
+    assert_eq!(out[40], 128);
+    let own = Policy {
+        own_v4: NODE4,
+        ..policy()
+    };
+    run_policy(own, &V4::new(1).packet(&echo)).replied();
+}
+
 /// Another IPv6 node, by its IPv4 address.
 const OTHER4: std::net::Ipv4Addr = std::net::Ipv4Addr::new(192, 0, 2, 20);
 
