@@ -1,6 +1,7 @@
 //! What every daemon of the suite needs around its work: signals, log lines, readiness, files that
 //! survive a restart, and the flags that both binaries share.
 
+pub mod control;
 pub mod exit;
 pub mod flags;
 pub mod logging;

@@ -1,0 +1,295 @@
+//! Questions to a running daemon, over a Unix socket in its run directory.
+//!
+//! A caller sends one line of JSON, the request, and gets text back until the daemon closes the
+//! connection: what is to be printed, already in the form that was asked for. The first line of
+//! the answer is `ok`, or says what is wrong. Only the user that the daemon runs as can connect.
+
+use std::future::Future;
+use std::io::{self, BufRead, BufReader, ErrorKind, Write};
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixStream as BlockingStream;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader as AsyncReader};
+use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::Semaphore;
+use tokio::time::timeout;
+
+/// Longest request in bytes.
+const REQUEST_MAX: u64 = 4096;
+/// Callers at the same time; the next one waits.
+const CALLERS_MAX: usize = 8;
+/// How long a caller may take to ask, and to take each part of the answer.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// The daemon's end. Dropping it removes the socket from the file system.
+#[derive(Debug)]
+pub struct Socket {
+    listener: UnixListener,
+    path: PathBuf,
+}
+
+/// Nobody answers.
+#[derive(Debug, thiserror::Error)]
+pub enum ControlError {
+    /// The socket cannot be made.
+    #[error("cannot make the control socket {}: {source}; choose another --run-dir", path.display())]
+    Bind {
+        /// Where.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// No daemon listens there.
+    #[error(
+        "nothing runs there: {} is not answered; the --tun and --run-dir of the running one are \
+         needed, and its user",
+        .0.display()
+    )]
+    NotRunning(PathBuf),
+    /// The connection broke.
+    #[error("no answer from the running daemon: {0}")]
+    Broken(#[from] io::Error),
+    /// The daemon refused the request.
+    #[error("{0}")]
+    Refused(String),
+}
+
+impl Socket {
+    /// The socket of the instance `name`, in `run_dir`. To be called by whoever holds that name:
+    /// the socket of a killed run is replaced. Must be called within a tokio runtime.
+    ///
+    /// # Errors
+    /// If it cannot be made.
+    pub fn bind(run_dir: &Path, name: &str) -> Result<Self, ControlError> {
+        let path = path(run_dir, name);
+        let listener = listen(&path);
+        listener
+            .map(|listener| Self {
+                listener,
+                path: path.clone(),
+            })
+            .map_err(|source| ControlError::Bind { path, source })
+    }
+
+    /// Answers requests for ever; each has a task of its own. `answer` gets the request and where
+    /// to write; what it returns as an error is logged only.
+    pub async fn serve<R, F, A>(self, answer: A)
+    where
+        R: DeserializeOwned + Send,
+        F: Future<Output = io::Result<()>> + Send,
+        A: Fn(R, Answer) -> F + Send + Sync + 'static,
+    {
+        let answer = Arc::new(answer);
+        let places = Arc::new(Semaphore::new(CALLERS_MAX));
+        loop {
+            let Ok(place) = Arc::clone(&places).acquire_owned().await else {
+                return;
+            };
+            let stream = match self.listener.accept().await {
+                Ok((stream, _)) => stream,
+                Err(error) => {
+                    tracing::debug!("control socket: {error}");
+                    tokio::time::sleep(Duration::from_secs(1)).await;
+                    continue;
+                }
+            };
+            let answer = Arc::clone(&answer);
+            tokio::spawn(async move {
+                if let Err(error) = converse(stream, answer.as_ref()).await {
+                    tracing::debug!("control socket: {error}");
+                }
+                drop(place);
+            });
+        }
+    }
+}
+
+impl Drop for Socket {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.path);
+    }
+}
+
+/// Where an answer is written.
+#[derive(Debug)]
+pub struct Answer {
+    stream: UnixStream,
+    begun: bool,
+}
+
+impl Answer {
+    /// Writes a part of the answer.
+    ///
+    /// # Errors
+    /// The caller is gone, or does not read.
+    pub async fn text(&mut self, text: &str) -> io::Result<()> {
+        if !self.begun {
+            self.begun = true;
+            self.send("ok\n").await?;
+        }
+        self.send(text).await
+    }
+
+    /// Writes a value as one line of JSON.
+    ///
+    /// # Errors
+    /// The caller is gone, or does not read.
+    pub async fn json(&mut self, value: &(impl Serialize + Sync)) -> io::Result<()> {
+        let mut line = serde_json::to_string(value)?;
+        line.push('\n');
+        self.text(&line).await
+    }
+
+    /// Says why there is no answer.
+    ///
+    /// # Errors
+    /// The caller is gone, or does not read.
+    pub async fn refuse(mut self, reason: &str) -> io::Result<()> {
+        let line = reason.replace('\n', " ");
+        self.send(&format!("{line}\n")).await
+    }
+
+    async fn send(&mut self, text: &str) -> io::Result<()> {
+        timeout(PATIENCE, self.stream.write_all(text.as_bytes())).await?
+    }
+}
+
+/// Asks the running instance `name` and hands each piece of its answer to `print`.
+///
+/// # Errors
+/// Nobody runs, the request was refused, or `print` failed.
+pub fn ask(
+    run_dir: &Path,
+    name: &str,
+    request: &impl Serialize,
+    mut print: impl FnMut(&str) -> io::Result<()>,
+) -> Result<(), ControlError> {
+    let path = path(run_dir, name);
+    let mut stream = BlockingStream::connect(&path).map_err(|_| ControlError::NotRunning(path))?;
+    let mut line = serde_json::to_string(request).map_err(io::Error::from)?;
+    line.push('\n');
+    stream.write_all(line.as_bytes())?;
+    let mut lines = BufReader::new(stream);
+    let mut line = String::new();
+    lines.read_line(&mut line)?;
+    match line.trim_end() {
+        "ok" => {}
+        "" => return Err(io::Error::from(ErrorKind::UnexpectedEof).into()),
+        refusal => return Err(ControlError::Refused(refusal.into())),
+    }
+    loop {
+        line.clear();
+        if lines.read_line(&mut line)? == 0 {
+            return Ok(());
+        }
+        print(&line)?;
+    }
+}
+
+fn path(run_dir: &Path, name: &str) -> PathBuf {
+    run_dir.join(format!("{name}.sock"))
+}
+
+fn listen(path: &Path) -> io::Result<UnixListener> {
+    if let Some(dir) = path.parent() {
+        std::fs::create_dir_all(dir)?;
+    }
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let listener = UnixListener::bind(path)?;
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))?;
+    Ok(listener)
+}
+
+async fn converse<R, F>(
+    mut stream: UnixStream,
+    answer: &(impl Fn(R, Answer) -> F + Sync),
+) -> io::Result<()>
+where
+    R: DeserializeOwned,
+    F: Future<Output = io::Result<()>>,
+{
+    let mut line = String::new();
+    let mut lines = AsyncReader::new((&mut stream).take(REQUEST_MAX));
+    timeout(PATIENCE, lines.read_line(&mut line)).await??;
+    let reply = Answer {
+        stream,
+        begun: false,
+    };
+    match serde_json::from_str(&line) {
+        Ok(request) => answer(request, reply).await,
+        Err(error) => reply.refuse(&format!("not a request: {error}")).await,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn runtime() -> tokio::runtime::Runtime {
+        tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .enable_all()
+            .build()
+            .expect("runtime")
+    }
+
+    async fn repeat(count: usize, mut answer: Answer) -> io::Result<()> {
+        if count > 5 {
+            return answer.refuse("too\noften").await;
+        }
+        for number in 0..count {
+            answer.text(&format!("line {number}\n")).await?;
+        }
+        answer.json(&count).await
+    }
+
+    fn lines(dir: &Path, request: &impl Serialize) -> Result<Vec<String>, ControlError> {
+        let mut lines = Vec::new();
+        ask(dir, "nat64", request, |line| {
+            lines.push(line.to_owned());
+            Ok(())
+        })?;
+        Ok(lines)
+    }
+
+    #[test]
+    fn a_request_is_answered_line_by_line_and_a_refusal_is_an_error() {
+        let dir = tempfile::tempdir().expect("directory");
+        let runtime = runtime();
+        let guard = runtime.enter();
+        let socket = Socket::bind(dir.path(), "nat64").expect("bound");
+        drop(guard);
+        runtime.spawn(socket.serve(repeat));
+        let answer = lines(dir.path(), &2_usize).expect("answer");
+        assert_eq!(answer, ["line 0\n", "line 1\n", "2\n"]);
+        let refused = lines(dir.path(), &6_usize).expect_err("refused");
+        assert_eq!(refused.to_string(), "too often");
+        let nonsense = lines(dir.path(), &"many").expect_err("refused");
+        assert!(nonsense.to_string().starts_with("not a request"));
+    }
+
+    #[test]
+    fn a_socket_left_behind_is_replaced_and_a_dropped_one_is_gone() {
+        let dir = tempfile::tempdir().expect("directory");
+        let missing = lines(dir.path(), &1_usize).expect_err("nobody");
+        assert!(matches!(missing, ControlError::NotRunning(_)), "{missing}");
+        let runtime = runtime();
+        let _guard = runtime.enter();
+        let left = Socket::bind(dir.path(), "nat64").expect("bound");
+        std::mem::forget(left);
+        let socket = Socket::bind(dir.path(), "nat64").expect("bound again");
+        let path = dir.path().join("nat64.sock");
+        let mode = std::fs::metadata(&path).expect("there").permissions();
+        assert_eq!(mode.mode() & 0o777, 0o600);
+        drop(socket);
+        assert!(!path.exists());
+    }
+}
