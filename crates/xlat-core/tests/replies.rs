@@ -6,8 +6,9 @@
 mod support;
 
 use support::*;
+use xlat_core::addr::Pref64s;
 use xlat_core::identification::Identifications;
-use xlat_core::mappers::Hairpin;
+use xlat_core::mappers::{Guarded, Hairpin};
 use xlat_core::policy::{ErrorRate, Policy};
 use xlat_core::{DropReason, Frame, Instant, Offload, Translator, Verdict};
 
@@ -273,6 +274,31 @@ fn eg_07_an_address_that_is_shared_with_nodes_is_not_answered_but_translated() {
         ..policy()
     };
     run_policy(own, &V4::new(1).packet(&echo)).replied();
+}
+
+#[test]
+fn se_06_hidden_destinations_are_prohibited_from_ipv6_alone() {
+    let hidden = vec!["198.51.100.0/29".parse().unwrap()];
+    let mapper = Guarded::new(siit(Hairpin::Intrinsic), Pref64s::single(pref64()), hidden);
+    let ids = Identifications::new([7, 13], 0, 1);
+    let mut translator = Translator::new(mapper, policy(), ids).unwrap();
+    let datagram = udp(from_node6(17), b"x");
+    let out = run_with(
+        &mut translator,
+        &V6::new(17).packet(&datagram),
+        Offload::NONE,
+    );
+    let (reason, reply) = out.replied();
+    assert_eq!((reason, &reply[40..42]), (DropReason::Denied, &[1, 1][..]));
+    let inbound = V4::new(17).packet(&udp(from_host4(17), b"x"));
+    run_with(&mut translator, &inbound, Offload::NONE).forwarded();
+    translator.mapper_mut().hide(Vec::new());
+    run_with(
+        &mut translator,
+        &V6::new(17).packet(&datagram),
+        Offload::NONE,
+    )
+    .forwarded();
 }
 
 /// Another IPv6 node, by its IPv4 address.

@@ -1,9 +1,11 @@
 //! Stateless address policies.
 
 mod clat;
+mod guarded;
 mod siit;
 
 pub use clat::Clat;
+pub use guarded::Guarded;
 pub use siit::{Hairpin, Siit};
 
 use crate::mapper::{Refusal, Unreachable};

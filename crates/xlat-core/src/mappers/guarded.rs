@@ -1,0 +1,148 @@
+//! A mapper that hides some IPv4 hosts from the IPv6 side.
+//!
+//! The gateway that a translator runs on has IPv4 addresses of its own, and so have the hosts that
+//! manage it. A client must not get to them through the NAT64 prefix, where no filter of the IPv6
+//! side would see it come.
+
+use alloc::vec::Vec;
+use core::net::{Ipv4Addr, Ipv6Addr};
+
+use crate::addr::{Ipv4Prefix, Pref64s};
+use crate::mapper::{
+    ErrorFlow, ErrorRewrite, Flow, Fragment, Mapper, Own, Refusal, Rewrite, Unreachable,
+};
+use crate::reason::DropReason;
+use crate::time::Instant;
+
+/// Another mapper, without some of its IPv4 destinations.
+#[derive(Clone, Debug)]
+pub struct Guarded<M> {
+    inner: M,
+    pref64s: Pref64s,
+    hidden: Vec<Ipv4Prefix>,
+}
+
+impl<M: Mapper> Guarded<M> {
+    /// `inner`, whose clients reach IPv4 through `pref64s`, without the destinations `hidden`.
+    pub fn new(inner: M, pref64s: Pref64s, hidden: Vec<Ipv4Prefix>) -> Self {
+        Self {
+            inner,
+            pref64s,
+            hidden,
+        }
+    }
+
+    /// Hides other destinations from now on.
+    pub fn hide(&mut self, hidden: Vec<Ipv4Prefix>) {
+        self.hidden = hidden;
+    }
+
+    /// The mapper behind this one.
+    pub fn inner(&self) -> &M {
+        &self.inner
+    }
+
+    /// The mapper behind this one, to be changed.
+    pub fn inner_mut(&mut self) -> &mut M {
+        &mut self.inner
+    }
+
+    #[inline]
+    fn check(&self, dst: Ipv6Addr) -> Result<(), Refusal> {
+        if self.hidden.is_empty() {
+            return Ok(());
+        }
+        let Some(pref64) = self.pref64s.lookup(dst) else {
+            return Ok(());
+        };
+        let Some(v4) = pref64.extract(dst) else {
+            return Ok(());
+        };
+        if self.hidden.iter().any(|hidden| hidden.contains(v4)) {
+            return Err(Refusal::Answer(DropReason::Denied, Unreachable::Prohibited));
+        }
+        Ok(())
+    }
+}
+
+impl<M: Mapper> Mapper for Guarded<M> {
+    #[inline]
+    fn map_v6(
+        &mut self,
+        flow: &Flow<Ipv6Addr>,
+        now: Instant,
+    ) -> Result<Rewrite<Ipv4Addr>, Refusal> {
+        self.check(flow.dst)?;
+        self.inner.map_v6(flow, now)
+    }
+
+    #[inline]
+    fn map_v4(
+        &mut self,
+        flow: &Flow<Ipv4Addr>,
+        now: Instant,
+    ) -> Result<Rewrite<Ipv6Addr>, Refusal> {
+        self.inner.map_v4(flow, now)
+    }
+
+    fn map_v6_error(
+        &mut self,
+        error: &ErrorFlow<Ipv6Addr>,
+        now: Instant,
+    ) -> Result<ErrorRewrite<Ipv4Addr>, Refusal> {
+        self.check(error.dst)
+            .map_err(|_| Refusal::Silent(DropReason::Denied))?;
+        self.inner.map_v6_error(error, now)
+    }
+
+    fn map_v4_error(
+        &mut self,
+        error: &ErrorFlow<Ipv4Addr>,
+        now: Instant,
+    ) -> Result<ErrorRewrite<Ipv6Addr>, Refusal> {
+        self.inner.map_v4_error(error, now)
+    }
+
+    #[inline]
+    fn is_hairpin(&self, flow: &Flow<Ipv6Addr>, rewrite: &Rewrite<Ipv4Addr>) -> bool {
+        self.inner.is_hairpin(flow, rewrite)
+    }
+
+    fn is_hairpin_error(
+        &self,
+        error: &ErrorFlow<Ipv6Addr>,
+        rewrite: &ErrorRewrite<Ipv4Addr>,
+    ) -> bool {
+        self.inner.is_hairpin_error(error, rewrite)
+    }
+
+    #[inline]
+    fn map_v4_hairpin(
+        &mut self,
+        flow: &Flow<Ipv4Addr>,
+        now: Instant,
+    ) -> Result<Rewrite<Ipv6Addr>, Refusal> {
+        self.inner.map_v4_hairpin(flow, now)
+    }
+
+    fn map_v4_hairpin_error(
+        &mut self,
+        error: &ErrorFlow<Ipv4Addr>,
+        now: Instant,
+    ) -> Result<ErrorRewrite<Ipv6Addr>, Refusal> {
+        self.inner.map_v4_hairpin_error(error, now)
+    }
+
+    fn fragment_id(&mut self, flow: &Flow<Ipv6Addr>, fragment: Fragment) -> Option<u16> {
+        self.inner.fragment_id(flow, fragment)
+    }
+
+    #[inline]
+    fn next_packet(&mut self, now: Instant) -> Option<Own<'_>> {
+        self.inner.next_packet(now)
+    }
+
+    fn hold(&mut self, packet: &[u8], now: Instant) -> bool {
+        self.inner.hold(packet, now)
+    }
+}
