@@ -120,6 +120,10 @@ impl EventQueue {
         self.events.push_back(Event { at, kind });
     }
 
+    pub(crate) fn is_empty(&self) -> bool {
+        self.events.is_empty() && self.lost == 0
+    }
+
     /// Moves everything that waits into `into`; the number of events lost since the last time.
     pub(crate) fn drain(&mut self, into: &mut Vec<Event>) -> u64 {
         into.extend(self.events.drain(..));

@@ -53,6 +53,24 @@ impl PoolSpec {
         *self.addresses.start() <= prefix.last() && prefix.address() <= *self.addresses.end()
     }
 
+    /// The prefixes that the addresses make up, in order and as few as can be.
+    pub fn prefixes(&self) -> Vec<Ipv4Prefix> {
+        let mut first = u64::from(self.addresses.start().to_bits());
+        let end = u64::from(self.addresses.end().to_bits()) + 1;
+        let mut prefixes = Vec::new();
+        while first < end {
+            // The largest block that begins here and does not go beyond the end.
+            let aligned = first.trailing_zeros().min(32);
+            let bits = aligned.min((end - first).ilog2());
+            prefixes.push(Ipv4Prefix::containing(
+                Ipv4Addr::from_bits(first as u32),
+                (32 - bits) as u8,
+            ));
+            first += 1 << bits;
+        }
+        prefixes
+    }
+
     pub(crate) fn is_larger_than(&self, count: u32) -> bool {
         self.addresses.end().to_bits() - self.addresses.start().to_bits() >= count
     }
@@ -254,6 +272,11 @@ impl Pool {
         None
     }
 
+    /// True if no port is at rest.
+    pub(crate) fn is_rested(&self) -> bool {
+        self.resting.is_empty()
+    }
+
     /// Frees the port that has rested longest, if it has rested enough.
     pub(crate) fn wake(&mut self, now: Tick) -> Option<Option<FreedBlock>> {
         let resting = self.resting.front().filter(|first| first.until <= now)?;
@@ -402,6 +425,25 @@ mod tests {
             let spec: PoolSpec = text.parse().unwrap();
             assert_eq!(spec.to_string(), expected);
             assert_eq!(expected.parse(), Ok(spec));
+        }
+    }
+
+    #[test]
+    fn np_08_the_prefixes_of_a_pool_cover_it_and_nothing_else() {
+        for (text, expected) in [
+            ("192.0.2.0/30", "192.0.2.0/30"),
+            ("192.0.2.3:5-7", "192.0.2.3/32"),
+            (
+                "192.0.2.1-192.0.2.9",
+                "192.0.2.1/32 192.0.2.2/31 192.0.2.4/30 192.0.2.8/31",
+            ),
+            ("0.0.0.0/0", "0.0.0.0/0"),
+            ("255.255.255.255", "255.255.255.255/32"),
+        ] {
+            let spec: PoolSpec = text.parse().unwrap();
+            let prefixes = spec.prefixes();
+            let prefixes: Vec<_> = prefixes.iter().map(Ipv4Prefix::to_string).collect();
+            assert_eq!(prefixes.join(" "), expected);
         }
     }
 

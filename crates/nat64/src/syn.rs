@@ -80,6 +80,17 @@ impl StoredSyns {
         self.waiting.remove(tuple).is_some()
     }
 
+    /// True if nothing waits for its time or to be answered.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.ends.is_empty() && self.unclaimed.is_empty()
+    }
+
+    /// True if the time of a SYN is over.
+    pub(crate) fn has_answer(&self, now: Tick) -> bool {
+        let is_over = |(end, _): &(Tick, ExternalTuple)| *end <= now;
+        !self.unclaimed.is_empty() || self.ends.front().is_some_and(is_over)
+    }
+
     /// The answer to the next SYN that nobody claimed: a whole IPv4 packet.
     pub(crate) fn next_answer(&mut self, now: Tick) -> Option<Vec<u8>> {
         self.expire(now);

@@ -127,6 +127,18 @@ impl Nat64 {
         more
     }
 
+    /// True if no time ends anything here: without sessions, ports at rest, SYNs that wait and
+    /// events to fetch, [`expire`](Self::expire) need not be called until a packet has come.
+    pub fn is_idle(&self) -> bool {
+        self.each_shard().all(|shard| shard.is_idle())
+    }
+
+    /// True if a worker should ask its translator for packets of its own: keep-alive probes, and
+    /// answers to SYNs that waited in vain.
+    pub fn has_packets(&self, now: Instant) -> bool {
+        self.each_shard().any(|shard| shard.has_packets(now))
+    }
+
     /// Moves all events that wait into `into`; the number of those that were lost because nobody
     /// came for them.
     pub fn drain_events(&self, into: &mut Vec<Event>) -> u64 {

@@ -212,6 +212,20 @@ impl Shard {
         true
     }
 
+    /// True if nothing here waits for its time.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.per_protocol == [0; 3]
+            && self.probes.is_empty()
+            && self.syns.is_empty()
+            && self.events.is_empty()
+            && self.pool.is_rested()
+    }
+
+    /// True if there is a packet of the shard's own to send.
+    pub(crate) fn has_packets(&self, now: Instant) -> bool {
+        !self.probes.is_empty() || self.syns.has_answer(Tick::at(now))
+    }
+
     /// Moves all events that wait into `into`; the number of those that were lost.
     pub(crate) fn drain_events(&mut self, into: &mut Vec<crate::event::Event>) -> u64 {
         self.events.drain(into)
