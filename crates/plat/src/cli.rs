@@ -9,6 +9,8 @@ use xlat_linux::daemon::flags::{
     HairpinMode, LogFlags, PolicyFlags, RunFlags, Switch, interface_name,
 };
 
+use crate::stateful::flags::StatefulFlags;
+
 /// Translates between an IPv6-only network and IPv4: the provider side of 464XLAT (RFC 6877)
 #[derive(Debug, Parser)]
 #[command(version, max_term_width = 100, args_conflicts_with_subcommands = true)]
@@ -22,9 +24,13 @@ pub(crate) struct Cli {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// Translate until told to stop (this is what happens without a command, too)
-    Run(Run),
+    Run(Box<Run>),
     /// Take back what a killed run left behind
     Recover(Recover),
+    /// Show what the running one does
+    Status(Status),
+    /// Show the sessions of the running one
+    Sessions(Sessions),
 }
 
 #[derive(Args, Clone, Debug)]
@@ -38,7 +44,7 @@ pub(crate) struct Run {
     /// Give each IPv6 source an IPv4 address of this prefix
     #[arg(long, value_name = "CIDR")]
     pub(crate) dynamic_pool: Option<Ipv4Prefix>,
-    /// IPv4 address of the translator [default: the first of the dynamic pool, or 192.0.0.8]
+    /// IPv4 address of the translator [default: the first of a pool, or 192.0.0.8]
     #[arg(long, value_name = "ADDR")]
     pub(crate) ipv4: Option<Ipv4Addr>,
     /// IPv6 address of the translator [default: its IPv4 address in the NAT64 prefix, or an
@@ -58,10 +64,15 @@ pub(crate) struct Run {
     /// How IPv6 nodes reach each other by their IPv4 addresses (RFC 7757)
     #[arg(long, value_enum, value_name = "MODE", default_value_t = HairpinMode::Intrinsic)]
     pub(crate) hairpin: HairpinMode,
+    /// Let clients reach the IPv4 addresses of this host through the prefix
+    #[arg(long)]
+    pub(crate) expose_host: bool,
     #[command(flatten)]
     pub(crate) place: Place,
     #[command(flatten)]
     pub(crate) flags: RunFlags,
+    #[command(flatten)]
+    pub(crate) stateful: StatefulFlags,
     #[command(flatten)]
     pub(crate) policy: PolicyFlags,
     #[command(flatten)]
@@ -77,6 +88,27 @@ pub(crate) struct Recover {
     pub(crate) place: Place,
     #[command(flatten)]
     pub(crate) log: LogFlags,
+}
+
+#[derive(Args, Clone, Debug)]
+pub(crate) struct Status {
+    /// As JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) place: Place,
+}
+
+#[derive(Args, Clone, Debug)]
+pub(crate) struct Sessions {
+    /// As JSON, one object per line
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// Only those of this IPv6 address or prefix
+    #[arg(long, value_name = "ADDR[/N]")]
+    pub(crate) client: Option<String>,
+    #[command(flatten)]
+    pub(crate) place: Place,
 }
 
 /// Which instance is meant.

@@ -1,17 +1,24 @@
 //! `plat`: the provider side of 464XLAT (RFC 6877).
 //!
 //! Flags ([`cli`]) become settings ([`settings`]), settings and the host as it is become a plan
-//! ([`plan`]), and the plan is carried out while packets are translated ([`run`]).
+//! ([`plan`]), and the plan is carried out while packets are translated ([`run`]) by the workers'
+//! engines ([`data_path`]). [`leases`] and [`stateful`] are what the translator remembers;
+//! [`control`] is what it tells about itself.
 
 mod cli;
+mod control;
+mod data_path;
 mod leases;
 mod plan;
 mod run;
 mod settings;
+mod stateful;
 
+use std::io::{ErrorKind, Write};
 use std::process::ExitCode;
 
 use anyhow::Result;
+use xlat_linux::daemon::control::ControlError;
 use xlat_linux::daemon::exit::{self, Usage};
 
 use cli::{Cli, Command};
@@ -46,7 +53,18 @@ fn dispatch(cli: Cli) -> Result<()> {
             recover.log.init();
             runtime.block_on(run::recover(&recover.place))
         }
-        Some(Command::Run(run)) => translate(&runtime, run),
+        Some(Command::Run(run)) => translate(&runtime, *run),
+        Some(Command::Status(status)) => {
+            let json = status.json;
+            ask(&status.place, &control::Request::Status { json })
+        }
+        Some(Command::Sessions(sessions)) => {
+            let request = control::Request::Sessions {
+                json: sessions.json,
+                client: sessions.client,
+            };
+            ask(&sessions.place, &request)
+        }
         None => translate(&runtime, cli.run),
     }
 }
@@ -54,4 +72,15 @@ fn dispatch(cli: Cli) -> Result<()> {
 fn translate(runtime: &tokio::runtime::Runtime, run: cli::Run) -> Result<()> {
     run.log.init();
     runtime.block_on(run::run(Settings::new(run)?))
+}
+
+/// Asks the running daemon and prints what it says.
+fn ask(place: &cli::Place, request: &control::Request) -> Result<()> {
+    let mut out = std::io::stdout().lock();
+    let print = |line: &str| out.write_all(line.as_bytes());
+    match xlat_linux::daemon::control::ask(&place.run_dir, &place.tun, request, print) {
+        // The reader of a pipe has seen enough.
+        Err(ControlError::Broken(error)) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
+        other => Ok(other?),
+    }
 }

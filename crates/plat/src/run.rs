@@ -1,25 +1,31 @@
 //! Translates until told to stop.
 
+use std::future::pending;
+use std::net::IpAddr;
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow};
+use nat64::Modes;
 use nat64::dynamic::Dynamic;
 use tokio::sync::mpsc;
 use tokio::time::interval;
 use tracing::info;
-use xlat_core::identification::Identifications;
-use xlat_core::mappers::Siit;
-use xlat_core::{Mapper, Policy, Translator};
-use xlat_linux::counters::Snapshot;
+use xlat_core::addr::Ipv4Prefix;
+use xlat_core::mappers::{Guarded, Siit};
+use xlat_core::{Mapper, Policy};
+use xlat_linux::daemon::control::Socket;
 use xlat_linux::daemon::notify;
 use xlat_linux::daemon::signals::{Request, Signals};
-use xlat_linux::daemon::state_dir::{StateDir, random};
+use xlat_linux::daemon::state_dir::StateDir;
 use xlat_linux::host::{Applied, Host};
-use xlat_linux::tun::{self, Failure, Handle, Tun};
+use xlat_linux::tun::{Failure, Handle, now};
 
+use crate::control::Facts;
+use crate::data_path::{self, Ringing};
 use crate::leases::Leases;
 use crate::plan::{Own6, check_overlaps, plan};
 use crate::settings::Settings;
+use crate::stateful::Stateful;
 
 /// How often changed leases are written to disk.
 const SAVE_EVERY: Duration = Duration::from_secs(60);
@@ -36,40 +42,19 @@ pub(crate) async fn run(settings: Settings) -> Result<()> {
     if settings.run.flags.dry_run {
         return print(&plan(&host, &settings, own_v6).await?.to_string());
     }
-    let mut policy = settings.run.policy.policy(
-        settings.own_v4,
-        own_v6.address,
-        settings.mtu4,
-        settings.run.mtu,
-    );
-    policy.answer_v6 = own_v6.is_ours;
-    policy.validate()?;
+    let policy = policy(&settings, own_v6)?;
     for (outer, inner) in settings.eams.overlaps() {
         tracing::warn!("--map {inner} lies inside --map {outer}: each wins on its own side");
     }
-
-    let hairpin = settings.run.hairpin.into();
-    let (eams, pref64s) = (settings.eams.clone(), settings.pref64s.clone());
-    match settings.pool() {
-        None => {
-            let mapper = Siit::new(eams, pref64s, hairpin);
-            serve(&host, &settings, own_v6, policy, || mapper.clone(), None).await
-        }
-        Some(config) => {
-            let leases = Leases::load(config, StateDir::open(&settings.run.state_dir)?)?;
-            let pool = leases.pool();
-            let mapper = Dynamic::new(eams, pref64s, hairpin, pool);
-            serve(
-                &host,
-                &settings,
-                own_v6,
-                policy,
-                || mapper.clone(),
-                Some(leases),
-            )
-            .await
-        }
-    }
+    let state = State::load(&settings)?;
+    let daemon = Daemon {
+        host: &host,
+        settings: &settings,
+        own_v6,
+        policy,
+        state,
+    };
+    daemon.run().await
 }
 
 /// Takes back what a killed run left.
@@ -82,123 +67,230 @@ pub(crate) async fn recover(place: &crate::cli::Place) -> Result<()> {
     Ok(())
 }
 
-async fn serve<M: Mapper + Send + 'static>(
-    host: &Host,
-    settings: &Settings,
+fn policy(settings: &Settings, own_v6: Own6) -> Result<Policy> {
+    let policy = settings.run.policy.policy(
+        settings.own_v4,
+        own_v6.address,
+        settings.mtu4,
+        settings.run.mtu,
+    );
+    let policy = Policy {
+        answer_v4: !settings.own_v4_is_shared(),
+        answer_v6: own_v6.is_ours,
+        ..policy
+    };
+    policy.validate()?;
+    Ok(policy)
+}
+
+/// What the translator remembers, by the kinds of clients that it has.
+struct State {
+    leases: Option<Leases>,
+    stateful: Option<Stateful>,
+}
+
+impl State {
+    fn load(settings: &Settings) -> Result<Self> {
+        let open = || StateDir::open(&settings.run.state_dir);
+        let leases = match settings.pool() {
+            Some(config) => Some(Leases::load(config, open()?)?),
+            None => None,
+        };
+        let workers = settings.run.flags.queue_count();
+        let stateful = match settings.stateful(workers)? {
+            Some(config) => {
+                let log = settings.run.stateful.session_log.as_deref();
+                let pref64s = settings.pref64s.clone();
+                Some(Stateful::load(config, pref64s, open()?, log)?)
+            }
+            None => None,
+        };
+        Ok(Self { leases, stateful })
+    }
+
+    /// Writes everything to disk; to be called when no packet comes any more.
+    fn save(&mut self) {
+        if let Some(leases) = &mut self.leases {
+            leases.save(true);
+        }
+        if let Some(stateful) = &mut self.stateful {
+            stateful.save();
+        }
+    }
+}
+
+/// Everything that a running translator needs.
+struct Daemon<'a> {
+    host: &'a Host,
+    settings: &'a Settings,
     own_v6: Own6,
     policy: Policy,
-    mapper: impl Fn() -> M,
-    mut leases: Option<Leases>,
-) -> Result<()> {
-    let mut signals = Signals::catch()?;
-    let (workers, failures) = start(settings, &policy, mapper)?;
-    let applied = set_up(host, settings, own_v6).await?;
-    let line = describe(settings);
-    info!("translator is {} and {}", settings.own_v4, own_v6.address);
-    info!("ready: {line}");
-    notify::ready(&line);
-
-    let end = wait(
-        &mut signals,
-        failures,
-        || workers.counters(),
-        leases.as_mut(),
-    )
-    .await;
-    notify::stopping();
-    if let Some(applied) = applied {
-        applied
-            .undo()
-            .await
-            .context("not everything could be put back; try `plat recover`")?;
-    }
-    let counters = workers.stop();
-    if let Some(leases) = &mut leases {
-        leases.save(true);
-    }
-    info!(
-        "stopped, the host is as it was\n{}",
-        counters.to_string().trim_end()
-    );
-    end
+    state: State,
 }
 
-/// Opens the TUN and starts to translate; no packet comes before the routes are there.
-fn start<M: Mapper + Send + 'static>(
-    settings: &Settings,
-    policy: &Policy,
-    mapper: impl Fn() -> M,
-) -> Result<(Handle<Translator<M>>, mpsc::UnboundedReceiver<Failure>)> {
-    let seed = random().context("no random numbers from the kernel")?;
-    let options = tun::Options::new(&settings.run.place.tun);
-    let tun = Tun::open(&options.queues(settings.run.flags.queue_count()))?;
-    let lanes = tun.queues() as u16;
-    let engines = (0..lanes).map(|lane| {
-        let ids = Identifications::new(seed, lane, lanes);
-        Translator::new(mapper(), policy.clone(), ids)
-    });
-    let mut engines = engines.collect::<Result<Vec<_>, _>>()?.into_iter();
-    let (sender, failures) = mpsc::unbounded_channel();
-    let make = move |_| {
-        engines
-            .next()
-            .unwrap_or_else(|| unreachable!("one engine per queue"))
-    };
-    let workers = tun::start(tun, make, move |failure| drop(sender.send(failure)))
-        .context("the worker threads did not start")?;
-    Ok((workers, failures))
-}
-
-async fn set_up(host: &Host, settings: &Settings, own_v6: Own6) -> Result<Option<Applied>> {
-    if settings.run.flags.no_host_setup {
-        return Ok(None);
+impl Daemon<'_> {
+    /// Picks the mapper for the clients that there are, and serves them.
+    async fn run(self) -> Result<()> {
+        let settings = self.settings;
+        let hairpin = settings.run.hairpin.into();
+        let (eams, pref64s) = (settings.eams.clone(), settings.pref64s.clone());
+        let leases = self.state.leases.as_ref().map(Leases::pool);
+        let nat = self.state.stateful.as_ref().map(|one| one.nat().clone());
+        match (leases, nat) {
+            (None, None) => self.serve(Siit::new(eams, pref64s, hairpin)).await,
+            (Some(pool), None) => self.serve(Dynamic::new(eams, pref64s, hairpin, pool)).await,
+            (None, Some(nat)) => {
+                let own = Siit::new(eams, pref64s, hairpin);
+                self.serve(Modes::new(own, nat)).await
+            }
+            (Some(pool), Some(nat)) => {
+                let own = Dynamic::new(eams, pref64s, hairpin, pool);
+                self.serve(Modes::new(own, nat)).await
+            }
+        }
     }
-    let plan = plan(host, settings, own_v6).await?;
-    let place = &settings.run.place;
-    Ok(Some(host.apply(&plan, &place.run_dir, &place.tun).await?))
-}
 
-fn describe(settings: &Settings) -> String {
-    let prefixes: Vec<String> = settings.pref64s.iter().map(ToString::to_string).collect();
-    let maps = settings.eams.iter().count();
-    let clients = match settings.run.dynamic_pool {
-        Some(pool) => format!("each IPv6 source gets an address of {pool}; {maps} static maps"),
-        None => format!("{maps} static maps"),
-    };
-    match prefixes.as_slice() {
-        [] => format!("translating; {clients}"),
-        some => format!("translating {}; {clients}", some.join(", ")),
+    async fn serve<M: Mapper + Clone + Send + 'static>(mut self, mapper: M) -> Result<()> {
+        let mut signals = Signals::catch()?;
+        let pref64s = self.settings.pref64s.clone();
+        let mapper = Guarded::new(mapper, pref64s, self.hidden().await?);
+        let alarm = self.state.stateful.as_ref().map(Stateful::alarm);
+        let (workers, failures) =
+            data_path::start(&self.settings.run, &self.policy, &mapper, alarm.as_ref())?;
+        let socket = self.control_socket(&workers)?;
+        let applied = self.set_up().await?;
+        let line = self.settings.describe();
+        info!(
+            "translator is {} and {}",
+            self.settings.own_v4, self.own_v6.address
+        );
+        info!("ready: {line}");
+        notify::ready(&line);
+
+        let end = self.wait(&mut signals, failures, &workers).await;
+        notify::stopping();
+        if let Some(applied) = applied {
+            applied
+                .undo()
+                .await
+                .context("not everything could be put back; try `plat recover`")?;
+        }
+        socket.abort();
+        // The socket is gone from the file system when its task is.
+        let _ = socket.await;
+        let counters = workers.stop();
+        self.state.save();
+        info!(
+            "stopped, the host is as it was\n{}",
+            counters.to_string().trim_end()
+        );
+        end
     }
-}
 
-/// Waits for the end: a signal, or a data path that broke.
-async fn wait(
-    signals: &mut Signals,
-    mut failures: mpsc::UnboundedReceiver<Failure>,
-    counters: impl Fn() -> Snapshot,
-    mut leases: Option<&mut Leases>,
-) -> Result<()> {
-    let mut save = interval(SAVE_EVERY);
-    let has_leases = leases.is_some();
-    loop {
-        tokio::select! {
-            request = signals.next() => match request {
-                Request::Stop => return Ok(()),
-                Request::Reload => {
-                    info!("{}", counters().to_string().trim_end());
-                    if let Some(leases) = leases.as_deref_mut() {
-                        leases.save(true);
-                        info!("{} leases saved", leases.active());
+    async fn set_up(&self) -> Result<Option<Applied>> {
+        if self.settings.run.flags.no_host_setup {
+            return Ok(None);
+        }
+        let plan = plan(self.host, self.settings, self.own_v6).await?;
+        let place = &self.settings.run.place;
+        let applied = self.host.apply(&plan, &place.run_dir, &place.tun).await?;
+        Ok(Some(applied))
+    }
+
+    /// What clients must not reach through the prefix: the addresses of this host (SE-06).
+    async fn hidden(&self) -> Result<Vec<Ipv4Prefix>> {
+        if self.settings.run.expose_host {
+            return Ok(Vec::new());
+        }
+        let addresses = self.host.addresses().await?;
+        let v4 = addresses.iter().filter_map(|have| match have.address {
+            IpAddr::V4(address) => Some(Ipv4Prefix::host(address)),
+            IpAddr::V6(_) => None,
+        });
+        Ok(v4.collect())
+    }
+
+    fn control_socket<M: Mapper + Send + 'static>(
+        &self,
+        workers: &Handle<Ringing<Guarded<M>>>,
+    ) -> Result<tokio::task::JoinHandle<()>> {
+        let settings = self.settings;
+        let stateful = self.state.stateful.as_ref();
+        let facts = Facts {
+            started: now(),
+            prefixes: settings.pref64s.iter().map(ToString::to_string).collect(),
+            pool: settings.pools(),
+            totals: workers.totals(),
+            nat: stateful.map(|stateful| stateful.nat().clone()),
+            ports: stateful.map_or([0; 3], Stateful::ports),
+            leases: self.state.leases.as_ref().map(Leases::pool),
+            lost_records: stateful.and_then(Stateful::lost_records),
+        };
+        let place = &settings.run.place;
+        let socket = Socket::bind(&place.run_dir, &place.tun)?;
+        let answer = move |request, answer| facts.clone().answer(request, answer);
+        Ok(tokio::spawn(socket.serve(answer)))
+    }
+
+    /// Waits for the end: a signal, or a data path that broke.
+    async fn wait<M: Mapper + Send + 'static>(
+        &mut self,
+        signals: &mut Signals,
+        mut failures: mpsc::UnboundedReceiver<Failure>,
+        workers: &Handle<Ringing<Guarded<M>>>,
+    ) -> Result<()> {
+        let mut save = interval(SAVE_EVERY);
+        let has_leases = self.state.leases.is_some();
+        loop {
+            tokio::select! {
+                request = signals.next() => match request {
+                    Request::Stop => return Ok(()),
+                    Request::Reload => self.reload(workers).await,
+                },
+                _ = save.tick(), if has_leases => {
+                    if let Some(leases) = &mut self.state.leases {
+                        leases.save(false);
                     }
                 }
-            },
-            _ = save.tick(), if has_leases => {
-                if let Some(leases) = leases.as_deref_mut() {
-                    leases.save(false);
+                () = due(self.state.stateful.as_mut()) => {
+                    if let Some(stateful) = &mut self.state.stateful
+                        && stateful.tick()
+                    {
+                        // After any message a worker asks for packets of its own.
+                        workers.update(|_| {});
+                    }
+                }
+                Some(failure) = failures.recv() => {
+                    return Err(anyhow!("the data path broke: {failure}"));
                 }
             }
-            Some(failure) = failures.recv() => return Err(anyhow!("the data path broke: {failure}")),
         }
+    }
+
+    /// Writes down how things are, and looks at the host again.
+    async fn reload<M: Mapper + Send + 'static>(&mut self, workers: &Handle<Ringing<Guarded<M>>>) {
+        info!("{}", workers.counters().to_string().trim_end());
+        if let Some(leases) = &mut self.state.leases {
+            leases.save(true);
+            info!("{} leases saved", leases.active());
+        }
+        if let Some(stateful) = &self.state.stateful {
+            stateful.reload();
+        }
+        match self.hidden().await {
+            Ok(hidden) => workers.update(move |engine| {
+                engine.translator_mut().mapper_mut().hide(hidden.clone());
+            }),
+            Err(error) => tracing::warn!("the addresses of this host are not known: {error:#}"),
+        }
+    }
+}
+
+/// When the stateful translator wants its turn.
+async fn due(stateful: Option<&mut Stateful>) {
+    match stateful {
+        Some(stateful) => stateful.due().await,
+        None => pending().await,
     }
 }
 

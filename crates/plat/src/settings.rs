@@ -2,6 +2,7 @@
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
+use nat64::config::{Config, ConfigError};
 use nat64::dynamic::PoolConfig;
 use xlat_core::addr::{EamTable, Ipv4Prefix, Ipv6Prefix, Pref64, Pref64s, special};
 use xlat_core::policy::DUMMY_V4;
@@ -24,21 +25,26 @@ pub(crate) struct Settings {
 
 impl Settings {
     pub(crate) fn new(run: Run) -> Result<Self, Usage> {
-        if run.map.is_empty() && run.dynamic_pool.is_none() {
-            let line = "nobody to translate for: give --dynamic-pool CIDR (an IPv4 address for \
-                        each IPv6 source) or --map V4=V6";
+        let has_pool = run.dynamic_pool.is_some() || !run.stateful.pool.is_empty();
+        if run.map.is_empty() && !has_pool {
+            let line = "nobody to translate for: give --pool SPEC (IPv4 addresses that all IPv6 \
+                        sources share), --dynamic-pool CIDR (one for each) or --map V4=V6";
             return Err(Usage(line.into()));
         }
-        if run.prefix.is_empty() && run.dynamic_pool.is_some() {
-            let line = "--dynamic-pool needs --prefix, the IPv6 prefix that stands for IPv4; for \
-                        example --prefix 64:ff9b::/96";
+        if run.prefix.is_empty() && has_pool {
+            let line = "a pool needs --prefix, the IPv6 prefix that stands for IPv4; for example \
+                        --prefix 64:ff9b::/96";
             return Err(Usage(line.into()));
+        }
+        if run.stateful.pool.is_empty() && !run.stateful.bind.is_empty() {
+            return Err(Usage("--bind needs --pool".into()));
         }
         let eams = EamTable::new(run.map.iter().copied())
             .map_err(|error| Usage(format!("--map: {error}")))?;
         let pref64s = Pref64s::new(run.prefix.iter().copied(), run.wkp_strict == Switch::On);
         check_prefixes(&run.prefix)?;
         check_maps(&eams, &run.prefix)?;
+        check_pools(&run)?;
         let own_v4 = own_v4(&run)?;
         let own_v6 = run
             .ipv6
@@ -62,6 +68,7 @@ impl Settings {
         let own_v6 = self.own_v6.map(Ipv6Prefix::host);
         Some(PoolConfig {
             reserved: maps.chain([Ipv4Prefix::host(self.own_v4)]).collect(),
+            clients: self.run.stateful.client.clone(),
             excluded: self
                 .pref64s
                 .iter()
@@ -72,12 +79,60 @@ impl Settings {
         })
     }
 
+    /// The stateful translator's configuration, if there is one, for so many workers.
+    pub(crate) fn stateful(&self, workers: usize) -> Result<Option<Config>, Usage> {
+        if self.run.stateful.pool.is_empty() {
+            return Ok(None);
+        }
+        let config = self.run.stateful.config(workers);
+        config.validate().map_err(|error| match error {
+            ConfigError::Timer { .. } => Usage(format!("{error}; see --allow-short-timeouts")),
+            error => Usage(error.to_string()),
+        })?;
+        Ok(Some(config))
+    }
+
+    /// What is translated, in a line.
+    pub(crate) fn describe(&self) -> String {
+        let mut clients = Vec::new();
+        if let Some(pool) = self.run.dynamic_pool {
+            clients.push(format!("each IPv6 source gets an address of {pool}"));
+        }
+        if !self.run.stateful.pool.is_empty() {
+            clients.push(format!(
+                "IPv6 sources share {}",
+                join(&self.run.stateful.pool)
+            ));
+        }
+        clients.push(format!("{} static maps", self.eams.iter().count()));
+        let prefixes: Vec<&Pref64> = self.pref64s.iter().collect();
+        match prefixes.as_slice() {
+            [] => format!("translating; {}", clients.join("; ")),
+            some => format!("translating {}; {}", join(some), clients.join("; ")),
+        }
+    }
+
+    /// The pools, for people.
+    pub(crate) fn pools(&self) -> Vec<String> {
+        let shared = self.run.stateful.pool.iter().map(ToString::to_string);
+        let dynamic = self.run.dynamic_pool.iter();
+        let dynamic = dynamic.map(|pool| format!("{pool}, an address each"));
+        shared.chain(dynamic).collect()
+    }
+
+    /// True if clients share the translator's IPv4 address.
+    pub(crate) fn own_v4_is_shared(&self) -> bool {
+        self.run.stateful.shares(self.own_v4)
+    }
+
     /// IPv4 prefixes that belong to the translator: packets to them must come to the TUN.
     pub(crate) fn ipv4_prefixes(&self) -> Vec<Ipv4Prefix> {
         let pool = self.run.dynamic_pool;
         let maps = self.eams.iter().map(|eam| eam.v4());
         let own = (self.own_v4 != DUMMY_V4).then(|| Ipv4Prefix::host(self.own_v4));
-        let mut all: Vec<Ipv4Prefix> = pool.into_iter().chain(maps).chain(own).collect();
+        let shared = self.run.stateful.ipv4_prefixes();
+        let all = pool.into_iter().chain(maps).chain(own).chain(shared);
+        let mut all: Vec<Ipv4Prefix> = all.collect();
         all.sort_by_key(|prefix| (prefix.len(), prefix.address()));
         let mut outer: Vec<Ipv4Prefix> = Vec::new();
         for prefix in all {
@@ -104,6 +159,11 @@ impl Settings {
         }
         Ok(())
     }
+}
+
+fn join(parts: &[impl ToString]) -> String {
+    let parts: Vec<String> = parts.iter().map(ToString::to_string).collect();
+    parts.join(", ")
 }
 
 fn check_prefixes(prefixes: &[Pref64]) -> Result<(), Usage> {
@@ -137,6 +197,30 @@ fn check_maps(eams: &EamTable, prefixes: &[Pref64]) -> Result<(), Usage> {
     Ok(())
 }
 
+/// Each IPv4 address must have one meaning.
+fn check_pools(run: &Run) -> Result<(), Usage> {
+    for spec in &run.stateful.pool {
+        for address in [spec.addresses.start(), spec.addresses.end()] {
+            if special::is_never_v4(*address) {
+                return Err(Usage(format!(
+                    "--pool {spec} has addresses that others cannot answer to"
+                )));
+            }
+        }
+        if let Some(pool) = run.dynamic_pool.filter(|pool| spec.overlaps(pool)) {
+            return Err(Usage(format!(
+                "--pool {spec} and --dynamic-pool {pool} share addresses"
+            )));
+        }
+        if let Some(map) = run.map.iter().find(|map| spec.overlaps(&map.v4())) {
+            return Err(Usage(format!(
+                "--pool {spec} and --map {map} share addresses"
+            )));
+        }
+    }
+    Ok(())
+}
+
 /// The address that was asked for, or the one behind the lowest address of the pool.
 fn own_v4(run: &Run) -> Result<Ipv4Addr, Usage> {
     if let Some(own) = run.ipv4 {
@@ -148,7 +232,8 @@ fn own_v4(run: &Run) -> Result<Ipv4Addr, Usage> {
         return Ok(own);
     }
     let Some(pool) = run.dynamic_pool else {
-        return Ok(DUMMY_V4);
+        let shared = run.stateful.pool.first();
+        return Ok(shared.map_or(DUMMY_V4, |spec| *spec.addresses.start()));
     };
     if special::is_never_v4(pool.address()) {
         return Err(Usage(format!(
@@ -206,6 +291,21 @@ mod tests {
     }
 
     #[test]
+    fn a_shared_pool_lends_the_translator_an_address() {
+        let flags = ["--prefix=2001:db8:64::/96", "--pool=192.0.2.1-192.0.2.6"];
+        let shared = settings(&flags).unwrap();
+        assert_eq!(shared.own_v4, Ipv4Addr::new(192, 0, 2, 1));
+        assert!(shared.own_v4_is_shared());
+        assert!(shared.stateful(1).unwrap().is_some());
+        let own = settings(&[&flags[..], &["--ipv4=198.51.100.1"]].concat()).unwrap();
+        assert!(!own.own_v4_is_shared());
+        let short = settings(&[&flags[..], &["--udp-timeout=5s"]].concat()).unwrap();
+        assert!(short.stateful(1).is_err());
+        let lax = [&flags[..], &["--udp-timeout=5s", "--allow-short-timeouts"]].concat();
+        assert!(settings(&lax).unwrap().stateful(1).is_ok());
+    }
+
+    #[test]
     fn ad_09_a_private_address_is_not_put_into_the_well_known_prefix() {
         let flags = ["--prefix=64:ff9b::/96", "--dynamic-pool=192.168.64.0/24"];
         assert_eq!(settings(&flags).unwrap().own_v6, None);
@@ -245,6 +345,19 @@ mod tests {
             &[prefix, "--dynamic-pool=192.168.64.0/30"],
             &[prefix, "--dynamic-pool=127.0.0.0/24"],
             &["--prefix=fe80::/64", "--dynamic-pool=192.168.64.0/24"],
+            &["--pool=192.0.2.0/28"],
+            &[prefix, "--pool=127.0.0.0/28"],
+            &[prefix, "--pool=192.0.2.0/28", "--dynamic-pool=192.0.2.0/24"],
+            &[
+                prefix,
+                "--pool=192.0.2.0/28",
+                "--map=192.0.2.1=2001:db8:1::1",
+            ],
+            &[
+                prefix,
+                "--dynamic-pool=192.0.2.0/24",
+                "--bind=tcp:192.0.2.1:80=[2001:db8::1]:80",
+            ],
         ] {
             assert!(settings(flags).is_err(), "{flags:?}");
         }

@@ -1,7 +1,7 @@
 //! Files that survive a restart. A file is either the old one or the new one, never half of each.
 
 use std::fs::{DirBuilder, File, OpenOptions};
-use std::io::{self, Read, Write};
+use std::io::{self, BufReader, BufWriter, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
@@ -43,23 +43,55 @@ impl StateDir {
         }
     }
 
+    /// The file `name`, to be read piece by piece; `None` if there is no such file.
+    ///
+    /// # Errors
+    /// If it is there and cannot be opened.
+    pub fn open_file(&self, name: &str) -> Result<Option<BufReader<File>>, StateError> {
+        match File::open(self.0.join(name)) {
+            Ok(file) => Ok(Some(BufReader::new(file))),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(source) => Err(self.failed(name, source)),
+        }
+    }
+
     /// Puts `text` into the file `name`, in one piece: a new file, on disk, takes the old one's
     /// place.
     ///
     /// # Errors
     /// If it cannot be written; the old file stays.
     pub fn write(&self, name: &str, text: &str) -> Result<(), StateError> {
+        self.write_with(name, |file| file.write_all(text.as_bytes()))
+    }
+
+    /// The same with what `fill` writes.
+    ///
+    /// # Errors
+    /// If it cannot be written; the old file stays.
+    pub fn write_with(
+        &self,
+        name: &str,
+        fill: impl FnOnce(&mut BufWriter<File>) -> io::Result<()>,
+    ) -> Result<(), StateError> {
         let new = self.0.join(format!("{name}.new"));
         let write = || {
             let mut options = OpenOptions::new();
             options.write(true).create(true).truncate(true).mode(0o600);
-            let mut file = options.open(&new)?;
-            file.write_all(text.as_bytes())?;
-            file.sync_all()?;
+            let mut file = BufWriter::new(options.open(&new)?);
+            fill(&mut file)?;
+            file.into_inner()?.sync_all()?;
             std::fs::rename(&new, self.0.join(name))?;
             File::open(&self.0)?.sync_all()
         };
         write().map_err(|source| self.failed(name, source))
+    }
+
+    /// Removes the file `name`.
+    ///
+    /// # Errors
+    /// If it cannot be removed.
+    pub fn remove(&self, name: &str) -> Result<(), StateError> {
+        std::fs::remove_file(self.0.join(name)).map_err(|source| self.failed(name, source))
     }
 
     /// Puts a damaged file aside as `name.damaged`, so that it can be looked at.

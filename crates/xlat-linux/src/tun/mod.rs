@@ -24,7 +24,7 @@ use std::os::fd::AsFd;
 
 pub use negotiate::Offloads;
 pub use queue::{Queue, Received, Slot};
-pub use worker::{Engine, Failure, Handle, now, start};
+pub use worker::{Engine, Failure, Handle, Totals, now, start};
 
 /// What to open.
 #[derive(Clone, Debug, PartialEq, Eq)]

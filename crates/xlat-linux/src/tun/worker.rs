@@ -122,6 +122,17 @@ pub struct Handle<E> {
     workers: Vec<Running<E>>,
 }
 
+/// All workers' counters, to be read from anywhere.
+#[derive(Clone, Debug)]
+pub struct Totals(Arc<[Arc<Counters>]>);
+
+impl Totals {
+    /// Their sum.
+    pub fn snapshot(&self) -> Snapshot {
+        Snapshot::sum(self.0.iter().map(Arc::as_ref))
+    }
+}
+
 struct Running<E> {
     mailbox: Arc<Mailbox<E>>,
     counters: Arc<Counters>,
@@ -141,6 +152,12 @@ impl<E> Handle<E> {
     /// The sum of all workers' counters.
     pub fn counters(&self) -> Snapshot {
         Snapshot::sum(self.workers.iter().map(|worker| worker.counters.as_ref()))
+    }
+
+    /// The counters for somebody who does not hold the workers.
+    pub fn totals(&self) -> Totals {
+        let counters = self.workers.iter().map(|one| Arc::clone(&one.counters));
+        Totals(counters.collect())
     }
 
     /// Stops the workers, waits until they are done and returns their last figures. With them the

@@ -1,0 +1,75 @@
+//! The workers' engines: a translator each, over one mapper.
+
+use std::sync::Arc;
+
+use anyhow::{Context, Result};
+use tokio::sync::mpsc;
+use xlat_core::identification::Identifications;
+use xlat_core::{Frame, Instant, Mapper, Policy, Translator, Verdict};
+use xlat_linux::daemon::state_dir::random;
+use xlat_linux::tun::{self, Engine, Failure, Handle, Tun};
+
+use crate::cli::Run;
+use crate::stateful::alarm::Alarm;
+
+/// A translator that rings an alarm after each batch, if its mapper has state that ends.
+pub(crate) struct Ringing<M> {
+    translator: Translator<M>,
+    alarm: Option<Arc<Alarm>>,
+}
+
+impl<M: Mapper> Ringing<M> {
+    /// The translator, to be changed between packets.
+    pub(crate) fn translator_mut(&mut self) -> &mut Translator<M> {
+        &mut self.translator
+    }
+}
+
+impl<M: Mapper + Send + 'static> Engine for Ringing<M> {
+    #[inline]
+    fn translate(&mut self, frame: &mut Frame<'_>, now: Instant) -> Verdict {
+        self.translator.translate(frame, now)
+    }
+
+    #[inline]
+    fn next_packet(&mut self, frame: &mut Frame<'_>, now: Instant) -> Option<Verdict> {
+        let next = self.translator.next_packet(frame, now);
+        if next.is_none()
+            && let Some(alarm) = &self.alarm
+        {
+            alarm.ring();
+        }
+        next
+    }
+}
+
+/// Opens the TUN and starts to translate; no packet comes before the routes are there.
+pub(crate) fn start<M: Mapper + Clone + Send + 'static>(
+    run: &Run,
+    policy: &Policy,
+    mapper: &M,
+    alarm: Option<&Arc<Alarm>>,
+) -> Result<(Handle<Ringing<M>>, mpsc::UnboundedReceiver<Failure>)> {
+    let seed = random().context("no random numbers from the kernel")?;
+    let options = tun::Options::new(&run.place.tun);
+    let tun = Tun::open(&options.queues(run.flags.queue_count()))?;
+    let lanes = tun.queues() as u16;
+    let engines = (0..lanes).map(|lane| {
+        let ids = Identifications::new(seed, lane, lanes);
+        let translator = Translator::new(mapper.clone(), policy.clone(), ids);
+        translator.map(|translator| Ringing {
+            translator,
+            alarm: alarm.cloned(),
+        })
+    });
+    let mut engines = engines.collect::<Result<Vec<_>, _>>()?.into_iter();
+    let (sender, failures) = mpsc::unbounded_channel();
+    let make = move |_| {
+        engines
+            .next()
+            .unwrap_or_else(|| unreachable!("one engine per queue"))
+    };
+    let workers = tun::start(tun, make, move |failure| drop(sender.send(failure)))
+        .context("the worker threads did not start")?;
+    Ok((workers, failures))
+}

@@ -1,0 +1,384 @@
+//! Flags of the stateful translator, and the configuration that they make.
+
+use std::fmt;
+use std::net::{Ipv4Addr, Ipv6Addr};
+use std::ops::RangeInclusive;
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::time::Duration;
+
+use clap::{Args, ValueEnum};
+use nat64::config::{
+    Config, Destination, Filtering, Inbound, Limits, LogLevel, PortBlocks, PortPolicy,
+    StaticBinding, Timers,
+};
+use nat64::{PoolSpec, Protocol};
+use xlat_core::addr::{Ipv4Prefix, Ipv6Prefix};
+use xlat_linux::daemon::flags::Switch;
+
+/// What a stateful translator can be told.
+#[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "Stateful NAT64")]
+pub(crate) struct StatefulFlags {
+    /// IPv4 addresses that all clients share: an address, a range or a prefix, with or without a
+    /// range of ports; can be given several times
+    #[arg(long, value_name = "SPEC")]
+    pub(crate) pool: Vec<PoolSpec>,
+    /// Port forward: what comes to an IPv4 address and port goes to a client; several times
+    #[arg(long, value_name = "PROTO:V4:PORT=[V6]:PORT")]
+    pub(crate) bind: Vec<Bind>,
+    /// Serve only IPv6 sources of this prefix; several times [default: all]
+    #[arg(long, value_name = "PREFIX")]
+    pub(crate) client: Vec<Ipv6Prefix>,
+    /// IPv4 destination that nobody gets to, all ports or some; several times
+    #[arg(long, value_name = "V4[/N][:PORT[-PORT]]")]
+    pub(crate) deny: Vec<Deny>,
+    /// Who gets in through a client's binding
+    #[arg(long, value_enum, value_name = "WAY", default_value_t = FilteringFlag::EndpointIndependent)]
+    pub(crate) filtering: FilteringFlag,
+    /// Packets from outside prolong UDP and ICMP sessions
+    #[arg(long, value_enum, value_name = "on|off", default_value_t = Switch::On)]
+    pub(crate) inbound_refresh: Switch,
+    /// Outsiders may open TCP connections through a client's binding
+    #[arg(long, value_enum, value_name = "on|off", default_value_t = Switch::On)]
+    pub(crate) inbound_tcp: Switch,
+    /// SYNs from outside that are kept out wait six seconds for the client's own
+    #[arg(long, value_enum, value_name = "on|off", default_value_t = Switch::On)]
+    pub(crate) store_syns: Switch,
+    /// TCP segments without a session pass through an existing binding
+    #[arg(long, value_enum, value_name = "on|off", default_value_t = Switch::On)]
+    pub(crate) stray_tcp: Switch,
+    /// How long a UDP session lives after a packet; from 2m
+    #[arg(long, value_name = "TIME", default_value = "5m")]
+    pub(crate) udp_timeout: humantime::Duration,
+    /// How long an ICMP query waits for more; from 60s
+    #[arg(long, value_name = "TIME", default_value = "60s")]
+    pub(crate) icmp_timeout: humantime::Duration,
+    /// How long an established TCP connection lives without a packet; from 2h 4m
+    #[arg(long, value_name = "TIME", default_value = "2h 4m")]
+    pub(crate) tcp_est_timeout: humantime::Duration,
+    /// How long a TCP connection may take to open, and to go away; from 4m
+    #[arg(long, value_name = "TIME", default_value = "4m")]
+    pub(crate) tcp_trans_timeout: humantime::Duration,
+    /// The same for opening alone
+    #[arg(long, value_name = "TIME")]
+    pub(crate) tcp_open_timeout: Option<humantime::Duration>,
+    /// How long the fragments of a datagram may take to come; 2s to 1m
+    #[arg(long, value_name = "TIME", default_value = "2s")]
+    pub(crate) fragment_timeout: humantime::Duration,
+    /// How long a UDP port rests before another client may have it
+    #[arg(long, value_name = "TIME", default_value = "2m")]
+    pub(crate) port_rest: humantime::Duration,
+    /// Accept timeouts below the RFCs' minimum
+    #[arg(long)]
+    pub(crate) allow_short_timeouts: bool,
+    /// Most sessions in total; outsiders can open seven eighths of them
+    #[arg(long, value_name = "N", default_value_t = 1 << 20)]
+    pub(crate) max_sessions: u32,
+    /// IPv6 sources are one subscriber if they share so many bits
+    #[arg(long, value_name = "BITS", default_value_t = 128,
+          value_parser = clap::value_parser!(u8).range(..=128))]
+    pub(crate) subscriber_prefix: u8,
+    /// Most sessions of one subscriber
+    #[arg(long, value_name = "N", default_value_t = 1 << 16)]
+    pub(crate) subscriber_sessions: u32,
+    /// Most ports of one subscriber and protocol [default: no limit]
+    #[arg(long, value_name = "N")]
+    pub(crate) subscriber_ports: Option<u32>,
+    /// Most new bindings of one subscriber a second, on average [default: no limit]
+    #[arg(long, value_name = "N")]
+    pub(crate) subscriber_rate: Option<u32>,
+    /// Keep even ports even and odd ones odd (RFC 4787)
+    #[arg(long, value_enum, value_name = "on|off", default_value_t = Switch::On)]
+    pub(crate) port_parity: Switch,
+    /// Hand out ports in blocks, so that one log record covers many: size of a block, and how many
+    /// a subscriber can have, as in 512x4
+    #[arg(long, value_name = "SIZExCOUNT")]
+    pub(crate) port_block: Option<Blocks>,
+    /// Parts that the state is cut into, so that workers do not wait for each other
+    /// [default: 1 for one queue, else two for each]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1024))]
+    pub(crate) shards: Option<u32>,
+    /// Write down bindings as lines of JSON: a file, or `syslog`
+    #[arg(long, value_name = "FILE|syslog")]
+    pub(crate) session_log: Option<PathBuf>,
+    /// What is written down; `sessions` says with whom each client talks
+    #[arg(long, value_enum, value_name = "WHAT", default_value_t = LogFlag::Bindings)]
+    pub(crate) session_log_level: LogFlag,
+}
+
+impl StatefulFlags {
+    /// The configuration of a translator with so many workers; not checked yet.
+    pub(crate) fn config(&self, workers: usize) -> Config {
+        let on = |switch| switch == Switch::On;
+        let per_worker = if workers > 1 { 2 * workers as u32 } else { 1 };
+        Config {
+            bindings: self.bind.iter().map(|bind| bind.0).collect(),
+            timers: self.timers(),
+            filtering: self.filtering.into(),
+            inbound: Inbound {
+                refreshes: on(self.inbound_refresh),
+                opens_tcp: on(self.inbound_tcp),
+                stores_syns: on(self.store_syns),
+                stray_tcp: on(self.stray_tcp),
+            },
+            limits: Limits {
+                sessions: self.max_sessions,
+                subscriber_prefix: self.subscriber_prefix,
+                subscriber_sessions: self.subscriber_sessions,
+                subscriber_ports: self.subscriber_ports.unwrap_or(u32::MAX),
+                subscriber_rate: self.subscriber_rate,
+            },
+            ports: PortPolicy {
+                parity: on(self.port_parity),
+                blocks: self.port_block.map(|blocks| blocks.0),
+            },
+            clients: self.client.clone(),
+            denied: self.deny.iter().map(|deny| deny.0.clone()).collect(),
+            log: match &self.session_log {
+                None => LogLevel::Off,
+                Some(_) => self.session_log_level.into(),
+            },
+            shards: self.shards.unwrap_or(per_worker),
+            ..Config::new(self.pool.clone())
+        }
+    }
+
+    fn timers(&self) -> Timers {
+        let closing: Duration = self.tcp_trans_timeout.into();
+        Timers {
+            udp: self.udp_timeout.into(),
+            icmp: self.icmp_timeout.into(),
+            tcp_established: self.tcp_est_timeout.into(),
+            tcp_opening: self.tcp_open_timeout.map_or(closing, Into::into),
+            tcp_closing: closing,
+            port_rest: self.port_rest.into(),
+            fragment: self.fragment_timeout.into(),
+            allow_short: self.allow_short_timeouts,
+        }
+    }
+
+    /// IPv4 prefixes whose packets belong to the stateful translator.
+    pub(crate) fn ipv4_prefixes(&self) -> impl Iterator<Item = Ipv4Prefix> {
+        let bound = self.bind.iter().map(|bind| bind.0.external);
+        self.pool
+            .iter()
+            .flat_map(PoolSpec::prefixes)
+            .chain(bound.map(Ipv4Prefix::host))
+    }
+
+    /// True if `address` is one that clients share.
+    pub(crate) fn shares(&self, address: Ipv4Addr) -> bool {
+        self.ipv4_prefixes().any(|prefix| prefix.contains(address))
+    }
+}
+
+/// Who gets in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum FilteringFlag {
+    /// Everybody
+    EndpointIndependent,
+    /// Only addresses that the client has sent to
+    AddressDependent,
+}
+
+impl From<FilteringFlag> for Filtering {
+    fn from(flag: FilteringFlag) -> Self {
+        match flag {
+            FilteringFlag::EndpointIndependent => Self::EndpointIndependent,
+            FilteringFlag::AddressDependent => Self::AddressDependent,
+        }
+    }
+}
+
+/// What is written down.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum LogFlag {
+    /// Bindings, or blocks of ports; never destinations
+    Bindings,
+    /// Sessions too, with their destinations
+    Sessions,
+}
+
+impl From<LogFlag> for LogLevel {
+    fn from(flag: LogFlag) -> Self {
+        match flag {
+            LogFlag::Bindings => Self::Bindings,
+            LogFlag::Sessions => Self::Sessions,
+        }
+    }
+}
+
+/// A port forward.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Bind(pub(crate) StaticBinding);
+
+impl FromStr for Bind {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        const FORM: &str = "not of the form tcp:192.0.2.1:443=[2001:db8::10]:8443";
+        let (outside, inside) = text.split_once('=').ok_or(FORM)?;
+        let (protocol, outside) = outside.split_once(':').ok_or(FORM)?;
+        let protocol = Protocol::ALL
+            .into_iter()
+            .find(|one| one.name() == protocol)
+            .ok_or("the protocol is tcp, udp or icmp")?;
+        let (external, external_port) = outside.split_once(':').ok_or(FORM)?;
+        let (client, client_port) = inside
+            .strip_prefix('[')
+            .and_then(|inside| inside.split_once("]:"))
+            .ok_or(FORM)?;
+        let binding = StaticBinding {
+            protocol,
+            external: external.parse().map_err(|_| FORM)?,
+            external_port: external_port.parse().map_err(|_| FORM)?,
+            client: client.parse().map_err(|_| FORM)?,
+            client_port: client_port.parse().map_err(|_| FORM)?,
+        };
+        let has_port_0 = binding.external_port == 0 || binding.client_port == 0;
+        if has_port_0 && protocol != Protocol::Icmp {
+            return Err("there is no port 0");
+        }
+        if binding.client == Ipv6Addr::UNSPECIFIED {
+            return Err("the client is no address");
+        }
+        Ok(Self(binding))
+    }
+}
+
+impl fmt::Display for Bind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let StaticBinding {
+            protocol,
+            external,
+            external_port,
+            client,
+            client_port,
+        } = self.0;
+        let protocol = protocol.name();
+        write!(
+            f,
+            "{protocol}:{external}:{external_port}=[{client}]:{client_port}"
+        )
+    }
+}
+
+/// A destination that nobody gets to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Deny(pub(crate) Destination);
+
+impl FromStr for Deny {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        const FORM: &str = "not of the form 192.0.2.0/24, 192.0.2.1:25 or 192.0.2.1:137-139";
+        let (prefix, ports) = match text.split_once(':') {
+            None => (text, None),
+            Some((prefix, ports)) => (prefix, Some(port_range(ports).ok_or(FORM)?)),
+        };
+        let prefix = prefix.parse().map_err(|_| FORM)?;
+        Ok(Self(Destination { prefix, ports }))
+    }
+}
+
+fn port_range(text: &str) -> Option<RangeInclusive<u16>> {
+    let (first, last) = text.split_once('-').unwrap_or((text, text));
+    let range = first.parse().ok()?..=last.parse().ok()?;
+    (!range.is_empty()).then_some(range)
+}
+
+/// Port blocks of a subscriber.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Blocks(pub(crate) PortBlocks);
+
+impl FromStr for Blocks {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        const FORM: &str = "not of the form 512x4";
+        let (size, count) = text.split_once('x').ok_or(FORM)?;
+        Ok(Self(PortBlocks {
+            size: size.parse().map_err(|_| FORM)?,
+            per_subscriber: count.parse().map_err(|_| FORM)?,
+        }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::Parser;
+
+    #[derive(Parser)]
+    struct Cli {
+        #[command(flatten)]
+        stateful: StatefulFlags,
+    }
+
+    fn flags(flags: &[&str]) -> Result<StatefulFlags, clap::Error> {
+        Ok(Cli::try_parse_from([&["x"], flags].concat())?.stateful)
+    }
+
+    #[test]
+    fn without_flags_the_configuration_is_the_default_one() {
+        let pool = "--pool=192.0.2.0/28";
+        let config = flags(&[pool]).unwrap().config(1);
+        let default = Config::new(vec!["192.0.2.0/28".parse().unwrap()]);
+        assert_eq!(format!("{config:?}"), format!("{default:?}"));
+        assert_eq!(flags(&[pool]).unwrap().config(4).shards, 8);
+    }
+
+    #[test]
+    fn a_port_forward_reads_as_it_is_written() {
+        let text = "tcp:192.0.2.1:443=[2001:db8::10]:8443";
+        let bind: Bind = text.parse().unwrap();
+        assert_eq!(bind.to_string(), text);
+        assert_eq!(bind.0.external_port, 443);
+        assert_eq!(bind.0.client_port, 8443);
+        for wrong in [
+            "192.0.2.1:443=[2001:db8::10]:8443",
+            "sctp:192.0.2.1:443=[2001:db8::10]:8443",
+            "tcp:192.0.2.1=[2001:db8::10]:8443",
+            "tcp:192.0.2.1:443=2001:db8::10:8443",
+            "tcp:192.0.2.1:443",
+            "tcp:192.0.2.1:0=[2001:db8::10]:8443",
+            "tcp:192.0.2.1:443=[::]:8443",
+        ] {
+            assert!(wrong.parse::<Bind>().is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn cg_03_destinations_can_be_denied_with_and_without_ports() {
+        let all: Deny = "192.0.2.0/24".parse().unwrap();
+        assert_eq!(all.0.ports, None);
+        let mail: Deny = "0.0.0.0/0:25".parse().unwrap();
+        assert_eq!(mail.0.ports, Some(25..=25));
+        let some: Deny = "192.0.2.1:137-139".parse().unwrap();
+        assert_eq!(some.0.ports, Some(137..=139));
+        for wrong in ["192.0.2.1:9-8", "192.0.2.1:", "x", "192.0.2.1/24"] {
+            assert!(wrong.parse::<Deny>().is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn what_is_shared_are_the_pool_and_the_addresses_of_port_forwards() {
+        let flags = flags(&[
+            "--pool=192.0.2.1-192.0.2.6",
+            "--bind=udp:198.51.100.9:53=[2001:db8::1]:53",
+        ])
+        .unwrap();
+        let prefixes: Vec<String> = flags.ipv4_prefixes().map(|one| one.to_string()).collect();
+        let expected = [
+            "192.0.2.1/32",
+            "192.0.2.2/31",
+            "192.0.2.4/31",
+            "192.0.2.6/32",
+        ];
+        assert_eq!(prefixes[..4], expected);
+        assert_eq!(prefixes[4], "198.51.100.9/32");
+        assert!(flags.shares("192.0.2.5".parse().unwrap()));
+        assert!(!flags.shares("192.0.2.7".parse().unwrap()));
+    }
+}

@@ -1,0 +1,204 @@
+//! Sessions on disk over a restart.
+//!
+//! They are written when the daemon ends and read once when it starts: a file that was taken up is
+//! removed, so that a crash later does not bring back sessions of long ago. The first and the last
+//! line tell a whole file from one that was cut off; a damaged file is set aside and nothing of it
+//! is taken up.
+
+use std::collections::BTreeMap;
+use std::io::{self, BufRead, Write};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use nat64::Nat64;
+use nat64::snapshot::{Cursor, SavedSession};
+use tracing::{info, warn};
+use xlat_linux::daemon::state_dir::{StateDir, StateError};
+use xlat_linux::tun::now;
+
+const FILE: &str = "sessions";
+const HEADER: &str = "plat sessions 1";
+/// Sessions taken from a shard at a time.
+const PAGE: usize = 4096;
+
+/// Writes all sessions; how many.
+pub(crate) fn save(nat: &Nat64, dir: &StateDir) -> Result<u64, StateError> {
+    let mut count = 0;
+    dir.write_with(FILE, |file| {
+        writeln!(file, "{HEADER}")?;
+        let mut cursor = Some(Cursor::default());
+        while let Some(here) = cursor {
+            let (sessions, next) = nat.sessions(here, PAGE, now(), epoch());
+            for session in &sessions {
+                writeln!(file, "{session}")?;
+            }
+            count += sessions.len() as u64;
+            cursor = next;
+        }
+        writeln!(file, "end {count}")
+    })?;
+    Ok(count)
+}
+
+/// Takes up the sessions of the file, if there is one. Trouble is logged; the worst is to begin
+/// without sessions.
+pub(crate) fn restore(nat: &Nat64, dir: &StateDir) {
+    let file = match dir.open_file(FILE) {
+        Ok(Some(file)) => file,
+        Ok(None) => return,
+        Err(error) => return warn!("sessions are not taken up: {error}"),
+    };
+    match check(file) {
+        Ok(()) => {}
+        Err(damage) => return set_aside(dir, &damage),
+    }
+    let Ok(Some(file)) = dir.open_file(FILE) else {
+        return;
+    };
+    let (taken, skipped) = take_up(nat, file);
+    if let Err(error) = dir.remove(FILE) {
+        warn!("{error}");
+    }
+    info!("{taken} sessions taken up");
+    for (reason, count) in skipped {
+        info!("{count} sessions not taken up: {reason}");
+    }
+}
+
+fn take_up(nat: &Nat64, file: impl BufRead) -> (u64, BTreeMap<String, u64>) {
+    let (mut taken, mut skipped) = (0, BTreeMap::new());
+    let (now, epoch) = (now(), epoch());
+    for line in body(file) {
+        let outcome = line
+            .map_err(|error| error.to_string())
+            .and_then(|line| {
+                line.parse::<SavedSession>()
+                    .map_err(|error| error.to_string())
+            })
+            .and_then(|session| {
+                nat.restore(&session, now, epoch)
+                    .map_err(|error| error.to_string())
+            });
+        match outcome {
+            Ok(()) => taken += 1,
+            Err(reason) => *skipped.entry(reason).or_default() += 1,
+        }
+    }
+    (taken, skipped)
+}
+
+/// The lines between the first and the last one.
+fn body(file: impl BufRead) -> impl Iterator<Item = io::Result<String>> {
+    let is_end = |line: &io::Result<String>| line.as_ref().is_ok_and(|line| is_end(line));
+    file.lines().skip(1).take_while(move |line| !is_end(line))
+}
+
+fn is_end(line: &str) -> bool {
+    line.starts_with("end ")
+}
+
+/// Looks whether the file is whole.
+fn check(file: impl BufRead) -> Result<(), String> {
+    let mut lines = file.lines();
+    let first = lines.next().and_then(Result::ok);
+    if first.as_deref() != Some(HEADER) {
+        return Err("line 1: not a file of sessions, or of another version".into());
+    }
+    for (count, line) in (0_u64..).zip(lines) {
+        let number = count + 2;
+        let line = line.map_err(|error| format!("line {number}: {error}"))?;
+        if let Some(said) = line.strip_prefix("end ") {
+            return match said.parse::<u64>() {
+                Ok(said) if said == count => Ok(()),
+                _ => Err(format!(
+                    "line {number}: {said} sessions were written, {count} are there"
+                )),
+            };
+        }
+        let session = line.parse::<SavedSession>();
+        session.map_err(|error| format!("line {number}: {error}"))?;
+    }
+    Err("its end is missing".into())
+}
+
+fn set_aside(dir: &StateDir, damage: &str) {
+    warn!("the file of sessions is damaged ({damage}): set aside, no session is taken up");
+    if let Err(error) = dir.set_aside(FILE) {
+        warn!("{error}");
+    }
+}
+
+/// Seconds since 1970 on the wall clock.
+pub(crate) fn epoch() -> u64 {
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |since| since.as_secs())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use nat64::config::Config;
+    use xlat_core::addr::Pref64s;
+
+    fn nat() -> Nat64 {
+        let pref64s = Pref64s::new(["2001:db8:64::/96".parse().unwrap()], true);
+        let config = Config::new(vec!["192.0.2.1".parse().unwrap()]);
+        Nat64::new(config, pref64s, [1, 2]).unwrap()
+    }
+
+    fn session(port: u16) -> SavedSession {
+        let expires = epoch() + 100;
+        format!(
+            "udp 2001:db8::7 {port} 192.0.2.1 {port} 198.51.100.7 53 2001:db8:64::/96 - {expires}"
+        )
+        .parse()
+        .unwrap()
+    }
+
+    fn sessions(nat: &Nat64) -> u32 {
+        nat.counts().sessions.iter().sum()
+    }
+
+    #[test]
+    fn nb_06_what_is_saved_is_taken_up_once() {
+        let root = tempfile::tempdir().unwrap();
+        let dir = StateDir::open(root.path()).unwrap();
+        let before = nat();
+        for port in 2000..2010 {
+            before.restore(&session(port), now(), epoch()).unwrap();
+        }
+        assert_eq!(save(&before, &dir).unwrap(), 10);
+        let after = nat();
+        restore(&after, &dir);
+        assert_eq!(sessions(&after), 10);
+        let again = nat();
+        restore(&again, &dir);
+        assert_eq!(sessions(&again), 0);
+    }
+
+    #[test]
+    fn se_01_a_damaged_file_is_set_aside_and_nothing_of_it_is_taken_up() {
+        let line = session(2000);
+        for text in [
+            String::new(),
+            "nonsense\n".into(),
+            format!("{HEADER}\n{line}\n"),
+            format!("{HEADER}\n{line}\nend 2\n"),
+            format!("{HEADER}\n{line}\nend x\n"),
+            format!(
+                "{HEADER}\n{}\nend 1\n",
+                line.to_string().replace("udp", "xdp")
+            ),
+            format!("plat sessions 2\n{line}\nend 1\n"),
+        ] {
+            let root = tempfile::tempdir().unwrap();
+            let dir = StateDir::open(root.path()).unwrap();
+            dir.write(FILE, &text).unwrap();
+            let nat = nat();
+            restore(&nat, &dir);
+            assert_eq!(sessions(&nat), 0, "{text}");
+            assert!(root.path().join("sessions.damaged").exists(), "{text}");
+            assert!(!root.path().join("sessions").exists(), "{text}");
+        }
+    }
+}

@@ -1,0 +1,418 @@
+//! The session log (RFC 6888 REQ-12 to REQ-15): who had which address and port, and when.
+//!
+//! One line of JSON per event, to a file or to syslog, written by a thread of its own. What comes
+//! faster than it can be written is lost and counted; nobody waits for it.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, BufWriter, Write};
+use std::net::{Ipv4Addr, Ipv6Addr};
+use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::net::UnixDatagram;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, SystemTime};
+
+use anyhow::{Context, Result};
+use nat64::event::{BindingRecord, BlockRecord, Event, EventKind, Quota, SessionRecord};
+use serde::Serialize;
+use xlat_core::Instant;
+
+/// Batches that wait to be written. With the shards' own queues it is what a slow disk may lag
+/// behind.
+const BACKLOG: usize = 64;
+
+/// Where syslog listens.
+const SYSLOG: &str = "/dev/log";
+/// Facility daemon, severity informational (RFC 3164 section 4.1.1).
+const PRIORITY: u8 = 3 * 8 + 6;
+
+/// The control plane's end of the log. Dropping it writes what waits and ends the thread.
+#[derive(Debug)]
+pub(crate) struct SessionLog {
+    sender: Option<SyncSender<Message>>,
+    thread: Option<JoinHandle<()>>,
+    lost: Arc<AtomicU64>,
+    said: u64,
+}
+
+enum Message {
+    Events(Vec<Event>, Clock),
+    Reopen,
+}
+
+/// What the wall clock showed at a moment of the workers' clock.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Clock {
+    pub(crate) wall: SystemTime,
+    pub(crate) now: Instant,
+}
+
+impl Clock {
+    fn wall_at(&self, at: Instant) -> SystemTime {
+        let ago = Duration::from_nanos(self.now.as_nanos().saturating_sub(at.as_nanos()));
+        self.wall.checked_sub(ago).unwrap_or(self.wall)
+    }
+}
+
+impl SessionLog {
+    /// Opens the log: a file, which is appended to, or `syslog`.
+    pub(crate) fn open(target: &Path) -> Result<Self> {
+        let mut sink = Sink::open(target)
+            .with_context(|| format!("cannot write the session log {}", target.display()))?;
+        let (sender, receiver) = sync_channel(BACKLOG);
+        let lost = Arc::new(AtomicU64::new(0));
+        let counter = Arc::clone(&lost);
+        let thread = thread::Builder::new()
+            .name("session-log".into())
+            .spawn(move || write_all(&mut sink, &receiver, &counter))?;
+        Ok(Self {
+            sender: Some(sender),
+            thread: Some(thread),
+            lost,
+            said: 0,
+        })
+    }
+
+    /// Hands events over to be written. `lost` of them never got this far.
+    pub(crate) fn write(&self, events: Vec<Event>, lost: u64, clock: Clock) {
+        let count = events.len() as u64;
+        let mut lost = lost;
+        if count > 0
+            && let Some(sender) = &self.sender
+            && sender.try_send(Message::Events(events, clock)).is_err()
+        {
+            lost += count;
+        }
+        self.lost.fetch_add(lost, Ordering::Relaxed);
+    }
+
+    /// Begins a new file if the old one was renamed (log rotation).
+    pub(crate) fn reopen(&self) {
+        if let Some(sender) = &self.sender
+            && let Err(TrySendError::Full(_)) = sender.try_send(Message::Reopen)
+        {
+            tracing::warn!("the session log is busy and was not reopened; try again");
+        }
+    }
+
+    /// Events that were not written, since the start.
+    pub(crate) fn lost_counter(&self) -> Arc<AtomicU64> {
+        Arc::clone(&self.lost)
+    }
+
+    fn lost(&self) -> u64 {
+        self.lost.load(Ordering::Relaxed)
+    }
+
+    /// Says so if events were lost since it was last said.
+    pub(crate) fn complain(&mut self) {
+        let lost = self.lost();
+        if lost > self.said {
+            tracing::warn!("{} records of the session log were lost", lost - self.said);
+            self.said = lost;
+        }
+    }
+}
+
+impl Drop for SessionLog {
+    fn drop(&mut self) {
+        self.sender = None;
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+fn write_all(sink: &mut Sink, messages: &Receiver<Message>, lost: &AtomicU64) {
+    let mut line = Vec::new();
+    for message in messages {
+        match message {
+            Message::Reopen => {
+                if let Err(error) = sink.reopen() {
+                    tracing::warn!("the session log cannot be reopened: {error}");
+                }
+            }
+            Message::Events(events, clock) => {
+                let count = events.len() as u64;
+                if let Err(error) = sink.write(&events, &clock, &mut line) {
+                    lost.fetch_add(count, Ordering::Relaxed);
+                    tracing::debug!("session log: {error}");
+                }
+            }
+        }
+    }
+}
+
+/// Where lines go.
+#[derive(Debug)]
+enum Sink {
+    File(PathBuf, BufWriter<File>),
+    Syslog(UnixDatagram),
+}
+
+impl Sink {
+    fn open(target: &Path) -> io::Result<Self> {
+        if target == Path::new("syslog") {
+            return Ok(Self::Syslog(connect(Path::new(SYSLOG))?));
+        }
+        Ok(Self::File(target.into(), append(target)?))
+    }
+
+    fn reopen(&mut self) -> io::Result<()> {
+        match self {
+            Self::File(path, file) => {
+                file.flush()?;
+                *file = append(path)?;
+            }
+            Self::Syslog(socket) => *socket = connect(Path::new(SYSLOG))?,
+        }
+        Ok(())
+    }
+
+    fn write(&mut self, events: &[Event], clock: &Clock, line: &mut Vec<u8>) -> io::Result<()> {
+        for event in events {
+            line.clear();
+            if let Self::Syslog(_) = self {
+                write!(line, "<{PRIORITY}>plat: ")?;
+            }
+            serde_json::to_writer(&mut *line, &Record::new(event, clock))?;
+            match self {
+                Self::File(_, file) => {
+                    line.push(b'\n');
+                    file.write_all(line)?;
+                }
+                Self::Syslog(socket) => {
+                    socket.send(line)?;
+                }
+            }
+        }
+        match self {
+            Self::File(_, file) => file.flush(),
+            Self::Syslog(_) => Ok(()),
+        }
+    }
+}
+
+fn append(path: &Path) -> io::Result<BufWriter<File>> {
+    let mut options = OpenOptions::new();
+    options.append(true).create(true).mode(0o600);
+    Ok(BufWriter::new(options.open(path)?))
+}
+
+fn connect(path: &Path) -> io::Result<UnixDatagram> {
+    let socket = UnixDatagram::unbound()?;
+    socket.connect(path)?;
+    Ok(socket)
+}
+
+/// One line.
+#[derive(Debug, Serialize)]
+struct Record {
+    /// RFC 3339, UTC.
+    time: String,
+    event: &'static str,
+    /// IPFIX natEvent (RFC 8158 section 4.3).
+    nat_event: u8,
+    #[serde(flatten)]
+    what: What,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(untagged)]
+enum What {
+    Binding(BindingLine),
+    Session(SessionLine),
+    Block(BlockLine),
+    Quota(QuotaLine),
+}
+
+#[derive(Debug, Serialize)]
+struct BindingLine {
+    protocol: &'static str,
+    client: Ipv6Addr,
+    client_port: u16,
+    external: Ipv4Addr,
+    external_port: u16,
+}
+
+#[derive(Debug, Serialize)]
+struct SessionLine {
+    #[serde(flatten)]
+    binding: BindingLine,
+    remote: Ipv4Addr,
+    remote_port: u16,
+}
+
+#[derive(Debug, Serialize)]
+struct BlockLine {
+    subscriber: String,
+    external: Ipv4Addr,
+    first_port: u16,
+    last_port: u16,
+}
+
+#[derive(Debug, Serialize)]
+struct QuotaLine {
+    protocol: &'static str,
+    subscriber: String,
+}
+
+impl Record {
+    fn new(event: &Event, clock: &Clock) -> Self {
+        let (name, what) = describe(&event.kind);
+        Self {
+            time: humantime::format_rfc3339_millis(clock.wall_at(event.at)).to_string(),
+            event: name,
+            nat_event: event.kind.nat_event(),
+            what,
+        }
+    }
+}
+
+fn describe(kind: &EventKind) -> (&'static str, What) {
+    match kind {
+        EventKind::BindingCreated(record) => ("binding-created", What::Binding(binding(record))),
+        EventKind::BindingRemoved(record) => ("binding-removed", What::Binding(binding(record))),
+        EventKind::SessionCreated(record) => ("session-created", What::Session(session(record))),
+        EventKind::SessionRemoved(record) => ("session-removed", What::Session(session(record))),
+        EventKind::BlockAllocated(record) => ("block-allocated", What::Block(block(record))),
+        EventKind::BlockFreed(record) => ("block-freed", What::Block(block(record))),
+        EventKind::PoolExhausted(record) => ("pool-exhausted", What::Quota(quota(record))),
+        EventKind::LimitReached(record) => ("limit-reached", What::Quota(quota(record))),
+    }
+}
+
+fn binding(record: &BindingRecord) -> BindingLine {
+    BindingLine {
+        protocol: record.protocol.name(),
+        client: record.client,
+        client_port: record.client_port,
+        external: record.external,
+        external_port: record.external_port,
+    }
+}
+
+fn session(record: &SessionRecord) -> SessionLine {
+    SessionLine {
+        binding: binding(&record.binding),
+        remote: record.remote,
+        remote_port: record.remote_port,
+    }
+}
+
+fn block(record: &BlockRecord) -> BlockLine {
+    BlockLine {
+        subscriber: record.subscriber.to_string(),
+        external: record.external,
+        first_port: record.first_port,
+        last_port: record.last_port,
+    }
+}
+
+fn quota(record: &Quota) -> QuotaLine {
+    QuotaLine {
+        protocol: record.protocol.name(),
+        subscriber: record.subscriber.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use nat64::Protocol;
+
+    fn event(kind: EventKind) -> Event {
+        Event {
+            at: Instant::from_nanos(1_500_000_000),
+            kind,
+        }
+    }
+
+    fn clock() -> Clock {
+        Clock {
+            wall: SystemTime::UNIX_EPOCH + Duration::from_secs(1_800_000_000),
+            now: Instant::from_nanos(2_000_000_000),
+        }
+    }
+
+    fn record() -> BindingRecord {
+        BindingRecord {
+            protocol: Protocol::Udp,
+            client: "2001:db8::7".parse().unwrap(),
+            client_port: 5000,
+            external: Ipv4Addr::new(192, 0, 2, 1),
+            external_port: 4000,
+        }
+    }
+
+    #[test]
+    fn cg_12_a_line_says_what_happened_when_to_whom() {
+        let line = |kind| serde_json::to_string(&Record::new(&event(kind), &clock())).unwrap();
+        assert_eq!(
+            line(EventKind::BindingCreated(record())),
+            r#"{"time":"2027-01-15T07:59:59.500Z","event":"binding-created","nat_event":10,"protocol":"udp","client":"2001:db8::7","client_port":5000,"external":"192.0.2.1","external_port":4000}"#
+        );
+        let session = SessionRecord {
+            binding: record(),
+            remote: Ipv4Addr::new(198, 51, 100, 7),
+            remote_port: 53,
+        };
+        assert!(
+            line(EventKind::SessionRemoved(session))
+                .ends_with(r#""external_port":4000,"remote":"198.51.100.7","remote_port":53}"#)
+        );
+        let block = BlockRecord {
+            subscriber: "2001:db8::/56".parse().unwrap(),
+            external: Ipv4Addr::new(192, 0, 2, 1),
+            first_port: 1024,
+            last_port: 1535,
+        };
+        assert!(line(EventKind::BlockAllocated(block)).ends_with(
+            r#""event":"block-allocated","nat_event":16,"subscriber":"2001:db8::/56","external":"192.0.2.1","first_port":1024,"last_port":1535}"#
+        ));
+    }
+
+    #[test]
+    fn a_rotated_file_is_begun_anew_on_request() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("sessions.log");
+        let log = SessionLog::open(&path).unwrap();
+        log.write(vec![event(EventKind::BindingCreated(record()))], 0, clock());
+        let old = dir.path().join("sessions.log.1");
+        drop(log);
+        std::fs::rename(&path, &old).unwrap();
+        let log = SessionLog::open(&path).unwrap();
+        std::fs::rename(&path, dir.path().join("sessions.log.2")).unwrap();
+        log.reopen();
+        log.write(vec![event(EventKind::BindingRemoved(record()))], 3, clock());
+        assert_eq!(log.lost(), 3);
+        drop(log);
+        let lines = |path: &Path| std::fs::read_to_string(path).unwrap().lines().count();
+        assert_eq!((lines(&old), lines(&path)), (1, 1));
+        assert_eq!(lines(&dir.path().join("sessions.log.2")), 0);
+    }
+
+    #[test]
+    fn cg_13_a_log_that_is_not_written_loses_records_and_makes_nobody_wait() {
+        let dir = tempfile::tempdir().unwrap();
+        let fifo = dir.path().join("fifo");
+        rustix::fs::mkfifoat(rustix::fs::CWD, &fifo, rustix::fs::Mode::RWXU).unwrap();
+        // A reader that never reads.
+        let reader = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .open(&fifo)
+            .unwrap();
+        let log = SessionLog::open(&fifo).unwrap();
+        let batch = vec![event(EventKind::BindingCreated(record())); 1000];
+        for _ in 0..2 * BACKLOG {
+            log.write(batch.clone(), 0, clock());
+        }
+        assert!(log.lost() >= (BACKLOG as u64 - 2) * 1000, "{}", log.lost());
+        // Let the thread go, so that the log can end.
+        drop(reader);
+    }
+}
