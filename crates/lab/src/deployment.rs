@@ -1,9 +1,10 @@
 //! The real binaries at their places in the network: a `plat` on the edge, a `clat` on each client.
 
 use std::path::Path;
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use tempfile::TempDir;
 
 use crate::binaries::Binaries;
@@ -13,6 +14,45 @@ use crate::topology::{POOL, PREF64, Plan, Topology, UPLINK};
 /// How long a daemon may take to get ready and to stop.
 pub const PATIENCE: Duration = Duration::from_secs(30);
 
+/// Which daemons run, and how.
+#[derive(Debug, Clone)]
+pub struct Setup {
+    /// The flags of `plat` besides the prefix and its directories.
+    pub plat: Vec<String>,
+    /// A `clat` on each client; without, the clients' programs speak IPv6.
+    pub clats: bool,
+}
+
+impl Default for Setup {
+    /// An IPv4 address for each client, and a `clat` on each.
+    fn default() -> Self {
+        Self {
+            plat: vec!["--dynamic-pool".into(), POOL.to_string()],
+            clats: true,
+        }
+    }
+}
+
+impl Setup {
+    /// These flags of `plat`, and clients that speak IPv6.
+    #[must_use]
+    pub fn plat_alone(flags: &[&str]) -> Self {
+        Self {
+            plat: flags.iter().map(ToString::to_string).collect(),
+            clats: false,
+        }
+    }
+
+    /// The same with a `clat` on each client.
+    #[must_use]
+    pub fn with_clats(self) -> Self {
+        Self {
+            clats: true,
+            ..self
+        }
+    }
+}
+
 /// A network with its daemons. They are killed before the network goes.
 pub struct Deployment {
     /// One for each client, in their order.
@@ -21,6 +61,7 @@ pub struct Deployment {
     pub plat: Daemon,
     /// Where they run.
     pub topology: Topology,
+    setup: Setup,
     binaries: Binaries,
     directory: TempDir,
 }
@@ -39,15 +80,29 @@ impl Deployment {
     /// # Errors
     /// When a daemon does not get ready.
     pub fn on(binaries: &Binaries, topology: Topology) -> Result<Self> {
+        Self::with(binaries, topology, Setup::default())
+    }
+
+    /// Starts these daemons on a network that is there already.
+    ///
+    /// # Errors
+    /// When a daemon does not get ready.
+    pub fn with(binaries: &Binaries, topology: Topology, setup: Setup) -> Result<Self> {
         let directory = tempfile::tempdir()?;
-        let plat = start_plat(binaries, &topology, directory.path())?;
-        let clats = (0..topology.clients.len())
+        let plat = start_plat(binaries, &topology, &setup.plat, directory.path())?;
+        let count = if setup.clats {
+            topology.clients.len()
+        } else {
+            0
+        };
+        let clats = (0..count)
             .map(|number| start_clat(binaries, &topology, number, directory.path()))
             .collect::<Result<Vec<_>>>()?;
         let deployment = Self {
             clats,
             plat,
             topology,
+            setup,
             binaries: binaries.clone(),
             directory,
         };
@@ -62,7 +117,8 @@ impl Deployment {
     /// When it does not get ready.
     pub fn restart_plat(&mut self) -> Result<()> {
         let _ = self.plat.kill(PATIENCE);
-        self.plat = start_plat(&self.binaries, &self.topology, self.directory.path())?;
+        let (flags, directory) = (&self.setup.plat, self.directory.path());
+        self.plat = start_plat(&self.binaries, &self.topology, flags, directory)?;
         self.plat.wait_for_line(READY, PATIENCE)
     }
 
@@ -77,6 +133,32 @@ impl Deployment {
         self.clats[number].wait_for_line(READY, PATIENCE)
     }
 
+    /// What `plat COMMAND` says about the running one: its standard output.
+    ///
+    /// # Errors
+    /// When the command fails.
+    pub fn ask_plat(&self, command: &[&str]) -> Result<String> {
+        let run_dir = below(self.directory.path(), "plat", "run");
+        let mut process = Command::new(&self.binaries.plat);
+        process.args(command).args(["--run-dir", &run_dir]);
+        process.stdout(Stdio::piped()).stderr(Stdio::piped());
+        let output = self.topology.edge.spawn(process)?.wait_with_output()?;
+        let complaint = String::from_utf8_lossy(&output.stderr);
+        ensure!(
+            output.status.success(),
+            "plat {}: {}",
+            command.join(" "),
+            complaint.trim()
+        );
+        Ok(String::from_utf8(output.stdout)?)
+    }
+
+    /// Where a file of the daemons' may be put, to go with the deployment.
+    #[must_use]
+    pub fn directory(&self) -> &Path {
+        self.directory.path()
+    }
+
     fn wait_until_ready(&self) -> Result<()> {
         self.plat.wait_for_line(READY, PATIENCE)?;
         let mut clats = self.clats.iter();
@@ -87,13 +169,14 @@ impl Deployment {
 /// What a daemon says when it translates.
 const READY: &str = "ready: ";
 
-fn start_plat(binaries: &Binaries, topology: &Topology, directory: &Path) -> Result<Daemon> {
-    let mut arguments = vec![
-        "--prefix".to_owned(),
-        PREF64.to_string(),
-        "--dynamic-pool".to_owned(),
-        POOL.to_string(),
-    ];
+fn start_plat(
+    binaries: &Binaries,
+    topology: &Topology,
+    flags: &[String],
+    directory: &Path,
+) -> Result<Daemon> {
+    let mut arguments = vec!["--prefix".to_owned(), PREF64.to_string()];
+    arguments.extend_from_slice(flags);
     arguments.extend(directories(directory, "plat"));
     Daemon::start(&topology.edge, &binaries.plat, &arguments)
 }
@@ -115,11 +198,14 @@ fn start_clat(
 }
 
 fn directories(directory: &Path, name: &str) -> [String; 4] {
-    let below = |kind: &str| directory.join(name).join(kind).display().to_string();
     [
         "--run-dir".to_owned(),
-        below("run"),
+        below(directory, name, "run"),
         "--state-dir".to_owned(),
-        below("state"),
+        below(directory, name, "state"),
     ]
+}
+
+fn below(directory: &Path, name: &str, kind: &str) -> String {
+    directory.join(name).join(kind).display().to_string()
 }

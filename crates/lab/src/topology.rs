@@ -30,6 +30,12 @@ pub const POOL: Ipv4Net = Ipv4Net::new_assert(Ipv4Addr::new(192, 168, 64, 0), 24
 /// The server.
 pub const SERVER: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 2);
 
+/// An IPv4 address as the clients see it, in [`PREF64`].
+#[must_use]
+pub fn embedded(v4: Ipv4Addr) -> Ipv6Addr {
+    (PREF64.network().to_bits() | u128::from(v4.to_bits())).into()
+}
+
 /// The address that the client's programs get from `clat` (RFC 7335).
 pub const CLAT4: Ipv4Addr = Ipv4Addr::new(192, 0, 0, 1);
 

@@ -74,9 +74,12 @@ fn policy(settings: &Settings, own_v6: Own6) -> Result<Policy> {
         settings.mtu4,
         settings.run.mtu,
     );
+    // What comes to an address that clients share is theirs, by either of its names.
+    let is_shared = settings.own_v4_is_shared();
+    let is_its_name = settings.pref64s.lookup(own_v6.address).is_some();
     let policy = Policy {
-        answer_v4: !settings.own_v4_is_shared(),
-        answer_v6: own_v6.is_ours,
+        answer_v4: !is_shared,
+        answer_v6: own_v6.is_ours && !(is_shared && is_its_name),
         ..policy
     };
     policy.validate()?;

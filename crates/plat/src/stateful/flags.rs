@@ -16,6 +16,9 @@ use nat64::{PoolSpec, Protocol};
 use xlat_core::addr::{Ipv4Prefix, Ipv6Prefix};
 use xlat_linux::daemon::flags::Switch;
 
+/// No shard has fewer ports than this, unless it is the only one or the administrator says so.
+const SHARD_PORTS_MIN: u64 = 4096;
+
 /// What a stateful translator can be told.
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Stateful NAT64")]
@@ -111,7 +114,6 @@ impl StatefulFlags {
     /// The configuration of a translator with so many workers; not checked yet.
     pub(crate) fn config(&self, workers: usize) -> Config {
         let on = |switch| switch == Switch::On;
-        let per_worker = if workers > 1 { 2 * workers as u32 } else { 1 };
         Config {
             bindings: self.bind.iter().map(|bind| bind.0).collect(),
             timers: self.timers(),
@@ -139,9 +141,22 @@ impl StatefulFlags {
                 None => LogLevel::Off,
                 Some(_) => self.session_log_level.into(),
             },
-            shards: self.shards.unwrap_or(per_worker),
+            shards: self.shards.unwrap_or_else(|| self.sensible_shards(workers)),
             ..Config::new(self.pool.clone())
         }
+    }
+
+    /// Two for each worker, but each with a fair number of ports to hand out.
+    fn sensible_shards(&self, workers: usize) -> u32 {
+        if workers == 1 {
+            return 1;
+        }
+        let ports = |spec: &PoolSpec| {
+            let addresses = spec.addresses.end().to_bits() - spec.addresses.start().to_bits();
+            (u64::from(addresses) + 1) * spec.ports.len() as u64
+        };
+        let most = self.pool.iter().map(ports).sum::<u64>() / SHARD_PORTS_MIN;
+        most.clamp(1, 2 * workers as u64) as u32
     }
 
     fn timers(&self) -> Timers {
@@ -326,7 +341,10 @@ mod tests {
         let config = flags(&[pool]).unwrap().config(1);
         let default = Config::new(vec!["192.0.2.0/28".parse().unwrap()]);
         assert_eq!(format!("{config:?}"), format!("{default:?}"));
-        assert_eq!(flags(&[pool]).unwrap().config(4).shards, 8);
+        let shards = |pool, workers| flags(&[pool]).unwrap().config(workers).shards;
+        assert_eq!(shards(pool, 4), 8);
+        assert_eq!(shards("--pool=192.0.2.1", 32), 16);
+        assert_eq!(shards("--pool=192.0.2.1:2000-2003", 4), 1);
     }
 
     #[test]

@@ -1,0 +1,455 @@
+//! The stateful NAT64 on real packets: many clients behind one IPv4 address.
+
+use std::io::{ErrorKind, Read, Write};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail, ensure};
+use lab::binaries::Binaries;
+use lab::deployment::{Deployment, Setup};
+use lab::namespace::Namespace;
+use lab::suite::Test;
+use lab::topology::{Plan, SERVER, Topology, embedded};
+use lab::traffic::PATIENCE;
+use lab::traffic::ping::ping;
+use lab::traffic::pmtu::discover;
+use lab::traffic::tcp::{Way, transfer};
+use lab::traffic::traceroute::traceroute;
+use lab::traffic::udp::{Echo, exchange, refused};
+use nix::sys::socket::setsockopt;
+use nix::sys::socket::sockopt::Ipv6RecvErr;
+
+const TESTS: &[Test] = lab::tests![
+    np_01_clients_share_one_address_and_keep_apart,
+    nt_11_all_sizes_and_protocols_cross_behind_a_clat,
+    nh_01_two_clients_reach_each_other_through_their_external_addresses,
+    a_port_forward_leads_to_its_client,
+    ne_01_errors_from_both_sides_reach_who_caused_them,
+    ne_03_a_traceroute_sees_the_routers_of_the_ipv4_side,
+    x6_11_a_small_ipv4_link_is_discovered_through_the_shared_address,
+    nu_11_cg_06_a_client_without_a_port_is_told_and_others_go_on,
+    nu_05_nc_05_the_filter_keeps_strangers_out,
+    nb_06_a_download_survives_a_restart,
+    se_03_se_06_who_is_not_served_and_what_is_hidden_is_refused,
+    cg_05_status_and_sessions_tell_what_is_there,
+    cg_09_the_session_log_tells_who_had_which_port,
+];
+
+/// The one address that clients share.
+const SHARED: Ipv4Addr = Ipv4Addr::new(192, 168, 64, 9);
+
+fn main() {
+    lab::suite::run(TESTS)
+}
+
+fn np_01_clients_share_one_address_and_keep_apart() -> Result<()> {
+    let deployment = deploy(2, &["--pool", "192.168.64.9"])?;
+    let network = &deployment.topology;
+    let server = Mirror::start(&network.server)?;
+    let mut seen = Vec::new();
+    for client in &network.clients {
+        client.run(|| ping(embedded(SERVER), 56, PATIENCE))?;
+        let socket = client.run(|| bind6(5000))?;
+        let outside = server.ask(&socket)?;
+        ensure!(outside.ip() == SHARED, "{outside}");
+        let done = transfer_to_mirror(network, client)?;
+        ensure!(done == SHARED, "{done}");
+        seen.push(outside);
+    }
+    ensure!(seen[0] != seen[1], "two clients have {}", seen[0]);
+    Ok(())
+}
+
+fn nt_11_all_sizes_and_protocols_cross_behind_a_clat() -> Result<()> {
+    let topology = Topology::new(&Plan::with_routers())?;
+    let setup = Setup::plat_alone(&["--pool", "192.168.64.9"]).with_clats();
+    let deployment = Deployment::with(&Binaries::find()?, topology, setup)?;
+    let network = &deployment.topology;
+    let (client, server) = (network.client(), &network.server);
+    client.run(|| ping(SERVER, 1232, PATIENCE))?;
+    for way in [Way::Download, Way::Upload] {
+        let done = transfer(client, server, SERVER.into(), way, 16 << 20, PATIENCE)?;
+        ensure!(done.peer == SHARED, "{}", done.peer);
+    }
+    let far = Echo::start(server, SERVER.into())?;
+    let sizes = (0..=1472).step_by(7).chain([4000; 20]);
+    client.run(|| exchange(far.address(), sizes, PATIENCE))?;
+    Ok(())
+}
+
+fn nh_01_two_clients_reach_each_other_through_their_external_addresses() -> Result<()> {
+    let deployment = deploy(2, &["--pool", "192.168.64.9"])?;
+    let network = &deployment.topology;
+    let server = Mirror::start(&network.server)?;
+    let sockets = network.clients.iter().map(|client| client.run(|| bind6(0)));
+    let sockets = sockets.collect::<Result<Vec<_>>>()?;
+    let outside = [server.ask(&sockets[0])?, server.ask(&sockets[1])?];
+    // Each sees the other under its external address, as a host outside would (RFC 4787 REQ-9).
+    for (from, to) in [(0, 1), (1, 0)] {
+        sockets[from].send_to(b"hairpin", in_prefix(outside[to]))?;
+        let (length, source) = receive(&sockets[to])?;
+        ensure!(
+            length == 7 && source == in_prefix(outside[from]),
+            "{source}"
+        );
+    }
+    Ok(())
+}
+
+fn a_port_forward_leads_to_its_client() -> Result<()> {
+    let client_address = Topology::client_address(1);
+    let bind = format!("tcp:192.168.64.9:443=[{client_address}]:8443");
+    let flags = ["--pool", "192.168.64.8/30", "--bind", &bind];
+    let deployment = deploy(2, &flags)?;
+    let network = &deployment.topology;
+    let listener = network.clients[1].run(|| Ok(TcpListener::bind((client_address, 8443))?))?;
+    let server = &network.server;
+    let mut stream = server.run(|| connect((SHARED, 443).into()))?;
+    let (mut accepted, source) = listener.accept()?;
+    ensure!(source.ip() == embedded(SERVER), "{source}");
+    accepted.write_all(b"from the client")?;
+    drop(accepted);
+    let mut text = String::new();
+    stream.read_to_string(&mut text)?;
+    ensure!(text == "from the client", "{text}");
+    // Clients reach it by the same address.
+    network.clients[0].run(|| connect(in_prefix((SHARED, 443).into())))?;
+    Ok(())
+}
+
+fn ne_01_errors_from_both_sides_reach_who_caused_them() -> Result<()> {
+    let deployment = deploy(1, &["--pool", "192.168.64.9"])?;
+    let network = &deployment.topology;
+    let client = network.client();
+    client.run(|| refused(embedded(SERVER).into(), PATIENCE))?;
+    // The client's socket is closed while its binding lives: its host answers, and the server
+    // learns it.
+    let server = Mirror::start(&network.server)?;
+    let socket = client.run(|| bind6(0))?;
+    let outside = server.ask(&socket)?;
+    drop(socket);
+    let SocketAddr::V4(outside) = outside else {
+        bail!("{outside}");
+    };
+    server.expect_refusal(outside.into())
+}
+
+fn ne_03_a_traceroute_sees_the_routers_of_the_ipv4_side() -> Result<()> {
+    let topology = Topology::new(&Plan::with_routers())?;
+    let setup = Setup::plat_alone(&["--pool", "192.168.64.9"]).with_clats();
+    let deployment = Deployment::with(&Binaries::find()?, topology, setup)?;
+    let client = deployment.topology.client();
+    let hops = client.run(|| traceroute(SERVER, PATIENCE))?;
+    let last = hops.last().context("hops")?;
+    ensure!(last.last && last.source == SERVER, "{hops:?}");
+    let router4 = Ipv4Addr::new(203, 0, 113, 2);
+    ensure!(hops.iter().any(|hop| hop.source == router4), "{hops:?}");
+    Ok(())
+}
+
+fn x6_11_a_small_ipv4_link_is_discovered_through_the_shared_address() -> Result<()> {
+    let plan = Plan {
+        router4: Some(1400),
+        ..Plan::default()
+    };
+    let topology = Topology::new(&plan)?;
+    let setup = Setup::plat_alone(&["--pool", "192.168.64.9"]).with_clats();
+    let deployment = Deployment::with(&Binaries::find()?, topology, setup)?;
+    let network = &deployment.topology;
+    let far = Echo::start(&network.server, SERVER.into())?;
+    let SocketAddr::V4(target) = far.address() else {
+        bail!("{}", far.address());
+    };
+    let there = network.client().run(|| discover(target, PATIENCE))?;
+    ensure!(there.path == 1400, "{there:?}");
+    for way in [Way::Download, Way::Upload] {
+        let (client, server) = (network.client(), &network.server);
+        transfer(client, server, SERVER.into(), way, 4 << 20, PATIENCE)?;
+    }
+    Ok(())
+}
+
+fn nu_11_cg_06_a_client_without_a_port_is_told_and_others_go_on() -> Result<()> {
+    let deployment = deploy(1, &["--pool", "192.168.64.9:2000-2003"])?;
+    let network = &deployment.topology;
+    let server = Mirror::start(&network.server)?;
+    let client = network.client();
+    let sockets = (0..4).map(|_| client.run(|| bind6(0)));
+    let sockets = sockets.collect::<Result<Vec<_>>>()?;
+    let ask = |socket: &UdpSocket| server.ask(socket);
+    let mut ports = sockets.iter().map(ask).collect::<Result<Vec<_>>>()?;
+    ports.sort();
+    ports.dedup();
+    ensure!(ports.len() == 4, "{ports:?}");
+    let fifth = client.run(|| bind6(0))?;
+    // Without this Linux keeps all but port unreachable to itself.
+    setsockopt(&fifth, Ipv6RecvErr, &true)?;
+    fifth.connect(in_prefix(server.address))?;
+    fifth.send(b"?")?;
+    let told = fifth.recv(&mut [0; 16]).expect_err("no port is left");
+    // ICMPv6 1/3, address unreachable (RFC 6146 section 3.5.1.1).
+    ensure!(told.kind() == ErrorKind::HostUnreachable, "{told}");
+    for socket in &sockets {
+        ask(socket).context("established sessions go on")?;
+    }
+    let status = deployment.ask_plat(&["status"])?;
+    ensure!(status.contains("udp 0 of 4 free"), "{status}");
+    ensure!(status.contains("pool-exhausted"), "{status}");
+    Ok(())
+}
+
+fn nu_05_nc_05_the_filter_keeps_strangers_out() -> Result<()> {
+    let flags = ["--pool", "192.168.64.9", "--filtering", "address-dependent"];
+    let deployment = deploy(1, &flags)?;
+    let network = &deployment.topology;
+    let server = Mirror::start(&network.server)?;
+    let socket = network.client().run(|| bind6(0))?;
+    let outside = server.ask(&socket)?;
+    // The same address from another port may; another address may not.
+    let known = network.server.run(|| Ok(UdpSocket::bind((SERVER, 0))?))?;
+    known.send_to(b"known", outside)?;
+    ensure!(receive(&socket)?.0 == 5);
+    let stranger = network.edge.run(|| Ok(UdpSocket::bind("0.0.0.0:0")?))?;
+    stranger.send_to(b"stranger", outside)?;
+    known.send_to(b"last", outside)?;
+    let (length, from) = receive(&socket)?;
+    ensure!(length == 4, "{length} bytes from {from}");
+    let status = deployment.ask_plat(&["status", "--json"])?;
+    ensure!(status.contains(r#""filtered":1"#), "{status}");
+    Ok(())
+}
+
+fn nb_06_a_download_survives_a_restart() -> Result<()> {
+    let mut deployment = deploy(1, &["--pool", "192.168.64.9"])?;
+    let listener = deployment
+        .topology
+        .server
+        .run(|| Ok(TcpListener::bind((SERVER, 0))?))?;
+    let target = in_prefix(listener.local_addr()?);
+    let mut stream = deployment.topology.client().run(|| connect(target))?;
+    stream.set_read_timeout(Some(PATIENCE))?;
+    let (mut sending, peer) = listener.accept()?;
+    const PART: usize = 1 << 20;
+    let serving = thread::spawn(move || {
+        let chunk = vec![7; PART];
+        (0..8).try_for_each(|_| sending.write_all(&chunk))
+    });
+    let mut chunk = vec![0; PART];
+    stream.read_exact(&mut chunk)?;
+    deployment.plat.stop(PATIENCE)?;
+    deployment.restart_plat()?;
+    for _ in 1..8 {
+        stream.read_exact(&mut chunk).context("after the restart")?;
+        ensure!(chunk.iter().all(|byte| *byte == 7));
+    }
+    serving.join().expect("no panic")?;
+    ensure!(stream.read(&mut chunk)? == 0, "more than was sent");
+    let sessions = deployment.ask_plat(&["sessions"])?;
+    ensure!(sessions.contains(&peer.to_string()), "{sessions}");
+    Ok(())
+}
+
+fn se_03_se_06_who_is_not_served_and_what_is_hidden_is_refused() -> Result<()> {
+    let served = format!("{}/128", Topology::client_address(0));
+    let flags = [
+        "--pool",
+        "192.168.64.9",
+        "--client",
+        &served,
+        "--deny",
+        "198.51.100.0/24:99",
+    ];
+    let deployment = deploy(2, &flags)?;
+    let network = &deployment.topology;
+    let own = Ipv4Addr::new(198, 51, 100, 1);
+    let on_edge = network.edge.run(|| Ok(TcpListener::bind((own, 0))?))?;
+    let port = on_edge.local_addr()?.port();
+    let [first, second] = [&network.clients[0], &network.clients[1]];
+    first.run(|| ping(embedded(SERVER), 56, PATIENCE))?;
+    let refusals = [
+        (
+            first,
+            SocketAddr::from((embedded(own), port)),
+            "the gateway itself",
+        ),
+        (first, (embedded(SERVER), 99).into(), "a denied port"),
+        (
+            second,
+            (embedded(SERVER), 80).into(),
+            "a client that is not served",
+        ),
+    ];
+    for (client, target, what) in refusals {
+        let error = client.run(|| match TcpStream::connect_timeout(&target, PATIENCE) {
+            Ok(_) => bail!("{what} was reached"),
+            Err(error) => Ok(error),
+        })?;
+        // ICMPv6 1/1, administratively prohibited.
+        ensure!(
+            error.kind() == ErrorKind::PermissionDenied,
+            "{what}: {error}"
+        );
+    }
+    Ok(())
+}
+
+fn cg_05_status_and_sessions_tell_what_is_there() -> Result<()> {
+    let deployment = deploy(1, &["--pool", "192.168.64.9"])?;
+    let network = &deployment.topology;
+    let server = Mirror::start(&network.server)?;
+    let empty = deployment.ask_plat(&["sessions"])?;
+    ensure!(empty.is_empty(), "{empty}");
+    let socket = network.client().run(|| bind6(5000))?;
+    let outside = server.ask(&socket)?;
+    let client = Topology::client_address(0);
+    let lines = deployment.ask_plat(&["sessions"])?;
+    ensure!(lines.lines().count() == 1, "{lines}");
+    for part in ["udp", &format!("[{client}]:5000"), &outside.to_string()] {
+        ensure!(lines.contains(part), "{part} in {lines}");
+    }
+    let json = deployment.ask_plat(&["sessions", "--json", "--client", "2001:db8:1::/48"])?;
+    let expected = format!(
+        r#"{{"protocol":"udp","client":"{client}","client_port":5000,"external":"192.168.64.9","external_port":{},"remote":"198.51.100.2","remote_port":{},"state":null,"expires_in_s":"#,
+        outside.port(),
+        server.address.port()
+    );
+    ensure!(json.starts_with(&expected), "{json}");
+    let nobody = deployment.ask_plat(&["sessions", "--client", "2001:db8:ffff::1"])?;
+    ensure!(nobody.is_empty(), "{nobody}");
+    let status = deployment.ask_plat(&["status"])?;
+    ensure!(status.contains("udp 1, tcp 0, icmp 0"), "{status}");
+    ensure!(
+        status.contains(&format!("{client}/128 behind 192.168.64.9: 1 sessions")),
+        "{status}"
+    );
+    let json = deployment.ask_plat(&["status", "--json"])?;
+    ensure!(
+        json.contains(r#""sessions":{"udp":1,"tcp":0,"icmp":0}"#),
+        "{json}"
+    );
+    Ok(())
+}
+
+fn cg_09_the_session_log_tells_who_had_which_port() -> Result<()> {
+    let directory = tempfile::tempdir()?;
+    let path = directory.path().join("sessions.log");
+    let path_text = path.display().to_string();
+    let flags = [
+        "--pool",
+        "192.168.64.9",
+        "--session-log",
+        &path_text,
+        "--udp-timeout=1s",
+        "--allow-short-timeouts",
+    ];
+    let deployment = deploy(1, &flags)?;
+    let network = &deployment.topology;
+    let server = Mirror::start(&network.server)?;
+    let socket = network.client().run(|| bind6(5000))?;
+    let outside = server.ask(&socket)?;
+    let end = Instant::now() + PATIENCE;
+    let text = loop {
+        let text = std::fs::read_to_string(&path)?;
+        if text.contains("binding-removed") {
+            break text;
+        }
+        ensure!(Instant::now() < end, "no end of the binding: {text}");
+        thread::sleep(Duration::from_millis(20));
+    };
+    let client = Topology::client_address(0);
+    let who = format!(
+        r#""protocol":"udp","client":"{client}","client_port":5000,"external":"192.168.64.9","external_port":{}}}"#,
+        outside.port()
+    );
+    let lines: Vec<&str> = text.lines().collect();
+    ensure!(lines.len() == 2, "{text}");
+    ensure!(
+        lines[0].contains(r#""event":"binding-created","nat_event":10"#),
+        "{text}"
+    );
+    ensure!(
+        lines[1].contains(r#""event":"binding-removed","nat_event":11"#),
+        "{text}"
+    );
+    ensure!(lines.iter().all(|line| line.ends_with(&who)), "{text}");
+    ensure!(!text.contains("198.51.100.2"), "a destination in {text}");
+    Ok(())
+}
+
+fn deploy(clients: u8, flags: &[&str]) -> Result<Deployment> {
+    let plan = Plan {
+        clients,
+        ..Plan::default()
+    };
+    let setup = Setup::plat_alone(flags);
+    Deployment::with(&Binaries::find()?, Topology::new(&plan)?, setup)
+}
+
+/// A UDP server that tells each client under which address and port it is seen.
+struct Mirror {
+    address: SocketAddr,
+    socket: UdpSocket,
+}
+
+impl Mirror {
+    fn start(server: &Namespace) -> Result<Self> {
+        let socket = server.run(|| Ok(UdpSocket::bind((SERVER, 0))?))?;
+        socket.set_read_timeout(Some(PATIENCE))?;
+        Ok(Self {
+            address: socket.local_addr()?,
+            socket,
+        })
+    }
+
+    /// Where the server sees the client's socket; the client has got an answer.
+    fn ask(&self, client: &UdpSocket) -> Result<SocketAddr> {
+        client.send_to(b"who am I?", in_prefix(self.address))?;
+        let (_, outside) = receive(&self.socket)?;
+        self.socket.send_to(b"answer", outside)?;
+        let (length, source) = receive(client)?;
+        ensure!(length == 6 && source == in_prefix(self.address), "{source}");
+        Ok(outside)
+    }
+
+    /// Waits for "connection refused" about a datagram to `target`.
+    fn expect_refusal(&self, target: SocketAddr) -> Result<()> {
+        self.socket.connect(target)?;
+        self.socket.send(b"anybody there?")?;
+        match self.socket.recv(&mut [0; 16]) {
+            Err(error) if error.kind() == ErrorKind::ConnectionRefused => Ok(()),
+            other => bail!("instead of a refusal: {other:?}"),
+        }
+    }
+}
+
+fn receive(socket: &UdpSocket) -> Result<(usize, SocketAddr)> {
+    socket
+        .recv_from(&mut [0; 2048])
+        .context("nothing came in time")
+}
+
+fn bind6(port: u16) -> Result<UdpSocket> {
+    let socket = UdpSocket::bind((Ipv6Addr::UNSPECIFIED, port))?;
+    socket.set_read_timeout(Some(PATIENCE))?;
+    Ok(socket)
+}
+
+/// An IPv4 socket address as clients see it.
+fn in_prefix(address: SocketAddr) -> SocketAddr {
+    match address.ip() {
+        IpAddr::V4(v4) => (embedded(v4), address.port()).into(),
+        IpAddr::V6(_) => address,
+    }
+}
+
+fn connect(target: SocketAddr) -> Result<TcpStream> {
+    TcpStream::connect_timeout(&target, PATIENCE).with_context(|| format!("TCP to {target}"))
+}
+
+fn transfer_to_mirror(network: &Topology, client: &Namespace) -> Result<IpAddr> {
+    let listener = network.server.run(|| Ok(TcpListener::bind((SERVER, 0))?))?;
+    let target = in_prefix(listener.local_addr()?);
+    let _stream = client.run(|| connect(target))?;
+    Ok(listener.accept()?.1.ip())
+}
