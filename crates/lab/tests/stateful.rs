@@ -12,6 +12,9 @@ use lab::namespace::Namespace;
 use lab::suite::Test;
 use lab::topology::{Plan, SERVER, Topology, embedded};
 use lab::traffic::PATIENCE;
+use lab::traffic::content::Content;
+use lab::traffic::fragments::{Pieces, echo_request_v6, udp};
+use lab::traffic::icmp::{IcmpSocket, identifier, pattern};
 use lab::traffic::ping::ping;
 use lab::traffic::pmtu::discover;
 use lab::traffic::tcp::{Way, transfer};
@@ -23,6 +26,8 @@ use nix::sys::socket::sockopt::Ipv6RecvErr;
 const TESTS: &[Test] = lab::tests![
     np_01_clients_share_one_address_and_keep_apart,
     nt_11_all_sizes_and_protocols_cross_behind_a_clat,
+    nf_01_udp_fragments_cross_backwards_both_ways,
+    nf_05_icmp_fragments_cross_backwards,
     nh_01_two_clients_reach_each_other_through_their_external_addresses,
     a_port_forward_leads_to_its_client,
     ne_01_errors_from_both_sides_reach_who_caused_them,
@@ -76,6 +81,70 @@ fn nt_11_all_sizes_and_protocols_cross_behind_a_clat() -> Result<()> {
     let sizes = (0..=1472).step_by(7).chain([4000; 20]);
     client.run(|| exchange(far.address(), sizes, PATIENCE))?;
     Ok(())
+}
+
+fn nf_01_udp_fragments_cross_backwards_both_ways() -> Result<()> {
+    let deployment = deploy(1, &["--pool", "192.168.64.9"])?;
+    let network = &deployment.topology;
+    let server = Mirror::start(&network.server)?;
+    let client = network.client();
+    let socket = client.run(|| bind6(5000))?;
+    let content = Content::new(1).take(4000);
+    let pieces = |id, datagram| Pieces {
+        protocol: 17,
+        datagram,
+        size: 1200,
+        id,
+    };
+
+    let from = SocketAddr::from((Topology::client_address(0), 5000));
+    let to = in_prefix(server.address);
+    let there = pieces(77, udp(from, to, &content));
+    client.run(|| there.send_backwards_v6(Topology::client_address(0), embedded(SERVER)))?;
+    let mut buffer = vec![0; 8192];
+    let (length, outside) = server.socket.recv_from(&mut buffer).context("request")?;
+    ensure!(buffer[..length] == content, "{length} bytes");
+
+    let back = pieces(78, udp(server.address, outside, &content));
+    network
+        .server
+        .run(|| back.send_backwards_v4(SERVER, SHARED))?;
+    let (length, source) = socket.recv_from(&mut buffer).context("answer")?;
+    ensure!(
+        buffer[..length] == content && source == to,
+        "{length} bytes from {source}"
+    );
+    let status = deployment.ask_plat(&["status"])?;
+    // All but the first piece came before it, each way.
+    ensure!(
+        status
+            .lines()
+            .any(|line| line.split_whitespace().eq(["held", "6", "packets"])),
+        "{status}"
+    );
+    Ok(())
+}
+
+fn nf_05_icmp_fragments_cross_backwards() -> Result<()> {
+    let deployment = deploy(1, &["--pool", "192.168.64.9"])?;
+    let client = deployment.topology.client();
+    let (own, target) = (Topology::client_address(0), embedded(SERVER));
+    let id = identifier();
+    client.run(|| {
+        let socket = IcmpSocket::open(target.into())?;
+        let request = Pieces {
+            protocol: 58,
+            datagram: echo_request_v6(own, target, id, &pattern(4000)),
+            size: 1200,
+            id: 77,
+        };
+        request.send_backwards_v6(own, target)?;
+        let reply = socket.wait_for_echo(id, 1, Instant::now() + PATIENCE)?;
+        ensure!(reply == pattern(4000), "the reply carries other data");
+        // The kernel's own, in order.
+        ping(target, 8000, PATIENCE)?;
+        Ok(())
+    })
 }
 
 fn nh_01_two_clients_reach_each_other_through_their_external_addresses() -> Result<()> {

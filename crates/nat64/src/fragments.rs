@@ -3,7 +3,9 @@
 //!
 //! Fragments are translated as they come. The first one is translated like any packet, and what
 //! was decided about it is remembered for the others of its datagram. Those that come before it
-//! are held, and given back to be translated when it has come. Nothing is put together.
+//! are held, and given back to be translated when it has come. Only ICMP messages are put together,
+//! as their checksum cannot follow the header otherwise: they are gathered until all of one is
+//! there.
 //!
 //! All of it is bounded, in datagrams and in bytes, in total and per source; what goes beyond is
 //! dropped, and nothing that is there gives way to it, so that a flood of one source takes
@@ -55,6 +57,19 @@ struct Datagram {
     decision: Option<Decision>,
     held: Vec<Box<[u8]>>,
     pieces: Vec<Piece>,
+    /// Length of the whole in bytes, known with its last piece.
+    end: Option<u32>,
+}
+
+/// What became of a piece of an ICMP message.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Gathered {
+    /// There is no room, or it does not fit what came before.
+    Refused,
+    /// It is kept, and others are missing.
+    Part,
+    /// The whole: the packets with its pieces, in no order.
+    Whole(Vec<Box<[u8]>>),
 }
 
 /// A fragment's place in its datagram, in bytes.
@@ -201,6 +216,50 @@ impl Fragments {
         true
     }
 
+    /// Keeps a piece of an ICMP message until all of it is there; `is_last` says that nothing comes
+    /// behind it.
+    pub(crate) fn gather(
+        &mut self,
+        key: DatagramKey,
+        piece: Piece,
+        is_last: bool,
+        packet: &[u8],
+        now: Tick,
+    ) -> Gathered {
+        self.expire(now);
+        if let Some(datagram) = self.datagrams.get_mut(&key) {
+            if datagram.decision.is_some() {
+                return Gathered::Refused;
+            }
+            // A repetition adds nothing.
+            if datagram.pieces.contains(&piece) {
+                return Gathered::Part;
+            }
+            if !datagram.note(piece) {
+                self.refuse(&key);
+                return Gathered::Refused;
+            }
+        }
+        if !self.hold(key, piece, packet, now) {
+            return Gathered::Refused;
+        }
+        let Some(datagram) = self.datagrams.get_mut(&key) else {
+            return Gathered::Refused;
+        };
+        if is_last {
+            datagram.end = Some(piece.end);
+        }
+        // Pieces do not overlap, so the sum of their lengths says whether there is a gap.
+        let sum: u32 = datagram.pieces.iter().map(|one| one.end - one.start).sum();
+        if datagram.end != Some(sum) {
+            return Gathered::Part;
+        }
+        let held = std::mem::take(&mut datagram.held);
+        self.unload(key.src, held.iter().map(|packet| packet.len()).sum());
+        self.refuse(&key);
+        Gathered::Whole(held)
+    }
+
     /// Drops what is held of a datagram whose first fragment was refused, and what will come. The
     /// datagram keeps its place until its end, or a source could begin any number of them.
     pub(crate) fn refuse(&mut self, key: &DatagramKey) {
@@ -295,6 +354,25 @@ mod tests {
         );
         assert_eq!(fragments.decision(&key(1, 7)), Some(DECISION));
         assert_eq!(fragments.decision(&key(1, 8)), None);
+    }
+
+    #[test]
+    fn nf_05_a_message_is_whole_when_no_piece_is_missing() {
+        let mut fragments = fragments();
+        let piece = |start, end| Piece { start, end };
+        let mut gather = |piece, is_last, packet: &[u8]| {
+            fragments.gather(key(1, 7), piece, is_last, packet, at(0))
+        };
+        assert_eq!(gather(piece(32, 40), true, b"last"), Gathered::Part);
+        assert_eq!(gather(piece(0, 16), false, b"first"), Gathered::Part);
+        assert_eq!(gather(piece(0, 16), false, b"again"), Gathered::Part);
+        let Gathered::Whole(held) = gather(piece(16, 32), false, b"middle") else {
+            panic!("nothing is missing");
+        };
+        assert_eq!(held.len(), 3);
+        assert_eq!(fragments.held_bytes, 0);
+        // What comes late is nobody's.
+        assert_eq!(fragments.decision(&key(1, 7)), Some(Decision::Refused));
     }
 
     #[test]

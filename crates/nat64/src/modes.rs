@@ -94,6 +94,22 @@ impl<S: OneToOne> Mapper for Modes<S> {
         }
     }
 
+    fn icmpv6_fragment(&mut self, flow: &Flow<Ipv6Addr>, now: Instant) -> Refusal {
+        if self.own.has_client(flow.src) {
+            self.own.icmpv6_fragment(flow, now)
+        } else {
+            self.shared.icmpv6_fragment(flow, now)
+        }
+    }
+
+    fn icmpv4_fragment(&mut self, flow: &Flow<Ipv4Addr>, now: Instant) -> Refusal {
+        if self.own.has_address(flow.dst) {
+            self.own.icmpv4_fragment(flow, now)
+        } else {
+            self.shared.icmpv4_fragment(flow, now)
+        }
+    }
+
     fn map_v6_error(
         &mut self,
         error: &ErrorFlow<Ipv6Addr>,

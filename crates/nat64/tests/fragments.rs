@@ -5,6 +5,7 @@
 mod world;
 
 use std::net::{Ipv4Addr, Ipv6Addr};
+use std::time::Duration;
 
 use world::{World, embed, sock4, sock6};
 use xlat_core::frame::{HEADROOM, TAILROOM};
@@ -87,6 +88,64 @@ fn nf_01_fragments_cross_to_ipv6_in_any_order() {
         assert_eq!(whole[..4], [0, 53, 0x13, 0x88], "{order:?}");
         assert_eq!(whole[8..], pieces.concat()[8..], "{order:?}");
     }
+}
+
+#[test]
+fn nf_05_a_fragmented_ping_and_its_reply_cross_in_any_order() {
+    for order in [[0, 1, 2], [2, 0, 1], [1, 2, 0]] {
+        let mut lab = Lab::new();
+        let pieces = echo(128, 77, &PSEUDO6);
+        let sent = order.map(|number| v6_piece_of(58, CLIENT, SERVER, 7, number, &pieces));
+        let out = lab.pass(&sent);
+        assert_eq!(
+            (out.len(), lab.held, lab.dropped.len()),
+            (1, 3, 0),
+            "{order:?}"
+        );
+        let [request] = out.try_into().unwrap();
+        assert_eq!(request[9], 1);
+        // It can be cut again: DF is 0.
+        assert_eq!(request[6..8], [0, 0]);
+        assert_eq!(sum(&[&request[..20]]), 0xffff);
+        assert_eq!(sum(&[&request[20..]]), 0xffff);
+        assert_eq!(request[20..22], [8, 0]);
+        assert_eq!(request[26..], pieces.concat()[6..]);
+        let id = u16::from_be_bytes([request[24], request[25]]);
+
+        let back = echo(0, id, &[]);
+        let sent = order.map(|number| v4_piece_of(1, SERVER, "192.0.2.1:0", 9, number, &back));
+        let out = lab.pass(&sent);
+        let [reply] = out.try_into().unwrap();
+        assert_eq!((reply[6], reply[40]), (58, 129));
+        let len = (reply.len() - 40) as u8;
+        assert_eq!(
+            sum(&[&reply[8..40], &[0, 58, 0, len], &reply[40..]]),
+            0xffff
+        );
+        assert_eq!(reply[44..46], 77_u16.to_be_bytes());
+        assert_eq!(reply[46..], back.concat()[6..]);
+    }
+}
+
+#[test]
+fn nf_05_a_message_with_a_missing_or_overlapping_piece_never_crosses() {
+    let mut lab = Lab::new();
+    let pieces = echo(128, 77, &PSEUDO6);
+    let piece = |number| v6_piece_of(58, CLIENT, SERVER, 7, number, &pieces);
+    assert!(lab.pass(&[piece(0), piece(2)]).is_empty());
+    lab.now = lab.now + Duration::from_secs(3);
+    assert!(lab.pass(&[piece(1)]).is_empty());
+    let longer = [
+        [pieces[0].clone(), vec![0; 8]].concat(),
+        pieces[1].clone(),
+        pieces[2].clone(),
+    ];
+    let overlap = v6_piece_of(58, CLIENT, SERVER, 8, 0, &longer);
+    let other = |number| v6_piece_of(58, CLIENT, SERVER, 8, number, &pieces);
+    assert!(
+        lab.pass(&[other(1), overlap, other(0), other(2)])
+            .is_empty()
+    );
 }
 
 #[test]
@@ -291,11 +350,48 @@ fn datagram(src: u16, dst: u16) -> [Vec<u8>; 3] {
     ]
 }
 
+/// Sum of the pseudo-header of the client's echo requests, but for the length.
+const PSEUDO6: [&str; 2] = [CLIENT, SERVER];
+
+/// An echo message in three pieces; `ends` are its IPv6 ends, if it has any.
+fn echo(kind: u8, id: u16, ends: &[&str]) -> [Vec<u8>; 3] {
+    let mut whole = vec![kind, 0, 0, 0];
+    whole.extend(id.to_be_bytes());
+    whole.extend([0, 1]);
+    whole.extend((0..35).map(|byte: u8| byte.wrapping_mul(37)));
+    let pseudo = match ends {
+        [client, server] => {
+            let from = sock6(client).ip().octets();
+            let to = embed(sock4(server)).ip().octets();
+            [&from[..], &to, &[0, 58, 0, whole.len() as u8]].concat()
+        }
+        _ => Vec::new(),
+    };
+    let checksum = !sum(&[&pseudo, &whole]);
+    whole[2..4].copy_from_slice(&checksum.to_be_bytes());
+    [
+        whole[..16].to_vec(),
+        whole[16..32].to_vec(),
+        whole[32..].to_vec(),
+    ]
+}
+
 fn v6_piece(client: &str, server: &str, id: u32, number: usize, pieces: &[Vec<u8>]) -> Vec<u8> {
+    v6_piece_of(UDP, client, server, id, number, pieces)
+}
+
+fn v6_piece_of(
+    protocol: u8,
+    client: &str,
+    server: &str,
+    id: u32,
+    number: usize,
+    pieces: &[Vec<u8>],
+) -> Vec<u8> {
     let payload = &pieces[number];
     let is_whole = pieces.len() == 1;
     let len = payload.len() + if is_whole { 0 } else { 8 };
-    let next = if is_whole { UDP } else { 44 };
+    let next = if is_whole { protocol } else { 44 };
     let mut packet = vec![0x60, 0, 0, 0, 0, len as u8, next, 64];
     let (src, dst): (Ipv6Addr, Ipv6Addr) = (*sock6(client).ip(), *embed(sock4(server)).ip());
     packet.extend(src.octets());
@@ -303,7 +399,7 @@ fn v6_piece(client: &str, server: &str, id: u32, number: usize, pieces: &[Vec<u8
     if !is_whole {
         let start: usize = pieces[..number].iter().map(Vec::len).sum();
         let more = u16::from(number + 1 < pieces.len());
-        packet.extend([UDP, 0]);
+        packet.extend([protocol, 0]);
         packet.extend((start as u16 | more).to_be_bytes());
         packet.extend(id.to_be_bytes());
     }
@@ -312,13 +408,24 @@ fn v6_piece(client: &str, server: &str, id: u32, number: usize, pieces: &[Vec<u8
 }
 
 fn v4_piece(from: &str, to: &str, id: u16, number: usize, pieces: &[Vec<u8>]) -> Vec<u8> {
+    v4_piece_of(UDP, from, to, id, number, pieces)
+}
+
+fn v4_piece_of(
+    protocol: u8,
+    from: &str,
+    to: &str,
+    id: u16,
+    number: usize,
+    pieces: &[Vec<u8>],
+) -> Vec<u8> {
     let payload = &pieces[number];
     let start: usize = pieces[..number].iter().map(Vec::len).sum();
     let more = u16::from(number + 1 < pieces.len()) << 13;
     let mut packet = vec![0x45, 0, 0, 20 + payload.len() as u8];
     packet.extend(id.to_be_bytes());
     packet.extend((more | (start / 8) as u16).to_be_bytes());
-    packet.extend([64, UDP, 0, 0]);
+    packet.extend([64, protocol, 0, 0]);
     packet.extend(sock4(from).ip().octets());
     packet.extend(sock4(to).ip().octets());
     let checksum = !sum(&[&packet]);

@@ -152,6 +152,21 @@ pub trait Mapper {
     fn map_v4(&mut self, flow: &Flow<Ipv4Addr>, now: Instant)
     -> Result<Rewrite<Ipv6Addr>, Refusal>;
 
+    /// What to do with a fragment of an ICMPv6 message. It cannot be translated by itself: the
+    /// checksum covers another pseudo-header, and so the length of the whole message. A mapper that
+    /// puts messages together answers [`Refusal::Hold`] until it has all of one, which is then its
+    /// [`next_packet`](Self::next_packet).
+    fn icmpv6_fragment(&mut self, flow: &Flow<Ipv6Addr>, now: Instant) -> Refusal {
+        let _ = (flow, now);
+        Refusal::Silent(DropReason::FragmentedIcmp)
+    }
+
+    /// The same for a fragment of an ICMPv4 message.
+    fn icmpv4_fragment(&mut self, flow: &Flow<Ipv4Addr>, now: Instant) -> Refusal {
+        let _ = (flow, now);
+        Refusal::Silent(DropReason::FragmentedIcmp)
+    }
+
     /// Maps an ICMPv6 error and the packet it quotes. Must not create, refresh or end any state.
     fn map_v6_error(
         &mut self,

@@ -137,8 +137,12 @@ impl<M: Mapper> Translator<M> {
             };
             return Err(Reject::Answer(DropReason::Ipv6SegmentsLeft, answer));
         }
-        if let Transport::Error { .. } = packet.transport {
-            return self.error_v6_to_v4(frame, &packet, now);
+        match packet.transport {
+            Transport::Error { .. } => return self.error_v6_to_v4(frame, &packet, now),
+            Transport::IcmpFragment => {
+                return Err(self.mapper.icmpv6_fragment(&packet.flow(), now).into());
+            }
+            _ => {}
         }
         let partial = frame.offload.is_partial();
         transport::check_v6_to_v4(&packet.transport, partial, &self.policy)?;
@@ -176,8 +180,13 @@ impl<M: Mapper> Translator<M> {
                 Answer::SourceRouteFailed,
             ));
         }
-        if let Transport::Error { .. } = packet.transport {
-            return self.error_v4_to_v6(frame, &packet, now, turn);
+        match packet.transport {
+            Transport::Error { .. } => return self.error_v4_to_v6(frame, &packet, now, turn),
+            Transport::IcmpFragment if turn == Turn::First => {
+                return Err(self.mapper.icmpv4_fragment(&packet.flow(), now).into());
+            }
+            Transport::IcmpFragment => return Err(DropReason::FragmentedIcmp.into()),
+            _ => {}
         }
         let partial = frame.offload.is_partial();
         let fragmented = packet.ip.is_fragment();

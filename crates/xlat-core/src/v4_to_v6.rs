@@ -125,6 +125,9 @@ fn rewrite_transport(frame: &mut Frame<'_>, packet: &V4, new: &Rewrite<Ipv6Addr>
                 transport::make_udp_checksum(frame, at, new);
             }
         }
-        Transport::Error { .. } | Transport::OtherIcmp | Transport::Opaque => {}
+        Transport::Error { .. }
+        | Transport::OtherIcmp
+        | Transport::IcmpFragment
+        | Transport::Opaque => {}
     }
 }

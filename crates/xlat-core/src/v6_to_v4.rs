@@ -109,6 +109,9 @@ fn rewrite_transport(frame: &mut Frame<'_>, packet: &V6, new: &Rewrite<Ipv4Addr>
             let delta = transport::delta_v6_to_v4(packet.ip.src, packet.ip.dst, new);
             transport::rewrite(frame, at, &packet.transport, new.ports, delta, policy);
         }
-        Transport::Error { .. } | Transport::OtherIcmp | Transport::Opaque => {}
+        Transport::Error { .. }
+        | Transport::OtherIcmp
+        | Transport::IcmpFragment
+        | Transport::Opaque => {}
     }
 }

@@ -111,6 +111,7 @@ impl Nat64 {
                 self.holding = Some(Holding::Fragment(key, fragment.into()));
                 Refusal::Hold
             }
+            // They are asked about as messages to be put together.
             Ok(Protocol::Icmp) => Refusal::Silent(DropReason::FragmentedIcmp),
             Err(refusal) => refusal,
         }
@@ -118,7 +119,12 @@ impl Nat64 {
 
     /// The identification that a datagram's fragments get. Those of several clients come from one
     /// external address, so their own low 16 bits will not do.
-    fn next_id(&self, src: Ipv4Addr, dst: Ipv4Addr, protocol: IpNextHeaderProtocol) -> u16 {
+    pub(super) fn next_id(
+        &self,
+        src: Ipv4Addr,
+        dst: Ipv4Addr,
+        protocol: IpNextHeaderProtocol,
+    ) -> u16 {
         let addresses = (u64::from(src.to_bits()) << 32) | u64::from(dst.to_bits());
         let hash = self.shared.key.hash([addresses, u64::from(protocol.0)]);
         let counters = &self.shared.ids;

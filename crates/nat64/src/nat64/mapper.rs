@@ -206,6 +206,29 @@ impl Mapper for Nat64 {
         self.map_v4_hairpin(flow, now)
     }
 
+    fn icmpv6_fragment(&mut self, flow: &Flow<Ipv6Addr>, _: Instant) -> Refusal {
+        let Some(fragment) = flow.fragment else {
+            return unmatched();
+        };
+        let key = DatagramKey::v6(flow.src, flow.dst, fragment.id, flow.protocol);
+        match self.check_v6(flow) {
+            Ok(_) => self.message_piece(key, fragment),
+            Err(refusal) => refusal,
+        }
+    }
+
+    fn icmpv4_fragment(&mut self, flow: &Flow<Ipv4Addr>, _: Instant) -> Refusal {
+        let Some(fragment) = flow.fragment else {
+            return unmatched();
+        };
+        let key = DatagramKey::v4(flow.src, flow.dst, fragment.id, flow.protocol);
+        let checked = self.check_not_ours(flow.src);
+        match checked.and_then(|()| self.check_v4(flow)) {
+            Ok(()) => self.message_piece(key, fragment),
+            Err(refusal) => refusal,
+        }
+    }
+
     /// The quoted packet once went to the client; its source is the remote node (RFC 6146 section
     /// 3.4, where source and destination are swapped).
     fn map_v6_error(
@@ -299,6 +322,9 @@ impl Mapper for Nat64 {
             None => false,
             Some(Holding::Fragment(key, piece)) => {
                 self.part(&key).hold(key, piece, packet, Tick::at(now))
+            }
+            Some(Holding::Message(key, piece, is_last)) => {
+                self.gather(key, piece, is_last, packet, now)
             }
             Some(Holding::Syn(tuple)) => self
                 .shard_of_external(&tuple)

@@ -5,6 +5,7 @@
 //! translator rewrites the packet (3.7) and turns it round if it is a hairpin (3.8).
 
 mod fragmented;
+mod gathered;
 mod mapper;
 mod tuple;
 
@@ -63,6 +64,8 @@ struct Shared {
 enum Holding {
     /// A fragment waits for the first one of its datagram.
     Fragment(DatagramKey, Piece),
+    /// A piece of an ICMP message waits for the others; true for the last one.
+    Message(DatagramKey, Piece, bool),
     /// A SYN from outside waits for one of the client's.
     Syn(ExternalTuple),
 }

@@ -85,6 +85,17 @@ impl<M: Mapper> Mapper for Guarded<M> {
         self.inner.map_v4(flow, now)
     }
 
+    fn icmpv6_fragment(&mut self, flow: &Flow<Ipv6Addr>, now: Instant) -> Refusal {
+        match self.check(flow.dst) {
+            Ok(()) => self.inner.icmpv6_fragment(flow, now),
+            Err(refusal) => refusal,
+        }
+    }
+
+    fn icmpv4_fragment(&mut self, flow: &Flow<Ipv4Addr>, now: Instant) -> Refusal {
+        self.inner.icmpv4_fragment(flow, now)
+    }
+
     fn map_v6_error(
         &mut self,
         error: &ErrorFlow<Ipv6Addr>,

@@ -32,6 +32,8 @@ pub(crate) enum Transport {
     Error { icmp_type: u8, code: u8 },
     /// An ICMP message that is neither.
     OtherIcmp,
+    /// A fragment of an ICMP message, whose checksum cannot follow without the rest of it.
+    IcmpFragment,
     /// Nothing that a translator looks into: another protocol, or a later fragment.
     Opaque,
 }
@@ -48,7 +50,7 @@ impl Transport {
         match *self {
             Self::Tcp { ports, .. } | Self::Udp { ports, .. } => Some(ports),
             Self::Echo { id, .. } => Some(Ports::identifier(id)),
-            Self::Error { .. } | Self::OtherIcmp | Self::Opaque => None,
+            Self::Error { .. } | Self::OtherIcmp | Self::IcmpFragment | Self::Opaque => None,
         }
     }
 
@@ -200,7 +202,7 @@ fn settle_checksum(
         Transport::Echo { .. } | Transport::Error { .. } | Transport::OtherIcmp => {
             (icmp::HEADER, Some(icmp::CHECKSUM))
         }
-        Transport::Opaque => (0, None),
+        Transport::IcmpFragment | Transport::Opaque => (0, None),
     };
     let own = start == transport_at && place == Some(usize::from(partial.offset));
     if own && matches!(transport, Transport::Tcp { .. } | Transport::Udp { .. }) {

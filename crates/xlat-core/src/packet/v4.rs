@@ -117,7 +117,7 @@ fn parse_transport(
     payload: &[u8],
 ) -> Result<Transport, DropReason> {
     if protocol == IpNextHeaderProtocols::Icmp && fragmented {
-        return Err(DropReason::FragmentedIcmp);
+        return Ok(Transport::IcmpFragment);
     }
     if is_foreign(protocol) {
         return Err(DropReason::ForeignProtocol);

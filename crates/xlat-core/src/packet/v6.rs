@@ -234,7 +234,7 @@ fn parse_transport(
         return Ok(Transport::Opaque);
     }
     if chain.protocol == IpNextHeaderProtocols::Icmpv6 && fragmented {
-        return Err(DropReason::FragmentedIcmp);
+        return Ok(Transport::IcmpFragment);
     }
     if is_foreign(chain.protocol) {
         return Err(DropReason::ForeignProtocol);

@@ -1,0 +1,122 @@
+//! ICMP messages that come in fragments: put together, translated as a whole and cut again.
+//!
+//! The checksum of a message covers a pseudo-header in ICMPv6 and none in ICMPv4, and with it the
+//! length of the message, which no fragment but the last one tells.
+
+use std::net::Ipv4Addr;
+
+use pnet_packet::ip::IpNextHeaderProtocols;
+use xlat_core::Instant;
+use xlat_core::checksum::Sum;
+use xlat_core::mapper::{Fragment, Refusal};
+
+use super::{Holding, Nat64};
+use crate::clock::Tick;
+use crate::fragments::{DatagramKey, Gathered, Piece};
+
+impl Nat64 {
+    /// What to do with a piece of a message that could pass.
+    pub(super) fn message_piece(&mut self, key: DatagramKey, fragment: Fragment) -> Refusal {
+        self.holding = Some(Holding::Message(key, fragment.into(), !fragment.more));
+        Refusal::Hold
+    }
+
+    /// Keeps a piece of a message. The whole message is to be translated when it is there.
+    pub(super) fn gather(
+        &mut self,
+        key: DatagramKey,
+        piece: Piece,
+        is_last: bool,
+        packet: &[u8],
+        now: Instant,
+    ) -> bool {
+        let gathered = self
+            .part(&key)
+            .gather(key, piece, is_last, packet, Tick::at(now));
+        match gathered {
+            Gathered::Refused => return false,
+            Gathered::Part => {}
+            Gathered::Whole(pieces) => {
+                let everywhere = Ipv4Addr::UNSPECIFIED;
+                let id = self.next_id(everywhere, everywhere, IpNextHeaderProtocols::Icmp);
+                self.released.extend(put_together(&pieces, id));
+            }
+        }
+        true
+    }
+}
+
+/// The packet whose pieces these are; `None` if it would be longer than an IP header can say. An
+/// IPv6 packet keeps its Fragment header, with nothing before and behind it (RFC 6946) and `id` as
+/// its identification: that it could be cut is to be seen on the other side too.
+fn put_together(packets: &[Box<[u8]>], id: u16) -> Option<Box<[u8]>> {
+    let mut pieces = packets
+        .iter()
+        .map(|packet| Some((place(packet)?, packet)))
+        .collect::<Option<Vec<_>>>()?;
+    pieces.sort_by_key(|(place, _)| place.offset);
+    let (first, packet) = pieces.first()?;
+    let mut whole = packet.get(..first.payload)?.to_vec();
+    for (place, packet) in &pieces {
+        whole.extend_from_slice(packet.get(place.payload..)?);
+    }
+    match whole[0] >> 4 {
+        4 => finish_v4(&mut whole, first.payload)?,
+        _ => finish_v6(&mut whole, first.payload, id)?,
+    }
+    Some(whole.into_boxed_slice())
+}
+
+/// Where a fragment's payload begins, and where it belongs in its message; both in bytes.
+#[derive(Clone, Copy, Debug)]
+struct Place {
+    payload: usize,
+    offset: u16,
+}
+
+/// The translator has found the packet well-formed.
+fn place(packet: &[u8]) -> Option<Place> {
+    if packet.first()? >> 4 == 4 {
+        return Some(Place {
+            payload: usize::from(packet[0] & 15) * 4,
+            offset: (word(packet, 6)? & 0x1fff) * 8,
+        });
+    }
+    let (mut next, mut at) = (*packet.get(6)?, IPV6_HEADER);
+    while next != IpNextHeaderProtocols::Ipv6Frag.0 {
+        let header = packet.get(at..at + 2)?;
+        next = header[0];
+        at += (usize::from(header[1]) + 1) * 8;
+    }
+    Some(Place {
+        payload: at + FRAGMENT_HEADER,
+        offset: word(packet, at + 2)? & !7,
+    })
+}
+
+fn finish_v4(whole: &mut [u8], header: usize) -> Option<()> {
+    let len = u16::try_from(whole.len()).ok()?;
+    whole[2..4].copy_from_slice(&len.to_be_bytes());
+    whole[6..8].fill(0);
+    whole[10..12].fill(0);
+    let checksum = Sum::of(&whole[..header]).checksum();
+    whole[10..12].copy_from_slice(&checksum.to_be_bytes());
+    Some(())
+}
+
+fn finish_v6(whole: &mut [u8], payload: usize, id: u16) -> Option<()> {
+    let len = u16::try_from(whole.len() - IPV6_HEADER).ok()?;
+    whole[4..6].copy_from_slice(&len.to_be_bytes());
+    let fragment = &mut whole[payload - FRAGMENT_HEADER..payload];
+    fragment[2..4].fill(0);
+    fragment[4..].copy_from_slice(&u32::from(id).to_be_bytes());
+    Some(())
+}
+
+fn word(packet: &[u8], at: usize) -> Option<u16> {
+    let bytes = packet.get(at..at + 2)?;
+    Some(u16::from_be_bytes([bytes[0], bytes[1]]))
+}
+
+const IPV6_HEADER: usize = 40;
+const FRAGMENT_HEADER: usize = 8;
