@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use clap::Parser;
+use clap::{Args, Parser, Subcommand};
 
 /// Builds a 464XLAT network on this machine, runs the real clat and plat in it, and shows what
 /// works.
@@ -11,8 +11,16 @@ use clap::Parser;
 /// each a network namespace that is gone afterwards. Nothing has to be installed. Needs root, or a
 /// system that allows unprivileged user namespaces.
 #[derive(Debug, Parser)]
-#[command(name = "lab", bin_name = "cargo lab", version)]
+#[command(
+    name = "lab",
+    bin_name = "cargo lab",
+    version,
+    args_conflicts_with_subcommands = true
+)]
 pub(crate) struct Cli {
+    #[command(subcommand)]
+    pub(crate) command: Option<Command>,
+
     /// Open a shell inside the client instead of running the checks.
     #[arg(long)]
     pub(crate) shell: bool,
@@ -24,6 +32,36 @@ pub(crate) struct Cli {
     /// Size of each TCP transfer in MiB.
     #[arg(long, value_name = "N", default_value_t = 64)]
     pub(crate) mib: u64,
+}
+
+/// What else the laboratory does.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Sends the traffic of many subscribers through the stateful plat for a while, and looks
+    /// whether every answer reaches whom it belongs to and nothing is left in the end.
+    Soak(Soak),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Soak {
+    /// How long, in seconds.
+    #[arg(long, value_name = "N", default_value_t = 60)]
+    pub(crate) seconds: u64,
+
+    /// Subscribers.
+    #[arg(long, value_name = "N", default_value_t = 1000,
+          value_parser = clap::value_parser!(u32).range(1..=60_000))]
+    pub(crate) subscribers: u32,
+
+    /// Sessions of all of them together at any time.
+    #[arg(long, value_name = "N", default_value_t = 200_000,
+          value_parser = clap::value_parser!(u32).range(1..=400_000))]
+    pub(crate) sessions: u32,
+
+    /// How long a session lives after its last packet, in seconds.
+    #[arg(long, value_name = "N", default_value_t = 15,
+          value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) lifetime: u64,
 }
 
 #[cfg(test)]

@@ -6,12 +6,14 @@
 
 pub mod binaries;
 pub mod capture;
+pub mod crowd;
 pub mod deployment;
 pub mod inspect;
 pub mod link;
 pub mod namespace;
 pub mod privilege;
 pub mod process;
+
 pub mod suite;
 pub mod topology;
 pub mod traffic;

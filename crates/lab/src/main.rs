@@ -5,6 +5,7 @@
 
 mod cli;
 mod report;
+mod soak;
 mod tour;
 
 use std::io::Write as _;
@@ -29,5 +30,8 @@ fn main() -> ExitCode {
 fn run(cli: &cli::Cli) -> anyhow::Result<bool> {
     let binaries = Binaries::build_and_find()?;
     lab::privilege::acquire()?;
-    tour::run(cli, &binaries)
+    match &cli.command {
+        None => tour::run(cli, &binaries),
+        Some(cli::Command::Soak(soak)) => soak::run(soak, &binaries),
+    }
 }

@@ -125,6 +125,17 @@ impl Daemon {
         })
     }
 
+    /// Memory of the process that is resident, in KiB.
+    ///
+    /// # Errors
+    /// When the process has ended.
+    pub fn resident(&self) -> Result<u64> {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id()))?;
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        let figure = line.and_then(|line| line.split_whitespace().next());
+        Ok(figure.context("no VmRSS: the process has ended")?.parse()?)
+    }
+
     /// Sends a signal.
     ///
     /// # Errors

@@ -1,0 +1,320 @@
+//! Many subscribers with many sessions through the stateful `plat`, for a while.
+//!
+//! Behind the client's namespace stand any number of subscribers: their packets are made here and
+//! written into a TUN, and what comes back to them is read from it. Each datagram says who sent it,
+//! and the server sends everything back, so that an answer that reaches somebody else is seen.
+//! Sessions come and go at random. In the end everything must be over: no session, no growth.
+
+use std::net::{Ipv6Addr, SocketAddr};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail, ensure};
+use ipnet::{IpNet, Ipv6Net};
+use xlat_core::frame::HEADROOM;
+use xlat_core::{Frame, Offload};
+use xlat_linux::tun::{Options, Queue, Received, Slot, Tun};
+
+use crate::binaries::Binaries;
+use crate::deployment::{Deployment, Setup};
+use crate::link::{add_address, add_route, set_up};
+use crate::topology::{Plan, SERVER, Topology, embedded};
+use crate::traffic::fragments::udp;
+use crate::traffic::udp::Echo;
+
+/// What to run.
+#[derive(Debug, Clone, Copy)]
+pub struct Load {
+    /// Subscribers, each with a /64.
+    pub subscribers: u32,
+    /// Sessions of all of them together at any time.
+    pub sessions: u32,
+    /// How long.
+    pub time: Duration,
+    /// How long a session lives after its last packet.
+    pub lifetime: Duration,
+    /// Of so many packets one begins a new session in place of an old one.
+    pub churn: u32,
+}
+
+/// What was seen.
+#[derive(Debug, Clone, Default)]
+pub struct Outcome {
+    /// Datagrams sent by subscribers.
+    pub sent: u64,
+    /// Those that came back to whom they belong.
+    pub returned: u64,
+    /// Sessions that began.
+    pub begun: u64,
+    /// Most sessions at a look.
+    pub most: u64,
+    /// Sessions a while after the end.
+    pub left: u64,
+    /// Memory of `plat` in KiB at each look, from when all sessions were there.
+    pub memory: Vec<u64>,
+}
+
+/// The subscribers' prefix.
+const SUBSCRIBERS: Ipv6Net =
+    Ipv6Net::new_assert(Ipv6Addr::new(0x2001, 0xdb8, 5, 0, 0, 0, 0, 0), 48);
+const TUN: &str = "load";
+/// First port of a subscriber's sessions.
+const FIRST_PORT: u16 = 1024;
+
+/// Runs it. `look` is told how things are from time to time.
+///
+/// # Errors
+/// When the network cannot be built, when `plat` ends, or when an answer reached somebody else.
+pub fn run(binaries: &Binaries, load: &Load, mut look: impl FnMut(&Outcome)) -> Result<Outcome> {
+    let topology = Topology::new(&Plan::default())?;
+    let queue = attach(&topology)?;
+    let lifetime = format!("{}ms", load.lifetime.as_millis());
+    let sessions = (2 * load.sessions).to_string();
+    let setup = Setup::plat_alone(&[
+        "--pool=192.168.64.8/29",
+        "--subscriber-prefix=64",
+        "--udp-timeout",
+        &lifetime,
+        "--port-rest",
+        &lifetime,
+        "--allow-short-timeouts",
+        "--max-sessions",
+        &sessions,
+    ]);
+    let deployment = Deployment::with(binaries, topology, setup)?;
+    let echo = Echo::start(&deployment.topology.server, SERVER.into())?;
+    let mut crowd = Crowd::new(load, echo.address(), queue);
+    let mut outcome = Outcome::default();
+    let (begin, mut next_look) = (Instant::now(), Instant::now());
+    while begin.elapsed() < load.time {
+        crowd.round()?;
+        if Instant::now() >= next_look {
+            next_look += load.time / 12;
+            crowd.tell(&mut outcome);
+            watch(&deployment, load, &mut outcome)?;
+            look(&outcome);
+        }
+    }
+    crowd.listen(Instant::now() + Duration::from_millis(500))?;
+    crowd.tell(&mut outcome);
+    outcome.left = wait_until_empty(&deployment, load)?;
+    look(&outcome);
+    Ok(outcome)
+}
+
+impl Outcome {
+    /// Says what is not as it should be.
+    ///
+    /// # Errors
+    /// The first thing.
+    pub fn check(&self, load: &Load) -> Result<()> {
+        ensure!(self.left == 0, "{} sessions are left", self.left);
+        ensure!(
+            self.most >= u64::from(load.sessions) * 95 / 100,
+            "there were never more than {} sessions",
+            self.most
+        );
+        ensure!(
+            self.returned * 100 >= self.sent * 90,
+            "{} of {} datagrams came back",
+            self.returned,
+            self.sent
+        );
+        let middle = self.memory.get(self.memory.len() / 2);
+        let (Some(middle), Some(last)) = (middle, self.memory.last()) else {
+            bail!("the memory was never looked at");
+        };
+        ensure!(
+            *last <= middle + middle / 20 + 1024,
+            "memory grows: {:?} KiB",
+            self.memory
+        );
+        Ok(())
+    }
+}
+
+/// A TUN behind the client, and the way there from the edge.
+fn attach(topology: &Topology) -> Result<Queue> {
+    let client = topology.client();
+    let mut options = Options::new(TUN);
+    options.offload = false;
+    let tun = client.run(|| Ok(Tun::open(&options)?))?;
+    client.set_sysctl("ipv6/conf/all/forwarding", "1")?;
+    client.set_sysctl(&format!("ipv6/conf/{TUN}/accept_dad"), "0")?;
+    set_up(client, TUN)?;
+    let last = Ipv6Addr::from_bits(SUBSCRIBERS.broadcast().to_bits());
+    add_address((client, TUN), IpNet::new_assert(last.into(), 48))?;
+    let gateway = Topology::client_address(0).into();
+    add_route(&topology.edge, SUBSCRIBERS.into(), gateway, None)?;
+    tun.into_queues().pop().context("a TUN without queue")
+}
+
+/// Sessions and memory of the running `plat`.
+fn watch(deployment: &Deployment, load: &Load, outcome: &mut Outcome) -> Result<()> {
+    let sessions = sessions(deployment)?;
+    outcome.most = outcome.most.max(sessions);
+    if sessions >= u64::from(load.sessions) * 95 / 100 {
+        outcome.memory.push(deployment.plat.resident()?);
+    }
+    Ok(())
+}
+
+fn sessions(deployment: &Deployment) -> Result<u64> {
+    let status = deployment.ask_plat(&["status", "--json"])?;
+    let figure = status
+        .split_once(r#""sessions":{"udp":"#)
+        .and_then(|(_, rest)| rest.split_once(','))
+        .context("no sessions in the status")?;
+    Ok(figure.0.parse()?)
+}
+
+fn wait_until_empty(deployment: &Deployment, load: &Load) -> Result<u64> {
+    let end = Instant::now() + load.lifetime + Duration::from_secs(10);
+    loop {
+        let left = sessions(deployment)?;
+        if left == 0 || Instant::now() > end {
+            return Ok(left);
+        }
+        thread::sleep(Duration::from_millis(50));
+    }
+}
+
+/// All subscribers.
+struct Crowd {
+    server: SocketAddr,
+    queue: Queue,
+    slot: Slot,
+    /// The port of each session, subscriber by subscriber.
+    ports: Vec<u16>,
+    per_subscriber: u32,
+    churn: u32,
+    next: u32,
+    /// Packets that may be sent in a round, so that each session is refreshed in time.
+    burst: u32,
+    pause: Duration,
+    random: u64,
+    sent: u64,
+    returned: u64,
+    begun: u64,
+}
+
+/// Time of a round.
+const ROUND: Duration = Duration::from_millis(5);
+
+impl Crowd {
+    fn new(load: &Load, server: SocketAddr, queue: Queue) -> Self {
+        let per_subscriber = load.sessions / load.subscribers;
+        let ports = (0..load.subscribers * per_subscriber)
+            .map(|number| FIRST_PORT + (number % per_subscriber) as u16)
+            .collect::<Vec<_>>();
+        // Three packets in a lifetime.
+        let rounds = load.lifetime.as_secs_f64() / 3.0 / ROUND.as_secs_f64();
+        Self {
+            server: (embedded(SERVER), server.port()).into(),
+            queue,
+            slot: Slot::new(),
+            begun: ports.len() as u64,
+            burst: (ports.len() as f64 / rounds).ceil() as u32,
+            ports,
+            per_subscriber,
+            churn: load.churn,
+            next: 0,
+            pause: ROUND,
+            random: 0x2545_f491_4f6c_dd1d,
+            sent: 0,
+            returned: 0,
+        }
+    }
+
+    /// Sends a burst and reads what has come, for the time of a round.
+    fn round(&mut self) -> Result<()> {
+        let end = Instant::now() + self.pause;
+        for _ in 0..self.burst {
+            let session = self.next;
+            self.next = (self.next + 1) % self.ports.len() as u32;
+            if self.draw().is_multiple_of(u64::from(self.churn)) {
+                self.ports[session as usize] = self.fresh_port();
+                self.begun += 1;
+            }
+            self.send(session)?;
+            if self.sent.is_multiple_of(32) {
+                self.read()?;
+            }
+        }
+        self.listen(end)
+    }
+
+    fn listen(&mut self, end: Instant) -> Result<()> {
+        loop {
+            self.read()?;
+            if Instant::now() >= end {
+                return Ok(());
+            }
+            thread::sleep(Duration::from_micros(200));
+        }
+    }
+
+    fn send(&mut self, session: u32) -> Result<()> {
+        let subscriber = session / self.per_subscriber;
+        let port = self.ports[session as usize];
+        let from = SocketAddr::from((address(subscriber), port));
+        let mark = [&b"soak"[..], &subscriber.to_be_bytes(), &port.to_be_bytes()].concat();
+        let datagram = udp(from, self.server, &mark);
+        let mut packet = vec![0x60, 0, 0, 0, 0, datagram.len() as u8, 17, 64];
+        packet.extend(address(subscriber).octets());
+        packet.extend(embedded(SERVER).octets());
+        packet.extend(datagram);
+        let mut buffer = [vec![0; HEADROOM], packet].concat();
+        let length = buffer.len() - HEADROOM;
+        let mut frame =
+            Frame::new(&mut buffer, HEADROOM, length, Offload::NONE).context("no frame")?;
+        self.queue.send(&mut frame)?;
+        self.sent += 1;
+        Ok(())
+    }
+
+    /// Takes what has come back, and looks whether it reached the right one.
+    fn read(&mut self) -> Result<()> {
+        while let Received::Packet(frame) = self.queue.recv(&mut self.slot)? {
+            let packet = frame.packet();
+            // The kernel's own neighbour and router messages pass here too.
+            if packet.len() < 58 || packet[6] != 17 {
+                continue;
+            }
+            let (source, to) = (&packet[8..24], &packet[24..40]);
+            let (to_port, mark) = (&packet[42..44], &packet[48..58]);
+            let subscriber = u32::from_be_bytes([mark[4], mark[5], mark[6], mark[7]]);
+            ensure!(
+                mark[..4] == *b"soak"
+                    && source == embedded(SERVER).octets()
+                    && to == address(subscriber).octets()
+                    && to_port == &mark[8..10],
+                "an answer for subscriber {subscriber} reached {to:x?} port {to_port:x?}"
+            );
+            self.returned += 1;
+        }
+        Ok(())
+    }
+
+    fn tell(&self, outcome: &mut Outcome) {
+        outcome.sent = self.sent;
+        outcome.returned = self.returned;
+        outcome.begun = self.begun;
+    }
+
+    fn fresh_port(&mut self) -> u16 {
+        FIRST_PORT + (self.draw() % u64::from(u16::MAX - FIRST_PORT)) as u16
+    }
+
+    /// Marsaglia's xorshift.
+    fn draw(&mut self) -> u64 {
+        self.random ^= self.random << 13;
+        self.random ^= self.random >> 7;
+        self.random ^= self.random << 17;
+        self.random
+    }
+}
+
+fn address(subscriber: u32) -> Ipv6Addr {
+    (SUBSCRIBERS.network().to_bits() | u128::from(subscriber) << 64 | 1).into()
+}
