@@ -4,3 +4,4 @@
 
 pub mod clat;
 pub mod ndp;
+pub mod ra;

@@ -1,0 +1,301 @@
+//! Router advertisements and solicitations (RFC 4861 sections 4.1 and 4.2), both ways: `clat` reads
+//! advertisements and solicits them, `plat` sends them.
+//!
+//! The checksum is not our part: the kernel verifies and fills it in on raw ICMPv6 sockets.
+
+mod option;
+mod solicitation;
+
+use std::net::Ipv6Addr;
+
+pub use option::{
+    Pref64Option, PrefixInformation, RouteInformation, RouterOption, pref64_units,
+    usual_pref64_lifetime,
+};
+pub use solicitation::Solicitation;
+
+/// ICMPv6 type of an advertisement.
+pub const ADVERTISEMENT: u8 = 134;
+/// ICMPv6 type of a solicitation.
+pub const SOLICITATION: u8 = 133;
+
+/// All nodes on a link.
+pub const ALL_NODES: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 1);
+/// All routers on a link.
+pub const ALL_ROUTERS: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 2);
+
+/// Bytes in front of the options of an advertisement.
+const HEADER: usize = 16;
+
+/// A router advertisement.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Advertisement {
+    /// Hop limit that hosts shall use; 0 leaves it to them.
+    pub hop_limit: u8,
+    /// Addresses are to be had by DHCPv6.
+    pub managed: bool,
+    /// Other things are to be had by DHCPv6.
+    pub other: bool,
+    /// How much the router is to be preferred to others (RFC 4191).
+    pub preference: Preference,
+    /// How long the router is a default router, in seconds; 0 if it is none.
+    pub lifetime: u16,
+    /// How long a neighbour counts as reachable, in milliseconds; 0 says nothing.
+    pub reachable: u32,
+    /// Time between solicitations, in milliseconds; 0 says nothing.
+    pub retransmit: u32,
+    /// Options, in order. Unknown and malformed ones are left out.
+    pub options: Vec<RouterOption>,
+}
+
+/// Preference of a router or a route (RFC 4191 section 2.1).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Preference {
+    /// Below others.
+    Low,
+    /// As others.
+    #[default]
+    Medium,
+    /// Above others.
+    High,
+}
+
+/// Why an advertisement or solicitation is not believed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
+pub enum Invalid {
+    /// A router has touched it, so that it may come from anywhere.
+    #[error("its hop limit is not 255")]
+    HopLimit,
+    /// The sender is not on the link.
+    #[error("its source is no link-local address")]
+    Source,
+    /// Not such a message, or not with code 0.
+    #[error("type or code is another one")]
+    Kind,
+    /// Shorter than its fixed part.
+    #[error("it is too short")]
+    Short,
+    /// An option of length 0 or beyond the end.
+    #[error("the length of an option makes no sense")]
+    OptionLength,
+    /// A solicitation from nobody that says where nobody is.
+    #[error("it has a link-layer address but no source")]
+    LinkLayerOfNobody,
+}
+
+impl Advertisement {
+    /// Reads the ICMPv6 message of a packet from `source` that came with this hop limit.
+    ///
+    /// # Errors
+    /// Why it is not to be believed (RFC 4861 section 6.1.2).
+    pub fn parse(source: Ipv6Addr, hop_limit: u8, message: &[u8]) -> Result<Self, Invalid> {
+        if hop_limit != 255 {
+            return Err(Invalid::HopLimit);
+        }
+        if !source.is_unicast_link_local() {
+            return Err(Invalid::Source);
+        }
+        let (header, options) = message
+            .split_first_chunk::<HEADER>()
+            .ok_or(Invalid::Short)?;
+        if header[0] != ADVERTISEMENT || header[1] != 0 {
+            return Err(Invalid::Kind);
+        }
+        let options = Split(options)
+            .filter_map(|option| option.map(RouterOption::parse).transpose())
+            .collect::<Result<_, _>>()?;
+        Ok(Self {
+            hop_limit: header[4],
+            managed: header[5] & MANAGED != 0,
+            other: header[5] & OTHER != 0,
+            preference: Preference::from_bits(header[5]),
+            lifetime: word(header, 6),
+            reachable: double(header, 8),
+            retransmit: double(header, 12),
+            options,
+        })
+    }
+
+    /// The ICMPv6 message, with a checksum of zero.
+    pub fn build(&self) -> Vec<u8> {
+        let flags = if self.managed { MANAGED } else { 0 } | if self.other { OTHER } else { 0 };
+        // A router that is none has no preference (RFC 4191 section 2.2).
+        let preference = match self.lifetime {
+            0 => Preference::Medium,
+            _ => self.preference,
+        };
+        let mut message = vec![ADVERTISEMENT, 0, 0, 0, self.hop_limit];
+        message.push(flags | preference.bits());
+        message.extend(self.lifetime.to_be_bytes());
+        message.extend(self.reachable.to_be_bytes());
+        message.extend(self.retransmit.to_be_bytes());
+        for option in &self.options {
+            option.build(&mut message);
+        }
+        message
+    }
+
+    /// What the NAT64 prefixes are said to be.
+    pub fn pref64s(&self) -> impl Iterator<Item = &Pref64Option> {
+        self.options.iter().filter_map(|option| match option {
+            RouterOption::Pref64(pref64) => Some(pref64),
+            _ => None,
+        })
+    }
+
+    /// The recursive DNS servers, with their lifetime in seconds.
+    pub fn dns_servers(&self) -> impl Iterator<Item = (Ipv6Addr, u32)> {
+        self.options.iter().flat_map(|option| match option {
+            RouterOption::DnsServers { lifetime, servers } => {
+                servers.iter().map(|server| (*server, *lifetime)).collect()
+            }
+            _ => Vec::new(),
+        })
+    }
+}
+
+impl Preference {
+    /// The two bits, at their place in the flags; the reserved value is medium.
+    const fn from_bits(flags: u8) -> Self {
+        match flags & 0x18 {
+            0x08 => Self::High,
+            0x18 => Self::Low,
+            _ => Self::Medium,
+        }
+    }
+
+    const fn bits(self) -> u8 {
+        match self {
+            Self::High => 0x08,
+            Self::Medium => 0,
+            Self::Low => 0x18,
+        }
+    }
+}
+
+const MANAGED: u8 = 0x80;
+const OTHER: u8 = 0x40;
+
+/// The options of a message, whole: type, length and all.
+struct Split<'a>(&'a [u8]);
+
+impl<'a> Iterator for Split<'a> {
+    type Item = Result<&'a [u8], Invalid>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.0.is_empty() {
+            return None;
+        }
+        let units = self.0.get(1).copied().unwrap_or(0);
+        let length = usize::from(units) * 8;
+        if length == 0 || length > self.0.len() {
+            self.0 = &[];
+            return Some(Err(Invalid::OptionLength));
+        }
+        let (option, rest) = self.0.split_at(length);
+        self.0 = rest;
+        Some(Ok(option))
+    }
+}
+
+fn word(bytes: &[u8], at: usize) -> u16 {
+    u16::from_be_bytes([bytes[at], bytes[at + 1]])
+}
+
+fn double(bytes: &[u8], at: usize) -> u32 {
+    u32::from_be_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]])
+}
+
+fn address(bytes: &[u8]) -> Ipv6Addr {
+    let mut octets = [0; 16];
+    let length = bytes.len().min(16);
+    octets[..length].copy_from_slice(&bytes[..length]);
+    octets.into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn router() -> Ipv6Addr {
+        "fe80::1".parse().unwrap()
+    }
+
+    const HEAD: [u8; 16] = [
+        134, 0, 0, 0, 64, 0x48, 0x07, 0x08, 0, 0, 0x75, 0x30, 0, 0, 3, 0xe8,
+    ];
+
+    #[test]
+    fn ra_10_the_fixed_part_reads_and_builds_byte_by_byte() {
+        let advertisement = Advertisement::parse(router(), 255, &HEAD).unwrap();
+        let expected = Advertisement {
+            hop_limit: 64,
+            managed: false,
+            other: true,
+            preference: Preference::High,
+            lifetime: 1800,
+            reachable: 30_000,
+            retransmit: 1000,
+            options: Vec::new(),
+        };
+        assert_eq!(advertisement, expected);
+        assert_eq!(advertisement.build(), HEAD);
+        let mut reserved = HEAD;
+        reserved[5] = 0x50;
+        let parsed = Advertisement::parse(router(), 255, &reserved).unwrap();
+        assert_eq!(parsed.preference, Preference::Medium);
+        let none = Advertisement {
+            lifetime: 0,
+            ..expected
+        };
+        assert_eq!(none.build()[5], 0x40);
+    }
+
+    #[test]
+    fn pd_17_what_is_not_to_be_believed_is_refused() {
+        let parse = |source: &str, hop_limit, message: &[u8]| {
+            Advertisement::parse(source.parse().unwrap(), hop_limit, message).err()
+        };
+        assert_eq!(parse("fe80::1", 254, &HEAD), Some(Invalid::HopLimit));
+        assert_eq!(parse("2001:db8::1", 255, &HEAD), Some(Invalid::Source));
+        assert_eq!(parse("::", 255, &HEAD), Some(Invalid::Source));
+        for length in 0..16 {
+            assert_eq!(parse("fe80::1", 255, &HEAD[..length]), Some(Invalid::Short));
+        }
+        let changed = |at: usize, value| {
+            let mut message = HEAD;
+            message[at] = value;
+            parse("fe80::1", 255, &message)
+        };
+        assert_eq!(changed(0, 133), Some(Invalid::Kind));
+        assert_eq!(changed(1, 1), Some(Invalid::Kind));
+        assert_eq!(changed(4, 0), None);
+        for option in [
+            &[5, 0, 0, 0, 0, 0, 5, 0xdc][..],
+            &[5, 2, 0, 0, 0, 0, 5, 0xdc],
+            &[5],
+        ] {
+            let message = [&HEAD[..], option].concat();
+            assert_eq!(
+                parse("fe80::1", 255, &message),
+                Some(Invalid::OptionLength),
+                "{option:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn unknown_and_malformed_options_do_not_spoil_the_rest() {
+        let message = [
+            &HEAD[..],
+            &[200, 1, 1, 2, 3, 4, 5, 6],
+            // A PREF64 option of another length, and one with a reserved prefix length code.
+            &[38, 1, 0, 0, 0, 0, 0, 0],
+            &[38, 2, 0, 0x0e, 0, 0x64, 0xff, 0x9b, 0, 0, 0, 0, 0, 0, 0, 0],
+            &[5, 1, 0, 0, 0, 0, 5, 0x78],
+        ]
+        .concat();
+        let parsed = Advertisement::parse(router(), 255, &message).unwrap();
+        assert_eq!(parsed.options, [RouterOption::Mtu(1400)]);
+    }
+}
