@@ -3,5 +3,6 @@
 #![forbid(unsafe_code)]
 
 pub mod clat;
+pub mod discovery;
 pub mod ndp;
 pub mod ra;

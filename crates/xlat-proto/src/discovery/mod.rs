@@ -1,0 +1,591 @@
+//! Which NAT64 prefix a network has: from its router advertisements (RFC 8781), or else from its
+//! DNS64 (RFC 7050), in the order of RFC 9872.
+//!
+//! A [`Discovery`] belongs to one link. It is told what arrives and what time it is; it says which
+//! prefix holds, what is to be sent, and when it wants to be asked again.
+
+pub mod rfc7050;
+
+use std::collections::BTreeMap;
+use std::net::Ipv6Addr;
+use std::time::Duration;
+
+use xlat_core::Instant;
+use xlat_core::addr::{Pref64, special};
+
+use crate::ra::Advertisement;
+
+/// What is known about one link.
+#[derive(Clone, Debug)]
+pub struct Discovery {
+    /// Announced prefixes by who announces them, and when they end.
+    announced: BTreeMap<(Ipv6Addr, Pref64Key), Instant>,
+    /// DNS servers by who announces them, and when they end; `None` is never.
+    servers: BTreeMap<(Ipv6Addr, Ipv6Addr), Option<Instant>>,
+    /// DNS servers that the host knows for this link.
+    own_servers: Vec<Ipv6Addr>,
+    dns: Dns,
+    solicit: Option<Retry>,
+    heard: bool,
+    started: Instant,
+}
+
+/// What the DNS64 says.
+#[derive(Clone, Debug, Default)]
+struct Dns {
+    prefixes: Vec<Pref64>,
+    /// When the answer ends.
+    until: Option<Instant>,
+    /// When to ask, and how long to wait after a failure.
+    next: Option<Retry>,
+    /// An answer is awaited.
+    asked: bool,
+}
+
+/// When to try, and the pause after that.
+#[derive(Clone, Copy, Debug)]
+struct Retry {
+    at: Instant,
+    pause: Duration,
+}
+
+/// A prefix that can be ordered: bits and length.
+type Pref64Key = (u128, u8);
+
+/// Who says so.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Source {
+    /// The administrator.
+    Configured,
+    /// This router's advertisement.
+    Router(Ipv6Addr),
+    /// The DNS64.
+    Dns,
+}
+
+/// The prefix to use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Found {
+    /// The prefix.
+    pub prefix: Pref64,
+    /// Who says so.
+    pub source: Source,
+}
+
+/// What is to be sent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Ask {
+    /// A router solicitation to all routers.
+    Routers,
+    /// The query for [`rfc7050::NAME`], type AAAA, to the first of these servers that answers.
+    Dns(Vec<Ipv6Addr>),
+}
+
+/// What came of a DNS query.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// Addresses, and the least of their lifetimes in seconds.
+    Addresses(Vec<Ipv6Addr>, u32),
+    /// There is no such name, or it has no addresses: no DNS64 here.
+    Absent,
+    /// Nobody answered, or with an error.
+    Failed,
+}
+
+impl Discovery {
+    /// Nothing is known yet.
+    pub fn new(now: Instant) -> Self {
+        Self {
+            announced: BTreeMap::new(),
+            servers: BTreeMap::new(),
+            own_servers: Vec::new(),
+            dns: Dns {
+                next: Some(Retry::first(now + ROUTERS_FIRST, DNS_PAUSE)),
+                ..Dns::default()
+            },
+            solicit: Some(Retry::first(now, SOLICIT_PAUSE)),
+            heard: false,
+            started: now,
+        }
+    }
+
+    /// The DNS servers that the host knows for this link, beside those that routers announce.
+    pub fn set_servers(&mut self, servers: Vec<Ipv6Addr>) {
+        self.own_servers = servers;
+    }
+
+    /// A router has said something. True if the prefix to use may be another one now.
+    pub fn on_advertisement(
+        &mut self,
+        router: Ipv6Addr,
+        advertisement: &Advertisement,
+        now: Instant,
+    ) -> bool {
+        let before = self.found(now);
+        self.expire(now);
+        for (server, lifetime) in advertisement.dns_servers() {
+            self.note_server(router, server, lifetime, now);
+        }
+        for option in advertisement.pref64s() {
+            let key = (router, key(option.prefix));
+            if option.lifetime == 0 {
+                self.announced.remove(&key);
+            } else if is_sane(option.prefix) && self.announced.len() < ANNOUNCED_MAX {
+                let until = now + Duration::from_secs(option.lifetime.into());
+                self.announced.insert(key, until);
+            }
+        }
+        if !self.heard {
+            self.heard = true;
+            self.solicit = None;
+            // No reason to wait any longer for a router that says more.
+            if advertisement.pref64s().next().is_none() {
+                self.ask_dns(now);
+            }
+        }
+        if self.announced.is_empty() && before.is_some_and(|found| found.source != Source::Dns) {
+            self.ask_dns(now);
+        }
+        self.found(now) != before
+    }
+
+    /// What came of the query. True if the prefix to use may be another one now.
+    pub fn on_answer(&mut self, answer: &Answer, now: Instant) -> bool {
+        let before = self.found(now);
+        self.dns.asked = false;
+        match answer {
+            Answer::Addresses(addresses, lifetime) => {
+                let prefixes = rfc7050::prefixes(addresses.iter().copied());
+                let sane = prefixes.into_iter().filter(|prefix| is_sane(*prefix));
+                self.dns.prefixes = sane.collect();
+                if self.dns.prefixes.is_empty() {
+                    self.dns.until = None;
+                    self.dns.fail(now);
+                } else {
+                    self.dns.succeed(*lifetime, now);
+                }
+            }
+            Answer::Absent => {
+                self.dns.prefixes.clear();
+                self.dns.until = None;
+                self.dns.fail(now);
+            }
+            Answer::Failed => self.dns.fail(now),
+        }
+        self.found(now) != before
+    }
+
+    /// The prefix to use: an announced one, or else what the DNS64 says; among several a
+    /// network's own /96, the well-known one, the longest of the network's own (RFC 7050 section
+    /// 3), the lowest.
+    pub fn found(&self, now: Instant) -> Option<Found> {
+        let announced = self.announced.iter().filter(|(_, until)| **until > now);
+        let announced = announced.filter_map(|((router, key), _)| {
+            Some(Found {
+                prefix: prefix_of(*key)?,
+                source: Source::Router(*router),
+            })
+        });
+        announced
+            .min_by_key(|found| order(found.prefix))
+            .or_else(|| self.found_by_dns(now))
+    }
+
+    fn found_by_dns(&self, now: Instant) -> Option<Found> {
+        let until = self.dns.until?;
+        let prefixes = self.dns.prefixes.iter().filter(|_| until > now);
+        let prefix = prefixes.min_by_key(|prefix| order(**prefix))?;
+        Some(Found {
+            prefix: *prefix,
+            source: Source::Dns,
+        })
+    }
+
+    /// All prefixes that hold, whoever says so.
+    pub fn all(&self, now: Instant) -> Vec<Found> {
+        let announced = self.announced.iter().filter(|(_, until)| **until > now);
+        let announced = announced.filter_map(|((router, key), _)| {
+            Some(Found {
+                prefix: prefix_of(*key)?,
+                source: Source::Router(*router),
+            })
+        });
+        let until = self.dns.until.unwrap_or(Instant::ZERO);
+        let dns = self.dns.prefixes.iter().filter(|_| until > now);
+        announced
+            .chain(dns.map(|prefix| Found {
+                prefix: *prefix,
+                source: Source::Dns,
+            }))
+            .collect()
+    }
+
+    /// The DNS servers of this link: announced ones first.
+    pub fn servers(&self, now: Instant) -> Vec<Ipv6Addr> {
+        let holds = |until: &Option<Instant>| until.is_none_or(|until| until > now);
+        let announced = self.servers.iter().filter(|(_, until)| holds(until));
+        let mut servers: Vec<Ipv6Addr> = Vec::new();
+        let announced = announced.map(|((_, server), _)| *server);
+        for server in announced.chain(self.own_servers.iter().copied()) {
+            if !servers.contains(&server) {
+                servers.push(server);
+            }
+        }
+        servers
+    }
+
+    /// What is to be sent now; to be called until there is nothing.
+    pub fn poll(&mut self, now: Instant) -> Option<Ask> {
+        self.expire(now);
+        if let Some(retry) = &mut self.solicit
+            && retry.at <= now
+        {
+            retry.again(now, SOLICIT_PAUSE_MAX);
+            return Some(Ask::Routers);
+        }
+        if self.dns.asked || !self.announced.is_empty() {
+            return None;
+        }
+        let is_due = self.dns.next.is_some_and(|retry| retry.at <= now);
+        let servers = self.servers(now);
+        if !is_due || servers.is_empty() {
+            return None;
+        }
+        self.dns.asked = true;
+        Some(Ask::Dns(servers))
+    }
+
+    /// When to call again at the latest: something is to be sent then, or a prefix ends.
+    pub fn next_timeout(&self, now: Instant) -> Option<Instant> {
+        let dns_waits = self.announced.is_empty() && !self.dns.asked;
+        let may_ask = dns_waits && !self.servers(now).is_empty();
+        let dns = self.dns.next.filter(|_| may_ask).map(|retry| retry.at);
+        let ends = self.announced.values().copied();
+        ends.chain(self.dns.until.filter(|_| !self.dns.prefixes.is_empty()))
+            .chain(self.solicit.map(|retry| retry.at))
+            .chain(dns)
+            .min()
+    }
+
+    /// Time since the link was taken up.
+    pub fn age(&self, now: Instant) -> Duration {
+        now.saturating_since(self.started)
+    }
+
+    fn note_server(&mut self, router: Ipv6Addr, server: Ipv6Addr, lifetime: u32, now: Instant) {
+        if lifetime == 0 {
+            self.servers.remove(&(router, server));
+        } else if self.servers.len() < ANNOUNCED_MAX {
+            let until = Duration::from_secs(lifetime.into());
+            let until = (lifetime != u32::MAX).then(|| now + until);
+            self.servers.insert((router, server), until);
+        }
+    }
+
+    fn ask_dns(&mut self, now: Instant) {
+        if self.dns.until.is_none_or(|until| until <= now) {
+            self.dns.next = Some(Retry::first(now, DNS_PAUSE));
+        }
+    }
+
+    fn expire(&mut self, now: Instant) {
+        let announced = !self.announced.is_empty();
+        self.announced.retain(|_, until| *until > now);
+        self.servers
+            .retain(|_, until| until.is_none_or(|until| until > now));
+        if self.dns.until.is_some_and(|until| until <= now) {
+            self.dns.until = None;
+            self.dns.prefixes.clear();
+        }
+        if announced && self.announced.is_empty() {
+            self.ask_dns(now);
+        }
+    }
+}
+
+impl Dns {
+    fn succeed(&mut self, lifetime: u32, now: Instant) {
+        let lifetime = Duration::from_secs(lifetime.max(LIFETIME_MIN).into());
+        self.until = Some(now + lifetime);
+        // RFC 7050 section 3: ten seconds before the end.
+        let before = lifetime
+            .checked_sub(REFRESH_BEFORE)
+            .filter(|before| *before >= lifetime / 2)
+            .unwrap_or(lifetime / 2);
+        self.next = Some(Retry::first(now + before, DNS_PAUSE));
+    }
+
+    fn fail(&mut self, now: Instant) {
+        let pause = self.next.map_or(DNS_PAUSE, |retry| retry.pause);
+        let mut retry = Retry { at: now, pause };
+        retry.again(now, DNS_PAUSE_MAX);
+        self.next = Some(retry);
+    }
+}
+
+impl Retry {
+    fn first(at: Instant, pause: Duration) -> Self {
+        Self { at, pause }
+    }
+
+    fn again(&mut self, now: Instant, longest: Duration) {
+        self.at = now + self.pause;
+        self.pause = (self.pause * 2).min(longest);
+    }
+}
+
+/// RFC 7050 section 3, with a rule for ties.
+fn order(pref64: Pref64) -> (u8, u8, u128) {
+    let prefix = pref64.prefix();
+    let class = match prefix.len() {
+        _ if pref64.is_well_known() => 1,
+        96 => 0,
+        _ => 2,
+    };
+    (class, 128 - prefix.len(), prefix.address().to_bits())
+}
+
+/// A prefix that packets can go to.
+fn is_sane(pref64: Pref64) -> bool {
+    let first = pref64.prefix().address();
+    special::is_legal_v6_source(first) && !first.is_unicast_link_local()
+}
+
+fn key(pref64: Pref64) -> Pref64Key {
+    (pref64.prefix().address().to_bits(), pref64.prefix().len())
+}
+
+fn prefix_of((bits, length): Pref64Key) -> Option<Pref64> {
+    let prefix = xlat_core::addr::Ipv6Prefix::containing(Ipv6Addr::from_bits(bits), length);
+    Pref64::new(prefix).ok()
+}
+
+/// How long routers have to answer before the DNS is asked.
+const ROUTERS_FIRST: Duration = Duration::from_secs(1);
+/// Pauses between solicitations (RFC 7559).
+const SOLICIT_PAUSE: Duration = Duration::from_secs(4);
+const SOLICIT_PAUSE_MAX: Duration = Duration::from_secs(3600);
+/// Pauses between DNS queries that fail (PD-09).
+const DNS_PAUSE: Duration = Duration::from_secs(1);
+const DNS_PAUSE_MAX: Duration = Duration::from_secs(300);
+const REFRESH_BEFORE: Duration = Duration::from_secs(10);
+/// An answer holds for so many seconds at least, so that a lifetime of 0 asks no storm.
+const LIFETIME_MIN: u32 = 10;
+/// Most prefixes, and most servers, that are remembered.
+const ANNOUNCED_MAX: usize = 64;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ra::{Pref64Option, RouterOption};
+
+    fn at(seconds: u64) -> Instant {
+        Instant::from_secs(1000 + seconds)
+    }
+
+    fn router(number: u16) -> Ipv6Addr {
+        Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, number)
+    }
+
+    fn pref64(prefix: &str, lifetime: u16) -> RouterOption {
+        RouterOption::Pref64(Pref64Option {
+            prefix: prefix.parse().unwrap(),
+            lifetime,
+        })
+    }
+
+    fn servers(lifetime: u32) -> RouterOption {
+        RouterOption::DnsServers {
+            lifetime,
+            servers: vec!["2001:db8::53".parse().unwrap()],
+        }
+    }
+
+    fn advertisement(options: &[RouterOption]) -> Advertisement {
+        Advertisement {
+            lifetime: 1800,
+            options: options.to_vec(),
+            ..Advertisement::default()
+        }
+    }
+
+    fn dns_answer(prefix: &str, lifetime: u32) -> Answer {
+        let prefix: Pref64 = prefix.parse().unwrap();
+        let addresses = rfc7050::WELL_KNOWN.map(|v4| prefix.embed(v4));
+        Answer::Addresses(addresses.to_vec(), lifetime)
+    }
+
+    #[track_caller]
+    fn holds(discovery: &Discovery, seconds: u64, expected: Option<&str>) {
+        let found = discovery.found(at(seconds));
+        let found = found.map(|found| found.prefix.to_string());
+        assert_eq!(found.as_deref(), expected, "after {seconds} s");
+    }
+
+    /// A link whose router announces a DNS server and no prefix.
+    fn with_dns() -> Discovery {
+        let mut discovery = Discovery::new(at(0));
+        assert_eq!(discovery.poll(at(0)), Some(Ask::Routers));
+        discovery.on_advertisement(router(1), &advertisement(&[servers(600)]), at(0));
+        let expected = Ask::Dns(vec!["2001:db8::53".parse().unwrap()]);
+        assert_eq!(discovery.poll(at(0)), Some(expected));
+        assert_eq!(discovery.poll(at(0)), None);
+        discovery
+    }
+
+    #[test]
+    fn pd_15_a_prefix_lives_as_long_as_announced_and_zero_withdraws_it() {
+        let mut discovery = Discovery::new(at(0));
+        let announced = advertisement(&[pref64("64:ff9b::/96", 600)]);
+        assert!(discovery.on_advertisement(router(1), &announced, at(0)));
+        holds(&discovery, 599, Some("64:ff9b::/96"));
+        holds(&discovery, 600, None);
+        assert!(!discovery.on_advertisement(router(1), &announced, at(300)));
+        holds(&discovery, 899, Some("64:ff9b::/96"));
+        let withdrawn = advertisement(&[pref64("64:ff9b::/96", 0)]);
+        assert!(discovery.on_advertisement(router(1), &withdrawn, at(301)));
+        holds(&discovery, 301, None);
+    }
+
+    #[test]
+    fn pd_18_a_prefix_of_two_routers_lives_until_the_last_lets_it_go() {
+        let mut discovery = Discovery::new(at(0));
+        let long = advertisement(&[pref64("64:ff9b::/96", 800)]);
+        let short = advertisement(&[pref64("64:ff9b::/96", 400)]);
+        discovery.on_advertisement(router(1), &long, at(0));
+        discovery.on_advertisement(router(2), &short, at(0));
+        let withdrawn = advertisement(&[pref64("64:ff9b::/96", 0)]);
+        discovery.on_advertisement(router(1), &withdrawn, at(10));
+        holds(&discovery, 399, Some("64:ff9b::/96"));
+        holds(&discovery, 400, None);
+    }
+
+    #[test]
+    fn pd_07_the_networks_own_96_then_the_well_known_then_the_longest() {
+        let all = [
+            "2001:db8::/32",
+            "2001:db8:1::/64",
+            "64:ff9b::/96",
+            "2001:db8:2::/96",
+        ];
+        let mut discovery = Discovery::new(at(0));
+        for (number, expected) in [(0, 0), (1, 1), (2, 2), (3, 3)] {
+            let option = pref64(all[number], 600);
+            discovery.on_advertisement(router(1), &advertisement(&[option]), at(0));
+            holds(&discovery, 1, Some(all[expected]));
+        }
+        let lower = advertisement(&[pref64("2001:db8:1:1::/96", 600)]);
+        discovery.on_advertisement(router(2), &lower, at(0));
+        holds(&discovery, 1, Some("2001:db8:1:1::/96"));
+    }
+
+    #[test]
+    fn pd_20_the_dns_is_asked_when_no_router_announces_a_prefix() {
+        let mut discovery = with_dns();
+        assert!(discovery.on_answer(&dns_answer("2001:db8:64::/96", 600), at(0)));
+        holds(&discovery, 1, Some("2001:db8:64::/96"));
+        assert_eq!(
+            discovery.found(at(1)).map(|found| found.source),
+            Some(Source::Dns)
+        );
+        // PD-19: what routers say comes before.
+        let announced = advertisement(&[pref64("64:ff9b::/96", 120)]);
+        discovery.on_advertisement(router(1), &announced, at(10));
+        let found = discovery.found(at(11)).unwrap();
+        assert_eq!(found.source, Source::Router(router(1)));
+        // And when they say it no more, the answer still holds.
+        holds(&discovery, 131, Some("2001:db8:64::/96"));
+    }
+
+    #[test]
+    fn pd_20_without_any_router_the_known_servers_are_asked_after_a_second() {
+        let mut discovery = Discovery::new(at(0));
+        discovery.set_servers(vec!["2001:db8::35".parse().unwrap()]);
+        assert_eq!(discovery.poll(at(0)), Some(Ask::Routers));
+        assert_eq!(discovery.poll(at(0)), None);
+        assert_eq!(discovery.next_timeout(at(0)), Some(at(1)));
+        let expected = Ask::Dns(vec!["2001:db8::35".parse().unwrap()]);
+        assert_eq!(discovery.poll(at(1)), Some(expected));
+        // RFC 7559: solicitations go on, less and less often.
+        assert_eq!(discovery.poll(at(4)), Some(Ask::Routers));
+        assert_eq!(discovery.poll(at(11)), None);
+        assert_eq!(discovery.poll(at(12)), Some(Ask::Routers));
+    }
+
+    #[test]
+    fn pd_08_an_answer_is_refreshed_ten_seconds_before_its_end() {
+        let mut discovery = with_dns();
+        discovery.on_answer(&dns_answer("64:ff9b::/96", 60), at(0));
+        assert_eq!(discovery.poll(at(49)), None);
+        assert!(matches!(discovery.poll(at(50)), Some(Ask::Dns(_))));
+        // PD-10: no answer keeps the prefix until its end, and is tried again.
+        assert!(!discovery.on_answer(&Answer::Failed, at(51)));
+        holds(&discovery, 59, Some("64:ff9b::/96"));
+        assert_eq!(discovery.next_timeout(at(51)), Some(at(52)));
+        holds(&discovery, 60, None);
+        // Another answer replaces it at once.
+        assert!(matches!(discovery.poll(at(52)), Some(Ask::Dns(_))));
+        assert!(discovery.on_answer(&dns_answer("2001:db8:64::/96", 60), at(52)));
+        holds(&discovery, 53, Some("2001:db8:64::/96"));
+    }
+
+    #[test]
+    fn pd_09_without_dns64_the_pauses_double_up_to_five_minutes() {
+        let mut discovery = with_dns();
+        let mut now = 0;
+        let mut pauses = Vec::new();
+        for _ in 0..11 {
+            discovery.on_answer(&Answer::Absent, at(now));
+            // The server's own lifetime is renewed meanwhile.
+            discovery.on_advertisement(router(1), &advertisement(&[servers(600)]), at(now));
+            let next = discovery.next_timeout(at(now)).unwrap();
+            pauses.push(next.saturating_since(at(now)).as_secs());
+            now += pauses[pauses.len() - 1];
+            assert!(matches!(discovery.poll(at(now)), Some(Ask::Dns(_))));
+        }
+        assert_eq!(pauses, [1, 2, 4, 8, 16, 32, 64, 128, 256, 300, 300]);
+    }
+
+    #[test]
+    fn pd_05_a_captive_portals_answer_is_no_prefix_and_ends_an_old_one() {
+        let mut discovery = with_dns();
+        discovery.on_answer(&dns_answer("64:ff9b::/96", 60), at(0));
+        assert!(matches!(discovery.poll(at(50)), Some(Ask::Dns(_))));
+        let portal = Answer::Addresses(vec!["2001:db8::1".parse().unwrap()], 3600);
+        assert!(discovery.on_answer(&portal, at(50)));
+        holds(&discovery, 50, None);
+        assert_eq!(discovery.next_timeout(at(50)), Some(at(51)));
+    }
+
+    #[test]
+    fn pd_15_after_a_withdrawal_the_dns_is_asked_at_once() {
+        let mut discovery = Discovery::new(at(0));
+        let announced = advertisement(&[pref64("64:ff9b::/96", 600), servers(600)]);
+        discovery.on_advertisement(router(1), &announced, at(0));
+        assert_eq!(discovery.poll(at(100)), None);
+        let withdrawn = advertisement(&[pref64("64:ff9b::/96", 0)]);
+        discovery.on_advertisement(router(1), &withdrawn, at(100));
+        assert!(matches!(discovery.poll(at(100)), Some(Ask::Dns(_))));
+    }
+
+    #[test]
+    fn pd_21_prefixes_that_nothing_can_be_sent_to_are_refused() {
+        let mut discovery = Discovery::new(at(0));
+        for absurd in ["ff00::/64", "fe80::/64", "::/96"] {
+            let announced = advertisement(&[pref64(absurd, 600)]);
+            discovery.on_advertisement(router(1), &announced, at(0));
+            holds(&discovery, 1, None);
+        }
+    }
+
+    #[test]
+    fn a_flood_of_routers_takes_bounded_memory() {
+        let mut discovery = Discovery::new(at(0));
+        for number in 0..1000 {
+            let announced = advertisement(&[pref64("64:ff9b::/96", 600), servers(600)]);
+            discovery.on_advertisement(router(number), &announced, at(0));
+        }
+        assert_eq!(discovery.announced.len(), ANNOUNCED_MAX);
+        assert_eq!(discovery.servers.len(), ANNOUNCED_MAX);
+    }
+}
