@@ -1,3 +1,4 @@
 //! The customer side (RFC 6877).
 
 pub mod address;
+pub mod life;

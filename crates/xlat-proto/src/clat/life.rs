@@ -1,0 +1,364 @@
+//! When a CLAT runs, and as what: the host as it is and the prefix that was found go in, what
+//! should be comes out.
+//!
+//! Nothing here is told what has changed. Each look at the host is whole, so that a message that
+//! was lost, or that came in another order, cannot leave the CLAT in a state that no look at the
+//! host would give.
+
+use std::fmt;
+use std::net::Ipv6Addr;
+
+use xlat_core::addr::{Ipv6Prefix, Pref64};
+
+use super::address::{Candidate, choose_prefix, stable_address};
+
+/// The administrator's choices.
+#[derive(Clone, Debug)]
+pub struct Wishes {
+    /// Run beside native IPv4 too.
+    pub always: bool,
+    /// The CLAT's address; a stable one in the uplink's prefix otherwise.
+    pub address: Option<Ipv6Addr>,
+    /// The key of stable addresses.
+    pub secret: [u64; 2],
+}
+
+/// The host at one moment.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct View {
+    /// The interface that leads to the prefix, or to IPv6 at all while none is known.
+    pub uplink: Option<Uplink>,
+    /// Something else than a CLAT gives this host an IPv4 default route.
+    pub native_ipv4: bool,
+}
+
+/// The interface that leads to the IPv6-only network.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Uplink {
+    /// Its number.
+    pub index: u32,
+    /// Its name.
+    pub name: String,
+    /// MTU for IPv6 in bytes, as routers and link have it.
+    pub mtu: u16,
+    /// Its addresses.
+    pub addresses: Vec<Candidate>,
+}
+
+/// What a running CLAT is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Clat {
+    /// The NAT64 prefix.
+    pub prefix: Pref64,
+    /// Name of the uplink.
+    pub uplink: String,
+    /// Number of the uplink.
+    pub index: u32,
+    /// Its IPv6 address.
+    pub address: Ipv6Addr,
+    /// MTU towards the IPv6-only network in bytes.
+    pub mtu: u16,
+}
+
+/// How things should be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// No interface leads to IPv6.
+    WaitingForIpv6,
+    /// The host has IPv4 without us.
+    NativeIpv4,
+    /// The network tells no NAT64 prefix (yet).
+    WaitingForPrefix,
+    /// There is no address on the uplink to take a prefix from (yet).
+    WaitingForAddress(String),
+    /// The NAT64 prefix is one that the host itself lives in.
+    PrefixIsLocal(Pref64),
+    /// Other hosts had all addresses that were tried.
+    NoFreeAddress(String),
+    /// Translating.
+    Running(Clat),
+}
+
+/// The part that remembers: which addresses other hosts had, and what runs.
+#[derive(Clone, Debug)]
+pub struct Life {
+    wishes: Wishes,
+    running: Option<Clat>,
+    /// Addresses tried in this prefix that other hosts had.
+    taken: Option<(Ipv6Prefix, u8)>,
+}
+
+/// Addresses to try when other hosts have the first ones (RFC 7217 section 6).
+const ATTEMPTS: u8 = 3;
+
+impl Life {
+    /// Nothing runs yet.
+    pub fn new(wishes: Wishes) -> Self {
+        Self {
+            wishes,
+            running: None,
+            taken: None,
+        }
+    }
+
+    /// How things should be with the host like this and this prefix.
+    pub fn decide(&mut self, view: &View, prefix: Option<Pref64>) -> Standing {
+        let standing = self.judge(view, prefix);
+        self.running = match &standing {
+            Standing::Running(clat) => Some(clat.clone()),
+            _ => None,
+        };
+        standing
+    }
+
+    /// Another host has the address that was decided on. The next decision is another one.
+    pub fn conflict(&mut self, address: Ipv6Addr) {
+        let prefix = Ipv6Prefix::containing(address, 64);
+        let count = match self.taken {
+            Some((before, count)) if before == prefix => count,
+            _ => 0,
+        };
+        self.taken = Some((prefix, count.saturating_add(1)));
+        self.running = None;
+    }
+
+    fn judge(&self, view: &View, prefix: Option<Pref64>) -> Standing {
+        let Some(uplink) = &view.uplink else {
+            return Standing::WaitingForIpv6;
+        };
+        if view.native_ipv4 && !self.wishes.always {
+            return Standing::NativeIpv4;
+        }
+        let Some(prefix) = prefix else {
+            return Standing::WaitingForPrefix;
+        };
+        if uplink
+            .addresses
+            .iter()
+            .any(|have| prefix.contains(have.address))
+        {
+            return Standing::PrefixIsLocal(prefix);
+        }
+        let address = match self.address(uplink, prefix) {
+            Ok(address) => address,
+            Err(standing) => return standing,
+        };
+        Standing::Running(Clat {
+            prefix,
+            uplink: uplink.name.clone(),
+            index: uplink.index,
+            address,
+            mtu: uplink.mtu,
+        })
+    }
+
+    fn address(&self, uplink: &Uplink, pref64: Pref64) -> Result<Ipv6Addr, Standing> {
+        if let Some(address) = self.wishes.address {
+            return match self.taken {
+                Some((prefix, _)) if prefix.contains(address) => {
+                    Err(Standing::NoFreeAddress(uplink.name.clone()))
+                }
+                _ => Ok(address),
+            };
+        }
+        if let Some(address) = self.kept(uplink) {
+            return Ok(address);
+        }
+        let prefix = choose_prefix(&uplink.addresses, pref64)
+            .ok_or_else(|| Standing::WaitingForAddress(uplink.name.clone()))?;
+        let attempt = match self.taken {
+            Some((taken, count)) if taken == prefix => count,
+            _ => 0,
+        };
+        if attempt >= ATTEMPTS {
+            return Err(Standing::NoFreeAddress(uplink.name.clone()));
+        }
+        let secret = self.wishes.secret;
+        Ok(stable_address(prefix, &uplink.name, attempt, secret))
+    }
+
+    /// The address that the CLAT has, as long as its prefix is good for new connections: a better
+    /// one would break those that there are.
+    fn kept(&self, uplink: &Uplink) -> Option<Ipv6Addr> {
+        let running = self.running.as_ref()?;
+        let prefix = Ipv6Prefix::containing(running.address, 64);
+        let lives = uplink.addresses.iter().any(|have| {
+            have.len == 64 && !have.deprecated && !have.unusable && prefix.contains(have.address)
+        });
+        (running.index == uplink.index && lives).then_some(running.address)
+    }
+}
+
+impl fmt::Display for Standing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::WaitingForIpv6 => f.write_str("waiting: no interface leads to IPv6"),
+            Self::NativeIpv4 => {
+                f.write_str("waiting: this host has native IPv4 (--always runs beside it)")
+            }
+            Self::WaitingForPrefix => {
+                f.write_str("waiting: neither routers nor DNS tell a NAT64 prefix")
+            }
+            Self::WaitingForAddress(uplink) => write!(
+                f,
+                "waiting: {uplink} has no global IPv6 address with a /64 prefix; or give an \
+                 address that is routed to this host with --ipv6"
+            ),
+            Self::PrefixIsLocal(prefix) => write!(
+                f,
+                "waiting: this host has an address in the NAT64 prefix {prefix}"
+            ),
+            Self::NoFreeAddress(uplink) => write!(
+                f,
+                "waiting: other hosts on {uplink} have the addresses that were tried; give one \
+                 with --ipv6"
+            ),
+            Self::Running(clat) => write!(
+                f,
+                "reaching IPv4 through {} as {} on {}",
+                clat.prefix, clat.address, clat.uplink
+            ),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn candidate(address: &str) -> Candidate {
+        Candidate {
+            address: address.parse().unwrap(),
+            len: 64,
+            deprecated: false,
+            temporary: false,
+            unusable: false,
+        }
+    }
+
+    fn view(addresses: &[&str]) -> View {
+        View {
+            uplink: Some(Uplink {
+                index: 2,
+                name: "eth0".into(),
+                mtu: 1500,
+                addresses: addresses.iter().map(|address| candidate(address)).collect(),
+            }),
+            native_ipv4: false,
+        }
+    }
+
+    fn life() -> Life {
+        Life::new(Wishes {
+            always: false,
+            address: None,
+            secret: [1, 2],
+        })
+    }
+
+    fn wkp() -> Option<Pref64> {
+        "64:ff9b::/96".parse().ok()
+    }
+
+    #[track_caller]
+    fn running(standing: Standing) -> Clat {
+        match standing {
+            Standing::Running(clat) => clat,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn cl_10_cl_11_it_runs_exactly_while_uplink_prefix_and_address_are_there() {
+        let mut life = life();
+        let (none, whole) = (View::default(), view(&["2001:db8:1::5"]));
+        assert_eq!(life.decide(&none, None), Standing::WaitingForIpv6);
+        assert_eq!(life.decide(&none, wkp()), Standing::WaitingForIpv6);
+        assert_eq!(life.decide(&whole, None), Standing::WaitingForPrefix);
+        let no_address = life.decide(&view(&["fe80::5"]), wkp());
+        assert_eq!(no_address, Standing::WaitingForAddress("eth0".into()));
+        let clat = running(life.decide(&whole, wkp()));
+        assert_eq!((clat.prefix, clat.mtu), (wkp().unwrap(), 1500));
+        assert_eq!(life.decide(&whole, None), Standing::WaitingForPrefix);
+        assert_eq!(running(life.decide(&whole, wkp())), clat);
+        assert_eq!(life.decide(&none, wkp()), Standing::WaitingForIpv6);
+    }
+
+    #[test]
+    fn cl_09_native_ipv4_goes_first_unless_told_otherwise() {
+        let native = View {
+            native_ipv4: true,
+            ..view(&["2001:db8:1::5"])
+        };
+        assert_eq!(life().decide(&native, wkp()), Standing::NativeIpv4);
+        let mut always = Life::new(Wishes {
+            always: true,
+            ..life().wishes
+        });
+        running(always.decide(&native, wkp()));
+    }
+
+    #[test]
+    fn cl_12_another_prefix_keeps_the_address() {
+        let mut life = life();
+        let host = view(&["2001:db8:1::5"]);
+        let before = running(life.decide(&host, wkp()));
+        let after = running(life.decide(&host, "2001:db8:64::/96".parse().ok()));
+        assert_eq!(after.address, before.address);
+        assert_ne!(after.prefix, before.prefix);
+    }
+
+    #[test]
+    fn a_better_address_does_not_break_what_runs_but_a_deprecated_one_is_left() {
+        let mut life = life();
+        let prefix: Pref64 = "2001:db8:64::/96".parse().unwrap();
+        let before = running(life.decide(&view(&["2001:db8:ffff::5"]), Some(prefix)));
+        let mut both = view(&["2001:db8:ffff::5", "2001:db8:65::5"]);
+        let same = running(life.decide(&both, Some(prefix)));
+        assert_eq!(same.address, before.address);
+        if let Some(uplink) = &mut both.uplink {
+            uplink.addresses[0].deprecated = true;
+        }
+        let after = running(life.decide(&both, Some(prefix)));
+        let expected: Ipv6Prefix = "2001:db8:65::/64".parse().unwrap();
+        assert!(expected.contains(after.address));
+    }
+
+    #[test]
+    fn cl_05_a_conflict_leads_to_another_address_three_times() {
+        let mut life = life();
+        let host = view(&["2001:db8:1::5"]);
+        let mut seen = Vec::new();
+        for _ in 0..ATTEMPTS {
+            let clat = running(life.decide(&host, wkp()));
+            assert!(!seen.contains(&clat.address));
+            seen.push(clat.address);
+            life.conflict(clat.address);
+        }
+        let end = life.decide(&host, wkp());
+        assert_eq!(end, Standing::NoFreeAddress("eth0".into()));
+        // Another network is another matter.
+        running(life.decide(&view(&["2001:db8:2::5"]), wkp()));
+    }
+
+    #[test]
+    fn an_address_that_was_asked_for_is_taken_or_none() {
+        let address = "2001:db8:9::1".parse().unwrap();
+        let mut life = Life::new(Wishes {
+            address: Some(address),
+            ..life().wishes
+        });
+        let host = view(&["fe80::5"]);
+        assert_eq!(running(life.decide(&host, wkp())).address, address);
+        life.conflict(address);
+        let end = life.decide(&host, wkp());
+        assert_eq!(end, Standing::NoFreeAddress("eth0".into()));
+    }
+
+    #[test]
+    fn pd_21_a_prefix_that_the_host_lives_in_is_refused() {
+        let prefix: Pref64 = "2001:db8:1::/64".parse().unwrap();
+        let standing = life().decide(&view(&["2001:db8:1::5"]), Some(prefix));
+        assert_eq!(standing, Standing::PrefixIsLocal(prefix));
+    }
+}
