@@ -84,6 +84,23 @@ impl Applied {
         Ok(())
     }
 
+    /// Takes back the steps of `plan` that were carried out, last first, and leaves the rest.
+    ///
+    /// # Errors
+    /// The first change that cannot be taken back; those behind it stay.
+    pub async fn retract(&mut self, plan: &Plan) -> Result<(), Error> {
+        for step in plan.steps().iter().rev() {
+            let mut entries = self.journal.entries().iter().rev();
+            let Some(undo) = entries.find(|undo| undo.is_of(step)).cloned() else {
+                continue;
+            };
+            debug!("taking back: {step}");
+            self.host.undo(&undo).await?;
+            self.journal.forget(&undo)?;
+        }
+        Ok(())
+    }
+
     /// Puts back what others took away since: routes of the plan that are gone (after a link went
     /// down and up, say). Returns the number of
     /// repairs.
@@ -207,7 +224,8 @@ impl Applied {
         self.journal.record(Undo::Address(probe.clone()))?;
         netlink.add_probe(&probe).await?;
         let unique = self.host.wait_for_address(dev, address).await;
-        netlink.remove_address(&probe).await?;
+        self.host.netlink.remove_address(&probe).await?;
+        self.journal.forget(&Undo::Address(probe))?;
         unique
     }
 

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use xlat_core::addr::{Ipv4Prefix, Ipv6Prefix};
 
 use super::error::Error;
-use super::netlink::{Assigned, Link, Way};
+use super::netlink::{Assigned, Link, Way, is_default, is_ours};
 use super::{Host, sysctl};
 
 impl Host {
@@ -39,6 +39,17 @@ impl Host {
     /// [`Error::NoRoute`] if nowhere.
     pub async fn way(&self, to: IpAddr) -> Result<Way, Error> {
         self.netlink.way(to).await
+    }
+
+    /// True if somebody else than us gives this host an IPv4 default route.
+    ///
+    /// # Errors
+    /// If the kernel refuses.
+    pub async fn has_native_ipv4(&self) -> Result<bool, Error> {
+        let routes = self.netlink.routes(false).await?;
+        Ok(routes
+            .iter()
+            .any(|route| is_default(route) && !is_ours(route)))
     }
 
     /// An address of this host that lies in the IPv4 prefix, if there is one.

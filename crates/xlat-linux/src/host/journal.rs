@@ -13,7 +13,7 @@ use rustix::fs::{FlockOperation, flock};
 use serde::{Deserialize, Serialize};
 
 use super::error::Error;
-use super::plan::{Address, Route};
+use super::plan::{Address, Route, Step};
 
 /// How to take back one change.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -30,12 +30,38 @@ pub(super) enum Undo {
     Route(Route),
 }
 
+impl Undo {
+    /// True if this takes back that step.
+    pub(super) fn is_of(&self, step: &Step) -> bool {
+        match (self, step) {
+            (Self::Sysctl { key, .. }, Step::Sysctl { key: of, .. }) => key == of,
+            (Self::Address(address), Step::Address(of)) => address == of,
+            (Self::Route(route), Step::Route(of)) => route == of,
+            _ => false,
+        }
+    }
+}
+
+/// A line of the file.
+#[derive(Serialize, Deserialize)]
+#[serde(untagged)]
+enum Line {
+    /// The change in this line of the file, counted from 0, was taken back.
+    Done { done: usize },
+    /// A change that is to be taken back.
+    Change(Undo),
+}
+
 /// A journal that this process holds.
 #[derive(Debug)]
 pub(super) struct Journal {
     path: PathBuf,
     file: File,
     entries: Vec<Undo>,
+    /// The entries' lines in the file.
+    places: Vec<usize>,
+    /// Lines in the file.
+    lines: usize,
 }
 
 impl Journal {
@@ -56,20 +82,47 @@ impl Journal {
         let mut text = String::new();
         file.read_to_string(&mut text).map_err(failed)?;
         // A line that was cut off by a crash stands for a change that was never made.
-        let entries = text
-            .lines()
-            .filter_map(|line| serde_json::from_str(line).ok())
-            .collect();
-        Ok(Self {
+        let mut journal = Self {
             path,
             file,
-            entries,
-        })
+            entries: Vec::new(),
+            places: Vec::new(),
+            lines: text.lines().count(),
+        };
+        for (place, line) in text.lines().enumerate() {
+            match serde_json::from_str(line) {
+                Ok(Line::Change(undo)) => {
+                    journal.entries.push(undo);
+                    journal.places.push(place);
+                }
+                Ok(Line::Done { done }) => journal.drop_entry(done),
+                Err(_) => {}
+            }
+        }
+        Ok(journal)
     }
 
     /// Puts `undo` on disk. Only then may the change be made.
     pub(super) fn record(&mut self, undo: Undo) -> Result<(), Error> {
-        let written = serde_json::to_string(&undo)
+        self.append(&Line::Change(undo.clone()))?;
+        self.entries.push(undo);
+        self.places.push(self.lines - 1);
+        Ok(())
+    }
+
+    /// Forgets one entry: that change was taken back.
+    pub(super) fn forget(&mut self, undo: &Undo) -> Result<(), Error> {
+        let Some(number) = self.entries.iter().rposition(|entry| entry == undo) else {
+            return Ok(());
+        };
+        let done = self.places[number];
+        self.append(&Line::Done { done })?;
+        self.drop_entry(done);
+        Ok(())
+    }
+
+    fn append(&mut self, line: &Line) -> Result<(), Error> {
+        let written = serde_json::to_string(line)
             .map_err(io::Error::other)
             .and_then(|line| writeln!(self.file, "{line}"))
             .and_then(|()| self.file.sync_data());
@@ -77,8 +130,15 @@ impl Journal {
             path: self.path.clone(),
             source,
         })?;
-        self.entries.push(undo);
+        self.lines += 1;
         Ok(())
+    }
+
+    fn drop_entry(&mut self, place: usize) {
+        if let Some(number) = self.places.iter().position(|one| *one == place) {
+            self.entries.remove(number);
+            self.places.remove(number);
+        }
     }
 
     /// What has to be undone, oldest first.
@@ -89,6 +149,8 @@ impl Journal {
     /// Forgets everything: all was undone.
     pub(super) fn clear(&mut self) -> Result<(), Error> {
         self.entries.clear();
+        self.places.clear();
+        self.lines = 0;
         let failed = |source| Error::Journal {
             path: self.path.clone(),
             source,
@@ -135,6 +197,23 @@ mod tests {
         left.clear().unwrap();
         left.remove().unwrap();
         assert!(std::fs::read_dir(dir.path()).unwrap().next().is_none());
+    }
+
+    #[test]
+    fn what_was_taken_back_meanwhile_is_not_there_for_the_next_one() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut journal = Journal::open(dir.path(), "clat").unwrap();
+        for key in ["a", "b", "c"] {
+            journal.record(sysctl(key)).unwrap();
+        }
+        journal.forget(&sysctl("b")).unwrap();
+        journal.record(sysctl("b")).unwrap();
+        journal.forget(&sysctl("a")).unwrap();
+        journal.forget(&sysctl("x")).unwrap();
+        assert_eq!(journal.entries(), [sysctl("c"), sysctl("b")]);
+        drop(journal);
+        let left = Journal::open(dir.path(), "clat").unwrap();
+        assert_eq!(left.entries(), [sysctl("c"), sysctl("b")]);
     }
 
     #[test]

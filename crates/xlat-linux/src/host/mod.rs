@@ -13,11 +13,13 @@ mod netlink;
 mod plan;
 mod snapshot;
 mod sysctl;
+mod watch;
 
 pub use apply::Applied;
 pub use error::Error;
 pub use netlink::{Assigned, Link, Way};
 pub use plan::{Address, Plan, ROUTE_PROTOCOL, Route, Step, device_key};
+pub use watch::Changes;
 
 use netlink::Netlink;
 

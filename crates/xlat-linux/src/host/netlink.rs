@@ -8,7 +8,7 @@ use netlink_packet_route::AddressFamily;
 use netlink_packet_route::address::{AddressAttribute, AddressFlags, AddressMessage, CacheInfo};
 use netlink_packet_route::link::{LinkAttribute, LinkFlags, LinkMessage};
 use netlink_packet_route::route::{
-    RouteAddress, RouteAttribute, RouteMessage, RouteMetric, RouteProtocol, RouteScope,
+    RouteAddress, RouteAttribute, RouteMessage, RouteMetric, RouteProtocol, RouteScope, RouteType,
 };
 use rtnetlink::{Handle, LinkUnspec, RouteMessageBuilder};
 
@@ -26,6 +26,8 @@ pub struct Link {
     pub mtu: u32,
     /// It is set up.
     pub up: bool,
+    /// It is up and has a carrier.
+    pub running: bool,
     /// It is the loopback interface.
     pub loopback: bool,
     /// Its link-layer address, if it has one of the usual six bytes: its neighbours must be told
@@ -211,6 +213,20 @@ pub(super) fn is_ours(route: &RouteMessage) -> bool {
     u8::from(route.header.protocol) == ROUTE_PROTOCOL
 }
 
+/// True for a default route in the main table that leads somewhere.
+pub(super) fn is_default(route: &RouteMessage) -> bool {
+    let table = route
+        .attributes
+        .iter()
+        .find_map(|attribute| match attribute {
+            RouteAttribute::Table(id) => Some(*id),
+            _ => None,
+        });
+    route.header.destination_prefix_length == 0
+        && route.header.kind == RouteType::Unicast
+        && table.unwrap_or_else(|| route.header.table.into()) == MAIN_TABLE
+}
+
 /// True if `route` goes where `wanted` goes, with the same preference.
 pub(super) fn same_destination(route: &RouteMessage, wanted: &Route) -> bool {
     let (mut to, mut metric, mut table) = (None, None, u32::from(route.header.table));
@@ -308,6 +324,7 @@ fn link(message: &LinkMessage) -> Link {
         name: String::new(),
         mtu: 0,
         up: flags.contains(LinkFlags::Up),
+        running: flags.contains(LinkFlags::Up) && flags.contains(LinkFlags::Running),
         loopback: flags.contains(LinkFlags::Loopback),
         mac: None,
     };
