@@ -20,22 +20,30 @@ pub(crate) struct Cli {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// Translate until told to stop (this is what happens without a command, too)
-    Run(Run),
+    Run(Box<Run>),
+    /// Show what is found out about the network, and how, and change nothing
+    Detect(Detect),
+    /// Show what the running one does
+    Status(Status),
     /// Take back what a killed run left behind
     Recover(Recover),
 }
 
 #[derive(Args, Clone, Debug)]
 pub(crate) struct Run {
-    /// NAT64 prefix of the network: IPv6 prefix of 32, 40, 48, 56, 64 or 96 bits
+    /// NAT64 prefix of the network: IPv6 prefix of 32, 40, 48, 56, 64 or 96 bits [default: what
+    /// routers announce (PREF64), or else what the network's DNS64 tells]
     #[arg(long, value_name = "PREFIX")]
     pub(crate) prefix: Option<Pref64>,
-    /// Interface towards the IPv6-only network [default: the one that leads to the prefix]
+    /// Interface towards the IPv6-only network [default: the one that leads there]
     #[arg(long, value_name = "IFACE", value_parser = interface_name)]
     pub(crate) uplink: Option<String>,
-    /// IPv4 address of this host
-    #[arg(long, value_name = "ADDR", default_value = "192.0.0.1")]
-    pub(crate) ipv4: Ipv4Addr,
+    /// Run beside native IPv4 too; otherwise wait while this host has it
+    #[arg(long)]
+    pub(crate) always: bool,
+    /// IPv4 address of this host [default: a free one of 192.0.0.0/29]
+    #[arg(long, value_name = "ADDR")]
+    pub(crate) ipv4: Option<Ipv4Addr>,
     /// IPv6 address of the CLAT [default: a stable one in the uplink's /64]
     #[arg(long, value_name = "ADDR")]
     pub(crate) ipv6: Option<Ipv6Addr>,
@@ -45,9 +53,9 @@ pub(crate) struct Run {
     /// MTU of the IPv4 side, in bytes [default: 28 less than --mtu]
     #[arg(long, value_name = "BYTES", value_parser = clap::value_parser!(u16).range(68..))]
     pub(crate) mtu4: Option<u16>,
-    /// Metric of the IPv4 default route; lower is preferred
-    #[arg(long, value_name = "N", default_value_t = 2048)]
-    pub(crate) metric: u32,
+    /// Metric of the IPv4 default route; lower is preferred [default: 2048, or the next free one]
+    #[arg(long, value_name = "N")]
+    pub(crate) metric: Option<u32>,
     #[command(flatten)]
     pub(crate) place: Place,
     #[command(flatten)]
@@ -67,6 +75,30 @@ pub(crate) struct Recover {
     pub(crate) place: Place,
     #[command(flatten)]
     pub(crate) log: LogFlags,
+}
+
+#[derive(Args, Clone, Debug)]
+pub(crate) struct Detect {
+    /// As JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// Interface towards the IPv6-only network [default: the one that leads there]
+    #[arg(long, value_name = "IFACE", value_parser = interface_name)]
+    pub(crate) uplink: Option<String>,
+    /// How long routers and DNS servers have to answer, in seconds
+    #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..=60))]
+    pub(crate) seconds: u64,
+    #[command(flatten)]
+    pub(crate) log: LogFlags,
+}
+
+#[derive(Args, Clone, Debug)]
+pub(crate) struct Status {
+    /// As JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) place: Place,
 }
 
 /// Which instance is meant.

@@ -1,17 +1,27 @@
 //! `clat`: the customer side of 464XLAT (RFC 6877).
 //!
-//! Flags ([`cli`]) become settings ([`settings`]), settings and the host as it is become a plan
-//! ([`plan`]), and the plan is carried out while packets are translated ([`run`]).
+//! Flags ([`cli`]) become settings ([`settings`]). Then the daemon follows the network ([`run`]): it
+//! looks at the host ([`view`]), hears what routers and DNS servers say ([`network`]), and sets a
+//! translation up, changes it or takes it back ([`translation`], [`plan`]). What follows from what
+//! is decided in `xlat_proto`, without I/O.
 
 mod cli;
+mod control;
+mod detect;
+mod dns;
 mod neighbours;
+mod network;
 mod plan;
+mod resolvers;
 mod run;
 mod settings;
+mod translation;
+mod view;
 
 use std::process::ExitCode;
 
 use anyhow::Result;
+use xlat_linux::daemon::control::ask_and_print;
 use xlat_linux::daemon::exit::{self, Usage};
 
 use cli::{Cli, Command};
@@ -25,7 +35,7 @@ fn main() -> ExitCode {
         Err(code) => return code,
     };
     match dispatch(cli) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => ExitCode::from(code),
         Err(error) => {
             exit::complain(NAME, &format!("{error:#}"));
             ExitCode::from(if error.is::<Usage>() {
@@ -37,7 +47,7 @@ fn main() -> ExitCode {
     }
 }
 
-fn dispatch(cli: Cli) -> Result<()> {
+fn dispatch(cli: Cli) -> Result<u8> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
@@ -46,9 +56,19 @@ fn dispatch(cli: Cli) -> Result<()> {
             recover.log.init();
             runtime.block_on(run::recover(&recover.place))
         }
-        Some(Command::Run(run)) => translate(&runtime, run),
+        Some(Command::Run(run)) => translate(&runtime, *run),
+        Some(Command::Detect(detect)) => {
+            detect.log.init();
+            let works = runtime.block_on(detect::run(&detect))?;
+            return Ok(if works { exit::DONE } else { exit::SYSTEM });
+        }
+        Some(Command::Status(status)) => {
+            let request = control::Request::Status { json: status.json };
+            ask_and_print(&status.place.run_dir, &status.place.tun, &request).map_err(Into::into)
+        }
         None => translate(&runtime, cli.run),
-    }
+    }?;
+    Ok(exit::DONE)
 }
 
 fn translate(runtime: &tokio::runtime::Runtime, run: cli::Run) -> Result<()> {

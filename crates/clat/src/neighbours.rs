@@ -8,9 +8,10 @@
 //! the TUN.
 
 use std::net::Ipv6Addr;
+use std::sync::Arc;
 
 use anyhow::{Context, Result};
-use tokio::sync::mpsc;
+use tokio::sync::{Mutex, mpsc};
 use tokio::task::JoinHandle;
 use tracing::{debug, warn};
 use xlat_core::mappers::Clat;
@@ -29,11 +30,11 @@ pub(crate) struct Customer {
     questions: mpsc::Sender<Solicitation>,
 }
 
-/// Where the workers' questions arrive.
-pub(crate) type Questions = mpsc::Receiver<Solicitation>;
+/// Where the workers' questions arrive, for whichever responder there is.
+pub(crate) type Questions = Arc<Mutex<mpsc::Receiver<Solicitation>>>;
 
 /// The two ends of the way from the workers to the responder.
-pub(crate) fn channel() -> (mpsc::Sender<Solicitation>, Questions) {
+pub(crate) fn channel() -> (mpsc::Sender<Solicitation>, mpsc::Receiver<Solicitation>) {
     mpsc::channel(WAITING_MAX)
 }
 
@@ -76,7 +77,7 @@ fn solicitation(packet: &[u8]) -> Option<Solicitation> {
 }
 
 /// Answers for one address until it is dropped.
-pub(crate) struct Responder(JoinHandle<Questions>);
+pub(crate) struct Responder(JoinHandle<()>);
 
 impl Responder {
     /// Starts to answer for `address` on `link`, with questions from the workers too. A link
@@ -84,7 +85,7 @@ impl Responder {
     pub(crate) fn start(link: &Link, address: Ipv6Addr, questions: Questions) -> Result<Self> {
         let Some(mac) = link.mac else {
             debug!("{} has no link-layer addresses: nobody will ask", link.name);
-            return Ok(Self(tokio::spawn(async { questions })));
+            return Ok(Self(tokio::spawn(async {})));
         };
         let socket =
             Solicitations::listen(link, address, solicited_node(address)).with_context(|| {
@@ -103,12 +104,9 @@ impl Drop for Responder {
     }
 }
 
-async fn answer(
-    socket: Solicitations,
-    address: Ipv6Addr,
-    mac: [u8; 6],
-    mut questions: Questions,
-) -> Questions {
+async fn answer(socket: Solicitations, address: Ipv6Addr, mac: [u8; 6], questions: Questions) {
+    // The one before lets go when it ends.
+    let mut questions = questions.lock().await;
     loop {
         let asked = tokio::select! {
             Some(asked) = questions.recv() => Some(asked),
@@ -116,7 +114,7 @@ async fn answer(
                 Ok((from, message)) => Solicitation::parse(from, &message),
                 Err(error) => {
                     warn!("nobody answers for {address} any more: {error}");
-                    return questions;
+                    return;
                 }
             },
         };

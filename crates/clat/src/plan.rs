@@ -1,103 +1,94 @@
-//! What the CLAT wants of its host.
+//! What the CLAT wants of its host, in parts that change at different times.
 //!
 //! The CLAT's IPv6 address belongs to no interface: it is claimed on the uplink's link and then
 //! routed to the TUN. Only the two interfaces involved forward; the rest of the host stays a host.
 
-use std::net::{Ipv4Addr, Ipv6Addr};
+use std::net::Ipv4Addr;
 
 use anyhow::Result;
-use xlat_linux::host::{Host, Link, Plan, Route, device_key};
+use xlat_linux::host::{Host, Plan, Route, device_key};
+use xlat_proto::clat::life::Clat;
 
-use crate::settings::{GROWTH, Settings};
+use crate::settings::{Settings, Side4};
 
-/// The way to the NAT64 prefix.
+/// The changes that a running CLAT has made.
 #[derive(Clone, Debug)]
-pub(crate) struct Uplink {
-    pub(crate) name: String,
-    /// MTU towards the IPv6-only network, in bytes.
-    pub(crate) mtu: u16,
+pub(crate) struct Parts {
+    /// The TUN and its IPv4 side: there as long as the CLAT runs.
+    pub(crate) tun: Plan,
+    /// The uplink forwards.
+    pub(crate) uplink: Plan,
+    /// The IPv6 address: claimed, and routed to the TUN.
+    pub(crate) address: Plan,
+    /// The IPv4 default route. It comes last, when all the rest works, and so goes first.
+    pub(crate) route: Plan,
 }
 
-impl Uplink {
-    /// The interface that was asked for, or the one that leads to the prefix.
-    pub(crate) async fn find(host: &Host, settings: &Settings) -> Result<Self> {
-        let link = match &settings.run.uplink {
-            Some(name) => host.link(name).await?,
-            None => link_to_prefix(host, settings).await?,
-        };
-        let mtu = settings.run.mtu.unwrap_or_else(|| ipv6_mtu(host, &link));
+impl Parts {
+    /// What `clat` needs.
+    pub(crate) async fn new(
+        host: &Host,
+        settings: &Settings,
+        side4: Side4,
+        clat: &Clat,
+    ) -> Result<Self> {
+        let tun = &settings.run.place.tun;
+        let mut own = Plan::new();
+        own.tun(tun, u32::from(clat.mtu));
+        let mut uplink = Plan::new();
+        forward(&mut own, &mut uplink, host, &clat.uplink, tun).await?;
+        own.address(tun, side4.host, 32);
+        let mut address = Plan::new();
+        address
+            .claim(&clat.uplink, clat.address)
+            .route(Route::new(clat.address, 128, tun));
+        let mut route = Plan::new();
+        route.route(
+            Route::new(Ipv4Addr::UNSPECIFIED, 0, tun)
+                .metric(side4.metric)
+                .mtu(u32::from(settings.mtu4(clat.mtu)))
+                .src(side4.host),
+        );
         Ok(Self {
-            name: link.name,
-            mtu,
+            tun: own,
+            uplink,
+            address,
+            route,
         })
     }
 
-    /// MTU of the IPv4 side, in bytes.
-    pub(crate) fn mtu4(&self, settings: &Settings) -> u16 {
-        settings
-            .run
-            .mtu4
-            .unwrap_or(self.mtu - GROWTH)
-            .min(self.mtu - 20)
+    /// All changes, in order.
+    pub(crate) fn whole(&self) -> Plan {
+        let mut whole = Plan::new();
+        for part in [&self.tun, &self.uplink, &self.address, &self.route] {
+            for step in part.steps() {
+                whole.step(step.clone());
+            }
+        }
+        whole
     }
-}
-
-async fn link_to_prefix(host: &Host, settings: &Settings) -> Result<Link> {
-    let somebody = settings.pref64.embed(Ipv4Addr::new(192, 0, 0, 170));
-    let way = host.way(somebody.into()).await?;
-    let links = host.links().await?;
-    let found = links.into_iter().find(|link| link.index == way.index);
-    found.ok_or_else(|| anyhow::anyhow!("the interface that leads to {somebody} has gone"))
-}
-
-/// The MTU for IPv6, which a router may have set below the link's.
-fn ipv6_mtu(host: &Host, link: &Link) -> u16 {
-    let advertised = host.sysctl(&device_key("ipv6", &link.name, "mtu"));
-    let advertised = advertised
-        .and_then(|text| text.parse::<u32>().ok())
-        .unwrap_or(link.mtu);
-    advertised.min(link.mtu).clamp(1280, 65535) as u16
-}
-
-/// All changes, in order. The IPv4 default route comes last, when all the rest works, and so goes
-/// first.
-pub(crate) async fn plan(
-    host: &Host,
-    settings: &Settings,
-    uplink: &Uplink,
-    address: Ipv6Addr,
-) -> Result<Plan> {
-    let tun = &settings.run.place.tun;
-    let mut plan = Plan::new();
-    plan.tun(tun, u32::from(uplink.mtu));
-    forward(&mut plan, host, &uplink.name, tun).await?;
-    plan.address(tun, settings.ipv4, 32)
-        .claim(&uplink.name, address)
-        .route(Route::new(address, 128, tun))
-        .route(
-            Route::new(Ipv4Addr::UNSPECIFIED, 0, tun)
-                .metric(settings.run.metric)
-                .mtu(u32::from(uplink.mtu4(settings)))
-                .src(settings.ipv4),
-        );
-    Ok(plan)
 }
 
 /// Lets packets pass between uplink and TUN. Older kernels can only forward everywhere; routers
 /// are then believed only where that is said twice (`accept_ra` 2).
-async fn forward(plan: &mut Plan, host: &Host, uplink: &str, tun: &str) -> Result<()> {
+async fn forward(
+    own: &mut Plan,
+    of_uplink: &mut Plan,
+    host: &Host,
+    uplink: &str,
+    tun: &str,
+) -> Result<()> {
     if host.has_force_forwarding() {
-        for dev in [uplink, tun] {
-            plan.sysctl(device_key("ipv6", dev, "force_forwarding"), "1");
-        }
+        own.sysctl(device_key("ipv6", tun, "force_forwarding"), "1");
+        of_uplink.sysctl(device_key("ipv6", uplink, "force_forwarding"), "1");
         return Ok(());
     }
     for link in host.links().await? {
         let key = device_key("ipv6", &link.name, "accept_ra");
         if host.sysctl(&key).as_deref() == Some("1") {
-            plan.sysctl(key, "2");
+            own.sysctl(key, "2");
         }
     }
-    plan.sysctl("net.ipv6.conf.all.forwarding", "1");
+    own.sysctl("net.ipv6.conf.all.forwarding", "1");
     Ok(())
 }

@@ -1,76 +1,55 @@
-//! Translates until told to stop.
+//! Follows the network until told to stop: looks at the host whenever something has changed,
+//! decides how things should be, and makes them so.
 
-use std::net::{IpAddr, Ipv6Addr};
+use std::future::pending;
+use std::net::Ipv4Addr;
+use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow};
 use tokio::sync::mpsc;
-use tracing::{info, warn};
-use xlat_core::Translator;
-use xlat_core::identification::Identifications;
-use xlat_core::mappers::Clat;
+use tokio::time::{Instant, sleep_until};
+use tracing::{debug, info, warn};
+use xlat_linux::daemon::control::Socket;
 use xlat_linux::daemon::notify;
 use xlat_linux::daemon::signals::{Request, Signals};
 use xlat_linux::daemon::state_dir::{StateDir, random};
-use xlat_linux::host::{Applied, Error, Host};
-use xlat_linux::tun::{self, Failure, Handle, Tun};
-use xlat_proto::clat::address::{Candidate, choose_prefix, stable_address};
+use xlat_linux::host::{Changes, Error, Host, Link};
+use xlat_linux::tun::Failure;
+use xlat_proto::clat::life::{Clat, Life, Standing, View, Wishes};
+use xlat_proto::discovery::{Found, Source};
 
-use crate::neighbours::{Customer, Questions, Responder, channel};
-use crate::plan::{Uplink, plan};
-use crate::settings::Settings;
+use crate::control::Facts;
+use crate::network::{Network, report};
+use crate::plan::Parts;
+use crate::settings::{Settings, Side4};
+use crate::translation::{DataPath, Translation};
+use crate::view::{ipv4_addresses, look};
 
-/// Addresses to try when other hosts have the first ones (RFC 7217 section 6).
-const ATTEMPTS: u8 = 3;
-
-type Workers = Handle<Customer>;
+/// How long a dry run waits for the network to tell its prefix.
+const DRY_RUN_PATIENCE: Duration = Duration::from_secs(5);
+/// Pauses after something failed that may work later.
+const RETRY_FIRST: Duration = Duration::from_secs(1);
+const RETRY_MAX: Duration = Duration::from_secs(30);
 
 pub(crate) async fn run(settings: Settings) -> Result<()> {
     let host = Host::connect()?;
     if settings.run.flags.no_host_setup {
         return translate_only(settings).await;
     }
-    if !settings.run.flags.dry_run {
-        take_back_leftovers(&host, &settings).await?;
+    if let Some(name) = &settings.run.uplink {
+        // A name that was mistyped is not waited for.
+        host.link(name).await?;
     }
-    let uplink = Uplink::find(&host, &settings).await?;
-    let secret = secret(&settings)?;
     if settings.run.flags.dry_run {
-        let address = choose_address(&host, &settings, &uplink, 0, secret).await?;
-        return print(&plan(&host, &settings, &uplink, address).await?.to_string());
+        return dry_run(&host, &settings).await;
     }
-
-    let mut signals = Signals::catch()?;
-    let address = choose_address(&host, &settings, &uplink, 0, secret).await?;
-    let (workers, failures, questions) =
-        start(&settings, uplink.mtu, uplink.mtu4(&settings), address)?;
-    let (applied, address) = set_up(&host, &settings, &uplink, &workers, secret).await?;
-    let link = host.link(&uplink.name).await?;
-    let _responder = Responder::start(&link, address, questions)?;
-    let line = format!(
-        "this host is {} on IPv4 and reaches IPv4 through {} as {address} on {}",
-        settings.ipv4, settings.pref64, uplink.name
-    );
-    info!(
-        "IPv4 default route via {} (metric {}, mtu {})",
-        settings.run.place.tun,
-        settings.run.metric,
-        uplink.mtu4(&settings)
-    );
-    info!("ready: {line}");
-    notify::ready(&line);
-
-    let end = wait(&mut signals, failures, &workers).await;
+    take_back_leftovers(&host, &settings).await?;
+    let signals = Signals::catch()?;
+    let mut daemon = Daemon::new(&host, &settings).await?;
+    let end = daemon.follow(signals).await;
     notify::stopping();
-    applied
-        .undo()
-        .await
-        .context("not everything could be put back; try `clat recover`")?;
-    let counters = workers.stop();
-    info!(
-        "stopped, the host is as it was\n{}",
-        counters.to_string().trim_end()
-    );
-    end
+    let stopped = daemon.stop().await;
+    end.and(stopped)
 }
 
 /// A plan says what is to be changed, so what a killed run changed is taken back before it is
@@ -94,151 +73,57 @@ pub(crate) async fn recover(place: &crate::cli::Place) -> Result<()> {
     Ok(())
 }
 
-/// With `--no-host-setup`: only the TUN and the translation.
-async fn translate_only(settings: Settings) -> Result<()> {
-    let address = settings.ipv6.context("--ipv6 is missing")?;
-    let mtu = settings.run.mtu.unwrap_or(1500);
-    let mtu4 = settings.run.mtu4.unwrap_or(mtu - crate::settings::GROWTH);
-    if settings.run.flags.dry_run {
-        return Ok(());
+/// Prints what would be done with the network as it is.
+async fn dry_run(host: &Host, settings: &Settings) -> Result<()> {
+    let mut life = Life::new(wishes(settings)?);
+    let side4 = settings.side4(&ipv4_addresses(host, &settings.run.place.tun).await?)?;
+    let (mut view, link) = look(host, &settings.wanted()).await?;
+    if view.native_ipv4 && !settings.run.always {
+        warn!("this host has native IPv4: without --always nothing of this is done");
+        view.native_ipv4 = false;
     }
-    let mut signals = Signals::catch()?;
-    let (workers, failures, _) = start(&settings, mtu, mtu4, address)?;
-    let line = format!(
-        "translating {} to {address}; the host is yours to set up",
-        settings.ipv4
-    );
-    info!("ready: {line}");
-    notify::ready(&line);
-    let end = wait(&mut signals, failures, &workers).await;
-    notify::stopping();
-    info!("stopped\n{}", workers.stop().to_string().trim_end());
-    end
-}
-
-/// Opens the TUN and starts to translate; no packet comes before the routes are there.
-fn start(
-    settings: &Settings,
-    mtu6: u16,
-    mtu4: u16,
-    address: Ipv6Addr,
-) -> Result<(Workers, mpsc::UnboundedReceiver<Failure>, Questions)> {
-    let mapper = Clat::new(settings.ipv4, address, settings.pref64)?;
-    let mut policy = settings
-        .run
-        .policy
-        .policy(settings.hop, address, mtu4, mtu6);
-    policy.answer_v6 = false;
-    policy.validate()?;
-    let seed = random().context("no random numbers from the kernel")?;
-    let options = tun::Options::new(&settings.run.place.tun);
-    let tun = Tun::open(&options.queues(settings.run.flags.queue_count()))?;
-    let lanes = tun.queues() as u16;
-    let mut engines = (0..lanes).map(|lane| {
-        let ids = Identifications::new(seed, lane, lanes);
-        Translator::new(mapper.clone(), policy.clone(), ids)
-    });
-    let engines = engines.by_ref().collect::<Result<Vec<_>, _>>()?;
-    let (asked, questions) = channel();
-    let mut engines = engines
-        .into_iter()
-        .map(move |engine| Customer::new(engine, asked.clone()));
-    let (sender, failures) = mpsc::unbounded_channel();
-    let make = move |_| {
-        engines
-            .next()
-            .unwrap_or_else(|| unreachable!("one engine per queue"))
+    let found = match (configured(settings), &link) {
+        (None, Some(link)) => discover(link, DRY_RUN_PATIENCE).await?,
+        (found, _) => found,
     };
-    let workers = tun::start(tun, make, move |failure| drop(sender.send(failure)))
-        .context("the worker threads did not start")?;
-    Ok((workers, failures, questions))
-}
-
-/// Changes the host; takes another address where the one chosen turns out to be somebody else's.
-async fn set_up(
-    host: &Host,
-    settings: &Settings,
-    uplink: &Uplink,
-    workers: &Workers,
-    secret: [u64; 2],
-) -> Result<(Applied, Ipv6Addr)> {
-    let place = &settings.run.place;
-    for attempt in 0.. {
-        let address = choose_address(host, settings, uplink, attempt, secret).await?;
-        if attempt > 0 {
-            readdress(workers, settings, address)?;
+    match life.decide(&view, found.map(|found| found.prefix)) {
+        Standing::Running(clat) => {
+            let parts = Parts::new(host, settings, side4, &clat).await?;
+            print(&parts.whole().to_string())
         }
-        let plan = plan(host, settings, uplink, address).await?;
-        match host.apply(&plan, &place.run_dir, &place.tun).await {
-            Ok(applied) => return Ok((applied, address)),
-            Err(error @ Error::Duplicate { .. })
-                if settings.ipv6.is_none() && attempt + 1 < ATTEMPTS =>
-            {
-                warn!("{error}; trying another address");
-            }
-            Err(error) => return Err(error.into()),
-        }
+        waiting => Err(anyhow!("{waiting}")),
     }
-    unreachable!("the last attempt returns")
 }
 
-fn readdress(workers: &Workers, settings: &Settings, address: Ipv6Addr) -> Result<()> {
-    let mapper = Clat::new(settings.ipv4, address, settings.pref64)?;
-    workers.update(move |customer| {
-        let translator = &mut customer.translator;
-        let policy = xlat_core::Policy {
-            own_v6: address,
-            ..translator.policy().clone()
-        };
-        *translator.mapper_mut() = mapper.clone();
-        if let Err(error) = translator.set_policy(policy) {
-            warn!("the policy stays as it was: {error}");
-        }
-    });
-    Ok(())
-}
-
-/// The address that was asked for, or a stable one in the uplink's prefix that this host does not
-/// use yet.
-async fn choose_address(
-    host: &Host,
-    settings: &Settings,
-    uplink: &Uplink,
-    attempt: u8,
-    secret: [u64; 2],
-) -> Result<Ipv6Addr> {
-    if let Some(address) = settings.ipv6 {
-        return Ok(address);
+/// Waits for the first prefix on a link, but not for long.
+async fn discover(link: &Link, patience: Duration) -> Result<Option<Found>> {
+    let mut network = Network::join(link)?;
+    let end = Instant::now() + patience;
+    while network.found().is_none() && Instant::now() < end {
+        network.send().await;
+        let _ = tokio::time::timeout_at(end, network.next()).await;
     }
-    let index = host.link(&uplink.name).await?.index;
-    let assigned = host.addresses().await?;
-    let candidates: Vec<Candidate> = assigned
-        .iter()
-        .filter(|assigned| assigned.index == index)
-        .filter_map(|assigned| match assigned.address {
-            IpAddr::V6(address) => Some(Candidate {
-                address,
-                len: assigned.len,
-                deprecated: assigned.deprecated,
-                temporary: assigned.temporary,
-                unusable: assigned.tentative || assigned.duplicate,
-            }),
-            IpAddr::V4(_) => None,
-        })
-        .collect();
-    let prefix = choose_prefix(&candidates, settings.pref64).ok_or_else(|| {
-        anyhow!(
-            "{} has no global IPv6 address with a /64 prefix to take the CLAT's address from; \
-             wait for one, or give an address that is routed to this host with --ipv6",
-            uplink.name
-        )
-    })?;
-    Ok(stable_address(prefix, &uplink.name, attempt, secret))
+    Ok(network.found())
+}
+
+fn configured(settings: &Settings) -> Option<Found> {
+    settings.run.prefix.map(|prefix| Found {
+        prefix,
+        source: Source::Configured,
+    })
+}
+
+fn wishes(settings: &Settings) -> Result<Wishes> {
+    Ok(Wishes {
+        always: settings.run.always,
+        address: settings.run.ipv6,
+        secret: secret(settings)?,
+    })
 }
 
 /// The key of stable addresses. A dry run by somebody who may not read it makes one up.
 fn secret(settings: &Settings) -> Result<[u64; 2]> {
-    if settings.ipv6.is_some() {
+    if settings.run.ipv6.is_some() {
         return Ok([0, 0]);
     }
     let secret = StateDir::open(&settings.run.state_dir).and_then(|dir| dir.secret());
@@ -251,21 +136,341 @@ fn secret(settings: &Settings) -> Result<[u64; 2]> {
     }
 }
 
-/// Waits for the end: a signal, or a data path that broke.
-async fn wait(
-    signals: &mut Signals,
-    mut failures: mpsc::UnboundedReceiver<Failure>,
-    workers: &Workers,
-) -> Result<()> {
-    loop {
+/// With `--no-host-setup`: only the TUN and the translation.
+async fn translate_only(settings: Settings) -> Result<()> {
+    let address = settings.run.ipv6.context("--ipv6 is missing")?;
+    let prefix = settings.run.prefix.context("--prefix is missing")?;
+    let side4 = settings.side4(&[])?;
+    if settings.run.flags.dry_run {
+        return Ok(());
+    }
+    let clat = Clat {
+        prefix,
+        uplink: String::new(),
+        index: 0,
+        address,
+        mtu: settings.run.mtu.unwrap_or(1500),
+    };
+    let mut signals = Signals::catch()?;
+    let (sender, mut failures) = mpsc::unbounded_channel();
+    let path = DataPath::start(&settings, side4, &clat, sender)?;
+    let line = format!(
+        "translating {} to {address}; the host is yours to set up",
+        side4.host
+    );
+    info!("ready: {line}");
+    notify::ready(&line);
+    let end = loop {
         tokio::select! {
             request = signals.next() => match request {
-                Request::Stop => return Ok(()),
-                Request::Reload => info!("{}", workers.counters().to_string().trim_end()),
+                Request::Stop => break Ok(()),
+                Request::Reload => info!("{}", path.workers().counters().to_string().trim_end()),
             },
-            Some(failure) = failures.recv() => return Err(anyhow!("the data path broke: {failure}")),
+            Some(failure) = failures.recv() => break Err(broke(&failure)),
+        }
+    };
+    notify::stopping();
+    info!("stopped\n{}", path.stop().to_string().trim_end());
+    end
+}
+
+fn broke(failure: &Failure) -> anyhow::Error {
+    anyhow!("the data path broke: {failure}")
+}
+
+/// What runs, and what it knows.
+struct Daemon<'a> {
+    host: &'a Host,
+    settings: &'a Settings,
+    side4: Side4,
+    life: Life,
+    view: View,
+    network: Option<Network>,
+    found: Option<Found>,
+    standing: Option<Standing>,
+    path: Option<DataPath>,
+    translation: Option<Translation>,
+    failures: mpsc::UnboundedReceiver<Failure>,
+    failed: mpsc::UnboundedSender<Failure>,
+    retry: Option<Instant>,
+    pause: Duration,
+    facts: Facts,
+    socket: tokio::task::JoinHandle<()>,
+    is_ready: bool,
+}
+
+/// What woke the daemon.
+enum Woken {
+    Stop,
+    Report,
+    /// Something about the host has changed.
+    Host,
+    /// The network has said something, or something is due.
+    Network,
+    Broken(Failure),
+}
+
+impl<'a> Daemon<'a> {
+    async fn new(host: &'a Host, settings: &'a Settings) -> Result<Self> {
+        let place = &settings.run.place;
+        let taken: Vec<Ipv4Addr> = ipv4_addresses(host, &place.tun).await?;
+        let side4 = settings.side4(&taken)?;
+        let (failed, failures) = mpsc::unbounded_channel();
+        let facts = Facts::new(side4);
+        let socket = Socket::bind(&place.run_dir, &place.tun)?;
+        let answers = facts.clone();
+        let answer = move |request, answer| answers.clone().answer(request, answer);
+        Ok(Self {
+            host,
+            settings,
+            side4,
+            life: Life::new(wishes(settings)?),
+            view: View::default(),
+            network: None,
+            found: configured(settings),
+            standing: None,
+            path: None,
+            translation: None,
+            failures,
+            failed,
+            retry: None,
+            pause: RETRY_FIRST,
+            facts,
+            socket: tokio::spawn(socket.serve(answer)),
+            is_ready: false,
+        })
+    }
+
+    /// Follows the network until told to stop, or until something breaks for good.
+    async fn follow(&mut self, mut signals: Signals) -> Result<()> {
+        let changes = Changes::listen()?;
+        let mut look_again = true;
+        loop {
+            if look_again {
+                self.look().await?;
+            }
+            if let Some(network) = &mut self.network {
+                network.send().await;
+            }
+            self.note_prefix();
+            let prefix = self.found.map(|found| found.prefix);
+            let standing = self.life.decide(&self.view, prefix);
+            let made = tokio::select! {
+                made = self.make(standing) => Some(made),
+                () = stop(&mut signals) => None,
+            };
+            match made {
+                None => return Ok(()),
+                Some(made) => look_again = self.judge(made)?,
+            }
+            if look_again {
+                continue;
+            }
+            match self.wait(&mut signals, &changes).await {
+                Woken::Stop => return Ok(()),
+                Woken::Report => self.report(),
+                Woken::Host => look_again = true,
+                Woken::Network => {}
+                Woken::Broken(failure) => return Err(broke(&failure)),
+            }
         }
     }
+
+    async fn wait(&mut self, signals: &mut Signals, changes: &Changes) -> Woken {
+        let retry = self.retry;
+        let retry = async {
+            match retry {
+                Some(at) => sleep_until(at).await,
+                None => pending().await,
+            }
+        };
+        let network = async {
+            match &mut self.network {
+                Some(network) => network.next().await,
+                None => pending().await,
+            }
+        };
+        tokio::select! {
+            request = signals.next() => match request {
+                Request::Stop => Woken::Stop,
+                Request::Reload => Woken::Report,
+            },
+            Some(failure) = self.failures.recv() => Woken::Broken(failure),
+            () = changes.next() => Woken::Host,
+            () = retry => Woken::Host,
+            () = network => Woken::Network,
+        }
+    }
+
+    /// Looks at the host, and listens on the link that leads to IPv6 now.
+    async fn look(&mut self) -> Result<()> {
+        let (view, link) = look(self.host, &self.settings.wanted()).await?;
+        self.view = view;
+        if self.settings.run.prefix.is_some() {
+            return Ok(());
+        }
+        let is_known = match (&self.network, &link) {
+            (Some(network), Some(link)) => network.index() == link.index,
+            (None, None) => true,
+            _ => false,
+        };
+        if !is_known {
+            self.network = link.as_ref().map(Network::join).transpose()?;
+        }
+        Ok(())
+    }
+
+    fn note_prefix(&mut self) {
+        if self.settings.run.prefix.is_some() {
+            return;
+        }
+        let found = self.network.as_ref().and_then(Network::found);
+        report(self.found, found);
+        self.found = found;
+    }
+
+    /// Makes things as they should be.
+    async fn make(&mut self, standing: Standing) -> Result<()> {
+        let Standing::Running(clat) = &standing else {
+            if let Some(translation) = self.translation.take() {
+                info!("IPv4 is off: {standing}");
+                translation.take_back().await?;
+            }
+            self.tell(standing);
+            return Ok(());
+        };
+        match &mut self.translation {
+            None => self.start(clat).await?,
+            Some(translation) if translation.clat() == clat => {
+                let repairs = translation.repair().await?;
+                if repairs > 0 {
+                    info!("{repairs} routes had gone and were put back");
+                }
+            }
+            Some(translation) => {
+                let path = self.path.as_ref().context("no data path")?;
+                let (host, settings) = (self.host, self.settings);
+                translation
+                    .change(host, settings, self.side4, path, clat)
+                    .await?;
+                info!("IPv4 goes on: {standing}");
+            }
+        }
+        self.tell(standing);
+        Ok(())
+    }
+
+    async fn start(&mut self, clat: &Clat) -> Result<()> {
+        let (settings, side4) = (self.settings, self.side4);
+        match &self.path {
+            Some(path) => path.become_(settings, side4, clat)?,
+            None => {
+                let path = DataPath::start(settings, side4, clat, self.failed.clone())?;
+                self.facts.set_totals(path.workers().totals());
+                self.path = Some(path);
+            }
+        }
+        let path = self.path.as_ref().context("no data path")?;
+        let translation = Translation::set_up(self.host, settings, side4, path, clat).await?;
+        self.translation = Some(translation);
+        info!(
+            "IPv4 default route via {} (metric {}, mtu {}), from {}",
+            settings.run.place.tun,
+            side4.metric,
+            settings.mtu4(clat.mtu),
+            side4.host
+        );
+        Ok(())
+    }
+
+    /// Says how things are, if that has changed, and notes it for those who ask.
+    fn tell(&mut self, standing: Standing) {
+        self.facts.set(&standing, self.found, self.network.as_ref());
+        if self.standing.as_ref() == Some(&standing) {
+            return;
+        }
+        let line = match &standing {
+            Standing::Running(_) => format!("this host is {} on IPv4, {standing}", self.side4.host),
+            waiting => waiting.to_string(),
+        };
+        if let Standing::Running(_) = standing {
+            info!("ready: {line}");
+        } else {
+            info!("{line}");
+        }
+        if self.is_ready {
+            notify::status(&line);
+        } else {
+            self.is_ready = true;
+            notify::ready(&line);
+        }
+        self.standing = Some(standing);
+    }
+
+    /// What follows from how it went. True to look at the host again at once.
+    fn judge(&mut self, made: Result<()>) -> Result<bool> {
+        let Err(error) = made else {
+            (self.retry, self.pause) = (None, RETRY_FIRST);
+            return Ok(false);
+        };
+        match error.downcast_ref::<Error>() {
+            Some(Error::Duplicate { address, .. }) => {
+                warn!("{error}; another address is tried");
+                self.life.conflict(*address);
+                Ok(true)
+            }
+            Some(
+                Error::NoLink(_)
+                | Error::NoRoute(_)
+                | Error::Tentative { .. }
+                | Error::Kernel { .. },
+            ) => {
+                // The network is changing under us.
+                debug!("tried again in {:?}: {error:#}", self.pause);
+                warn!("{error:#}; tried again soon");
+                self.retry = Some(Instant::now() + self.pause);
+                self.pause = (self.pause * 2).min(RETRY_MAX);
+                Ok(false)
+            }
+            _ => Err(error),
+        }
+    }
+
+    fn report(&self) {
+        if let Some(path) = &self.path {
+            info!("{}", path.workers().counters().to_string().trim_end());
+        }
+    }
+
+    /// Puts everything back.
+    async fn stop(self) -> Result<()> {
+        let host = self.host;
+        self.socket.abort();
+        // The socket is gone from the file system when its task is.
+        let _ = self.socket.await;
+        match self.translation {
+            Some(translation) => translation
+                .take_back()
+                .await
+                .context("not everything could be put back; try `clat recover`")?,
+            // It may have been stopped in the middle of setting up.
+            None => {
+                let place = &self.settings.run.place;
+                host.recover(&place.run_dir, &place.tun).await?;
+            }
+        }
+        let counters = self.path.map(|path| path.stop().to_string());
+        info!(
+            "stopped, the host is as it was\n{}",
+            counters.unwrap_or_default().trim_end()
+        );
+        Ok(())
+    }
+}
+
+/// Waits for the request to stop; others can wait.
+async fn stop(signals: &mut Signals) {
+    while signals.next().await != Request::Stop {}
 }
 
 #[expect(clippy::print_stdout, reason = "the plan is what was asked for")]

@@ -6,6 +6,7 @@ use xlat_core::addr::{Ipv4Prefix, Pref64, special};
 use xlat_linux::daemon::exit::Usage;
 
 use crate::cli::Run;
+use crate::view::Wanted;
 
 /// The well-known IPv4 prefix for hosts behind a CLAT (RFC 7335).
 const SERVICE_CONTINUITY: Ipv4Prefix = Ipv4Prefix::containing(Ipv4Addr::new(192, 0, 0, 0), 29);
@@ -13,27 +14,33 @@ const SERVICE_CONTINUITY: Ipv4Prefix = Ipv4Prefix::containing(Ipv4Addr::new(192,
 /// Room for what an IPv6 header is longer than an IPv4 header, and a Fragment header.
 pub(crate) const GROWTH: u16 = 28;
 
+/// Metric of the first instance's IPv4 default route: worse than what others give theirs.
+const METRIC: u32 = 2048;
+
 /// Settings that make sense together.
 #[derive(Clone, Debug)]
 pub(crate) struct Settings {
-    pub(crate) pref64: Pref64,
-    pub(crate) ipv4: Ipv4Addr,
+    pub(crate) run: Run,
+}
+
+/// The IPv4 side of an instance.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Side4 {
+    /// Address of this host.
+    pub(crate) host: Ipv4Addr,
     /// Address that our own ICMPv4 errors come from: the hop behind the host.
     pub(crate) hop: Ipv4Addr,
-    pub(crate) ipv6: Option<Ipv6Addr>,
-    pub(crate) run: Run,
+    /// Metric of the default route.
+    pub(crate) metric: u32,
 }
 
 impl Settings {
     pub(crate) fn new(run: Run) -> Result<Self, Usage> {
-        let Some(pref64) = run.prefix else {
-            let line = "--prefix is missing: this version does not find out the NAT64 prefix by \
-                        itself yet; give the one of your network, for example 64:ff9b::/96";
-            return Err(Usage(line.into()));
-        };
-        check_ipv4(run.ipv4)?;
+        if let Some(ipv4) = run.ipv4 {
+            check_ipv4(ipv4)?;
+        }
         if let Some(ipv6) = run.ipv6 {
-            check_ipv6(ipv6, pref64)?;
+            check_ipv6(ipv6, run.prefix)?;
         }
         if let (Some(mtu), Some(mtu4)) = (run.mtu, run.mtu4)
             && mtu4 > mtu - 20
@@ -44,19 +51,60 @@ impl Settings {
             );
             return Err(Usage(line));
         }
-        if run.flags.no_host_setup && run.ipv6.is_none() {
-            let line = "--no-host-setup needs --ipv6: the address must be routed to the TUN by you";
+        if run.flags.no_host_setup && (run.ipv6.is_none() || run.prefix.is_none()) {
+            let line = "--no-host-setup needs --prefix and --ipv6: the address must be routed to \
+                        the TUN by you";
             return Err(Usage(line.into()));
         }
-        Ok(Self {
-            pref64,
-            ipv4: run.ipv4,
-            hop: hop(run.ipv4),
-            ipv6: run.ipv6,
-            run,
+        Ok(Self { run })
+    }
+
+    /// The IPv4 side on a host that has these addresses already, other instances' among them.
+    pub(crate) fn side4(&self, taken: &[Ipv4Addr]) -> Result<Side4, Usage> {
+        if let Some(host) = self.run.ipv4 {
+            return Ok(Side4 {
+                host,
+                hop: hop(host),
+                metric: self.run.metric.unwrap_or(METRIC),
+            });
+        }
+        let free = (0..)
+            .zip(PAIRS)
+            .find(|(_, (host, hop))| !taken.contains(host) && !taken.contains(hop));
+        let Some((number, (host, hop))) = free else {
+            let line = "all addresses of 192.0.0.0/29 are taken on this host; give another one \
+                        with --ipv4";
+            return Err(Usage(line.into()));
+        };
+        Ok(Side4 {
+            host,
+            hop,
+            metric: self.run.metric.unwrap_or(METRIC + number),
         })
     }
+
+    /// Where to look on the host.
+    pub(crate) fn wanted(&self) -> Wanted {
+        Wanted {
+            uplink: self.run.uplink.clone(),
+            prefix: self.run.prefix,
+            mtu: self.run.mtu,
+            tun: self.run.place.tun.clone(),
+        }
+    }
+
+    /// MTU of the IPv4 side in bytes, for this one of the IPv6 side.
+    pub(crate) fn mtu4(&self, mtu: u16) -> u16 {
+        self.run.mtu4.unwrap_or(mtu - GROWTH).min(mtu - 20)
+    }
 }
+
+/// Pairs of 192.0.0.0/29: the host and the hop behind it. An instance takes one.
+const PAIRS: [(Ipv4Addr, Ipv4Addr); 3] = [
+    (Ipv4Addr::new(192, 0, 0, 1), Ipv4Addr::new(192, 0, 0, 2)),
+    (Ipv4Addr::new(192, 0, 0, 3), Ipv4Addr::new(192, 0, 0, 4)),
+    (Ipv4Addr::new(192, 0, 0, 5), Ipv4Addr::new(192, 0, 0, 6)),
+];
 
 fn check_ipv4(ipv4: Ipv4Addr) -> Result<(), Usage> {
     let usable = SERVICE_CONTINUITY.contains(ipv4) && ipv4 != SERVICE_CONTINUITY.address();
@@ -68,8 +116,10 @@ fn check_ipv4(ipv4: Ipv4Addr) -> Result<(), Usage> {
     )))
 }
 
-fn check_ipv6(ipv6: Ipv6Addr, pref64: Pref64) -> Result<(), Usage> {
-    if pref64.contains(ipv6) {
+fn check_ipv6(ipv6: Ipv6Addr, pref64: Option<Pref64>) -> Result<(), Usage> {
+    if let Some(pref64) = pref64
+        && pref64.contains(ipv6)
+    {
         return Err(Usage(format!(
             "--ipv6 {ipv6} lies in the NAT64 prefix {pref64}; choose one of the uplink's network"
         )));
@@ -102,11 +152,24 @@ mod tests {
 
     #[test]
     fn cl_15_host_and_hop_are_two_addresses_of_192_0_0_0_29() {
-        let default = settings(&[]).unwrap();
-        assert_eq!(default.ipv4, Ipv4Addr::new(192, 0, 0, 1));
-        assert_eq!(default.hop, Ipv4Addr::new(192, 0, 0, 2));
-        let other = settings(&["--ipv4=192.0.0.2"]).unwrap();
-        assert_eq!(other.hop, Ipv4Addr::new(192, 0, 0, 1));
+        let side = |flags: &[&str], taken: &[[u8; 4]]| {
+            let taken: Vec<Ipv4Addr> = taken.iter().map(|one| (*one).into()).collect();
+            let side = settings(flags).unwrap().side4(&taken)?;
+            Ok::<_, Usage>((side.host.octets()[3], side.hop.octets()[3], side.metric))
+        };
+        assert_eq!(side(&[], &[]), Ok((1, 2, 2048)));
+        assert_eq!(side(&["--ipv4=192.0.0.2"], &[]), Ok((2, 1, 2048)));
+        assert_eq!(side(&[], &[[192, 0, 0, 1]]), Ok((3, 4, 2049)));
+        assert_eq!(side(&["--metric=7"], &[[192, 0, 0, 2]]), Ok((3, 4, 7)));
+        let all = [[192, 0, 0, 1], [192, 0, 0, 3], [192, 0, 0, 5]];
+        assert!(side(&[], &all).is_err());
+    }
+
+    #[test]
+    fn cl_16_the_ipv4_side_has_28_bytes_less() {
+        assert_eq!(settings(&[]).unwrap().mtu4(1400), 1372);
+        assert_eq!(settings(&["--mtu4=1380"]).unwrap().mtu4(1500), 1380);
+        assert_eq!(settings(&["--mtu4=1390"]).unwrap().mtu4(1400), 1380);
     }
 
     #[test]

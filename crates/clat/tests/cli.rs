@@ -28,7 +28,7 @@ fn complains(args: &[&str], code: i32, words: &str) {
 
 #[test]
 fn an_unusable_flag_ends_with_code_2_and_one_line() {
-    complains(&[], 2, "--prefix is missing");
+    complains(&["--no-host-setup"], 2, "--no-host-setup needs --prefix");
     complains(
         &["--prefix=2001:db8::/97"],
         2,
@@ -115,6 +115,7 @@ fn help_names_every_flag() {
         "mtu",
         "mtu4",
         "metric",
+        "always",
         "tun",
         "run-dir",
         "state-dir",

@@ -14,11 +14,10 @@ mod run;
 mod settings;
 mod stateful;
 
-use std::io::{ErrorKind, Write};
 use std::process::ExitCode;
 
 use anyhow::Result;
-use xlat_linux::daemon::control::ControlError;
+use xlat_linux::daemon::control::ask_and_print;
 use xlat_linux::daemon::exit::{self, Usage};
 
 use cli::{Cli, Command};
@@ -74,13 +73,6 @@ fn translate(runtime: &tokio::runtime::Runtime, run: cli::Run) -> Result<()> {
     runtime.block_on(run::run(Settings::new(run)?))
 }
 
-/// Asks the running daemon and prints what it says.
 fn ask(place: &cli::Place, request: &control::Request) -> Result<()> {
-    let mut out = std::io::stdout().lock();
-    let print = |line: &str| out.write_all(line.as_bytes());
-    match xlat_linux::daemon::control::ask(&place.run_dir, &place.tun, request, print) {
-        // The reader of a pipe has seen enough.
-        Err(ControlError::Broken(error)) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
-        other => Ok(other?),
-    }
+    Ok(ask_and_print(&place.run_dir, &place.tun, request)?)
 }

@@ -191,6 +191,24 @@ pub fn ask(
     }
 }
 
+/// Asks the running instance `name` and prints its answer on standard output.
+///
+/// # Errors
+/// Those of [`ask`]. A reader of a pipe that has seen enough is no error.
+pub fn ask_and_print(
+    run_dir: &Path,
+    name: &str,
+    request: &impl Serialize,
+) -> Result<(), ControlError> {
+    let mut out = io::stdout().lock();
+    match ask(run_dir, name, request, |line| {
+        out.write_all(line.as_bytes())
+    }) {
+        Err(ControlError::Broken(error)) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
+        other => other,
+    }
+}
+
 fn path(run_dir: &Path, name: &str) -> PathBuf {
     run_dir.join(format!("{name}.sock"))
 }

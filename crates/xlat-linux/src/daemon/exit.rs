@@ -6,6 +6,8 @@ use std::process::ExitCode;
 use clap::Parser;
 use clap::error::ErrorKind;
 
+/// All went well.
+pub const DONE: u8 = 0;
 /// The system refused, or something broke.
 pub const SYSTEM: u8 = 1;
 /// The command line makes no sense.

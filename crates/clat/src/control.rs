@@ -1,0 +1,156 @@
+//! What a running `clat` tells about itself (`clat status`).
+
+use std::fmt::Write as _;
+use std::io;
+use std::net::{Ipv4Addr, Ipv6Addr};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use xlat_core::Instant;
+use xlat_linux::counters::Snapshot;
+use xlat_linux::daemon::control::Answer;
+use xlat_linux::tun::{Totals, now};
+use xlat_proto::clat::life::Standing;
+use xlat_proto::discovery::Found;
+
+use crate::network::{Network, origin};
+use crate::settings::Side4;
+
+/// What can be asked.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) enum Request {
+    Status { json: bool },
+}
+
+/// What there is to tell; clones share it.
+#[derive(Clone, Debug)]
+pub(crate) struct Facts(Arc<Mutex<State>>);
+
+#[derive(Debug)]
+struct State {
+    started: Instant,
+    ipv4: Ipv4Addr,
+    known: Known,
+    totals: Option<Totals>,
+}
+
+#[derive(Clone, Debug, Default, Serialize)]
+struct Known {
+    state: String,
+    running: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    uplink: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    ipv6: Option<Ipv6Addr>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    mtu: Option<u16>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    prefix: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    prefix_source: Option<String>,
+    dns_servers: Vec<Ipv6Addr>,
+    ignored_advertisements: u64,
+}
+
+#[derive(Debug, Serialize)]
+struct Status {
+    version: &'static str,
+    uptime_s: u64,
+    ipv4: Ipv4Addr,
+    #[serde(flatten)]
+    known: Known,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    packets: Option<Snapshot>,
+}
+
+impl Facts {
+    pub(crate) fn new(side4: Side4) -> Self {
+        Self(Arc::new(Mutex::new(State {
+            started: now(),
+            ipv4: side4.host,
+            known: Known::default(),
+            totals: None,
+        })))
+    }
+
+    /// The counters of the workers.
+    pub(crate) fn set_totals(&self, totals: Totals) {
+        self.lock().totals = Some(totals);
+    }
+
+    /// How things are.
+    pub(crate) fn set(&self, standing: &Standing, found: Option<Found>, network: Option<&Network>) {
+        let clat = match standing {
+            Standing::Running(clat) => Some(clat),
+            _ => None,
+        };
+        self.lock().known = Known {
+            state: standing.to_string(),
+            running: clat.is_some(),
+            uplink: clat.map(|clat| clat.uplink.clone()),
+            ipv6: clat.map(|clat| clat.address),
+            mtu: clat.map(|clat| clat.mtu),
+            prefix: found.map(|found| found.prefix.to_string()),
+            prefix_source: found.map(|found| origin(found.source)),
+            dns_servers: network.map(Network::servers).unwrap_or_default(),
+            ignored_advertisements: network.map_or(0, Network::refused),
+        };
+    }
+
+    /// Answers one request.
+    pub(crate) async fn answer(self, request: Request, mut answer: Answer) -> io::Result<()> {
+        let Request::Status { json } = request;
+        let status = self.status();
+        if json {
+            answer.json(&status).await
+        } else {
+            answer.text(&status.to_text()).await
+        }
+    }
+
+    fn status(&self) -> Status {
+        let state = self.lock();
+        Status {
+            version: env!("CARGO_PKG_VERSION"),
+            uptime_s: now().saturating_since(state.started).as_secs(),
+            ipv4: state.ipv4,
+            known: state.known.clone(),
+            packets: state.totals.as_ref().map(Totals::snapshot),
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Status {
+    fn to_text(&self) -> String {
+        let uptime = humantime::format_duration(Duration::from_secs(self.uptime_s));
+        let mut text = format!("clat {}, running for {uptime}\n", self.version);
+        let known = &self.known;
+        let mut line = |name: &str, value: &str| {
+            // Writing into a string does not fail.
+            let _ = writeln!(text, "{name:<10}{value}");
+        };
+        line("state", &known.state);
+        if let (Some(prefix), Some(source)) = (&known.prefix, &known.prefix_source) {
+            line("prefix", &format!("{prefix}, {source}"));
+        }
+        if let (Some(uplink), Some(ipv6), Some(mtu)) = (&known.uplink, known.ipv6, known.mtu) {
+            line("uplink", &format!("{uplink}, MTU {mtu}"));
+            line("address", &format!("{} as {ipv6}", self.ipv4));
+        }
+        if known.ignored_advertisements > 0 {
+            line(
+                "ignored",
+                &format!("{} router advertisements", known.ignored_advertisements),
+            );
+        }
+        if let Some(packets) = &self.packets {
+            let _ = write!(text, "{packets}");
+        }
+        text
+    }
+}

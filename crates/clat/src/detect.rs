@@ -1,0 +1,170 @@
+//! `clat detect`: what is found out about the network, and how.
+
+use std::fmt::Write as _;
+use std::net::{IpAddr, Ipv6Addr};
+use std::time::Duration;
+
+use anyhow::Result;
+use serde::Serialize;
+use tokio::time::{Instant, timeout_at};
+use xlat_linux::host::{Host, Link};
+use xlat_proto::clat::life::{Life, Standing, View, Wishes};
+use xlat_proto::discovery::Found;
+
+use crate::cli::Detect;
+use crate::network::{Network, origin};
+use crate::settings::GROWTH;
+use crate::view::{Wanted, look};
+
+#[derive(Debug, Serialize)]
+struct Report {
+    /// Name of the interface that leads to IPv6.
+    uplink: Option<String>,
+    gateway: Option<IpAddr>,
+    mtu: Option<u16>,
+    /// What the IPv4 default route would get.
+    ipv4_mtu: Option<u16>,
+    prefixes: Vec<Prefix>,
+    dns_servers: Vec<Ipv6Addr>,
+    /// A /64 for the CLAT's address.
+    address_prefix: Option<String>,
+    native_ipv4: bool,
+    /// What `clat` would do.
+    verdict: String,
+    works: bool,
+}
+
+#[derive(Debug, Serialize)]
+struct Prefix {
+    prefix: String,
+    source: String,
+    used: bool,
+}
+
+/// Looks, asks, and prints. True if a CLAT would run.
+pub(crate) async fn run(detect: &Detect) -> Result<bool> {
+    let host = Host::connect()?;
+    let wanted = Wanted {
+        uplink: detect.uplink.clone(),
+        ..Wanted::default()
+    };
+    let (view, link) = look(&host, &wanted).await?;
+    let network = match &link {
+        Some(link) => Some(ask(link, Duration::from_secs(detect.seconds)).await?),
+        None => None,
+    };
+    let report = report(&host, &view, network.as_ref()).await;
+    print(&if detect.json {
+        format!("{}\n", serde_json::to_string(&report)?)
+    } else {
+        report.to_text()
+    });
+    Ok(report.works)
+}
+
+/// Listens until a router has announced a prefix and the DNS has said something, or the time is
+/// over.
+async fn ask(link: &Link, patience: Duration) -> Result<Network> {
+    let mut network = Network::join(link)?;
+    let end = Instant::now() + patience;
+    while network.found().is_none() && Instant::now() < end {
+        network.send().await;
+        let _ = timeout_at(end, network.next()).await;
+    }
+    Ok(network)
+}
+
+async fn report(host: &Host, view: &View, network: Option<&Network>) -> Report {
+    let found = network.and_then(Network::found);
+    let mut life = Life::new(Wishes {
+        always: false,
+        address: None,
+        secret: [0, 0],
+    });
+    let standing = life.decide(view, found.map(|found| found.prefix));
+    let running = match &standing {
+        Standing::Running(clat) => Some(clat),
+        _ => None,
+    };
+    let mtu = view.uplink.as_ref().map(|uplink| uplink.mtu);
+    let far = found.map(|found| found.prefix.prefix().address());
+    let gateway = match far {
+        Some(far) => host.way(far.into()).await.ok().and_then(|way| way.gateway),
+        None => None,
+    };
+    Report {
+        uplink: view.uplink.as_ref().map(|uplink| uplink.name.clone()),
+        gateway,
+        mtu,
+        ipv4_mtu: mtu.map(|mtu| mtu - GROWTH),
+        prefixes: network
+            .map(|network| prefixes(network, found))
+            .unwrap_or_default(),
+        dns_servers: network.map(Network::servers).unwrap_or_default(),
+        address_prefix: running
+            .map(|clat| xlat_core::addr::Ipv6Prefix::containing(clat.address, 64).to_string()),
+        native_ipv4: view.native_ipv4,
+        verdict: match running {
+            Some(_) => "clat would run".into(),
+            None => standing.to_string(),
+        },
+        works: running.is_some(),
+    }
+}
+
+fn prefixes(network: &Network, used: Option<Found>) -> Vec<Prefix> {
+    let all = network.all();
+    all.into_iter()
+        .map(|found| Prefix {
+            prefix: found.prefix.to_string(),
+            source: origin(found.source),
+            used: Some(found) == used,
+        })
+        .collect()
+}
+
+impl Report {
+    fn to_text(&self) -> String {
+        let mut text = String::new();
+        let mut line = |name: &str, value: &str| {
+            // Writing into a string does not fail.
+            let _ = writeln!(text, "{name:<14}{value}");
+        };
+        let none = || "none".to_owned();
+        line("uplink", &self.uplink.clone().unwrap_or_else(none));
+        if let Some(gateway) = self.gateway {
+            line("gateway", &gateway.to_string());
+        }
+        for prefix in &self.prefixes {
+            let used = if prefix.used { "" } else { " (not used)" };
+            line(
+                "NAT64 prefix",
+                &format!("{}, {}{used}", prefix.prefix, prefix.source),
+            );
+        }
+        if self.prefixes.is_empty() {
+            line("NAT64 prefix", "none");
+        }
+        let servers: Vec<String> = self.dns_servers.iter().map(Ipv6Addr::to_string).collect();
+        let servers = if servers.is_empty() {
+            none()
+        } else {
+            servers.join(", ")
+        };
+        line("DNS servers", &servers);
+        if let Some(prefix) = &self.address_prefix {
+            line("CLAT address", &format!("one of {prefix}"));
+        }
+        if let (Some(mtu), Some(ipv4)) = (self.mtu, self.ipv4_mtu) {
+            line("MTU", &format!("{mtu}, for IPv4 {ipv4}"));
+        }
+        line("native IPv4", if self.native_ipv4 { "yes" } else { "no" });
+        line("verdict", &self.verdict);
+        text
+    }
+}
+
+#[expect(clippy::print_stdout, reason = "the report is what was asked for")]
+fn print(text: &str) {
+    print!("{text}");
+}

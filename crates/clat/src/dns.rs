@@ -1,0 +1,185 @@
+//! Asks a network's DNS servers for `ipv4only.arpa` (RFC 7050).
+
+use std::net::{Ipv6Addr, SocketAddr, SocketAddrV6};
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use hickory_proto::op::{Message, MessageType, OpCode, Query, ResponseCode};
+use hickory_proto::rr::{Name, RData, RecordType};
+use socket2::{Domain, Socket, Type};
+use tokio::net::UdpSocket;
+use tokio::time::{Instant, timeout_at};
+use tracing::debug;
+use xlat_linux::daemon::state_dir::random;
+use xlat_linux::host::Link;
+use xlat_proto::discovery::{Answer, rfc7050};
+
+/// How long a server may take to answer.
+const PATIENCE: Duration = Duration::from_secs(2);
+/// Servers that are tried.
+const SERVERS_MAX: usize = 3;
+/// Longest answer.
+const MESSAGE_MAX: usize = 4096;
+const PORT: u16 = 53;
+
+/// What the first of the servers that answers says. The question leaves on this link.
+pub(crate) async fn ask(link: &Link, servers: &[Ipv6Addr]) -> Answer {
+    for server in servers.iter().take(SERVERS_MAX) {
+        match ask_one(link, *server).await {
+            Ok(answer) => return answer,
+            Err(error) => debug!("DNS server {server}: {error:#}"),
+        }
+    }
+    Answer::Failed
+}
+
+async fn ask_one(link: &Link, server: Ipv6Addr) -> Result<Answer> {
+    let socket = open(link)?;
+    let scope = if server.is_unicast_link_local() {
+        link.index
+    } else {
+        0
+    };
+    // Only what comes from there is heard.
+    socket
+        .connect(SocketAddr::V6(SocketAddrV6::new(server, PORT, 0, scope)))
+        .await
+        .context("no route")?;
+    let query = query(random()?[0] as u16)?;
+    socket.send(&query.to_vec()?).await?;
+    let deadline = Instant::now() + PATIENCE;
+    let mut buffer = vec![0; MESSAGE_MAX];
+    loop {
+        let received = timeout_at(deadline, socket.recv(&mut buffer)).await;
+        let length = received.context("no answer")??;
+        // What does not belong to the question may be forged; the answer may still come.
+        match read(&query, &buffer[..length]) {
+            Ok(answer) => return answer,
+            Err(error) => debug!("a DNS message from {server} is ignored: {error:#}"),
+        }
+    }
+}
+
+fn open(link: &Link) -> Result<UdpSocket> {
+    let socket = Socket::new(Domain::IPV6, Type::DGRAM, None)?;
+    socket.set_nonblocking(true)?;
+    socket.bind_device(Some(link.name.as_bytes()))?;
+    // A port of the kernel's choice.
+    socket.bind(&SocketAddr::from((Ipv6Addr::UNSPECIFIED, 0)).into())?;
+    Ok(UdpSocket::from_std(socket.into())?)
+}
+
+/// PD-01: absolute name, class IN, RD set, CD not.
+fn query(id: u16) -> Result<Message> {
+    let mut message = Message::new(id, MessageType::Query, OpCode::Query);
+    message.metadata.recursion_desired = true;
+    let name = Name::from_ascii(rfc7050::NAME)?;
+    message.add_query(Query::query(name, RecordType::AAAA));
+    Ok(message)
+}
+
+/// Reads a message: an error if it is not the answer to `query`, and otherwise what it says, or
+/// that the server cannot say.
+fn read(query: &Message, bytes: &[u8]) -> Result<Result<Answer>> {
+    let message = Message::from_vec(bytes)?;
+    ensure!(message.metadata.id == query.metadata.id, "another id");
+    ensure!(
+        message.metadata.message_type == MessageType::Response,
+        "no answer"
+    );
+    ensure!(message.queries == query.queries, "another question");
+    Ok(interpret(&message))
+}
+
+fn interpret(message: &Message) -> Result<Answer> {
+    match message.metadata.response_code {
+        ResponseCode::NXDomain => return Ok(Answer::Absent),
+        ResponseCode::NoError => {}
+        code => anyhow::bail!("it says {code}"),
+    }
+    // Whatever names an alias leads over, the addresses count.
+    let addresses = message
+        .answers
+        .iter()
+        .filter_map(|record| match &record.data {
+            RData::AAAA(address) => Some((address.0, record.ttl)),
+            _ => None,
+        });
+    let (addresses, lifetimes): (Vec<_>, Vec<_>) = addresses.unzip();
+    Ok(match lifetimes.into_iter().min() {
+        Some(lifetime) => Answer::Addresses(addresses, lifetime),
+        None => Answer::Absent,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// `ipv4only.arpa` AAAA IN.
+    const QUESTION: &[u8] = b"\x08ipv4only\x04arpa\0\0\x1c\0\x01";
+
+    fn reply(id: u16, flags: u16, question: &[u8], answers: &[u8], count: u8) -> Vec<u8> {
+        let mut message = id.to_be_bytes().to_vec();
+        message.extend(flags.to_be_bytes());
+        message.extend([0, 1, 0, count, 0, 0, 0, 0]);
+        message.extend(question);
+        message.extend(answers);
+        message
+    }
+
+    fn record(ttl: u8, last: u8) -> Vec<u8> {
+        let mut record = b"\xc0\x0c\0\x1c\0\x01\0\0\0".to_vec();
+        record.push(ttl);
+        record.extend([
+            0, 16, 0, 0x64, 0xff, 0x9b, 0, 0, 0, 0, 0, 0, 0, 0, 192, 0, 0, last,
+        ]);
+        record
+    }
+
+    fn asked() -> Message {
+        query(0x1234).unwrap()
+    }
+
+    #[test]
+    fn pd_01_the_query_byte_by_byte() {
+        let mut expected = vec![0x12, 0x34, 0x01, 0x00, 0, 1, 0, 0, 0, 0, 0, 0];
+        expected.extend(QUESTION);
+        assert_eq!(asked().to_vec().unwrap(), expected);
+    }
+
+    #[test]
+    fn pd_08_all_addresses_count_with_the_least_lifetime() {
+        let answers = [record(90, 170), record(60, 171)].concat();
+        let answer = read(&asked(), &reply(0x1234, 0x8180, QUESTION, &answers, 2));
+        let Answer::Addresses(addresses, 60) = answer.unwrap().unwrap() else {
+            panic!("addresses");
+        };
+        let prefixes = rfc7050::prefixes(addresses);
+        assert_eq!(prefixes, ["64:ff9b::/96".parse().unwrap()]);
+    }
+
+    #[test]
+    fn pd_09_no_name_and_no_address_mean_no_dns64_and_an_error_means_nothing() {
+        let says = |flags| read(&asked(), &reply(0x1234, flags, QUESTION, &[], 0)).unwrap();
+        assert_eq!(says(0x8183).unwrap(), Answer::Absent);
+        assert_eq!(says(0x8180).unwrap(), Answer::Absent);
+        assert!(says(0x8182).is_err());
+    }
+
+    #[test]
+    fn messages_that_are_no_answer_to_the_question_are_ignored() {
+        let one = record(60, 170);
+        let other = b"\x08ipv4only\x04arpb\0\0\x1c\0\x01";
+        for message in [
+            reply(0x1235, 0x8180, QUESTION, &one, 1),
+            reply(0x1234, 0x0180, QUESTION, &one, 1),
+            reply(0x1234, 0x8180, other, &one, 1),
+            reply(0x1234, 0x8180, QUESTION, &one[..20], 1),
+            vec![0x12, 0x34],
+            Vec::new(),
+        ] {
+            assert!(read(&asked(), &message).is_err(), "{message:x?}");
+        }
+    }
+}

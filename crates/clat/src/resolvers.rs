@@ -1,0 +1,75 @@
+//! The DNS servers that this host knows for a link: those that systemd-resolved or systemd-networkd
+//! have for it, or else those of `/etc/resolv.conf`. Servers that routers announce are not our matter.
+//!
+//! Only IPv6 servers count, since there is nothing else on the link, and not those on this host,
+//! which may ask anybody.
+
+use std::net::Ipv6Addr;
+use std::path::Path;
+
+/// The servers, in the order in which they stand.
+pub(crate) fn of_link(index: u32) -> Vec<Ipv6Addr> {
+    let lists = [
+        ("/run/systemd/resolve/netif", "SERVERS="),
+        ("/run/systemd/netif/links", "DNS="),
+    ];
+    for (directory, key) in lists {
+        let file = Path::new(directory).join(index.to_string());
+        let servers = std::fs::read_to_string(file).map(|text| of_link_state(&text, key));
+        if let Ok(servers) = servers
+            && !servers.is_empty()
+        {
+            return servers;
+        }
+    }
+    std::fs::read_to_string("/etc/resolv.conf")
+        .map_or_else(|_| Vec::new(), |text| of_resolv_conf(&text))
+}
+
+/// A line of a link's state: `SERVERS=2001:db8::53 192.0.2.53`.
+fn of_link_state(text: &str, key: &str) -> Vec<Ipv6Addr> {
+    let line = text.lines().find_map(|line| line.strip_prefix(key));
+    let servers = line.unwrap_or_default().split_whitespace();
+    servers.filter_map(server).collect()
+}
+
+fn of_resolv_conf(text: &str) -> Vec<Ipv6Addr> {
+    let lines = text.lines().filter_map(|line| {
+        let mut words = line.split_whitespace();
+        (words.next()? == "nameserver").then(|| words.next())?
+    });
+    lines.filter_map(server).collect()
+}
+
+/// The zone of a link-local address, and what systemd-resolved appends, mean nothing here.
+fn server(text: &str) -> Option<Ipv6Addr> {
+    let address = text.split(['%', '#']).next()?;
+    let address: Ipv6Addr = address.trim_matches(['[', ']']).parse().ok()?;
+    let usable = !address.is_loopback() && address.to_ipv4_mapped().is_none();
+    usable.then_some(address)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn texts(servers: Vec<Ipv6Addr>) -> Vec<String> {
+        servers.iter().map(Ipv6Addr::to_string).collect()
+    }
+
+    #[test]
+    fn pd_02_only_ipv6_servers_beyond_this_host_count() {
+        let text = "# made by hand\nsearch example\nnameserver 192.0.2.53\nnameserver ::1\n\
+                    nameserver 2001:db8::53 # first\nnameserver fe80::1%eth0\nnameserver\noptions x\n";
+        assert_eq!(texts(of_resolv_conf(text)), ["2001:db8::53", "fe80::1"]);
+    }
+
+    #[test]
+    fn pd_02_systemds_lists_of_a_link_are_read() {
+        let text =
+            "# This is private data.\nLLMNR=yes\nSERVERS=192.0.2.53 2001:db8::53 fe80::1%2\n";
+        let servers = of_link_state(text, "SERVERS=");
+        assert_eq!(texts(servers), ["2001:db8::53", "fe80::1"]);
+        assert!(of_link_state(text, "DNS=").is_empty());
+    }
+}

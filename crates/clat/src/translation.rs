@@ -1,0 +1,212 @@
+//! A CLAT that runs: the workers, what was changed on the host for them, and who answers the
+//! neighbours. It can become another one without the TUN and its IPv4 side going away.
+
+use std::sync::Arc;
+
+use anyhow::{Context, Result};
+use tokio::sync::mpsc;
+use tracing::warn;
+use xlat_core::identification::Identifications;
+use xlat_core::mappers::Clat as Mapper;
+use xlat_core::{Policy, Translator};
+use xlat_linux::daemon::state_dir::random;
+use xlat_linux::host::{Applied, Error, Host, Plan, Step};
+use xlat_linux::tun::{self, Failure, Handle, Tun};
+use xlat_proto::clat::life::Clat;
+
+use crate::neighbours::{Customer, Questions, Responder, channel};
+use crate::plan::Parts;
+use crate::settings::{Settings, Side4};
+
+/// The workers and their TUN, whatever they translate.
+pub(crate) struct DataPath {
+    workers: Handle<Customer>,
+    questions: Questions,
+}
+
+impl DataPath {
+    /// Opens the TUN and starts to translate; no packet comes before the routes are there.
+    pub(crate) fn start(
+        settings: &Settings,
+        side4: Side4,
+        clat: &Clat,
+        failures: mpsc::UnboundedSender<Failure>,
+    ) -> Result<Self> {
+        let seed = random().context("no random numbers from the kernel")?;
+        let options = tun::Options::new(&settings.run.place.tun);
+        let tun = Tun::open(&options.queues(settings.run.flags.queue_count()))?;
+        let policy = policy(settings, side4, clat);
+        policy.validate()?;
+        let mapper = Mapper::new(side4.host, clat.address, clat.prefix)?;
+        let lanes = tun.queues() as u16;
+        let (sender, questions) = channel();
+        let engines = (0..lanes).map(|lane| {
+            let ids = Identifications::new(seed, lane, lanes);
+            let translator = Translator::new(mapper.clone(), policy.clone(), ids)?;
+            Ok(Customer::new(translator, sender.clone()))
+        });
+        let mut engines = engines.collect::<Result<Vec<_>>>()?.into_iter();
+        let make = move |_| {
+            engines
+                .next()
+                .unwrap_or_else(|| unreachable!("one engine per queue"))
+        };
+        let workers = tun::start(tun, make, move |failure| drop(failures.send(failure)))
+            .context("the worker threads did not start")?;
+        Ok(Self {
+            workers,
+            questions: Arc::new(tokio::sync::Mutex::new(questions)),
+        })
+    }
+
+    /// Translates as `clat` from now on.
+    pub(crate) fn become_(&self, settings: &Settings, side4: Side4, clat: &Clat) -> Result<()> {
+        let mapper = Mapper::new(side4.host, clat.address, clat.prefix)?;
+        let policy = policy(settings, side4, clat);
+        policy.validate()?;
+        self.workers.update(move |customer| {
+            let translator = &mut customer.translator;
+            *translator.mapper_mut() = mapper.clone();
+            if let Err(error) = translator.set_policy(policy.clone()) {
+                warn!("the policy stays as it was: {error}");
+            }
+        });
+        Ok(())
+    }
+
+    /// The workers.
+    pub(crate) fn workers(&self) -> &Handle<Customer> {
+        &self.workers
+    }
+
+    /// Ends the workers; the TUN goes with them.
+    pub(crate) fn stop(self) -> xlat_linux::counters::Snapshot {
+        self.workers.stop()
+    }
+}
+
+fn policy(settings: &Settings, side4: Side4, clat: &Clat) -> Policy {
+    let (mtu4, mtu6) = (settings.mtu4(clat.mtu), clat.mtu);
+    Policy {
+        // What comes to the CLAT's address is translated.
+        answer_v6: false,
+        ..settings
+            .run
+            .policy
+            .policy(side4.hop, clat.address, mtu4, mtu6)
+    }
+}
+
+/// What was done on the host for the CLAT that runs.
+pub(crate) struct Translation {
+    clat: Clat,
+    parts: Parts,
+    applied: Applied,
+    _responder: Responder,
+}
+
+impl Translation {
+    /// Sets up the host for `clat`.
+    ///
+    /// # Errors
+    /// The first change that was refused, an address that another host has among them; what was
+    /// done until then is taken back.
+    pub(crate) async fn set_up(
+        host: &Host,
+        settings: &Settings,
+        side4: Side4,
+        path: &DataPath,
+        clat: &Clat,
+    ) -> Result<Self> {
+        let parts = Parts::new(host, settings, side4, clat).await?;
+        let place = &settings.run.place;
+        let applied = host
+            .apply(&parts.whole(), &place.run_dir, &place.tun)
+            .await?;
+        let responder = match answer_for(host, path, clat).await {
+            Ok(responder) => responder,
+            Err(error) => {
+                applied.undo().await?;
+                return Err(error);
+            }
+        };
+        Ok(Self {
+            clat: clat.clone(),
+            parts,
+            applied,
+            _responder: responder,
+        })
+    }
+
+    /// What runs.
+    pub(crate) fn clat(&self) -> &Clat {
+        &self.clat
+    }
+
+    /// Becomes another CLAT. What is the same for both stays as it is; what is new comes before
+    /// what is old goes.
+    ///
+    /// # Errors
+    /// The first change that was refused. The translation may then be neither the old nor the new
+    /// one and is to be taken back.
+    pub(crate) async fn change(
+        &mut self,
+        host: &Host,
+        settings: &Settings,
+        side4: Side4,
+        path: &DataPath,
+        clat: &Clat,
+    ) -> Result<()> {
+        let parts = Parts::new(host, settings, side4, clat).await?;
+        let applied = &mut self.applied;
+        if clat.mtu != self.clat.mtu {
+            applied.extend(&mtu(&parts.tun)).await?;
+        }
+        if parts.uplink != self.parts.uplink {
+            applied.extend(&parts.uplink).await?;
+        }
+        if parts.address != self.parts.address {
+            applied.extend(&parts.address).await?;
+        }
+        path.become_(settings, side4, clat)?;
+        if parts.address != self.parts.address {
+            self._responder = answer_for(host, path, clat).await?;
+            applied.retract(&self.parts.address).await?;
+        }
+        if parts.uplink != self.parts.uplink {
+            applied.retract(&self.parts.uplink).await?;
+        }
+        if parts.route != self.parts.route {
+            applied.retract(&self.parts.route).await?;
+            applied.extend(&parts.route).await?;
+        }
+        (self.parts, self.clat) = (parts, clat.clone());
+        Ok(())
+    }
+
+    /// Puts back what others took away.
+    pub(crate) async fn repair(&mut self) -> Result<usize, Error> {
+        self.applied.reconcile(&self.parts.whole()).await
+    }
+
+    /// Takes everything back.
+    pub(crate) async fn take_back(self) -> Result<(), Error> {
+        self.applied.undo().await
+    }
+}
+
+/// The steps that give the TUN its MTU.
+fn mtu(tun: &Plan) -> Plan {
+    let mut plan = Plan::new();
+    for step in tun.steps() {
+        if let Step::Tun { .. } = step {
+            plan.step(step.clone());
+        }
+    }
+    plan
+}
+
+async fn answer_for(host: &Host, path: &DataPath, clat: &Clat) -> Result<Responder> {
+    let link = host.link(&clat.uplink).await?;
+    Responder::start(&link, clat.address, Arc::clone(&path.questions))
+}

@@ -1,0 +1,113 @@
+//! A look at the host.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use anyhow::Result;
+use xlat_core::addr::Pref64;
+use xlat_linux::host::{Error, Host, Link, device_key};
+use xlat_proto::clat::address::Candidate;
+use xlat_proto::clat::life::{Uplink, View};
+use xlat_proto::discovery::rfc7050::WELL_KNOWN;
+
+/// What the administrator has said about where to look.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Wanted {
+    /// Name of the uplink.
+    pub(crate) uplink: Option<String>,
+    /// NAT64 prefix.
+    pub(crate) prefix: Option<Pref64>,
+    /// MTU towards the IPv6-only network, in bytes.
+    pub(crate) mtu: Option<u16>,
+    /// Name of the TUN, which is not to be taken for an uplink.
+    pub(crate) tun: String,
+}
+
+/// Looks at the host; also the link that leads to IPv6.
+pub(crate) async fn look(host: &Host, wanted: &Wanted) -> Result<(View, Option<Link>)> {
+    let native_ipv4 = host.has_native_ipv4().await?;
+    let link = find_uplink(host, wanted).await?;
+    let uplink = match &link {
+        Some(link) => Some(describe(host, wanted, link).await?),
+        None => None,
+    };
+    let view = View {
+        uplink,
+        native_ipv4,
+    };
+    Ok((view, link))
+}
+
+/// The interface that was asked for, or the one that leads to the prefix that was asked for, or to
+/// IPv6 at all. It must have a carrier.
+async fn find_uplink(host: &Host, wanted: &Wanted) -> Result<Option<Link>> {
+    let links = host.links().await?;
+    let usable = |link: &Link| link.running && link.name != wanted.tun;
+    if let Some(name) = &wanted.uplink {
+        return Ok(links
+            .into_iter()
+            .find(|link| link.name == *name && usable(link)));
+    }
+    let somewhere = wanted.prefix.map_or(WELL_KNOWN_SAMPLE, sample);
+    match host.way(somewhere.into()).await {
+        Ok(way) => Ok(links
+            .into_iter()
+            .find(|link| link.index == way.index && !link.loopback && usable(link))),
+        Err(Error::NoRoute(_)) => Ok(None),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// An address that only the default route leads to.
+const WELL_KNOWN_SAMPLE: Ipv6Addr = Ipv6Addr::new(0x64, 0xff9b, 0, 0, 0, 0, 0xc000, 0xaa);
+
+fn sample(prefix: Pref64) -> Ipv6Addr {
+    prefix.embed(WELL_KNOWN[0])
+}
+
+async fn describe(host: &Host, wanted: &Wanted, link: &Link) -> Result<Uplink> {
+    let addresses = host.addresses().await?;
+    let addresses = addresses.iter().filter(|have| have.index == link.index);
+    let addresses = addresses.filter_map(|have| match have.address {
+        IpAddr::V6(address) => Some(Candidate {
+            address,
+            len: have.len,
+            deprecated: have.deprecated,
+            temporary: have.temporary,
+            unusable: have.tentative || have.duplicate,
+        }),
+        IpAddr::V4(_) => None,
+    });
+    Ok(Uplink {
+        index: link.index,
+        name: link.name.clone(),
+        mtu: wanted.mtu.unwrap_or_else(|| ipv6_mtu(host, link)),
+        addresses: addresses.collect(),
+    })
+}
+
+/// The MTU for IPv6, which a router may have set below the link's.
+fn ipv6_mtu(host: &Host, link: &Link) -> u16 {
+    let advertised = host.sysctl(&device_key("ipv6", &link.name, "mtu"));
+    let advertised = advertised
+        .and_then(|text| text.parse::<u32>().ok())
+        .unwrap_or(link.mtu);
+    advertised.min(link.mtu).clamp(1280, 65535) as u16
+}
+
+/// The IPv4 addresses of this host beside those on `tun`.
+pub(crate) async fn ipv4_addresses(host: &Host, tun: &str) -> Result<Vec<Ipv4Addr>> {
+    let own = host
+        .links()
+        .await?
+        .into_iter()
+        .find(|link| link.name == tun);
+    let own = own.map(|link| link.index);
+    let addresses = host.addresses().await?;
+    let others = addresses.iter().filter(|have| Some(have.index) != own);
+    Ok(others
+        .filter_map(|have| match have.address {
+            IpAddr::V4(address) => Some(address),
+            IpAddr::V6(_) => None,
+        })
+        .collect())
+}
