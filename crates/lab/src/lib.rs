@@ -13,6 +13,7 @@ pub mod link;
 pub mod namespace;
 pub mod privilege;
 pub mod process;
+pub mod router;
 
 pub mod suite;
 pub mod topology;

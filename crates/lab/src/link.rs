@@ -13,7 +13,8 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use ipnet::IpNet;
 use nix::net::if_::{if_nameindex, if_nametoindex};
-use rtnetlink::packet_route::address::AddressHeaderFlags;
+use rtnetlink::packet_route::AddressFamily;
+use rtnetlink::packet_route::address::{AddressAttribute, AddressHeaderFlags, AddressMessage};
 use rtnetlink::packet_route::link::{InfoData, InfoVeth, LinkMessage};
 use rtnetlink::packet_route::route::{RouteAttribute, RouteMessage, RouteMetric};
 use rtnetlink::{Handle, LinkMessageBuilder, LinkUnspec, LinkVeth, RouteMessageBuilder};
@@ -65,6 +66,17 @@ pub fn set_up(namespace: &Namespace, name: &str) -> Result<()> {
     })
 }
 
+/// Sets an interface down; its IPv6 addresses and routes go.
+///
+/// # Errors
+/// When there is none of that name.
+pub fn set_down(namespace: &Namespace, name: &str) -> Result<()> {
+    netlink(namespace, async |handle| {
+        let link = LinkUnspec::new_with_index(index(name)?).down().build();
+        Ok(handle.link().set(link).execute().await?)
+    })
+}
+
 /// Changes the MTU (bytes) of one end of a link. What is larger than the receiving end takes is
 /// dropped without a word, which makes a black hole.
 ///
@@ -93,6 +105,50 @@ pub fn add_address(end: End<'_>, address: IpNet) -> Result<()> {
         Ok(request.execute().await?)
     })
     .with_context(|| format!("address {address} on {} of {}", end.1, end.0.name()))
+}
+
+/// Takes an address off an interface.
+///
+/// # Errors
+/// When it is not there.
+pub fn remove_address(end: End<'_>, address: IpNet) -> Result<()> {
+    netlink(end.0, async |handle| {
+        let mut message = AddressMessage::default();
+        message.header.index = index(end.1)?;
+        message.header.prefix_len = address.prefix_len();
+        message.header.family = match address {
+            IpNet::V4(_) => AddressFamily::Inet,
+            IpNet::V6(_) => AddressFamily::Inet6,
+        };
+        let local = AddressAttribute::Local(address.addr());
+        message.attributes.push(local);
+        Ok(handle.address().del(message).execute().await?)
+    })
+    .with_context(|| {
+        format!(
+            "{address} cannot be taken off {} of {}",
+            end.1,
+            end.0.name()
+        )
+    })
+}
+
+/// Removes a route through a gateway.
+///
+/// # Errors
+/// When it is not there.
+pub fn remove_route(namespace: &Namespace, destination: IpNet, gateway: IpAddr) -> Result<()> {
+    let message = route(destination, gateway)
+        .with_context(|| format!("{destination} via {gateway}: two address families"))?;
+    netlink(namespace, async |handle| {
+        Ok(handle.route().del(message).execute().await?)
+    })
+    .with_context(|| {
+        format!(
+            "no route {destination} via {gateway} in {}",
+            namespace.name()
+        )
+    })
 }
 
 /// Adds a route through a gateway, with an MTU (bytes) of its own if one is given.

@@ -3,6 +3,8 @@
 //! Where the laboratory cannot be built, each test is reported as ignored, with the reason in front
 //! of its name: the standard harness cannot decide that while it runs.
 
+use std::path::Path;
+
 use anyhow::Result;
 use libtest_mimic::{Arguments, Trial};
 
@@ -22,6 +24,12 @@ macro_rules! tests {
 
 /// The whole `main` of a test target.
 pub fn run(tests: &'static [Test]) -> ! {
+    run_with_programs(tests, &[])
+}
+
+/// The same, with tests that need a program of the system: the test's name, and where the program
+/// is. Where it is not, the test is ignored and its name says why.
+pub fn run_with_programs(tests: &'static [Test], needed: &'static [(&str, &str)]) -> ! {
     become_daemon_if_asked();
     let arguments = Arguments::from_args();
     let missing = privilege::acquire().err();
@@ -29,9 +37,14 @@ pub fn run(tests: &'static [Test]) -> ! {
         let trial = Trial::test(*name, move || {
             Ok(test().map_err(|error| format!("{error:#}"))?)
         });
-        match &missing {
-            Some(reason) => trial.with_kind(reason.to_string()).with_ignored_flag(true),
-            None => trial,
+        let needed = needed.iter().find(|(test, _)| test == name);
+        let absent = needed.filter(|(_, program)| !Path::new(program).is_file());
+        match (&missing, absent) {
+            (Some(reason), _) => trial.with_kind(reason.to_string()).with_ignored_flag(true),
+            (None, Some((_, program))) => trial
+                .with_kind(format!("{program} is not installed"))
+                .with_ignored_flag(true),
+            (None, None) => trial,
         }
     });
     libtest_mimic::run(&arguments, trials.collect()).exit()

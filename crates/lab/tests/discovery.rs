@@ -1,0 +1,642 @@
+//! `clat` without flags: it finds out everything by itself and follows the network.
+#![allow(clippy::print_stdout, reason = "the times are worth a look")]
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail, ensure};
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+use lab::binaries::Binaries;
+use lab::deployment::{Deployment, PATIENCE, Setup};
+use lab::inspect::{difference, inspect};
+use lab::link::{
+    add_address, add_route, exists, join, remove_address, remove_route, set_down, set_up,
+};
+use lab::process::Daemon;
+use lab::router::{Dns64, Router};
+use lab::suite::Test;
+use lab::topology::{PREF64, Plan, SERVER, Topology, UPLINK};
+use lab::traffic::ping::ping;
+use rustix::process::Signal;
+use tempfile::TempDir;
+use xlat_proto::ra::{Advertisement, Pref64Option, RouterOption};
+
+const TESTS: &[Test] = lab::tests![
+    pd_18_a_prefix_that_routers_announce_is_used,
+    pd_20_a_prefix_that_only_the_dns64_tells_is_used,
+    pd_19_routers_come_before_the_dns64,
+    pd_15_cl_11_a_withdrawn_prefix_ends_it_and_a_new_one_starts_it,
+    pd_15_an_expired_prefix_ends_it,
+    cl_12_a_changed_prefix_keeps_the_tun_and_its_ipv4_side,
+    pd_05_a_captive_portal_is_no_dns64,
+    without_nat64_nothing_is_changed,
+    cl_11_an_uplink_that_goes_down_and_comes_back,
+    cl_12_a_renumbered_uplink_moves_the_clat,
+    cl_16_the_mtu_that_routers_announce_is_followed,
+    cl_09_native_ipv4_comes_and_goes,
+    cl_05_an_address_that_another_host_has_is_not_taken,
+    cl_13_two_uplinks_have_an_instance_each,
+    cl_23_sigterm_and_sigkill_leave_the_host_as_it_was,
+    a_stop_during_duplicate_address_detection_is_obeyed_at_once,
+    pd_17_forged_advertisements_are_ignored_and_counted,
+    pd_20_radvd_is_a_router_like_any_other,
+    detect_says_what_was_found_and_how,
+];
+
+const RADVD: &str = "/usr/sbin/radvd";
+
+/// What the DNS64 of the laboratory is on: the edge's address on the client's link.
+const RESOLVER: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 1, 0, 0, 0, 0, 1);
+/// The edge's interface towards the client.
+const LAN: &str = "client0";
+
+fn main() {
+    lab::suite::run_with_programs(TESTS, &[("pd_20_radvd_is_a_router_like_any_other", RADVD)])
+}
+
+fn pd_18_a_prefix_that_routers_announce_is_used() -> Result<()> {
+    let net = Net::new()?;
+    let _router = net.router(&announcing(600))?;
+    let begin = Instant::now();
+    let clat = net.clat(&[])?;
+    net.wait_for("running", Net::is_running)?;
+    took("IPv4  after the start", begin)?;
+    net.ping()?;
+    ensure!(net.has_default_route()?, "{}", net.default_route()?);
+    let status = net.status()?;
+    ensure!(status.contains("announced by router fe80::"), "{status}");
+    drop(clat);
+    Ok(())
+}
+
+fn pd_20_a_prefix_that_only_the_dns64_tells_is_used() -> Result<()> {
+    let net = Net::new()?;
+    let dns = net.dns64(&synthesised(), 60)?;
+    let _router = net.router(&advertisement(&[resolver()]))?;
+    let begin = Instant::now();
+    let _clat = net.clat(&[])?;
+    net.wait_for("running", Net::is_running)?;
+    took("IPv4  after the start", begin)?;
+    net.ping()?;
+    let status = net.status()?;
+    ensure!(status.contains("told by the network's DNS64"), "{status}");
+    ensure!(dns.asked() == 1, "asked {} times", dns.asked());
+    Ok(())
+}
+
+fn pd_19_routers_come_before_the_dns64() -> Result<()> {
+    let net = Net::new()?;
+    let other: Ipv6Addr = "2001:db8:46::192.0.0.170".parse()?;
+    let _dns = net.dns64(&[other], 60)?;
+    let router = net.router(&advertisement(&[resolver()]))?;
+    let _clat = net.clat(&[])?;
+    net.wait_for("the DNS64's", |status| {
+        status.contains("2001:db8:46::/96, told")
+    })?;
+    router.announce(&announcing(600))?;
+    net.wait_for("the router's", |status| {
+        status.contains("2001:db8:64::/96, announced")
+    })?;
+    net.ping()
+}
+
+fn pd_15_cl_11_a_withdrawn_prefix_ends_it_and_a_new_one_starts_it() -> Result<()> {
+    let net = Net::new()?;
+    let router = net.router(&announcing(600))?;
+    let _clat = net.clat(&[])?;
+    net.wait_for("running", Net::is_running)?;
+    let begin = Instant::now();
+    router.announce(&announcing(0))?;
+    net.wait_for("the end", |status| {
+        status.contains("state     waiting: neither")
+    })?;
+    took("off  after the withdrawal", begin)?;
+    ensure!(!net.has_default_route()?, "a default route is left");
+    let begin = Instant::now();
+    router.announce(&announcing(600))?;
+    net.wait_for("running again", Net::is_running)?;
+    took("on  after the announcement", begin)?;
+    net.ping()
+}
+
+fn pd_15_an_expired_prefix_ends_it() -> Result<()> {
+    let net = Net::new()?;
+    let router = net.router(&announcing(8))?;
+    let _clat = net.clat(&[])?;
+    net.wait_for("running", Net::is_running)?;
+    drop(router);
+    net.wait_for("the end", |status| {
+        status.contains("state     waiting: neither")
+    })
+}
+
+fn cl_12_a_changed_prefix_keeps_the_tun_and_its_ipv4_side() -> Result<()> {
+    let net = Net::new()?;
+    let other = "2001:db8:46::/96".parse()?;
+    let router = net.router(&advertisement(&[pref64(other, 600)]))?;
+    let _clat = net.clat(&[])?;
+    net.wait_for("the first", |status| status.contains("2001:db8:46::/96"))?;
+    let of_tun = |net: &Net| -> Result<Vec<String>> {
+        let facts = inspect(net.topology().client())?;
+        let facts = facts.into_iter().filter(|fact| {
+            !fact.starts_with('/') && (fact.contains("clat") || fact.contains("192.0.0.1"))
+        });
+        Ok(facts.collect())
+    };
+    let before = of_tun(&net)?;
+    ensure!(!before.is_empty());
+    router.announce(&advertisement(&[
+        pref64(other, 0),
+        pref64(lab_prefix(), 600),
+    ]))?;
+    net.wait_for("the second", |status| status.contains("2001:db8:64::/96"))?;
+    let after = of_tun(&net)?;
+    ensure!(before == after, "{before:#?} {after:#?}");
+    net.ping()
+}
+
+fn pd_05_a_captive_portal_is_no_dns64() -> Result<()> {
+    let net = Net::new()?;
+    let dns = net.dns64(&["2001:db8::80".parse()?], 1)?;
+    let _router = net.router(&advertisement(&[resolver()]))?;
+    let _clat = net.clat(&[])?;
+    let end = Instant::now() + PATIENCE;
+    while dns.asked() < 2 {
+        ensure!(Instant::now() < end, "asked {} times", dns.asked());
+        thread::sleep(Duration::from_millis(20));
+    }
+    let status = net.status()?;
+    ensure!(status.contains("state     waiting: neither"), "{status}");
+    dns.say(&synthesised(), 60);
+    net.wait_for("running", Net::is_running)?;
+    net.ping()
+}
+
+fn without_nat64_nothing_is_changed() -> Result<()> {
+    let net = Net::new()?;
+    let before = inspect(net.topology().client())?;
+    let dns = net.dns64(&[], 0)?;
+    let router = net.router(&advertisement(&[resolver()]))?;
+    let _clat = net.clat(&[])?;
+    net.wait_for("waiting", |status| {
+        status.contains("state     waiting: neither")
+    })?;
+    let end = Instant::now() + PATIENCE;
+    while dns.asked() == 0 || router.solicited() == 0 {
+        ensure!(Instant::now() < end, "nobody was asked");
+        thread::sleep(Duration::from_millis(20));
+    }
+    let during = inspect(net.topology().client())?;
+    ensure!(
+        difference(&before, &during).is_empty(),
+        "{:?}",
+        difference(&before, &during)
+    );
+    Ok(())
+}
+
+fn cl_11_an_uplink_that_goes_down_and_comes_back() -> Result<()> {
+    let net = Net::new()?;
+    let _router = net.router(&announcing(600))?;
+    let _clat = net.clat(&[])?;
+    net.wait_for("running", Net::is_running)?;
+    let client = net.topology().client();
+    set_down(client, UPLINK)?;
+    net.wait_for("the end", |status| {
+        status.contains("state     waiting: no interface")
+    })?;
+    ensure!(!net.has_default_route()?, "a default route is left");
+    set_up(client, UPLINK)?;
+    let begin = Instant::now();
+    address_client(client)?;
+    net.wait_for("running again", Net::is_running)?;
+    took("IPv4  after the link", begin)?;
+    net.ping()
+}
+
+fn cl_12_a_renumbered_uplink_moves_the_clat() -> Result<()> {
+    let net = Net::new()?;
+    let _router = net.router(&announcing(600))?;
+    let _clat = net.clat(&[])?;
+    net.wait_for("running", Net::is_running)?;
+    let (client, edge) = (net.topology().client(), &net.topology().edge);
+    let new =
+        |host: u16| IpNet::new_assert(Ipv6Addr::new(0x2001, 0xdb8, 9, 0, 0, 0, 0, host).into(), 64);
+    add_address((edge, LAN), new(1))?;
+    add_address((client, UPLINK), new(2))?;
+    remove_address((client, UPLINK), client_net())?;
+    net.wait_for("the new address", |status| {
+        status.contains("as 2001:db8:9:") && Net::is_running(status)
+    })?;
+    net.ping()
+}
+
+fn cl_16_the_mtu_that_routers_announce_is_followed() -> Result<()> {
+    let net = Net::new()?;
+    net.topology()
+        .client()
+        .set_sysctl("ipv6/conf/eth0/accept_ra", "1")?;
+    let with_mtu = |mtu| {
+        let mut advertisement = announcing(600);
+        advertisement.options.push(RouterOption::Mtu(mtu));
+        advertisement
+    };
+    let router = net.router(&with_mtu(1400))?;
+    let _clat = net.clat(&[])?;
+    net.wait_for("the announced MTU", |status| {
+        status.contains("eth0, MTU 1400")
+    })?;
+    ensure!(
+        net.default_route()?.contains("Mtu(1372)"),
+        "{}",
+        net.default_route()?
+    );
+    router.announce(&with_mtu(1280))?;
+    net.wait_for("the next MTU", |status| status.contains("eth0, MTU 1280"))?;
+    ensure!(
+        net.default_route()?.contains("Mtu(1252)"),
+        "{}",
+        net.default_route()?
+    );
+    net.ping()
+}
+
+fn cl_09_native_ipv4_comes_and_goes() -> Result<()> {
+    let net = Net::new()?;
+    let _router = net.router(&announcing(600))?;
+    let client = net.topology().client();
+    let native = IpNet::new_assert(Ipv4Addr::new(10, 0, 0, 2).into(), 24);
+    let everywhere = IpNet::from(Ipv4Net::default());
+    let gateway = IpAddr::from(Ipv4Addr::new(10, 0, 0, 1));
+    add_address((client, UPLINK), native)?;
+    add_route(client, everywhere, gateway, None)?;
+    let _clat = net.clat(&[])?;
+    net.wait_for("waiting", |status| {
+        status.contains("state     waiting: this host has native")
+    })?;
+    remove_route(client, everywhere, gateway)?;
+    let begin = Instant::now();
+    net.wait_for("running", Net::is_running)?;
+    took("IPv4  after the native one went", begin)?;
+    net.ping()?;
+    add_route(client, everywhere, gateway, None)?;
+    net.wait_for("waiting again", |status| {
+        status.contains("state     waiting: this host has native")
+    })?;
+    let routes = net.default_route()?;
+    ensure!(!routes.contains("dev clat"), "{routes}");
+    ensure!(routes.contains("dev eth0"), "{routes}");
+    Ok(())
+}
+
+fn cl_05_an_address_that_another_host_has_is_not_taken() -> Result<()> {
+    let net = Net::new()?;
+    let client = net.topology().client();
+    client.set_sysctl("ipv6/conf/eth0/accept_dad", "1")?;
+    let _router = net.router(&announcing(600))?;
+    let mut clat = net.clat(&[])?;
+    net.wait_for("running", Net::is_running)?;
+    let first = net.clat_address()?;
+    clat.stop(PATIENCE)?;
+    add_address(
+        (&net.topology().edge, LAN),
+        IpNet::new_assert(first.into(), 128),
+    )?;
+    let _clat = net.clat(&[])?;
+    net.wait_for("running with another address", Net::is_running)?;
+    let second = net.clat_address()?;
+    ensure!(first != second, "both are {first}");
+    net.ping()
+}
+
+fn cl_13_two_uplinks_have_an_instance_each() -> Result<()> {
+    let net = Net::new()?;
+    let _router = net.router(&announcing(600))?;
+    let (client, edge) = (net.topology().client(), &net.topology().edge);
+    join((client, "eth1"), (edge, "second"), 1500)?;
+    let of =
+        |host: u16| IpNet::new_assert(Ipv6Addr::new(0x2001, 0xdb8, 8, 0, 0, 0, 0, host).into(), 64);
+    add_address((client, "eth1"), of(2))?;
+    add_address((edge, "second"), of(1))?;
+    let _other_router = Router::start(edge, "second", &announcing(600))?;
+    let _first = net.clat(&["--uplink", UPLINK])?;
+    net.wait_for("running", Net::is_running)?;
+    let other = TempDir::new()?;
+    let dirs = directories(other.path());
+    let mut flags = vec!["--uplink", "eth1", "--tun", "clat1"];
+    flags.extend(dirs.iter().map(String::as_str));
+    let second = Daemon::start(client, &net.binaries.clat, &flags)?;
+    second.wait_for_line("ready: ", PATIENCE)?;
+    let routes = net.default_route()?;
+    for parts in [
+        ["PrefSource(Inet(192.0.0.1)) dev clat", "Priority(2048)"],
+        ["PrefSource(Inet(192.0.0.3)) dev clat1", "Priority(2049)"],
+    ] {
+        let has = |line: &str| parts.iter().all(|part| line.contains(part));
+        ensure!(routes.lines().any(has), "{parts:?} in {routes}");
+    }
+    net.ping()
+}
+
+fn cl_23_sigterm_and_sigkill_leave_the_host_as_it_was() -> Result<()> {
+    let net = Net::new()?;
+    let _router = net.router(&announcing(600))?;
+    let before = inspect(net.topology().client())?;
+    let mut clat = net.clat(&[])?;
+    net.wait_for("running", Net::is_running)?;
+    clat.kill(PATIENCE)?;
+    let mut clat = net.clat(&[])?;
+    net.wait_for("running after SIGKILL", Net::is_running)?;
+    clat.stop(PATIENCE)?;
+    let after = inspect(net.topology().client())?;
+    ensure!(
+        difference(&before, &after).is_empty(),
+        "{:?}",
+        difference(&before, &after)
+    );
+    let left = std::fs::read_dir(net.directory.path().join("run"))?.count();
+    ensure!(left == 0, "{left} files in the run directory");
+    Ok(())
+}
+
+fn a_stop_during_duplicate_address_detection_is_obeyed_at_once() -> Result<()> {
+    let net = Net::new()?;
+    let client = net.topology().client();
+    client.set_sysctl("ipv6/conf/eth0/accept_dad", "1")?;
+    // Forty probes, one a second: it would take longer than anybody waits.
+    client.set_sysctl("ipv6/conf/eth0/dad_transmits", "40")?;
+    let before = inspect(client)?;
+    let _router = net.router(&announcing(600))?;
+    let mut clat = net.clat(&["--verbose"])?;
+    let end = Instant::now() + PATIENCE;
+    while !exists(client, "clat")? || difference(&before, &inspect(client)?).len() < 5 {
+        ensure!(Instant::now() < end, "nothing begins");
+        thread::sleep(Duration::from_millis(20));
+    }
+    let begin = Instant::now();
+    clat.signal(Signal::TERM)?;
+    clat.wait(PATIENCE)?;
+    ensure!(
+        begin.elapsed() < Duration::from_secs(2),
+        "{:?}",
+        begin.elapsed()
+    );
+    let after = inspect(client)?;
+    ensure!(
+        difference(&before, &after).is_empty(),
+        "{:?}",
+        difference(&before, &after)
+    );
+    Ok(())
+}
+
+fn pd_17_forged_advertisements_are_ignored_and_counted() -> Result<()> {
+    let net = Net::new()?;
+    let router = net.router(&advertisement(&[]))?;
+    let _clat = net.clat(&[])?;
+    net.wait_for("waiting", |status| {
+        status.contains("state     waiting: neither")
+    })?;
+    let mut zero = announcing(600).build();
+    zero.extend([5, 0, 0, 0, 0, 0, 0, 0]);
+    router.announce_bytes(zero.clone())?;
+    router.announce_bytes(zero)?;
+    // A length code that is reserved, and a prefix that nothing can be sent to.
+    let mut code = announcing(600).build();
+    let place = code.len() - 13;
+    code[place] |= 7;
+    router.announce_bytes(code)?;
+    let absurd = "fe80::/64".parse()?;
+    router.announce(&advertisement(&[pref64(absurd, 600)]))?;
+    net.wait_for("the count", |status| {
+        status.contains("ignored   2 router advertisements")
+    })?;
+    let status = net.status()?;
+    ensure!(status.contains("state     waiting: neither"), "{status}");
+    router.announce(&announcing(600))?;
+    net.wait_for("running", Net::is_running)
+}
+
+fn pd_20_radvd_is_a_router_like_any_other() -> Result<()> {
+    let net = Net::new()?;
+    let edge = &net.topology().edge;
+    let _dns = net.dns64(&synthesised(), 60)?;
+    let configuration = net.directory.path().join("radvd.conf");
+    // Older versions know no NAT64 prefix.
+    std::fs::write(
+        &configuration,
+        "interface client0 { AdvSendAdvert on; MinRtrAdvInterval 3; MaxRtrAdvInterval 4; \
+         prefix 2001:db8:1::/64 { }; RDNSS 2001:db8:1::1 { }; };\n",
+    )?;
+    let configuration = configuration.display().to_string();
+    let pid = net.directory.path().join("radvd.pid").display().to_string();
+    let flags = ["-n", "-m", "stderr", "-C", &configuration, "-p", &pid];
+    let radvd = Daemon::start(edge, Path::new(RADVD), &flags)?;
+    let _clat = net.clat(&[])?;
+    net.wait_for("running", Net::is_running)
+        .with_context(|| radvd.log())?;
+    net.ping()
+}
+
+fn detect_says_what_was_found_and_how() -> Result<()> {
+    let net = Net::new()?;
+    let before = inspect(net.topology().client())?;
+    let _dns = net.dns64(&synthesised(), 60)?;
+    let mut announced = announcing(600);
+    announced.options.push(resolver());
+    let _router = net.router(&announced)?;
+    let text = net.ask(&["detect"])?;
+    for line in [
+        "uplink        eth0",
+        "gateway       2001:db8:1::1",
+        "NAT64 prefix  2001:db8:64::/96, announced by router fe80::",
+        "DNS servers   2001:db8:1::1",
+        "CLAT address  one of 2001:db8:1::/64",
+        "MTU           1500, for IPv4 1472",
+        "native IPv4   no",
+        "verdict       clat would run",
+    ] {
+        ensure!(text.contains(line), "{line} in\n{text}");
+    }
+    let json = net.ask(&["detect", "--json"])?;
+    ensure!(json.contains(r#""works":true"#), "{json}");
+    let after = inspect(net.topology().client())?;
+    ensure!(
+        difference(&before, &after).is_empty(),
+        "{:?}",
+        difference(&before, &after)
+    );
+    Ok(())
+}
+
+/// A client, and an edge with a running `plat`; `clat` is the test's to start.
+struct Net {
+    deployment: Deployment,
+    binaries: Binaries,
+    directory: TempDir,
+}
+
+impl Net {
+    fn new() -> Result<Self> {
+        let binaries = Binaries::find()?;
+        let topology = Topology::new(&Plan::default())?;
+        let setup = Setup {
+            clats: false,
+            ..Setup::default()
+        };
+        Ok(Self {
+            deployment: Deployment::with(&binaries, topology, setup)?,
+            binaries,
+            directory: TempDir::new()?,
+        })
+    }
+
+    fn topology(&self) -> &Topology {
+        &self.deployment.topology
+    }
+
+    fn router(&self, advertisement: &Advertisement) -> Result<Router> {
+        Router::start(&self.topology().edge, LAN, advertisement)
+    }
+
+    fn dns64(&self, addresses: &[Ipv6Addr], lifetime: u32) -> Result<Dns64> {
+        Dns64::start(&self.topology().edge, RESOLVER, addresses, lifetime)
+    }
+
+    fn clat(&self, flags: &[&str]) -> Result<Daemon> {
+        let dirs = directories(self.directory.path());
+        let mut all = flags.to_vec();
+        all.extend(dirs.iter().map(String::as_str));
+        Daemon::start(self.topology().client(), &self.binaries.clat, &all)
+    }
+
+    fn status(&self) -> Result<String> {
+        let run_dir = self.directory.path().join("run").display().to_string();
+        self.ask(&["status", "--run-dir", &run_dir])
+    }
+
+    fn ask(&self, command: &[&str]) -> Result<String> {
+        let mut process = Command::new(&self.binaries.clat);
+        process.args(command);
+        process.stdout(Stdio::piped()).stderr(Stdio::piped());
+        let process = self.topology().client().spawn(process)?;
+        let output = process.wait_with_output()?;
+        let complaint = String::from_utf8_lossy(&output.stderr);
+        ensure!(output.status.success(), "clat {command:?}: {complaint}");
+        Ok(String::from_utf8(output.stdout)?)
+    }
+
+    fn is_running(status: &str) -> bool {
+        status.contains("state     reaching IPv4")
+    }
+
+    /// Waits until the status is as wanted.
+    fn wait_for(&self, what: &str, wanted: impl Fn(&str) -> bool) -> Result<()> {
+        let end = Instant::now() + PATIENCE;
+        loop {
+            // It may not have made its socket yet.
+            let status = self.status().unwrap_or_default();
+            if wanted(&status) {
+                return Ok(());
+            }
+            if Instant::now() > end {
+                bail!("{what} did not come: {status}");
+            }
+            thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    fn clat_address(&self) -> Result<Ipv6Addr> {
+        let status = self.status()?;
+        let line = status.lines().find(|line| line.starts_with("address"));
+        let address = line.and_then(|line| line.rsplit(' ').next());
+        Ok(address.context("no address")?.parse()?)
+    }
+
+    fn ping(&self) -> Result<()> {
+        self.topology()
+            .client()
+            .run(|| ping(SERVER, 56, PATIENCE))?;
+        Ok(())
+    }
+
+    /// The client's IPv4 default routes.
+    fn default_route(&self) -> Result<String> {
+        let facts = inspect(self.topology().client())?;
+        let is_default =
+            |fact: &&String| fact.starts_with("route Inet ") && fact.contains(" len 0 ");
+        let routes = facts.iter().filter(is_default).cloned();
+        Ok(routes.collect::<Vec<_>>().join("\n"))
+    }
+
+    fn has_default_route(&self) -> Result<bool> {
+        Ok(self.default_route()?.contains("dev clat"))
+    }
+}
+
+/// Prints how long it took, which must not be long even on a busy machine.
+fn took(what: &str, begin: Instant) -> Result<()> {
+    let time = begin.elapsed();
+    println!("{what}: {time:?}");
+    ensure!(time < Duration::from_secs(5), "{what}: {time:?}");
+    Ok(())
+}
+
+fn directories(directory: &Path) -> [String; 4] {
+    let below = |kind: &str| directory.join(kind).display().to_string();
+    [
+        "--run-dir".to_owned(),
+        below("run"),
+        "--state-dir".to_owned(),
+        below("state"),
+    ]
+}
+
+fn advertisement(options: &[RouterOption]) -> Advertisement {
+    Advertisement {
+        lifetime: 1800,
+        options: options.to_vec(),
+        ..Advertisement::default()
+    }
+}
+
+/// The laboratory's prefix with this lifetime in seconds.
+fn announcing(lifetime: u16) -> Advertisement {
+    advertisement(&[pref64(lab_prefix(), lifetime)])
+}
+
+fn lab_prefix() -> Ipv6Net {
+    PREF64
+}
+
+fn pref64(prefix: Ipv6Net, lifetime: u16) -> RouterOption {
+    RouterOption::Pref64(Pref64Option {
+        prefix: prefix.to_string().parse().expect("a NAT64 prefix"),
+        lifetime,
+    })
+}
+
+fn resolver() -> RouterOption {
+    RouterOption::DnsServers {
+        lifetime: 600,
+        servers: vec![RESOLVER],
+    }
+}
+
+/// What a DNS64 with the laboratory's prefix makes of `ipv4only.arpa`.
+fn synthesised() -> [Ipv6Addr; 2] {
+    [170, 171].map(|last| lab::topology::embedded(Ipv4Addr::new(192, 0, 0, last)))
+}
+
+fn client_net() -> IpNet {
+    IpNet::new_assert(Topology::client_address(0).into(), 64)
+}
+
+/// What the kernel drops when a link goes down.
+fn address_client(client: &lab::namespace::Namespace) -> Result<()> {
+    add_address((client, UPLINK), client_net())?;
+    add_route(client, Ipv6Net::default().into(), RESOLVER.into(), None)
+}
