@@ -63,7 +63,7 @@ fn pd_18_a_prefix_that_routers_announce_is_used() -> Result<()> {
     let begin = Instant::now();
     let clat = net.clat(&[])?;
     net.wait_for("running", Net::is_running)?;
-    took("IPv4  after the start", begin)?;
+    took("IPv4 after the start", begin)?;
     net.ping()?;
     ensure!(net.has_default_route()?, "{}", net.default_route()?);
     let status = net.status()?;
@@ -79,7 +79,7 @@ fn pd_20_a_prefix_that_only_the_dns64_tells_is_used() -> Result<()> {
     let begin = Instant::now();
     let _clat = net.clat(&[])?;
     net.wait_for("running", Net::is_running)?;
-    took("IPv4  after the start", begin)?;
+    took("IPv4 after the start", begin)?;
     net.ping()?;
     let status = net.status()?;
     ensure!(status.contains("told by the network's DNS64"), "{status}");
@@ -113,12 +113,12 @@ fn pd_15_cl_11_a_withdrawn_prefix_ends_it_and_a_new_one_starts_it() -> Result<()
     net.wait_for("the end", |status| {
         status.contains("state     waiting: neither")
     })?;
-    took("off  after the withdrawal", begin)?;
+    took("off after the withdrawal", begin)?;
     ensure!(!net.has_default_route()?, "a default route is left");
     let begin = Instant::now();
     router.announce(&announcing(600))?;
     net.wait_for("running again", Net::is_running)?;
-    took("on  after the announcement", begin)?;
+    took("on after the announcement", begin)?;
     net.ping()
 }
 
@@ -213,7 +213,7 @@ fn cl_11_an_uplink_that_goes_down_and_comes_back() -> Result<()> {
     let begin = Instant::now();
     address_client(client)?;
     net.wait_for("running again", Net::is_running)?;
-    took("IPv4  after the link", begin)?;
+    took("IPv4 after the link", begin)?;
     net.ping()
 }
 
@@ -280,7 +280,7 @@ fn cl_09_native_ipv4_comes_and_goes() -> Result<()> {
     remove_route(client, everywhere, gateway)?;
     let begin = Instant::now();
     net.wait_for("running", Net::is_running)?;
-    took("IPv4  after the native one went", begin)?;
+    took("IPv4 after the native one went", begin)?;
     net.ping()?;
     add_route(client, everywhere, gateway, None)?;
     net.wait_for("waiting again", |status| {

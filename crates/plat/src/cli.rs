@@ -9,6 +9,7 @@ use xlat_linux::daemon::flags::{
     HairpinMode, LogFlags, PolicyFlags, RunFlags, Switch, interface_name,
 };
 
+use crate::egress::Egress;
 use crate::stateful::flags::StatefulFlags;
 
 /// Translates between an IPv6-only network and IPv4: the provider side of 464XLAT (RFC 6877)
@@ -64,6 +65,10 @@ pub(crate) struct Run {
     /// How IPv6 nodes reach each other by their IPv4 addresses (RFC 7757)
     #[arg(long, value_enum, value_name = "MODE", default_value_t = HairpinMode::Intrinsic)]
     pub(crate) hairpin: HairpinMode,
+    /// How IPv4 packets leave and come back: the pool is routed to this host; it is asked for on the
+    /// link of an interface; or it hides behind an interface's address [default: route]
+    #[arg(long, value_name = "route|proxy-arp:IFACE|masquerade:IFACE")]
+    pub(crate) egress: Option<Egress>,
     /// Let clients reach the IPv4 addresses of this host through the prefix
     #[arg(long)]
     pub(crate) expose_host: bool,

@@ -8,6 +8,7 @@
 mod cli;
 mod control;
 mod data_path;
+mod egress;
 mod leases;
 mod plan;
 mod run;
@@ -70,7 +71,10 @@ fn dispatch(cli: Cli) -> Result<()> {
 
 fn translate(runtime: &tokio::runtime::Runtime, run: cli::Run) -> Result<()> {
     run.log.init();
-    runtime.block_on(run::run(Settings::new(run)?))
+    runtime.block_on(async {
+        let run = egress::fill_in(run).await?;
+        run::run(Settings::new(run)?).await
+    })
 }
 
 fn ask(place: &cli::Place, request: &control::Request) -> Result<()> {

@@ -7,6 +7,7 @@ use anyhow::{Result, bail};
 use xlat_core::addr::Pref64;
 use xlat_linux::host::{Host, Plan, Route, device_key};
 
+use crate::egress;
 use crate::settings::Settings;
 
 /// All changes, in order.
@@ -24,6 +25,7 @@ pub(crate) async fn plan(host: &Host, settings: &Settings, own_v6: Own6) -> Resu
     for prefix in settings.ipv4_prefixes() {
         plan.route(Route::new(prefix.address(), prefix.len(), tun));
     }
+    egress::plan(settings, &mut plan)?;
     Ok(plan)
 }
 

@@ -18,10 +18,12 @@ use xlat_linux::daemon::notify;
 use xlat_linux::daemon::signals::{Request, Signals};
 use xlat_linux::daemon::state_dir::StateDir;
 use xlat_linux::host::{Applied, Host};
+use xlat_linux::nft::Masquerade;
 use xlat_linux::tun::{Failure, Handle, now};
 
 use crate::control::Facts;
 use crate::data_path::{self, Ringing};
+use crate::egress;
 use crate::leases::Leases;
 use crate::plan::{Own6, check_overlaps, plan};
 use crate::settings::Settings;
@@ -40,7 +42,9 @@ pub(crate) async fn run(settings: Settings) -> Result<()> {
     let own_v6 = Own6::find(&host, &settings).await?;
     check_overlaps(&host, &settings).await?;
     if settings.run.flags.dry_run {
-        return print(&plan(&host, &settings, own_v6).await?.to_string());
+        let plan = plan(&host, &settings, own_v6).await?.to_string();
+        let more = egress::commands(&settings).join("\n");
+        return print(format!("{plan}{more}").trim_end());
     }
     let policy = policy(&settings, own_v6)?;
     for (outer, inner) in settings.eams.overlaps() {
@@ -162,6 +166,7 @@ impl Daemon<'_> {
             data_path::start(&self.settings.run, &self.policy, &mapper, alarm.as_ref())?;
         let socket = self.control_socket(&workers)?;
         let applied = self.set_up().await?;
+        let way_out = self.open_way_out()?;
         let line = self.settings.describe();
         info!(
             "translator is {} and {}",
@@ -172,6 +177,7 @@ impl Daemon<'_> {
 
         let end = self.wait(&mut signals, failures, &workers).await;
         notify::stopping();
+        drop(way_out);
         if let Some(applied) = applied {
             applied
                 .undo()
@@ -198,6 +204,14 @@ impl Daemon<'_> {
         let place = &self.settings.run.place;
         let applied = self.host.apply(&plan, &place.run_dir, &place.tun).await?;
         Ok(Some(applied))
+    }
+
+    fn open_way_out(&self) -> Result<Option<Masquerade>> {
+        if self.settings.run.flags.no_host_setup {
+            return Ok(None);
+        }
+        egress::warn_of_filters(&self.settings.run.place.tun);
+        egress::open(self.settings)
     }
 
     /// What clients must not reach through the prefix: the addresses of this host (SE-06).
@@ -299,6 +313,6 @@ async fn due(stateful: Option<&mut Stateful>) {
 
 #[expect(clippy::print_stdout, reason = "the plan is what was asked for")]
 fn print(text: &str) -> Result<()> {
-    print!("{text}");
+    println!("{text}");
     Ok(())
 }

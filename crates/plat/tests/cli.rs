@@ -30,7 +30,8 @@ const PREFIX: &str = "--prefix=2001:db8:64::/96";
 
 #[test]
 fn an_unusable_flag_ends_with_code_2_and_one_line() {
-    complains(&[], 2, "nobody to translate for");
+    let bind = "--bind=tcp:192.0.2.1:80=[2001:db8::1]:80";
+    complains(&[bind], 2, "--bind needs --pool");
     complains(
         &["--prefix=2001:db8::/97"],
         2,

@@ -126,7 +126,8 @@ impl Applied {
                 | Step::Up { .. }
                 | Step::Sysctl { .. }
                 | Step::Address(_)
-                | Step::Claim { .. } => {}
+                | Step::Claim { .. }
+                | Step::Proxy { .. } => {}
             }
         }
         Ok(repairs)
@@ -165,6 +166,13 @@ impl Applied {
             Step::Address(address) => self.add_address(address).await,
             Step::Claim { dev, address } => self.claim(dev, *address).await,
             Step::Route(route) => self.add_route(route).await,
+            Step::Proxy { dev, address } => {
+                self.journal.record(Undo::Proxy {
+                    dev: dev.clone(),
+                    address: *address,
+                })?;
+                self.host.netlink.add_proxy(dev, *address).await
+            }
         }
     }
 
@@ -256,6 +264,7 @@ impl Host {
             Undo::Sysctl { key, ours, was } => restore_sysctl(key, ours, was),
             Undo::Address(address) => self.netlink.remove_address(address).await,
             Undo::Route(route) => self.netlink.remove_route(route).await,
+            Undo::Proxy { dev, address } => self.netlink.remove_proxy(dev, *address).await,
         }
     }
 

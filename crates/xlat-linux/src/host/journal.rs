@@ -6,6 +6,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Write};
+use std::net::IpAddr;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
@@ -28,6 +29,8 @@ pub(super) enum Undo {
     Address(Address),
     /// Remove a route.
     Route(Route),
+    /// Answer no longer for an address.
+    Proxy { dev: String, address: IpAddr },
 }
 
 impl Undo {
@@ -37,6 +40,13 @@ impl Undo {
             (Self::Sysctl { key, .. }, Step::Sysctl { key: of, .. }) => key == of,
             (Self::Address(address), Step::Address(of)) => address == of,
             (Self::Route(route), Step::Route(of)) => route == of,
+            (
+                Self::Proxy { dev, address },
+                Step::Proxy {
+                    dev: of_dev,
+                    address: of,
+                },
+            ) => (dev, address) == (of_dev, of),
             _ => false,
         }
     }

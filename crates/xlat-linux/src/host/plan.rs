@@ -52,6 +52,14 @@ pub enum Step {
     },
     /// A route in the main table.
     Route(Route),
+    /// The host answers for an address that is routed elsewhere, when it is asked for on the link
+    /// (proxy ARP).
+    Proxy {
+        /// The device on whose link it is asked for.
+        dev: String,
+        /// The address.
+        address: IpAddr,
+    },
 }
 
 /// An address of a device.
@@ -168,6 +176,14 @@ impl Plan {
         })
     }
 
+    /// Answers for `address` on the link of `dev`.
+    pub fn proxy(&mut self, dev: &str, address: impl Into<IpAddr>) -> &mut Self {
+        self.step(Step::Proxy {
+            dev: dev.into(),
+            address: address.into(),
+        })
+    }
+
     /// Adds a route.
     pub fn route(&mut self, route: Route) -> &mut Self {
         self.step(Step::Route(route))
@@ -207,6 +223,9 @@ impl fmt::Display for Step {
                 write!(f, "{probe} && ip -6 address del {address}/128 dev {dev}")
             }
             Self::Route(route) => route.fmt(f),
+            Self::Proxy { dev, address } => {
+                write!(f, "ip neighbour add proxy {address} dev {dev}")
+            }
         }
     }
 }

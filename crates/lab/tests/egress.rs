@@ -1,0 +1,174 @@
+//! How translated packets leave towards IPv4: masqueraded, or from addresses of the link.
+
+use std::net::{IpAddr, Ipv4Addr};
+use std::process::{Command, Stdio};
+
+use anyhow::{Result, ensure};
+use ipnet::IpNet;
+use lab::binaries::Binaries;
+use lab::deployment::{Deployment, PATIENCE, Setup};
+use lab::inspect::{difference, inspect};
+use lab::link::{add_address, add_route, remove_address};
+use lab::namespace::Namespace;
+use lab::suite::Test;
+use lab::topology::{Plan, SERVER, Topology, UPLINK};
+use lab::traffic::tcp::{Way, transfer};
+
+const TESTS: &[Test] = lab::tests![
+    plat_without_flags_hides_all_clients_behind_its_own_address,
+    a_changed_wan_address_is_followed,
+    neighbours_on_the_link_are_answered_for_the_pool,
+    nothing_of_the_table_is_left_and_others_are_not_touched,
+    a_chain_that_drops_what_is_forwarded_is_named,
+];
+
+const NFT: &str = "/usr/sbin/nft";
+/// The edge towards the IPv4 router.
+const WAN: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 1);
+
+fn main() {
+    lab::suite::run_with_programs(
+        TESTS,
+        &[
+            (
+                "nothing_of_the_table_is_left_and_others_are_not_touched",
+                NFT,
+            ),
+            ("a_chain_that_drops_what_is_forwarded_is_named", NFT),
+        ],
+    )
+}
+
+fn plat_without_flags_hides_all_clients_behind_its_own_address() -> Result<()> {
+    let plan = Plan {
+        clients: 3,
+        ..Plan::with_routers()
+    };
+    let deployment = deploy(&plan, &[])?;
+    let network = &deployment.topology;
+    for client in &network.clients {
+        for way in [Way::Download, Way::Upload] {
+            let seen = seen_by_server(network, client, way)?;
+            ensure!(seen == WAN, "the server saw {seen}");
+        }
+    }
+    let log = deployment.plat.log();
+    ensure!(log.contains("--egress masquerade:eth0"), "{log}");
+    Ok(())
+}
+
+fn a_changed_wan_address_is_followed() -> Result<()> {
+    let deployment = deploy(&Plan::with_routers(), &[])?;
+    let network = &deployment.topology;
+    let seen = seen_by_server(network, network.client(), Way::Upload)?;
+    ensure!(seen == WAN, "the server saw {seen}");
+    let new = Ipv4Addr::new(203, 0, 113, 77);
+    let net = |address: Ipv4Addr| IpNet::new_assert(address.into(), 24);
+    add_address((&network.edge, UPLINK), net(new))?;
+    remove_address((&network.edge, UPLINK), net(WAN))?;
+    // Without its first address the subnet's routes go.
+    let far = IpAddr::from(Ipv4Addr::new(203, 0, 113, 2));
+    if add_address((&network.edge, UPLINK), net(new)).is_ok() {
+        let everywhere = IpNet::new_assert(Ipv4Addr::UNSPECIFIED.into(), 0);
+        let _ = add_route(&network.edge, everywhere, far, None);
+    }
+    let seen = seen_by_server(network, network.client(), Way::Upload)?;
+    ensure!(seen == new, "the server saw {seen}");
+    Ok(())
+}
+
+fn neighbours_on_the_link_are_answered_for_the_pool() -> Result<()> {
+    let topology = Topology::new(&Plan::default())?;
+    let before = inspect(&topology.edge)?;
+    let flags = ["--pool=198.51.100.64/29", "--egress=proxy-arp:eth0"];
+    let setup = Setup::plat_alone(&flags).with_clats();
+    let mut deployment = Deployment::with(&Binaries::find()?, topology, setup)?;
+    let network = &deployment.topology;
+    let seen = seen_by_server(network, network.client(), Way::Download)?;
+    let IpAddr::V4(address) = seen else {
+        anyhow::bail!("{seen}");
+    };
+    ensure!(
+        address.octets()[..3] == [198, 51, 100] && address.octets()[3] & 0xf8 == 64,
+        "{seen}"
+    );
+    deployment.plat.stop(PATIENCE)?;
+    let after = inspect(&deployment.topology.edge)?;
+    ensure!(
+        difference(&before, &after).is_empty(),
+        "{:?}",
+        difference(&before, &after)
+    );
+    Ok(())
+}
+
+fn nothing_of_the_table_is_left_and_others_are_not_touched() -> Result<()> {
+    let topology = Topology::new(&Plan::with_routers())?;
+    nft(
+        &topology.edge,
+        "add table ip theirs; add chain ip theirs nat { type nat hook postrouting priority 90; }",
+    )?;
+    let before = nft(&topology.edge, "list ruleset")?;
+    let mut deployment = Deployment::with(&Binaries::find()?, topology, Setup::plat_alone(&[]))?;
+    let during = nft(&deployment.topology.edge, "list ruleset")?;
+    for part in [
+        "table ip xlat_nat64",
+        "type nat hook postrouting priority srcnat; policy accept;",
+        r#"oifname "eth0" ip saddr 192.168.64.0-192.168.64.15 masquerade"#,
+        "table ip theirs",
+    ] {
+        ensure!(during.contains(part), "{part} in {during}");
+    }
+    deployment.plat.kill(PATIENCE)?;
+    let after = nft(&deployment.topology.edge, "list ruleset")?;
+    ensure!(before == after, "after SIGKILL: {after}");
+    deployment.restart_plat()?;
+    deployment.plat.stop(PATIENCE)?;
+    let after = nft(&deployment.topology.edge, "list ruleset")?;
+    ensure!(before == after, "after SIGTERM: {after}");
+    Ok(())
+}
+
+fn a_chain_that_drops_what_is_forwarded_is_named() -> Result<()> {
+    let topology = Topology::new(&Plan::with_routers())?;
+    nft(
+        &topology.edge,
+        "add table ip filter; add chain ip filter FORWARD { type filter hook forward priority 0; policy drop; }",
+    )?;
+    let deployment = Deployment::with(&Binaries::find()?, topology, Setup::plat_alone(&[]))?;
+    let log = deployment.plat.log();
+    ensure!(
+        log.contains("chain FORWARD of table ip filter drops forwarded packets")
+            && log.contains("nft insert rule ip filter FORWARD iifname nat64 accept"),
+        "{log}"
+    );
+    Ok(())
+}
+
+fn deploy(plan: &Plan, flags: &[&str]) -> Result<Deployment> {
+    let setup = Setup::plat_alone(flags).with_clats();
+    Deployment::with(&Binaries::find()?, Topology::new(plan)?, setup)
+}
+
+fn seen_by_server(network: &Topology, client: &Namespace, way: Way) -> Result<IpAddr> {
+    let done = transfer(
+        client,
+        &network.server,
+        SERVER.into(),
+        way,
+        1 << 16,
+        PATIENCE,
+    )?;
+    Ok(done.peer)
+}
+
+/// Runs commands of `nft`, separated by semicolons as it wants them.
+fn nft(namespace: &Namespace, commands: &str) -> Result<String> {
+    let mut process = Command::new(NFT);
+    process.arg(commands);
+    process.stdout(Stdio::piped()).stderr(Stdio::piped());
+    let output = namespace.spawn(process)?.wait_with_output()?;
+    let complaint = String::from_utf8_lossy(&output.stderr);
+    ensure!(output.status.success(), "nft {commands}: {complaint}");
+    Ok(String::from_utf8(output.stdout)?)
+}

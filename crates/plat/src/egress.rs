@@ -1,0 +1,237 @@
+//! How translated packets leave towards IPv4, and how answers find back.
+//!
+//! The pool is routed to this host, which is all the translator needs; or it lies in the subnet of
+//! an interface, whose neighbours then ask for its addresses and are answered; or it is private and
+//! hides behind the interface's own address. With no pool given at all the last one is chosen.
+
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr};
+use std::ops::RangeInclusive;
+use std::str::FromStr;
+
+use anyhow::{Context, Result};
+use tracing::{info, warn};
+use xlat_core::addr::{Ipv4Prefix, Pref64};
+use xlat_linux::daemon::exit::Usage;
+use xlat_linux::daemon::flags::interface_name;
+use xlat_linux::host::{Error, Host, Plan};
+use xlat_linux::nft::{Masquerade, dropping_forward_chains, masquerade_commands};
+
+use crate::cli::Run;
+use crate::settings::Settings;
+
+/// Somewhere on the Internet: what leads there is the way out.
+const SOMEWHERE: Ipv4Addr = Ipv4Addr::new(198, 41, 0, 4);
+
+/// Most addresses that are answered for one by one.
+const PROXIES_MAX: usize = 4096;
+
+/// Private pools for a `plat` without flags, the first that this host does not use.
+const POOLS: [&str; 3] = ["192.168.64.0/28", "172.31.64.0/28", "10.64.64.0/28"];
+
+/// How packets leave.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Egress {
+    /// The pool is routed to this host.
+    Route,
+    /// The pool lies in the subnet of this interface.
+    ProxyArp(String),
+    /// The pool hides behind the address of this interface.
+    Masquerade(String),
+}
+
+impl FromStr for Egress {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let interface = |name: &str| interface_name(name);
+        match text.split_once(':') {
+            None if text == "route" => Ok(Self::Route),
+            Some(("proxy-arp", name)) => interface(name).map(Self::ProxyArp),
+            Some(("masquerade", name)) => interface(name).map(Self::Masquerade),
+            _ => Err("not `route`, `proxy-arp:IFACE` or `masquerade:IFACE`".into()),
+        }
+    }
+}
+
+impl fmt::Display for Egress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Route => f.write_str("route"),
+            Self::ProxyArp(name) => write!(f, "proxy-arp:{name}"),
+            Self::Masquerade(name) => write!(f, "masquerade:{name}"),
+        }
+    }
+}
+
+/// Chooses what nobody has said: with neither pools nor maps all clients share a private pool that
+/// hides behind the interface of the IPv4 default route, and reach IPv4 under the well-known
+/// prefix.
+pub(crate) async fn fill_in(mut run: Run) -> Result<Run> {
+    let is_told =
+        !run.map.is_empty() || run.dynamic_pool.is_some() || !run.stateful.pool.is_empty();
+    if is_told {
+        return Ok(run);
+    }
+    if !run.stateful.bind.is_empty() {
+        return Err(Usage("--bind needs --pool".into()).into());
+    }
+    let host = Host::connect()?;
+    if !run.flags.dry_run {
+        // What a killed run left is not in the way.
+        host.recover(&run.place.run_dir, &run.place.tun).await?;
+    }
+    if run.egress.is_none() {
+        run.egress = Some(Egress::Masquerade(way_out(&host).await?));
+    }
+    let pool = free_pool(&host).await?;
+    run.stateful
+        .pool
+        .push(pool.parse().context("a pool of ours")?);
+    if run.prefix.is_empty() {
+        run.prefix.push(
+            WELL_KNOWN
+                .parse::<Pref64>()
+                .context("the well-known prefix")?,
+        );
+    }
+    if let Some(egress) = &run.egress {
+        info!("no pool was given: all clients share {pool}, --egress {egress}");
+    }
+    Ok(run)
+}
+
+const WELL_KNOWN: &str = "64:ff9b::/96";
+
+/// The interface of the IPv4 default route.
+async fn way_out(host: &Host) -> Result<String> {
+    let way = match host.way(SOMEWHERE.into()).await {
+        Ok(way) => way,
+        Err(Error::NoRoute(_)) => {
+            let line = "nobody to translate for: give --pool SPEC (IPv4 addresses that all IPv6 \
+                        sources share), --dynamic-pool CIDR (one for each) or --map V4=V6; \
+                        without any of them this host needs an IPv4 default route to hide them \
+                        behind";
+            return Err(Usage(line.into()).into());
+        }
+        Err(error) => return Err(error.into()),
+    };
+    let links = host.links().await?;
+    let link = links.into_iter().find(|link| link.index == way.index);
+    Ok(link
+        .context("the interface of the default route has gone")?
+        .name)
+}
+
+async fn free_pool(host: &Host) -> Result<&'static str> {
+    for pool in POOLS {
+        let prefix: Ipv4Prefix = pool.parse().context("a pool of ours")?;
+        let is_taken = host.address_in_v4(prefix).await?.is_some();
+        // A route of its own leads there: somebody uses it.
+        let way = host.way(prefix.last().into()).await;
+        let default = host.way(SOMEWHERE.into()).await;
+        let is_routed = match (way, default) {
+            (Ok(way), Ok(default)) => (way.index, way.gateway) != (default.index, default.gateway),
+            (Ok(_), Err(_)) => true,
+            (Err(_), _) => false,
+        };
+        if !is_taken && !is_routed {
+            return Ok(pool);
+        }
+    }
+    Err(Usage("this host uses all private pools that were tried; give --pool".into()).into())
+}
+
+/// What the way out adds to the plan.
+pub(crate) fn plan(settings: &Settings, plan: &mut Plan) -> Result<()> {
+    let Some(Egress::ProxyArp(interface)) = &settings.run.egress else {
+        return Ok(());
+    };
+    let addresses: Vec<Ipv4Addr> = settings
+        .ipv4_prefixes()
+        .iter()
+        .flat_map(|prefix| prefix.address().to_bits()..=prefix.last().to_bits())
+        .map(Ipv4Addr::from_bits)
+        .take(PROXIES_MAX + 1)
+        .collect();
+    if addresses.len() > PROXIES_MAX {
+        let line = format!(
+            "--egress proxy-arp answers for {PROXIES_MAX} addresses at most; have larger pools \
+             routed to this host"
+        );
+        return Err(Usage(line).into());
+    }
+    for address in addresses {
+        plan.proxy(interface, IpAddr::V4(address));
+    }
+    Ok(())
+}
+
+/// What is not part of the plan, as commands.
+pub(crate) fn commands(settings: &Settings) -> Vec<String> {
+    match &settings.run.egress {
+        Some(Egress::Masquerade(interface)) => {
+            masquerade_commands(&table(settings), &sources(settings), interface)
+        }
+        _ => Vec::new(),
+    }
+}
+
+/// Opens the way out, if it takes more than the plan. It closes when what is returned is dropped.
+pub(crate) fn open(settings: &Settings) -> Result<Option<Masquerade>> {
+    let Some(Egress::Masquerade(interface)) = &settings.run.egress else {
+        return Ok(None);
+    };
+    let table = table(settings);
+    let masquerade = Masquerade::start(&table, &sources(settings), interface)?;
+    info!("IPv4 packets leave with the address of {interface} (nftables table {table})");
+    Ok(Some(masquerade))
+}
+
+/// Says who is in the way of translated packets: chains that drop what they do not know.
+pub(crate) fn warn_of_filters(tun: &str) {
+    let chains = match dropping_forward_chains() {
+        Ok(chains) => chains,
+        Err(error) => return tracing::debug!("{error}"),
+    };
+    for chain in chains {
+        let (family, table, name) = (chain.family, &chain.table, &chain.name);
+        warn!(
+            "chain {name} of table {family} {table} drops forwarded packets that it has no rule \
+             for; if translated ones are among them: nft insert rule {family} {table} {name} \
+             iifname {tun} accept, and the same with oifname"
+        );
+    }
+}
+
+fn table(settings: &Settings) -> String {
+    format!("xlat_{}", settings.run.place.tun)
+}
+
+/// The addresses that hide: all that the translator speaks for.
+fn sources(settings: &Settings) -> Vec<RangeInclusive<Ipv4Addr>> {
+    let prefixes = settings.ipv4_prefixes();
+    let range = |prefix: &Ipv4Prefix| prefix.address()..=prefix.last();
+    prefixes.iter().map(range).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_three_ways_read_as_they_are_written() {
+        for text in ["route", "proxy-arp:eth0", "masquerade:wan0.7"] {
+            assert_eq!(text.parse::<Egress>().unwrap().to_string(), text);
+        }
+        for wrong in [
+            "",
+            "masquerade",
+            "masquerade:",
+            "proxy:eth0",
+            "masquerade:a/b",
+        ] {
+            assert!(wrong.parse::<Egress>().is_err(), "{wrong}");
+        }
+    }
+}
