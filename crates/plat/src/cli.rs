@@ -9,6 +9,7 @@ use xlat_linux::daemon::flags::{
     HairpinMode, LogFlags, PolicyFlags, RunFlags, Switch, interface_name,
 };
 
+use crate::advertise::flags::AdvertiseFlags;
 use crate::egress::Egress;
 use crate::stateful::flags::StatefulFlags;
 
@@ -78,6 +79,8 @@ pub(crate) struct Run {
     pub(crate) flags: RunFlags,
     #[command(flatten)]
     pub(crate) stateful: StatefulFlags,
+    #[command(flatten)]
+    pub(crate) advertise: AdvertiseFlags,
     #[command(flatten)]
     pub(crate) policy: PolicyFlags,
     #[command(flatten)]

@@ -14,7 +14,7 @@ use tracing::{info, warn};
 use xlat_core::addr::{Ipv4Prefix, Pref64};
 use xlat_linux::daemon::exit::Usage;
 use xlat_linux::daemon::flags::interface_name;
-use xlat_linux::host::{Error, Host, Plan};
+use xlat_linux::host::{Error, Host, Link, Plan};
 use xlat_linux::nft::{Masquerade, dropping_forward_chains, masquerade_commands};
 
 use crate::cli::Run;
@@ -186,6 +186,20 @@ pub(crate) fn open(settings: &Settings) -> Result<Option<Masquerade>> {
     let masquerade = Masquerade::start(&table, &sources(settings), interface)?;
     info!("IPv4 packets leave with the address of {interface} (nftables table {table})");
     Ok(Some(masquerade))
+}
+
+/// True if there is a way out: a route towards IPv4, by an interface with a carrier.
+pub(crate) async fn is_open(host: &Host, settings: &Settings) -> Result<bool> {
+    let links = host.links().await?;
+    let runs = |is_it: &dyn Fn(&Link) -> bool| links.iter().any(|link| is_it(link) && link.running);
+    match &settings.run.egress {
+        Some(Egress::Masquerade(name) | Egress::ProxyArp(name)) => {
+            let is_up = runs(&|link| link.name == *name);
+            Ok(is_up && host.has_native_ipv4().await?)
+        }
+        // Where the pool is routed the administrator may have no default route at all.
+        Some(Egress::Route) | None => Ok(true),
+    }
 }
 
 /// Says who is in the way of translated packets: chains that drop what they do not know.

@@ -5,6 +5,7 @@
 //! engines ([`data_path`]). [`leases`] and [`stateful`] are what the translator remembers;
 //! [`control`] is what it tells about itself.
 
+mod advertise;
 mod cli;
 mod control;
 mod data_path;

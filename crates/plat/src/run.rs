@@ -17,10 +17,11 @@ use xlat_linux::daemon::control::Socket;
 use xlat_linux::daemon::notify;
 use xlat_linux::daemon::signals::{Request, Signals};
 use xlat_linux::daemon::state_dir::StateDir;
-use xlat_linux::host::{Applied, Host};
+use xlat_linux::host::{Applied, Changes, Host};
 use xlat_linux::nft::Masquerade;
 use xlat_linux::tun::{Failure, Handle, now};
 
+use crate::advertise::Advertising;
 use crate::control::Facts;
 use crate::data_path::{self, Ringing};
 use crate::egress;
@@ -167,6 +168,7 @@ impl Daemon<'_> {
         let socket = self.control_socket(&workers)?;
         let applied = self.set_up().await?;
         let way_out = self.open_way_out()?;
+        let advertising = Advertising::start(self.host, self.settings, Vec::new()).await?;
         let line = self.settings.describe();
         info!(
             "translator is {} and {}",
@@ -175,8 +177,11 @@ impl Daemon<'_> {
         info!("ready: {line}");
         notify::ready(&line);
 
-        let end = self.wait(&mut signals, failures, &workers).await;
+        let end = self
+            .wait(&mut signals, failures, &workers, &advertising)
+            .await;
         notify::stopping();
+        advertising.stop().await;
         drop(way_out);
         if let Some(applied) = applied {
             applied
@@ -255,7 +260,9 @@ impl Daemon<'_> {
         signals: &mut Signals,
         mut failures: mpsc::UnboundedReceiver<Failure>,
         workers: &Handle<Ringing<Guarded<M>>>,
+        advertising: &Advertising,
     ) -> Result<()> {
+        let changes = Changes::listen()?;
         let mut save = interval(SAVE_EVERY);
         let has_leases = self.state.leases.is_some();
         loop {
@@ -277,10 +284,19 @@ impl Daemon<'_> {
                         workers.update(|_| {});
                     }
                 }
+                () = changes.next() => self.watch_way_out(advertising).await,
                 Some(failure) = failures.recv() => {
                     return Err(anyhow!("the data path broke: {failure}"));
                 }
             }
+        }
+    }
+
+    /// Without a way out this host is no router for IPv4.
+    async fn watch_way_out(&self, advertising: &Advertising) {
+        match egress::is_open(self.host, self.settings).await {
+            Ok(open) => advertising.set_open(open),
+            Err(error) => tracing::debug!("{error:#}"),
         }
     }
 

@@ -45,6 +45,7 @@ impl Settings {
         check_prefixes(&run.prefix)?;
         check_maps(&eams, &run.prefix)?;
         check_pools(&run)?;
+        run.advertise.check().map_err(Usage)?;
         let own_v4 = own_v4(&run)?;
         let own_v6 = run
             .ipv6

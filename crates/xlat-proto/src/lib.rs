@@ -2,6 +2,7 @@
 //! randomness; the binaries feed them and act on what they say.
 #![forbid(unsafe_code)]
 
+pub mod advertise;
 pub mod clat;
 pub mod discovery;
 pub mod ndp;

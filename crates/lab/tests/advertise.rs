@@ -1,0 +1,249 @@
+//! Router advertisements of the real `plat`: what is in them, who takes them up, and when they end.
+
+use std::net::Ipv6Addr;
+use std::process::{Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use ipnet::{IpNet, Ipv6Net};
+use lab::binaries::Binaries;
+use lab::capture::Capture;
+use lab::deployment::{Deployment, PATIENCE, Setup};
+use lab::inspect::inspect;
+use lab::link::{add_address, add_route, remove_address, remove_route, set_down, set_up};
+use lab::namespace::Namespace;
+use lab::suite::Test;
+use lab::topology::{Plan, Topology, UPLINK};
+
+const TESTS: &[Test] = lab::tests![
+    ra_01_ra_13_the_advertisement_byte_by_byte,
+    ra_06_a_host_that_asks_is_answered_and_configures_itself,
+    ra_08_ra_22_a_stopped_plat_says_goodbye,
+    ra_22_without_a_way_out_nat64_and_router_are_withdrawn_and_come_back,
+    ra_20_a_removed_prefix_is_deprecated,
+    rdisc6_understands_it,
+];
+
+const RDISC6: &str = "/usr/bin/rdisc6";
+const LAN: &str = "client0";
+const FLAGS: [&str; 9] = [
+    "--lan=client0",
+    "--ra-interval=4",
+    "--ra-mtu=1400",
+    "--ra-dns=2001:db8:1::1",
+    "--ra-search=lan.example",
+    "--ra-preference=high",
+    "--ra-prefix-valid=7200",
+    "--ra-prefix-preferred=3600",
+    "--pool=192.168.64.9",
+];
+
+fn main() {
+    lab::suite::run_with_programs(TESTS, &[("rdisc6_understands_it", RDISC6)])
+}
+
+fn ra_01_ra_13_the_advertisement_byte_by_byte() -> Result<()> {
+    let topology = Topology::new(&Plan::default())?;
+    let deployment = on(topology, &FLAGS)?;
+    let packet = advertisement(deployment.topology.client(), |_| true)?;
+    // Hop limit 255, from a link-local address, to all nodes.
+    ensure!(
+        packet[7] == 255 && packet[8..10] == [0xfe, 0x80],
+        "{packet:x?}"
+    );
+    ensure!(
+        packet[24..40] == [0xff, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1],
+        "{packet:x?}"
+    );
+    let message = &packet[40..];
+    ensure!(
+        message[4..16] == [64, 0x08, 0, 12, 0, 0, 0, 0, 0, 0, 0, 0],
+        "{message:x?}"
+    );
+    ensure!(message[16..18] == [1, 1], "{message:x?}");
+    let mut expected = vec![5, 1, 0, 0, 0, 0, 5, 0x78];
+    expected.extend([
+        3, 4, 64, 0xc0, 0, 0, 0x1c, 0x20, 0, 0, 0x0e, 0x10, 0, 0, 0, 0,
+    ]);
+    expected.extend([0x20, 1, 0x0d, 0xb8, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
+    expected.extend([25, 3, 0, 0, 0, 0, 0, 12]);
+    expected.extend([0x20, 1, 0x0d, 0xb8, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1]);
+    expected.extend(b"\x1f\x03\0\0\0\0\0\x0c\x03lan\x07example\0\0\0\0");
+    // 16 seconds in units of 8, and 0 for a /96.
+    expected.extend([38, 2, 0, 16, 0x20, 1, 0x0d, 0xb8, 0, 0x64, 0, 0, 0, 0, 0, 0]);
+    ensure!(
+        message[24..] == expected,
+        "{:x?}\n{expected:x?}",
+        &message[24..]
+    );
+    Ok(())
+}
+
+fn ra_06_a_host_that_asks_is_answered_and_configures_itself() -> Result<()> {
+    let topology = Topology::new(&Plan::default())?;
+    forget_ipv6(topology.client())?;
+    let deployment = on(topology, &FLAGS)?;
+    let client = deployment.topology.client();
+    let begin = Instant::now();
+    ask(client)?;
+    wait_for(|| is_configured(client))?;
+    ensure!(
+        begin.elapsed() < Duration::from_secs(8),
+        "{:?}",
+        begin.elapsed()
+    );
+    ensure!(client.sysctl("ipv6/conf/eth0/mtu")? == "1400");
+    Ok(())
+}
+
+fn ra_08_ra_22_a_stopped_plat_says_goodbye() -> Result<()> {
+    let topology = Topology::new(&Plan::default())?;
+    forget_ipv6(topology.client())?;
+    let mut deployment = on(topology, &FLAGS)?;
+    ask(deployment.topology.client())?;
+    wait_for(|| is_configured(deployment.topology.client()))?;
+    let capture = Capture::start(&[(deployment.topology.client(), UPLINK)], 512)?;
+    deployment.plat.stop(PATIENCE)?;
+    let client = deployment.topology.client();
+    wait_for(|| Ok(!has_default_route(client)?))?;
+    let captured = capture.stop()?;
+    let last = captured.packets.iter().map(|packet| packet.ip().to_vec());
+    let last = last
+        .filter(|packet| is_advertisement(packet))
+        .collect::<Vec<_>>();
+    ensure!(last.len() >= 3, "{} advertisements", last.len());
+    for packet in &last[last.len() - 3..] {
+        // Router lifetime, and in the last option the lifetime of the NAT64 prefix.
+        let pref64 = &packet[packet.len() - 16..][..4];
+        ensure!(
+            packet[46..48] == [0, 0] && pref64 == [38, 2, 0, 0],
+            "{packet:x?}"
+        );
+    }
+    Ok(())
+}
+
+fn ra_22_without_a_way_out_nat64_and_router_are_withdrawn_and_come_back() -> Result<()> {
+    let topology = Topology::new(&Plan::with_routers())?;
+    // Here the edge's own link is a LAN.
+    let flags = ["--lan=access", "--ra-interval=4"];
+    let deployment = Deployment::with(&Binaries::find()?, topology, Setup::plat_alone(&flags))?;
+    let router = deployment.topology.router6.as_ref().context("router6")?;
+    set_down(&deployment.topology.edge, UPLINK)?;
+    let lifetime = |packet: &[u8]| u16::from_be_bytes([packet[46], packet[47]]);
+    advertisement(router, |packet| lifetime(packet) == 0).context("withdrawn")?;
+    set_up(&deployment.topology.edge, UPLINK)?;
+    let far = "203.0.113.2".parse()?;
+    let everywhere = IpNet::from(ipnet::Ipv4Net::default());
+    add_route(&deployment.topology.edge, everywhere, far, None)?;
+    advertisement(router, |packet| lifetime(packet) == 12).context("back again")?;
+    Ok(())
+}
+
+fn ra_20_a_removed_prefix_is_deprecated() -> Result<()> {
+    let topology = Topology::new(&Plan::default())?;
+    forget_ipv6(topology.client())?;
+    let deployment = on(topology, &FLAGS)?;
+    let (client, edge) = (deployment.topology.client(), &deployment.topology.edge);
+    ask(client)?;
+    wait_for(|| is_configured(client))?;
+    let net = |group: u16| {
+        IpNet::new_assert(
+            Ipv6Addr::new(0x2001, 0xdb8, group, 0, 0, 0, 0, 1).into(),
+            64,
+        )
+    };
+    add_address((edge, LAN), net(9))?;
+    remove_address((edge, LAN), net(1))?;
+    // 20 is the flag of a deprecated address.
+    let has = |prefix: &str, flag: &str| -> Result<bool> {
+        let facts = inspect(client)?;
+        Ok(facts.iter().any(|fact| {
+            let words: Vec<&str> = fact.split_whitespace().collect();
+            words.len() == 6 && words[0].starts_with(prefix) && words[4] == flag
+        }))
+    };
+    wait_for(|| Ok(has("20010db800090000", "00")? && has("20010db800010000", "20")?))
+}
+
+fn rdisc6_understands_it() -> Result<()> {
+    let deployment = on(Topology::new(&Plan::default())?, &FLAGS)?;
+    let mut process = Command::new(RDISC6);
+    process.args(["-1", "-q", "-w", "3000", UPLINK]);
+    process.args(["-r", "3"]);
+    process.stdout(Stdio::piped()).stderr(Stdio::piped());
+    let output = deployment
+        .topology
+        .client()
+        .spawn(process)?
+        .wait_with_output()?;
+    let text = String::from_utf8_lossy(&output.stdout);
+    ensure!(text.contains("2001:db8:1::/64"), "{text}");
+    Ok(())
+}
+
+/// The next advertisement of this kind that arrives on the uplink: IPv6 packet.
+fn advertisement(namespace: &Namespace, is_it: impl Fn(&[u8]) -> bool) -> Result<Vec<u8>> {
+    let end = Instant::now() + PATIENCE;
+    loop {
+        let capture = Capture::start(&[(namespace, UPLINK)], 512)?;
+        thread::sleep(Duration::from_millis(500));
+        let captured = capture.stop()?;
+        let packets = captured.packets.iter().map(|packet| packet.ip());
+        let found = packets
+            .filter(|packet| is_advertisement(packet))
+            .find(|packet| is_it(packet));
+        if let Some(packet) = found {
+            return Ok(packet.to_vec());
+        }
+        ensure!(Instant::now() < end, "no such advertisement");
+    }
+}
+
+fn is_advertisement(packet: &[u8]) -> bool {
+    packet.len() > 56 && packet[6] == 58 && packet[40] == 134
+}
+
+fn on(topology: Topology, flags: &[&str]) -> Result<Deployment> {
+    Deployment::with(&Binaries::find()?, topology, Setup::plat_alone(flags))
+}
+
+/// Takes away what the laboratory has configured: the kernel shall do it by itself.
+fn forget_ipv6(client: &Namespace) -> Result<()> {
+    let own = IpNet::new_assert(Topology::client_address(0).into(), 64);
+    let gateway = Ipv6Addr::new(0x2001, 0xdb8, 1, 0, 0, 0, 0, 1);
+    remove_route(client, Ipv6Net::default().into(), gateway.into())?;
+    remove_address((client, UPLINK), own)?;
+    client.set_sysctl("ipv6/conf/eth0/accept_ra", "1")
+}
+
+/// A link that comes up asks for routers.
+fn ask(client: &Namespace) -> Result<()> {
+    set_down(client, UPLINK)?;
+    set_up(client, UPLINK)
+}
+
+fn is_configured(client: &Namespace) -> Result<bool> {
+    let facts = inspect(client)?;
+    let has_address = facts
+        .iter()
+        .any(|fact| fact.starts_with("20010db800010000"));
+    Ok(has_address && has_default_route(client)?)
+}
+
+fn has_default_route(client: &Namespace) -> Result<bool> {
+    let facts = inspect(client)?;
+    Ok(facts
+        .iter()
+        .any(|fact| fact.starts_with("route Inet6 Unicast proto Ra len 0")))
+}
+
+fn wait_for(mut done: impl FnMut() -> Result<bool>) -> Result<()> {
+    let end = Instant::now() + PATIENCE;
+    while !done()? {
+        ensure!(Instant::now() < end, "it did not come");
+        thread::sleep(Duration::from_millis(20));
+    }
+    Ok(())
+}

@@ -1,0 +1,160 @@
+//! Flags of the router advertisements.
+
+use std::net::Ipv6Addr;
+use std::str::FromStr;
+
+use clap::{Args, ValueEnum};
+use xlat_core::addr::Ipv6Prefix;
+use xlat_linux::daemon::flags::{Switch, interface_name};
+use xlat_proto::ra::Preference;
+
+/// What is advertised, and where.
+#[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "Router advertisements")]
+pub(crate) struct AdvertiseFlags {
+    /// Be the router of this interface's IPv6 network: advertise its prefixes, the NAT64 prefix and
+    /// DNS servers; several times
+    #[arg(long, value_name = "IFACE", value_parser = interface_name)]
+    pub(crate) lan: Vec<String>,
+    /// Longest time between two advertisements, in seconds: 4 to 1800
+    #[arg(long, value_name = "SECONDS", default_value_t = 600,
+          value_parser = clap::value_parser!(u16).range(4..=1800))]
+    pub(crate) ra_interval: u16,
+    /// How long this host is a default router, in seconds: 0, or the interval to 9000
+    /// [default: three times the interval]
+    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u16).range(..=9000))]
+    pub(crate) ra_lifetime: Option<u16>,
+    /// Announce the NAT64 prefixes (PREF64, RFC 8781)
+    #[arg(long, value_enum, value_name = "on|off", default_value_t = Switch::On)]
+    pub(crate) ra_pref64: Switch,
+    /// DNS server to announce; several times [default: this host's DNS64, if it runs]
+    #[arg(long, value_name = "ADDR")]
+    pub(crate) ra_dns: Vec<Ipv6Addr>,
+    /// Domain to search; several times
+    #[arg(long, value_name = "DOMAIN")]
+    pub(crate) ra_search: Vec<Domain>,
+    /// MTU of the network in bytes, from 1280
+    #[arg(long, value_name = "BYTES", value_parser = clap::value_parser!(u32).range(1280..=65535))]
+    pub(crate) ra_mtu: Option<u32>,
+    /// Preference of this router
+    #[arg(long, value_enum, value_name = "HOW", default_value_t = PreferenceFlag::Medium)]
+    pub(crate) ra_preference: PreferenceFlag,
+    /// Network that this router leads to (RFC 4191); several times
+    #[arg(long, value_name = "PREFIX")]
+    pub(crate) ra_route: Vec<Ipv6Prefix>,
+    /// Addresses are to be had by DHCPv6
+    #[arg(long)]
+    pub(crate) ra_managed: bool,
+    /// Other things are to be had by DHCPv6
+    #[arg(long)]
+    pub(crate) ra_other: bool,
+    /// How long the prefixes are valid, in seconds
+    #[arg(long, value_name = "SECONDS", default_value_t = 2_592_000)]
+    pub(crate) ra_prefix_valid: u32,
+    /// How long addresses in them are preferred, in seconds
+    #[arg(long, value_name = "SECONDS", default_value_t = 604_800)]
+    pub(crate) ra_prefix_preferred: u32,
+}
+
+impl AdvertiseFlags {
+    /// How long this host is a default router, in seconds.
+    pub(crate) fn lifetime(&self) -> u16 {
+        self.ra_lifetime
+            .unwrap_or_else(|| (3 * self.ra_interval).min(9000))
+    }
+
+    /// Checks the values against each other.
+    pub(crate) fn check(&self) -> Result<(), String> {
+        if let Some(lifetime) = self.ra_lifetime
+            && lifetime != 0
+            && lifetime < self.ra_interval
+        {
+            return Err(format!(
+                "--ra-lifetime {lifetime} is shorter than --ra-interval {}: hosts would lose their \
+                 router again and again",
+                self.ra_interval
+            ));
+        }
+        if self.ra_prefix_preferred > self.ra_prefix_valid {
+            return Err("--ra-prefix-preferred is longer than --ra-prefix-valid".into());
+        }
+        Ok(())
+    }
+}
+
+/// Preference of a router.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum PreferenceFlag {
+    /// Below others
+    Low,
+    /// As others
+    Medium,
+    /// Above others
+    High,
+}
+
+impl From<PreferenceFlag> for Preference {
+    fn from(flag: PreferenceFlag) -> Self {
+        match flag {
+            PreferenceFlag::Low => Self::Low,
+            PreferenceFlag::Medium => Self::Medium,
+            PreferenceFlag::High => Self::High,
+        }
+    }
+}
+
+/// A domain that can be announced.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Domain(pub(crate) String);
+
+impl FromStr for Domain {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let name = text.trim_end_matches('.');
+        let is_label = |label: &str| {
+            let fits = (1..=63).contains(&label.len());
+            fits && label
+                .bytes()
+                .all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
+        };
+        if name.len() > 253 || !name.split('.').all(is_label) {
+            return Err("not a domain name");
+        }
+        Ok(Self(name.to_owned()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::Parser;
+
+    #[derive(Parser)]
+    struct Cli {
+        #[command(flatten)]
+        flags: AdvertiseFlags,
+    }
+
+    fn flags(args: &[&str]) -> AdvertiseFlags {
+        Cli::try_parse_from([&["x"], args].concat()).unwrap().flags
+    }
+
+    #[test]
+    fn ra_09_a_router_lives_three_intervals_unless_told_otherwise() {
+        assert_eq!(flags(&[]).lifetime(), 1800);
+        assert_eq!(flags(&["--ra-interval=1800"]).lifetime(), 5400);
+        assert_eq!(flags(&["--ra-lifetime=0"]).lifetime(), 0);
+        assert!(flags(&["--ra-lifetime=0"]).check().is_ok());
+        assert!(flags(&["--ra-lifetime=599"]).check().is_err());
+        assert!(flags(&["--ra-prefix-valid=1"]).check().is_err());
+    }
+
+    #[test]
+    fn domains_are_names() {
+        assert_eq!("lan.example.".parse(), Ok(Domain("lan.example".into())));
+        for wrong in ["", ".", "a..b", "a b", "ä"] {
+            assert!(wrong.parse::<Domain>().is_err(), "{wrong}");
+        }
+    }
+}

@@ -1,0 +1,380 @@
+//! Router advertisements on the LAN interfaces: what is in them, and sending them. When they are
+//! sent is decided in [`xlat_proto::advertise`].
+
+pub(crate) mod flags;
+
+use std::net::{IpAddr, Ipv6Addr};
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use tokio::time::sleep;
+use tracing::{debug, info, warn};
+use xlat_core::addr::{Ipv6Prefix, Pref64};
+use xlat_linux::daemon::state_dir::random;
+use xlat_linux::host::{Changes, Host, Link};
+use xlat_linux::icmp6::RouterMessages;
+use xlat_linux::tun::now;
+use xlat_proto::advertise::{Due, Schedule};
+use xlat_proto::ra::{
+    ALL_NODES, Advertisement, Pref64Option, PrefixInformation, RouteInformation, RouterOption,
+    Solicitation, pref64_units,
+};
+
+use crate::settings::Settings;
+use flags::AdvertiseFlags;
+
+/// Advertisements that say goodbye (MAX_FINAL_RTR_ADVERTISEMENTS), and the pause between them.
+const FINAL: u32 = 3;
+const FINAL_PAUSE: Duration = Duration::from_millis(50);
+/// How long the addresses of a prefix that went may still be used (RFC 4862 section 5.5.3), in
+/// seconds.
+const FAREWELL: u32 = 7200;
+
+/// What is the same on all LANs.
+#[derive(Clone, Debug)]
+struct Content {
+    flags: AdvertiseFlags,
+    pref64s: Vec<Pref64>,
+    dns_servers: Vec<Ipv6Addr>,
+}
+
+/// The advertising on all LANs. Ends, with a word to the hosts, by [`Advertising::stop`].
+#[derive(Debug)]
+pub(crate) struct Advertising {
+    /// False while IPv4 cannot be reached.
+    open: watch::Sender<bool>,
+    stop: watch::Sender<bool>,
+    tasks: Vec<JoinHandle<()>>,
+}
+
+impl Advertising {
+    /// Begins to advertise on each LAN.
+    pub(crate) async fn start(
+        host: &Host,
+        settings: &Settings,
+        dns_servers: Vec<Ipv6Addr>,
+    ) -> Result<Self> {
+        let flags = settings.run.advertise.clone();
+        let has_pref64 = flags.ra_pref64 == xlat_linux::daemon::flags::Switch::On;
+        let pref64s = settings.pref64s.iter().copied();
+        let content = Content {
+            dns_servers: if flags.ra_dns.is_empty() {
+                dns_servers
+            } else {
+                flags.ra_dns.clone()
+            },
+            pref64s: pref64s.filter(|_| has_pref64).collect(),
+            flags,
+        };
+        let (open, is_open) = watch::channel(true);
+        let (stop, is_over) = watch::channel(false);
+        let mut tasks = Vec::new();
+        for name in &content.flags.lan {
+            let link = host.link(name).await?;
+            let lan = Lan::new(host, link, content.clone()).await?;
+            tasks.push(tokio::spawn(lan.run(is_open.clone(), is_over.clone())));
+        }
+        Ok(Self { open, stop, tasks })
+    }
+
+    /// Whether IPv4 can be reached: without it this host is neither a NAT64 nor a default router.
+    pub(crate) fn set_open(&self, open: bool) {
+        self.open.send_if_modified(|before| {
+            let is_news = *before != open;
+            *before = open;
+            is_news
+        });
+    }
+
+    /// Tells the hosts that this router goes.
+    pub(crate) async fn stop(self) {
+        let _ = self.stop.send(true);
+        for task in self.tasks {
+            let _ = task.await;
+        }
+    }
+}
+
+/// One LAN.
+struct Lan {
+    host: Host,
+    link: Link,
+    content: Content,
+    hosts: RouterMessages,
+    routers: RouterMessages,
+    schedule: Schedule,
+    prefixes: Vec<Ipv6Prefix>,
+    /// Prefixes that were advertised and have gone.
+    gone: Vec<Ipv6Prefix>,
+    open: bool,
+    warned: bool,
+}
+
+impl Lan {
+    async fn new(host: &Host, link: Link, content: Content) -> Result<Self> {
+        let failed = || {
+            format!(
+                "cannot advertise on {}; run as root or with CAP_NET_RAW",
+                link.name
+            )
+        };
+        let interval = Duration::from_secs(content.flags.ra_interval.into());
+        let mut lan = Self {
+            host: host.clone(),
+            hosts: RouterMessages::of_hosts(&link).with_context(failed)?,
+            routers: RouterMessages::of_routers(&link).with_context(failed)?,
+            schedule: Schedule::new(interval, now()),
+            link,
+            content,
+            prefixes: Vec::new(),
+            gone: Vec::new(),
+            open: true,
+            warned: false,
+        };
+        lan.look().await?;
+        let name = &lan.link.name;
+        if lan.prefixes.is_empty() {
+            warn!("{name} has no global IPv6 /64: hosts there can make no addresses yet");
+        }
+        info!("advertising on {name}: {}", join(&lan.prefixes));
+        Ok(lan)
+    }
+
+    async fn run(mut self, mut is_open: watch::Receiver<bool>, mut is_over: watch::Receiver<bool>) {
+        let changes = match Changes::listen() {
+            Ok(changes) => changes,
+            Err(error) => return warn!("{}: {error}", self.link.name),
+        };
+        loop {
+            while let Some(due) = self.schedule.poll(now(), random_number()) {
+                let to = match due {
+                    Due::All => ALL_NODES,
+                    Due::Host(host) => host,
+                };
+                self.send(to, &self.advertisement()).await;
+            }
+            let wait = self.schedule.next_timeout().saturating_since(now());
+            tokio::select! {
+                () = sleep(wait + Duration::from_millis(1)) => {}
+                received = self.hosts.recv() => match received {
+                    Ok((from, message)) => self.asked(from, &message),
+                    Err(_) => sleep(Duration::from_secs(1)).await,
+                },
+                Ok((router, message)) = self.routers.recv() => self.compare(router, &message),
+                () = changes.next() => self.follow().await,
+                Ok(()) = is_open.changed() => {
+                    self.open = *is_open.borrow_and_update();
+                    self.schedule.on_change(now());
+                }
+                _ = is_over.changed() => return self.say_goodbye().await,
+            }
+        }
+    }
+
+    fn asked(&mut self, from: Ipv6Addr, message: &[u8]) {
+        // The filter of the socket has seen the hop limit.
+        match Solicitation::parse(from, 255, message) {
+            Ok(_) => self.schedule.on_solicitation(from, now(), random_number()),
+            Err(invalid) => debug!("a solicitation of {from} is ignored: {invalid}"),
+        }
+    }
+
+    /// Another router on the link should say the same (RFC 4861 section 6.2.7).
+    fn compare(&mut self, router: Ipv6Addr, message: &[u8]) {
+        let Ok(other) = Advertisement::parse(router, 255, message) else {
+            return;
+        };
+        if self.warned {
+            return;
+        }
+        let ours = self.advertisement();
+        let theirs: Vec<Pref64> = other.pref64s().map(|option| option.prefix).collect();
+        let strange = theirs
+            .iter()
+            .find(|prefix| !self.content.pref64s.contains(prefix));
+        let differs = (other.managed, other.other) != (ours.managed, ours.other);
+        let name = &self.link.name;
+        if let Some(prefix) = strange {
+            warn!(
+                "router {router} on {name} announces the NAT64 prefix {prefix}, which is not ours"
+            );
+        } else if differs {
+            warn!("router {router} on {name} says otherwise about DHCPv6 than we do");
+        } else if other.lifetime > 0 {
+            info!("{router} is a default router on {name} too");
+        } else {
+            return;
+        }
+        self.warned = true;
+    }
+
+    async fn follow(&mut self) {
+        match self.look().await {
+            Ok(true) => {
+                info!(
+                    "advertising on {}: {}",
+                    self.link.name,
+                    join(&self.prefixes)
+                );
+                self.schedule.on_change(now());
+            }
+            Ok(false) => {}
+            Err(error) => debug!("{}: {error:#}", self.link.name),
+        }
+    }
+
+    /// Looks which prefixes the interface has. True if they are others than before.
+    async fn look(&mut self) -> Result<bool> {
+        let addresses = self.host.addresses().await?;
+        let own = addresses
+            .iter()
+            .filter(|have| have.index == self.link.index);
+        let mut prefixes: Vec<Ipv6Prefix> = Vec::new();
+        for have in own.filter(|have| have.len == 64 && !have.deprecated) {
+            if let IpAddr::V6(address) = have.address
+                && !address.is_unicast_link_local()
+            {
+                let prefix = Ipv6Prefix::containing(address, 64);
+                if !prefixes.contains(&prefix) {
+                    prefixes.push(prefix);
+                }
+            }
+        }
+        if prefixes == self.prefixes {
+            return Ok(false);
+        }
+        let went = self.prefixes.iter().filter(|one| !prefixes.contains(one));
+        self.gone.extend(went.copied().collect::<Vec<_>>());
+        self.gone.retain(|one| !prefixes.contains(one));
+        self.prefixes = prefixes;
+        Ok(true)
+    }
+
+    fn advertisement(&self) -> Advertisement {
+        let flags = &self.content.flags;
+        let interval = 3 * u32::from(flags.ra_interval);
+        let lifetime = flags.lifetime();
+        let closed = Lifetimes {
+            router: 0,
+            pref64: 0,
+            rest: interval,
+        };
+        if !self.open {
+            return self.with(closed);
+        }
+        self.with(Lifetimes {
+            router: lifetime,
+            // As long as the router, or three intervals where that is none.
+            pref64: pref64_units(interval.max(lifetime.into())) * 8,
+            ..closed
+        })
+    }
+
+    fn with(&self, lifetimes: Lifetimes) -> Advertisement {
+        let flags = &self.content.flags;
+        Advertisement {
+            hop_limit: 64,
+            managed: flags.ra_managed,
+            other: flags.ra_other,
+            preference: flags.ra_preference.into(),
+            lifetime: lifetimes.router,
+            reachable: 0,
+            retransmit: 0,
+            options: self.options(lifetimes),
+        }
+    }
+
+    fn options(&self, lifetimes: Lifetimes) -> Vec<RouterOption> {
+        let Content {
+            flags,
+            pref64s,
+            dns_servers,
+        } = &self.content;
+        let mut options = Vec::new();
+        options.extend(self.link.mac.map(RouterOption::SourceLinkLayer));
+        options.extend(flags.ra_mtu.map(RouterOption::Mtu));
+        let (valid, preferred) = (flags.ra_prefix_valid, flags.ra_prefix_preferred);
+        let prefixes = self.prefixes.iter();
+        options.extend(prefixes.map(|one| prefix_option(*one, valid, preferred)));
+        let gone = self.gone.iter();
+        options.extend(gone.map(|one| prefix_option(*one, FAREWELL, 0)));
+        options.extend(flags.ra_route.iter().map(|prefix| {
+            RouterOption::Route(RouteInformation {
+                prefix: *prefix,
+                preference: flags.ra_preference.into(),
+                lifetime: lifetimes.rest,
+            })
+        }));
+        if !dns_servers.is_empty() {
+            options.push(RouterOption::DnsServers {
+                lifetime: lifetimes.rest,
+                servers: dns_servers.clone(),
+            });
+        }
+        if !flags.ra_search.is_empty() {
+            let domains = flags.ra_search.iter().map(|domain| domain.0.clone());
+            options.push(RouterOption::DnsSearch {
+                lifetime: lifetimes.rest,
+                domains: domains.collect(),
+            });
+        }
+        options.extend(pref64s.iter().map(|prefix| {
+            RouterOption::Pref64(Pref64Option {
+                prefix: *prefix,
+                lifetime: lifetimes.pref64,
+            })
+        }));
+        options
+    }
+
+    async fn send(&self, to: Ipv6Addr, advertisement: &Advertisement) {
+        if let Err(error) = self.hosts.send(to, &advertisement.build()).await {
+            debug!("no advertisement on {}: {error}", self.link.name);
+        }
+    }
+
+    /// No router, no NAT64, no DNS here any more.
+    async fn say_goodbye(self) {
+        let last = self.with(Lifetimes::default());
+        for number in 0..FINAL {
+            if number > 0 {
+                sleep(FINAL_PAUSE).await;
+            }
+            self.send(ALL_NODES, &last).await;
+        }
+    }
+}
+
+/// Lifetimes in seconds.
+#[derive(Clone, Copy, Debug, Default)]
+struct Lifetimes {
+    router: u16,
+    pref64: u16,
+    /// Of DNS servers, domains and routes.
+    rest: u32,
+}
+
+fn prefix_option(prefix: Ipv6Prefix, valid: u32, preferred: u32) -> RouterOption {
+    RouterOption::Prefix(PrefixInformation {
+        prefix,
+        on_link: true,
+        autonomous: true,
+        router: None,
+        valid,
+        preferred,
+    })
+}
+
+fn join(prefixes: &[Ipv6Prefix]) -> String {
+    let texts: Vec<String> = prefixes.iter().map(ToString::to_string).collect();
+    if texts.is_empty() {
+        return "no prefix".into();
+    }
+    texts.join(", ")
+}
+
+fn random_number() -> u64 {
+    random().map_or(0, |numbers| numbers[0])
+}
