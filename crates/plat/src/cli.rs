@@ -10,6 +10,7 @@ use xlat_linux::daemon::flags::{
 };
 
 use crate::advertise::flags::AdvertiseFlags;
+use crate::dns::flags::DnsFlags;
 use crate::egress::Egress;
 use crate::stateful::flags::StatefulFlags;
 
@@ -81,6 +82,8 @@ pub(crate) struct Run {
     pub(crate) stateful: StatefulFlags,
     #[command(flatten)]
     pub(crate) advertise: AdvertiseFlags,
+    #[command(flatten)]
+    pub(crate) dns: DnsFlags,
     #[command(flatten)]
     pub(crate) policy: PolicyFlags,
     #[command(flatten)]

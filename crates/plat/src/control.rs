@@ -17,6 +17,7 @@ use xlat_linux::counters::Snapshot;
 use xlat_linux::daemon::control::Answer;
 use xlat_linux::tun::{Totals, now};
 
+use crate::dns;
 use crate::stateful::epoch;
 
 /// Subscribers that `plat status` names.
@@ -48,6 +49,7 @@ pub(crate) struct Facts {
     /// Ports that the pool had before the first session.
     pub(crate) ports: [u64; 3],
     pub(crate) leases: Option<Arc<Mutex<DynamicPool>>>,
+    pub(crate) dns64: Option<Arc<dns::Counters>>,
     pub(crate) lost_records: Option<Arc<AtomicU64>>,
 }
 
@@ -73,6 +75,7 @@ impl Facts {
             pool: self.pool.clone(),
             stateful: self.nat.as_ref().map(|nat| self.stateful(nat)),
             leases,
+            dns64: self.dns64.as_ref().map(|counters| counters.figures()),
             packets: self.totals.snapshot(),
         }
     }
@@ -195,6 +198,8 @@ struct Status {
     stateful: Option<StatefulStatus>,
     #[serde(skip_serializing_if = "Option::is_none")]
     leases: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    dns64: Option<dns::Figures>,
     packets: Snapshot,
 }
 
@@ -285,6 +290,24 @@ impl Status {
         }
         if let Some(leases) = self.leases {
             writeln!(f, "leases    {leases}")?;
+        }
+        if let Some(dns) = &self.dns64 {
+            let dns::Figures {
+                queries,
+                cached,
+                refused,
+                limited,
+                malformed,
+                failed,
+            } = dns;
+            writeln!(
+                f,
+                "DNS64     {queries} queries, {cached} answered from the cache, {failed} failed"
+            )?;
+            writeln!(
+                f,
+                "  refused {refused}, over their rate {limited}, malformed {malformed}"
+            )?;
         }
         write!(f, "{}", self.packets)
     }

@@ -9,6 +9,7 @@ mod advertise;
 mod cli;
 mod control;
 mod data_path;
+mod dns;
 mod egress;
 mod leases;
 mod plan;

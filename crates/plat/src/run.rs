@@ -24,6 +24,7 @@ use xlat_linux::tun::{Failure, Handle, now};
 use crate::advertise::Advertising;
 use crate::control::Facts;
 use crate::data_path::{self, Ringing};
+use crate::dns::Dns64;
 use crate::egress;
 use crate::leases::Leases;
 use crate::plan::{Own6, check_overlaps, plan};
@@ -160,15 +161,18 @@ impl Daemon<'_> {
 
     async fn serve<M: Mapper + Clone + Send + 'static>(mut self, mapper: M) -> Result<()> {
         let mut signals = Signals::catch()?;
+        // Its port may be taken: that is found out before anything is changed.
+        let dns64 = Dns64::start(self.host, self.settings).await?;
         let pref64s = self.settings.pref64s.clone();
         let mapper = Guarded::new(mapper, pref64s, self.hidden().await?);
         let alarm = self.state.stateful.as_ref().map(Stateful::alarm);
         let (workers, failures) =
             data_path::start(&self.settings.run, &self.policy, &mapper, alarm.as_ref())?;
-        let socket = self.control_socket(&workers)?;
+        let socket = self.control_socket(&workers, dns64.as_ref())?;
         let applied = self.set_up().await?;
         let way_out = self.open_way_out()?;
-        let advertising = Advertising::start(self.host, self.settings, Vec::new()).await?;
+        let dns_servers = dns64.as_ref().map(Dns64::addresses).unwrap_or_default();
+        let advertising = Advertising::start(self.host, self.settings, dns_servers).await?;
         let line = self.settings.describe();
         info!(
             "translator is {} and {}",
@@ -182,6 +186,7 @@ impl Daemon<'_> {
             .await;
         notify::stopping();
         advertising.stop().await;
+        drop(dns64);
         drop(way_out);
         if let Some(applied) = applied {
             applied
@@ -235,6 +240,7 @@ impl Daemon<'_> {
     fn control_socket<M: Mapper + Send + 'static>(
         &self,
         workers: &Handle<Ringing<Guarded<M>>>,
+        dns64: Option<&Dns64>,
     ) -> Result<tokio::task::JoinHandle<()>> {
         let settings = self.settings;
         let stateful = self.state.stateful.as_ref();
@@ -246,6 +252,7 @@ impl Daemon<'_> {
             nat: stateful.map(|stateful| stateful.nat().clone()),
             ports: stateful.map_or([0; 3], Stateful::ports),
             leases: self.state.leases.as_ref().map(Leases::pool),
+            dns64: dns64.map(Dns64::counters),
             lost_records: stateful.and_then(Stateful::lost_records),
         };
         let place = &settings.run.place;

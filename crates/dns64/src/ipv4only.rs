@@ -1,0 +1,60 @@
+//! `ipv4only.arpa`, which hosts find the NAT64 prefix by: answered here, never asked upstream
+//! (RFC 8880 section 7.1).
+
+use std::net::Ipv4Addr;
+
+use hickory_proto::op::{Message, Query, ResponseCode};
+use hickory_proto::rr::rdata::{A, AAAA, PTR};
+use hickory_proto::rr::{DNSClass, Name, RData, Record, RecordType};
+
+use crate::reply::answer_to;
+use crate::rules::Rules;
+
+/// Its addresses.
+const WELL_KNOWN: [Ipv4Addr; 2] = [Ipv4Addr::new(192, 0, 0, 170), Ipv4Addr::new(192, 0, 0, 171)];
+
+/// Lifetime in seconds: short, since the prefix may change (DN-31).
+const LIFETIME: u32 = 600;
+
+/// The answer, if the question is one of these.
+pub(crate) fn answer(rules: &Rules, request: &Message, query: &Query) -> Option<Message> {
+    if query.query_class != DNSClass::IN {
+        return None;
+    }
+    let zone = Name::from_ascii("ipv4only.arpa.").ok()?;
+    if is_reverse(&query.name) && query.query_type == RecordType::PTR {
+        let mut reply = answer_to(request, ResponseCode::NoError);
+        let data = RData::PTR(PTR(zone));
+        reply.add_answer(Record::from_rdata(query.name.clone(), LIFETIME, data));
+        return Some(reply);
+    }
+    // The parent says whether the zone is signed.
+    if !zone.zone_of(&query.name) || query.query_type == RecordType::DS {
+        return None;
+    }
+    if query.name.num_labels() > zone.num_labels() {
+        return Some(answer_to(request, ResponseCode::NXDomain));
+    }
+    let mut reply = answer_to(request, ResponseCode::NoError);
+    let data: Vec<RData> = match query.query_type {
+        RecordType::A => WELL_KNOWN.iter().map(|v4| RData::A(A(*v4))).collect(),
+        RecordType::AAAA => {
+            let all = rules
+                .pref64s
+                .iter()
+                .flat_map(|pref64| WELL_KNOWN.map(|v4| pref64.embed(v4)));
+            all.map(|address| RData::AAAA(AAAA(address))).collect()
+        }
+        _ => Vec::new(),
+    };
+    for data in data {
+        reply.add_answer(Record::from_rdata(query.name.clone(), LIFETIME, data));
+    }
+    Some(reply)
+}
+
+/// `170.0.0.192.in-addr.arpa` and its sister.
+fn is_reverse(name: &Name) -> bool {
+    let name = name.to_lowercase();
+    WELL_KNOWN.iter().any(|v4| name == Name::from(*v4))
+}

@@ -1,0 +1,70 @@
+//! Flags of the DNS64.
+
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::str::FromStr;
+
+use clap::Args;
+use xlat_core::addr::{Ipv4Prefix, Ipv6Prefix};
+
+/// What the DNS64 is told.
+#[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "DNS64")]
+pub(crate) struct DnsFlags {
+    /// Run a DNS64 on this address of the host; several times
+    #[arg(long, value_name = "ADDR")]
+    pub(crate) dns64: Vec<Ipv6Addr>,
+    /// Resolver that it asks; several times [default: those of /etc/resolv.conf]
+    #[arg(long, value_name = "ADDR[:PORT]")]
+    pub(crate) dns64_upstream: Vec<Upstream>,
+    /// Clients that may ask; several times [default: those on this host's own IPv6 networks, and
+    /// those of --client]
+    #[arg(long, value_name = "PREFIX")]
+    pub(crate) dns64_allow: Vec<Ipv6Prefix>,
+    /// Most queries of one client a second; what is more is dropped
+    #[arg(long, value_name = "N", default_value_t = 500, value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) dns64_rate: u32,
+    /// IPv6 addresses that do not count as real ones; several times [default: ::ffff:0:0/96]
+    #[arg(long, value_name = "PREFIX")]
+    pub(crate) dns64_exclude: Vec<Ipv6Prefix>,
+    /// IPv4 addresses that no IPv6 address is made of; several times
+    #[arg(long, value_name = "CIDR")]
+    pub(crate) dns64_unmapped: Vec<Ipv4Prefix>,
+    /// Answers that are kept
+    #[arg(long, value_name = "N", default_value_t = 20_000)]
+    pub(crate) dns64_cache: usize,
+}
+
+/// A resolver: address, and port if it is not 53.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Upstream(pub(crate) SocketAddr);
+
+impl FromStr for Upstream {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let plain = text.parse::<IpAddr>().map(|address| (address, 53).into());
+        plain
+            .or_else(|_| text.parse::<SocketAddr>())
+            .map(Self)
+            .map_err(|_| "not of the form 192.0.2.53, 192.0.2.53:5353 or [2001:db8::53]:5353")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_upstream_has_port_53_unless_it_is_told() {
+        for (text, expected) in [
+            ("192.0.2.53", "192.0.2.53:53"),
+            ("192.0.2.53:5353", "192.0.2.53:5353"),
+            ("2001:db8::53", "[2001:db8::53]:53"),
+            ("[2001:db8::53]:5353", "[2001:db8::53]:5353"),
+        ] {
+            let upstream: Upstream = text.parse().unwrap();
+            assert_eq!(upstream.0.to_string(), expected);
+        }
+        assert!("example.org".parse::<Upstream>().is_err());
+    }
+}
