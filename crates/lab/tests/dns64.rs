@@ -1,0 +1,390 @@
+//! The DNS64 of the real `plat`: an IPv6-only client reaches a server that has only an IPv4 address
+//! by its name.
+
+use std::io::{Read, Write};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use lab::binaries::Binaries;
+use lab::deployment::{Deployment, PATIENCE, Setup};
+use lab::inspect::{difference, inspect};
+use lab::namespace::Namespace;
+use lab::process::Daemon;
+use lab::suite::Test;
+use lab::topology::{PREF64, Plan, SERVER, Topology, embedded};
+
+const TESTS: &[Test] = lab::tests![
+    dn_10_a_server_with_only_ipv4_is_reached_by_its_name,
+    dn_22_dn_33_long_answers_come_over_tcp,
+    an_upstream_that_is_silent_is_passed_over,
+    dn_29_ipv4only_arpa_is_answered_without_asking,
+    dn_35_strangers_get_no_answer,
+    garbage_and_slow_clients_are_survived,
+    a_port_that_is_taken_is_found_before_anything_is_changed,
+    dig_understands_it,
+    unbound_is_an_upstream_like_any_other,
+];
+
+const DIG: &str = "/usr/bin/dig";
+const UNBOUND: &str = "/usr/sbin/unbound";
+/// The edge on the client's link: where the DNS64 is.
+const RESOLVER: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 1, 0, 0, 0, 0, 1);
+const AAAA: u16 = 28;
+
+fn main() {
+    lab::suite::run_with_programs(
+        TESTS,
+        &[
+            ("dig_understands_it", DIG),
+            ("unbound_is_an_upstream_like_any_other", UNBOUND),
+        ],
+    )
+}
+
+fn dn_10_a_server_with_only_ipv4_is_reached_by_its_name() -> Result<()> {
+    let net = Net::new(&[])?;
+    let upstream = Upstream::start(&net.topology().server, 1)?;
+    let addresses = net.ask("v4.example", AAAA)?;
+    ensure!(addresses == [embedded(SERVER)], "{addresses:?}");
+    let listener = net
+        .topology()
+        .server
+        .run(|| Ok(TcpListener::bind((SERVER, 0))?))?;
+    let target = SocketAddr::from((addresses[0], listener.local_addr()?.port()));
+    let stream = net
+        .topology()
+        .client()
+        .run(|| Ok(TcpStream::connect_timeout(&target, PATIENCE)?))?;
+    listener.accept()?.0.write_all(b"by its name")?;
+    let mut text = String::new();
+    (&stream).take(11).read_to_string(&mut text)?;
+    ensure!(text == "by its name", "{text}");
+    // AAAA and A were asked for once; the second time the answer is kept.
+    let asked = upstream.asked();
+    net.ask("V4.Example", AAAA)?;
+    ensure!(
+        asked == 2 && upstream.asked() == 2,
+        "{asked} {}",
+        upstream.asked()
+    );
+    let status = net.deployment.ask_plat(&["status"])?;
+    ensure!(
+        status.contains("2 queries, 1 answered from the cache"),
+        "{status}"
+    );
+    Ok(())
+}
+
+fn dn_22_dn_33_long_answers_come_over_tcp() -> Result<()> {
+    let net = Net::new(&[])?;
+    let _upstream = Upstream::start(&net.topology().server, 25)?;
+    let short = net.exchange("v4.example", AAAA)?;
+    ensure!(
+        short.len() <= 512 && short[2] & 2 != 0,
+        "{} bytes",
+        short.len()
+    );
+    let whole = net.topology().client().run(|| {
+        let mut stream = TcpStream::connect_timeout(&(RESOLVER, 53).into(), PATIENCE)?;
+        let question = question("v4.example", AAAA);
+        stream.write_all(&(question.len() as u16).to_be_bytes())?;
+        stream.write_all(&question)?;
+        let mut length = [0; 2];
+        stream.read_exact(&mut length)?;
+        let mut answer = vec![0; u16::from_be_bytes(length).into()];
+        stream.read_exact(&mut answer)?;
+        Ok(answer)
+    })?;
+    ensure!(addresses(&whole).len() == 25 && whole[2] & 2 == 0);
+    Ok(())
+}
+
+fn an_upstream_that_is_silent_is_passed_over() -> Result<()> {
+    let silent = "198.51.100.77".to_owned();
+    let net = Net::with_upstreams(&[&silent, &SERVER.to_string()], &[])?;
+    let _upstream = Upstream::start(&net.topology().server, 1)?;
+    let addresses = net.ask("v4.example", AAAA)?;
+    ensure!(addresses == [embedded(SERVER)], "{addresses:?}");
+    Ok(())
+}
+
+fn dn_29_ipv4only_arpa_is_answered_without_asking() -> Result<()> {
+    let net = Net::new(&[])?;
+    let upstream = Upstream::start(&net.topology().server, 1)?;
+    let found = net.ask("ipv4only.arpa", AAAA)?;
+    let expected = [170, 171].map(|last| embedded([192, 0, 0, last].into()));
+    ensure!(found == expected && upstream.asked() == 0, "{found:?}");
+    Ok(())
+}
+
+fn dn_35_strangers_get_no_answer() -> Result<()> {
+    let net = Net::new(&["--dns64-allow=2001:db8:7777::/48"])?;
+    let _upstream = Upstream::start(&net.topology().server, 1)?;
+    let refused = net.topology().client().run(|| {
+        let socket = UdpSocket::bind("[::]:0")?;
+        socket.set_read_timeout(Some(Duration::from_millis(300)))?;
+        socket.send_to(&question("v4.example", AAAA), (RESOLVER, 53))?;
+        Ok(socket.recv(&mut [0; 512]).is_err())
+    })?;
+    ensure!(refused, "a stranger was answered");
+    let status = net.deployment.ask_plat(&["status"])?;
+    ensure!(status.contains("refused 1,"), "{status}");
+    Ok(())
+}
+
+fn garbage_and_slow_clients_are_survived() -> Result<()> {
+    let net = Net::new(&[])?;
+    let _upstream = Upstream::start(&net.topology().server, 1)?;
+    let slow = net.topology().client().run(|| {
+        let socket = UdpSocket::bind("[::]:0")?;
+        let mut loop_of_pointers = question("x", AAAA)[..12].to_vec();
+        loop_of_pointers.extend([0xc0, 12, 0, 28, 0, 1]);
+        let long = vec![0xff; 1200];
+        for bytes in [&[][..], &[1], &loop_of_pointers, &long] {
+            socket.send_to(bytes, (RESOLVER, 53))?;
+        }
+        // Connections that say nothing, and one that promises 64 KiB.
+        let mut slow = Vec::new();
+        for _ in 0..20 {
+            slow.push(TcpStream::connect_timeout(
+                &(RESOLVER, 53).into(),
+                PATIENCE,
+            )?);
+        }
+        slow[0].write_all(&[0xff, 0xff, 1, 2, 3])?;
+        Ok(slow)
+    })?;
+    let found = net.ask("v4.example", AAAA)?;
+    ensure!(found == [embedded(SERVER)], "{found:?}");
+    let status = net.deployment.ask_plat(&["status"])?;
+    ensure!(status.contains("malformed 4"), "{status}");
+    drop(slow);
+    Ok(())
+}
+
+fn a_port_that_is_taken_is_found_before_anything_is_changed() -> Result<()> {
+    let topology = Topology::new(&Plan::default())?;
+    let _other = topology.edge.run(|| Ok(UdpSocket::bind((RESOLVER, 53))?))?;
+    let before = inspect(&topology.edge)?;
+    let directory = tempfile::tempdir()?;
+    let run = directory.path().display().to_string();
+    let prefix = PREF64.to_string();
+    let flags = [
+        "--prefix",
+        &prefix,
+        "--pool=192.168.64.9",
+        "--dns64=2001:db8:1::1",
+        "--dns64-upstream=198.51.100.2",
+        "--run-dir",
+        &run,
+        "--state-dir",
+        &run,
+    ];
+    let mut plat = Daemon::start(&topology.edge, &Binaries::find()?.plat, &flags)?;
+    let status = plat.wait(PATIENCE)?;
+    let log = plat.log();
+    ensure!(status.code() == Some(1), "{status}");
+    ensure!(log.contains("does no other DNS server run there?"), "{log}");
+    let after = inspect(&topology.edge)?;
+    ensure!(
+        difference(&before, &after).is_empty(),
+        "{:?}",
+        difference(&before, &after)
+    );
+    Ok(())
+}
+
+fn dig_understands_it() -> Result<()> {
+    let net = Net::new(&[])?;
+    let _upstream = Upstream::start(&net.topology().server, 1)?;
+    let server = format!("@{RESOLVER}");
+    let text = net.run(DIG, &[&server, "AAAA", "v4.example"])?;
+    for part in [
+        "status: NOERROR",
+        "flags: qr rd ra;",
+        "2001:db8:64::c633:6402",
+        "udp: 1232",
+    ] {
+        ensure!(text.contains(part), "{part} in {text}");
+    }
+    ensure!(
+        !text.contains("WARNING") && !text.contains("malformed"),
+        "{text}"
+    );
+    let name = net.run(DIG, &[&server, "+tcp", "-x", "2001:db8:64::198.51.100.2"])?;
+    ensure!(name.contains("2.100.51.198.in-addr.arpa."), "{name}");
+    Ok(())
+}
+
+fn unbound_is_an_upstream_like_any_other() -> Result<()> {
+    let net = Net::new(&[])?;
+    let directory = tempfile::tempdir()?;
+    let configuration = directory.path().join("unbound.conf");
+    std::fs::write(
+        &configuration,
+        "server:\n interface: 198.51.100.2\n access-control: 0.0.0.0/0 allow\n username: \"\"\n \
+         chroot: \"\"\n pidfile: \"\"\n use-syslog: no\n do-daemonize: no\n \
+         local-zone: \"example.\" static\n local-data: \"v4.example. 300 IN A 198.51.100.2\"\n \
+         local-data: \"alias.example. 300 IN CNAME v4.example.\"\n\
+         remote-control:\n control-enable: no\n",
+    )?;
+    let configuration = configuration.display().to_string();
+    let flags = ["-d", "-c", &configuration];
+    let unbound = Daemon::start(&net.topology().server, Path::new(UNBOUND), &flags)?;
+    unbound
+        .wait_for_line("start of service", PATIENCE)
+        .with_context(|| unbound.log())?;
+    let found = net.ask("v4.example", AAAA)?;
+    ensure!(found == [embedded(SERVER)], "{found:?}");
+    let nothing = net.exchange("no.example", AAAA)?;
+    ensure!(nothing[3] & 15 == 3, "NXDOMAIN");
+    Ok(())
+}
+
+/// A client, and an edge whose `plat` is its DNS64.
+struct Net {
+    deployment: Deployment,
+}
+
+impl Net {
+    fn new(flags: &[&str]) -> Result<Self> {
+        Self::with_upstreams(&[&SERVER.to_string()], flags)
+    }
+
+    fn with_upstreams(upstreams: &[&str], flags: &[&str]) -> Result<Self> {
+        let mut all = vec!["--pool=192.168.64.9", "--dns64=2001:db8:1::1"];
+        for upstream in upstreams {
+            all.extend(["--dns64-upstream", upstream]);
+        }
+        all.extend(flags);
+        let topology = Topology::new(&Plan::default())?;
+        let setup = Setup::plat_alone(&all);
+        Ok(Self {
+            deployment: Deployment::with(&Binaries::find()?, topology, setup)?,
+        })
+    }
+
+    fn topology(&self) -> &Topology {
+        &self.deployment.topology
+    }
+
+    fn ask(&self, name: &str, kind: u16) -> Result<Vec<Ipv6Addr>> {
+        Ok(addresses(&self.exchange(name, kind)?))
+    }
+
+    /// One question over UDP, and its answer.
+    fn exchange(&self, name: &str, kind: u16) -> Result<Vec<u8>> {
+        self.topology().client().run(|| {
+            let socket = UdpSocket::bind("[::]:0")?;
+            socket.set_read_timeout(Some(PATIENCE))?;
+            socket.connect((RESOLVER, 53))?;
+            socket.send(&question(name, kind))?;
+            let mut answer = vec![0; 4096];
+            let length = socket.recv(&mut answer).context("no answer")?;
+            answer.truncate(length);
+            Ok(answer)
+        })
+    }
+
+    fn run(&self, program: &str, arguments: &[&str]) -> Result<String> {
+        let mut process = Command::new(program);
+        process.args(arguments);
+        process.stdout(Stdio::piped()).stderr(Stdio::piped());
+        let process = self.topology().client().spawn(process)?;
+        let output = process.wait_with_output()?;
+        Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+    }
+}
+
+/// RFC 1035 by hand.
+fn question(name: &str, kind: u16) -> Vec<u8> {
+    let mut bytes = vec![0x12, 0x34, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0];
+    for label in name.split('.') {
+        bytes.push(label.len() as u8);
+        bytes.extend(label.bytes());
+    }
+    bytes.push(0);
+    bytes.extend(kind.to_be_bytes());
+    bytes.extend([0, 1]);
+    bytes
+}
+
+/// The addresses in an answer: whatever follows type AAAA, class IN, a lifetime and a length of 16.
+fn addresses(answer: &[u8]) -> Vec<Ipv6Addr> {
+    let is_record =
+        |at: &usize| answer[*at..*at + 4] == [0, 28, 0, 1] && answer[*at + 8..*at + 10] == [0, 16];
+    (0..answer.len().saturating_sub(25))
+        .filter(is_record)
+        .filter_map(|at| <[u8; 16]>::try_from(&answer[at + 10..at + 26]).ok())
+        .map(Ipv6Addr::from)
+        .collect()
+}
+
+/// A resolver whose names have IPv4 addresses only.
+struct Upstream {
+    asked: Arc<AtomicU64>,
+    stop: Arc<AtomicBool>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+impl Upstream {
+    /// Answers on port 53 of the server; each name has so many addresses.
+    fn start(server: &Namespace, count: u8) -> Result<Self> {
+        let socket = server.run(|| Ok(UdpSocket::bind((SERVER, 53))?))?;
+        socket.set_read_timeout(Some(Duration::from_millis(50)))?;
+        let asked = Arc::new(AtomicU64::new(0));
+        let stop = Arc::new(AtomicBool::new(false));
+        let (counter, ended) = (Arc::clone(&asked), Arc::clone(&stop));
+        let datagrams = thread::spawn(move || {
+            let mut buffer = [0; 512];
+            while !ended.load(Ordering::Relaxed) {
+                if let Ok((length, from)) = socket.recv_from(&mut buffer) {
+                    counter.fetch_add(1, Ordering::Relaxed);
+                    let _ = socket.send_to(&reply(&buffer[..length], count), from);
+                }
+            }
+        });
+        Ok(Self {
+            asked,
+            stop,
+            threads: vec![datagrams],
+        })
+    }
+
+    fn asked(&self) -> u64 {
+        self.asked.load(Ordering::Relaxed)
+    }
+}
+
+impl Drop for Upstream {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+        for thread in self.threads.drain(..) {
+            let _ = thread.join();
+        }
+    }
+}
+
+/// A records from 198.51.100.2 on for a question of that type, and nothing for others.
+fn reply(query: &[u8], count: u8) -> Vec<u8> {
+    let end = 12 + query[12..].iter().position(|byte| *byte == 0).unwrap_or(0) + 5;
+    let mut reply = query[..end].to_vec();
+    let is_a = reply[end - 4..end - 2] == [0, 1];
+    let count = if is_a { count } else { 0 };
+    reply[2..4].copy_from_slice(&[0x81, 0x80]);
+    reply[6..12].copy_from_slice(&[0, count, 0, 0, 0, 0]);
+    let IpAddr::V4(first) = IpAddr::from(SERVER) else {
+        return reply;
+    };
+    for number in 0..count {
+        reply.extend([0xc0, 12, 0, 1, 0, 1, 0, 0, 1, 44, 0, 4]);
+        reply.extend((first.to_bits() + u32::from(number)).to_be_bytes());
+    }
+    reply
+}
