@@ -30,6 +30,8 @@ pub(crate) enum Command {
     Run(Box<Run>),
     /// Take back what a killed run left behind
     Recover(Recover),
+    /// Check a configuration file and print what it comes to
+    Check(Check),
     /// Show what the running one does
     Status(Status),
     /// Show the sessions of the running one
@@ -99,6 +101,13 @@ pub(crate) struct Recover {
     pub(crate) place: Place,
     #[command(flatten)]
     pub(crate) log: LogFlags,
+}
+
+#[derive(Args, Clone, Debug)]
+pub(crate) struct Check {
+    /// Configuration file
+    #[arg(value_name = "FILE")]
+    pub(crate) file: PathBuf,
 }
 
 #[derive(Args, Clone, Debug)]

@@ -17,11 +17,13 @@ mod run;
 mod settings;
 mod stateful;
 
+use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::Result;
 use xlat_linux::daemon::control::ask_and_print;
 use xlat_linux::daemon::exit::{self, Usage};
+use xlat_linux::daemon::file;
 
 use cli::{Cli, Command};
 use settings::Settings;
@@ -56,6 +58,7 @@ fn dispatch(cli: Cli) -> Result<()> {
             runtime.block_on(run::recover(&recover.place))
         }
         Some(Command::Run(run)) => translate(&runtime, *run),
+        Some(Command::Check(check)) => check_file(&check.file),
         Some(Command::Status(status)) => {
             let json = status.json;
             ask(&status.place, &control::Request::Status { json })
@@ -77,6 +80,26 @@ fn translate(runtime: &tokio::runtime::Runtime, run: cli::Run) -> Result<()> {
         let run = egress::fill_in(run).await?;
         run::run(Settings::new(run)?).await
     })
+}
+
+/// Reads a configuration file as a start would, and prints all values that are in force then.
+#[expect(clippy::print_stdout, reason = "the values are what was asked for")]
+fn check_file(path: &Path) -> Result<()> {
+    let args = vec![NAME.into(), "--config".into(), path.into()];
+    let command = <Cli as clap::CommandFactory>::command();
+    let complaint = |error: &clap::Error| exit::one_line(error);
+    let args = file::expand(&command, args, complaint).map_err(|error| Usage(error.to_string()))?;
+    let matches = command.clone().get_matches_from(&args);
+    let cli = <Cli as clap::Parser>::parse_from(&args);
+    // Without pools and maps the start chooses some.
+    let chooses = cli.run.stateful.pool.is_empty()
+        && cli.run.dynamic_pool.is_none()
+        && cli.run.map.is_empty();
+    if !chooses {
+        Settings::new(cli.run)?;
+    }
+    print!("{}", file::effective(&command, &matches));
+    Ok(())
 }
 
 fn ask(place: &cli::Place, request: &control::Request) -> Result<()> {

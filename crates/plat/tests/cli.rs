@@ -83,6 +83,48 @@ fn a_pool_that_holds_an_address_of_this_host_ends_with_code_1() {
 }
 
 #[test]
+fn a_file_is_checked_and_its_effect_printed() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("plat.toml");
+    let check = |text: &str| {
+        std::fs::write(&file, text).unwrap();
+        Command::new(env!("CARGO_BIN_EXE_plat"))
+            .arg("check")
+            .arg(&file)
+            .output()
+            .unwrap()
+    };
+    let good =
+        check("prefix = [\"64:ff9b::/96\"]\npool = [\"192.0.2.0/28\"]\n[ra]\ninterval = 10\n");
+    let text = String::from_utf8(good.stdout).unwrap();
+    assert_eq!(good.status.code(), Some(0));
+    for line in [
+        "prefix = [\"64:ff9b::/96\"]",
+        "ra-interval = 10",
+        "udp-timeout = \"5m\"",
+    ] {
+        assert!(text.lines().any(|one| one == line), "{line} in {text}");
+    }
+    for (text, expected) in [
+        (
+            "pol = [\"192.0.2.0/28\"]\n",
+            "line 1: there is no `pol`; did you mean `pool`?",
+        ),
+        (
+            "\nudp-timeout = \"soon\"\n",
+            "line 2: udp-timeout: invalid value 'soon'",
+        ),
+        ("pool = [\"192.0.2.0/28\"]\n", "a pool needs --prefix"),
+    ] {
+        let bad = check(text);
+        let complaint = String::from_utf8(bad.stderr).unwrap();
+        assert_eq!(bad.status.code(), Some(2), "{complaint}");
+        assert!(complaint.contains(expected), "{complaint}");
+        assert_eq!(complaint.trim_end().lines().count(), 1, "{complaint}");
+    }
+}
+
+#[test]
 fn a_dry_run_prints_the_plan_as_commands() {
     let flags = [
         PREFIX,

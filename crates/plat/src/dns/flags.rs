@@ -11,7 +11,7 @@ use xlat_core::addr::{Ipv4Prefix, Ipv6Prefix};
 #[command(next_help_heading = "DNS64")]
 pub(crate) struct DnsFlags {
     /// Run a DNS64 on this address of the host; several times
-    #[arg(long, value_name = "ADDR")]
+    #[arg(long, visible_alias = "dns64-listen", value_name = "ADDR")]
     pub(crate) dns64: Vec<Ipv6Addr>,
     /// Resolver that it asks; several times [default: those of /etc/resolv.conf]
     #[arg(long, value_name = "ADDR[:PORT]")]

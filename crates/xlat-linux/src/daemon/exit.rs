@@ -6,6 +6,8 @@ use std::process::ExitCode;
 use clap::Parser;
 use clap::error::ErrorKind;
 
+use super::file;
+
 /// All went well.
 pub const DONE: u8 = 0;
 /// The system refused, or something broke.
@@ -18,7 +20,7 @@ pub const USAGE: u8 = 2;
 #[error("{0}")]
 pub struct Usage(pub String);
 
-/// Parses the command line of the program `name`.
+/// Parses the command line of the program `name`, and the configuration file that it names.
 ///
 /// # Errors
 /// The exit code to end with, after help, version or one line of complaint was printed.
@@ -26,6 +28,11 @@ pub fn parse<C: Parser>(
     name: &str,
     args: impl IntoIterator<Item = OsString>,
 ) -> Result<C, ExitCode> {
+    let args = args.into_iter().collect();
+    let args = file::expand(&C::command(), args, one_line).map_err(|error| {
+        complain(name, &error.to_string());
+        ExitCode::from(USAGE)
+    })?;
     C::try_parse_from(args).map_err(|error| match error.kind() {
         ErrorKind::DisplayHelp
         | ErrorKind::DisplayVersion
@@ -51,7 +58,7 @@ pub fn complain(name: &str, line: &str) {
 }
 
 /// The message without usage and tips, which `--help` has.
-fn one_line(error: &clap::Error) -> String {
+pub fn one_line(error: &clap::Error) -> String {
     let text = error.render().to_string();
     let message = text.split("\n\nUsage:").next().unwrap_or_default();
     let message = message.split("\n\nFor more").next().unwrap_or_default();

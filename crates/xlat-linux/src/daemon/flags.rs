@@ -16,6 +16,10 @@ use super::logging::LogFormat;
 /// How a daemon runs.
 #[derive(Args, Clone, Debug)]
 pub struct RunFlags {
+    /// Configuration file (TOML) whose keys are the names of these flags; what is given here replaces
+    /// what it says
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
     /// Number of TUN queues, each with a thread of its own [default: number of processors]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
     pub queues: Option<u16>,

@@ -3,6 +3,7 @@
 
 pub mod control;
 pub mod exit;
+pub mod file;
 pub mod flags;
 pub mod logging;
 pub mod notify;

@@ -1,0 +1,402 @@
+//! The configuration file: a TOML file whose keys are the names of the flags.
+//!
+//! A table stands for the beginning of a name: `interval` in `[ra]` is `--ra-interval`. A list is a
+//! flag given several times, `true` a flag without a value. The file becomes a part of the command
+//! line and is read by the same parser, so that each value has one meaning and one message. What is
+//! given on the command line replaces what the file says.
+
+use std::ffi::OsString;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+
+use clap::parser::ValueSource;
+use clap::{Arg, ArgAction, ArgMatches, Command};
+use toml::Spanned;
+use toml::de::{DeTable, DeValue};
+
+/// What is wrong with a file.
+#[derive(Debug, thiserror::Error)]
+pub enum FileError {
+    /// It cannot be read.
+    #[error("{}: {source}", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// It is no TOML.
+    #[error("{}, line {line}: {message}", path.display())]
+    Syntax {
+        /// The file.
+        path: PathBuf,
+        /// The line, from 1.
+        line: usize,
+        /// What the parser says.
+        message: String,
+    },
+    /// There is no such flag.
+    #[error("{}, line {line}: there is no `{key}`{hint}", path.display())]
+    Unknown {
+        /// The file.
+        path: PathBuf,
+        /// The line, from 1.
+        line: usize,
+        /// The key.
+        key: String,
+        /// What may have been meant.
+        hint: String,
+    },
+    /// The value is not one for this flag.
+    #[error("{}, line {line}: {key}: {message}", path.display())]
+    Value {
+        /// The file.
+        path: PathBuf,
+        /// The line, from 1.
+        line: usize,
+        /// The key.
+        key: String,
+        /// What is wrong.
+        message: String,
+    },
+}
+
+/// A key of the file with its values.
+#[derive(Debug)]
+struct Entry {
+    key: String,
+    line: usize,
+    values: Vec<String>,
+}
+
+/// The command line with what its configuration file adds, if it names one.
+///
+/// # Errors
+/// What is wrong with the file.
+pub fn expand(
+    command: &Command,
+    args: Vec<OsString>,
+    complaint: impl Fn(&clap::Error) -> String,
+) -> Result<Vec<OsString>, FileError> {
+    // What is wrong with the command line itself is said by whoever parses it.
+    let Ok(matches) = command.clone().try_get_matches_from(&args) else {
+        return Ok(args);
+    };
+    let (own, flags) = match matches.subcommand() {
+        Some(("run", run)) => (run, command.find_subcommand("run").unwrap_or(command)),
+        Some(_) => return Ok(args),
+        None => (&matches, command),
+    };
+    let Ok(Some(path)) = own.try_get_one::<PathBuf>("config") else {
+        return Ok(args);
+    };
+    let read = std::fs::read_to_string(path);
+    let text = read.map_err(|source| FileError::Read {
+        path: path.clone(),
+        source,
+    })?;
+    let mut all = args;
+    for entry in entries(path, &text)? {
+        let more = arguments(path, flags, own, &entry)?;
+        check(path, command, &entry, &more, &complaint)?;
+        all.extend(more);
+    }
+    Ok(all)
+}
+
+/// The effective values of a command line, as a file would say them.
+pub fn effective(command: &Command, matches: &ArgMatches) -> String {
+    let mut text = String::new();
+    for arg in command.get_arguments().filter(|arg| is_key(arg)) {
+        let (Some(name), id) = (arg.get_long(), arg.get_id().as_str()) else {
+            continue;
+        };
+        let line = match arg.get_action() {
+            ArgAction::SetTrue => matches.get_flag(id).then(|| "true".to_owned()),
+            ArgAction::Count => match matches.get_count(id) {
+                0 => None,
+                count => Some(count.to_string()),
+            },
+            action => matches.get_raw(id).map(|values| {
+                let values = values.map(|value| quote(&value.to_string_lossy()));
+                let values: Vec<String> = values.collect();
+                match action {
+                    ArgAction::Append => format!("[{}]", values.join(", ")),
+                    _ => values.join(", "),
+                }
+            }),
+        };
+        if let Some(line) = line {
+            text += &format!("{name} = {line}\n");
+        }
+    }
+    text
+}
+
+fn quote(value: &str) -> String {
+    match value.parse::<u64>() {
+        Ok(_) => value.to_owned(),
+        Err(_) => format!("\"{}\"", value.replace('\\', "\\\\").replace('"', "\\\"")),
+    }
+}
+
+/// Flags that make sense in a file.
+fn is_key(arg: &Arg) -> bool {
+    let is_action = matches!(
+        arg.get_action(),
+        ArgAction::Help | ArgAction::HelpLong | ArgAction::HelpShort | ArgAction::Version
+    );
+    !is_action && arg.get_id() != "config"
+}
+
+fn entries(path: &Path, text: &str) -> Result<Vec<Entry>, FileError> {
+    let line_of = |span: Range<usize>| 1 + text[..span.start.min(text.len())].matches('\n').count();
+    let table = DeTable::parse(text).map_err(|error| FileError::Syntax {
+        path: path.into(),
+        line: line_of(error.span().unwrap_or_default()),
+        message: error.message().to_owned(),
+    })?;
+    let mut entries = Vec::new();
+    flatten("", table.get_ref(), &line_of, &mut entries);
+    entries.sort_by_key(|entry| entry.line);
+    Ok(entries)
+}
+
+fn flatten(
+    prefix: &str,
+    table: &DeTable<'_>,
+    line_of: &impl Fn(Range<usize>) -> usize,
+    into: &mut Vec<Entry>,
+) {
+    for (key, value) in table {
+        let name = match prefix {
+            "" => key.get_ref().to_string(),
+            prefix => format!("{prefix}-{}", key.get_ref()),
+        };
+        if let DeValue::Table(inner) = value.get_ref() {
+            flatten(&name, inner, line_of, into);
+            continue;
+        }
+        into.push(Entry {
+            key: name,
+            line: line_of(key.span()),
+            values: values(value),
+        });
+    }
+}
+
+fn values(value: &Spanned<DeValue<'_>>) -> Vec<String> {
+    match value.get_ref() {
+        DeValue::Array(array) => array.iter().flat_map(values).collect(),
+        DeValue::String(text) => vec![text.to_string()],
+        DeValue::Boolean(value) => vec![value.to_string()],
+        DeValue::Integer(number) => vec![number.to_string()],
+        DeValue::Float(number) => vec![number.to_string()],
+        DeValue::Datetime(time) => vec![time.to_string()],
+        DeValue::Table(_) => Vec::new(),
+    }
+}
+
+/// The arguments that an entry stands for; none if the command line says otherwise.
+fn arguments(
+    path: &Path,
+    flags: &Command,
+    given: &ArgMatches,
+    entry: &Entry,
+) -> Result<Vec<OsString>, FileError> {
+    let names = |arg: &&Arg| {
+        let long = arg.get_long_and_visible_aliases().unwrap_or_default();
+        is_key(arg) && long.contains(&entry.key.as_str())
+    };
+    let Some(arg) = flags.get_arguments().find(names) else {
+        return Err(unknown(path, flags, entry));
+    };
+    if given.value_source(arg.get_id().as_str()) == Some(ValueSource::CommandLine) {
+        return Ok(Vec::new());
+    }
+    let flag = format!("--{}", entry.key);
+    let wrong = |message: &str| FileError::Value {
+        path: path.into(),
+        line: entry.line,
+        key: entry.key.clone(),
+        message: message.into(),
+    };
+    match arg.get_action() {
+        ArgAction::SetTrue => match entry.values.as_slice() {
+            [value] if value == "true" => Ok(vec![flag.into()]),
+            [value] if value == "false" => Ok(Vec::new()),
+            _ => Err(wrong("it is true or false")),
+        },
+        ArgAction::Count => match entry.values.as_slice() {
+            [value] => {
+                let count = value.parse::<u8>().map_err(|_| wrong("it is a number"))?;
+                Ok(vec![flag.into(); count.into()])
+            }
+            _ => Err(wrong("it is a number")),
+        },
+        ArgAction::Append => Ok(each(&flag, arg, &entry.values)),
+        _ if entry.values.len() == 1 => Ok(each(&flag, arg, &entry.values)),
+        _ => Err(wrong("it has one value")),
+    }
+}
+
+/// `--flag=value` for each value. A switch with `on` and `off` understands `true` and `false` too.
+fn each(flag: &str, arg: &Arg, values: &[String]) -> Vec<OsString> {
+    let possible = arg.get_possible_values();
+    let is_switch = possible.iter().any(|value| value.matches("on", false));
+    let values = values.iter().map(|value| match value.as_str() {
+        "true" if is_switch => "on",
+        "false" if is_switch => "off",
+        other => other,
+    });
+    values
+        .map(|value| format!("{flag}={value}").into())
+        .collect()
+}
+
+/// Parses what one entry stands for by itself, so that a complaint can name its line.
+fn check(
+    path: &Path,
+    command: &Command,
+    entry: &Entry,
+    arguments: &[OsString],
+    complaint: &impl Fn(&clap::Error) -> String,
+) -> Result<(), FileError> {
+    let name = OsString::from(command.get_name());
+    let alone = std::iter::once(name).chain(arguments.iter().cloned());
+    match command.clone().try_get_matches_from(alone) {
+        Ok(_) => Ok(()),
+        Err(error) => Err(FileError::Value {
+            path: path.into(),
+            line: entry.line,
+            key: entry.key.clone(),
+            message: complaint(&error),
+        }),
+    }
+}
+
+fn unknown(path: &Path, flags: &Command, entry: &Entry) -> FileError {
+    let names = flags.get_arguments().filter(|arg| is_key(arg));
+    let names = names.filter_map(Arg::get_long);
+    let nearest = names
+        .map(|name| (distance(name, &entry.key), name))
+        .min()
+        .filter(|(distance, _)| *distance <= 3);
+    FileError::Unknown {
+        path: path.into(),
+        line: entry.line,
+        key: entry.key.clone(),
+        hint: nearest.map_or(String::new(), |(_, name)| {
+            format!("; did you mean `{name}`?")
+        }),
+    }
+}
+
+/// How many letters have to be put in, taken out or changed (Levenshtein).
+fn distance(one: &str, other: &str) -> usize {
+    let other: Vec<char> = other.chars().collect();
+    let mut row: Vec<usize> = (0..=other.len()).collect();
+    for (at, letter) in one.chars().enumerate() {
+        let mut corner = row[0];
+        row[0] = at + 1;
+        for (column, wanted) in other.iter().enumerate() {
+            let change = corner + usize::from(letter != *wanted);
+            corner = row[column + 1];
+            row[column + 1] = change.min(corner + 1).min(row[column] + 1);
+        }
+    }
+    row[other.len()]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::{CommandFactory, Parser, ValueEnum};
+
+    #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+    enum Switch {
+        On,
+        Off,
+    }
+
+    #[derive(Debug, Parser)]
+    struct Cli {
+        #[arg(long)]
+        config: Option<PathBuf>,
+        #[arg(long)]
+        map: Vec<String>,
+        #[arg(long, default_value_t = 600)]
+        ra_interval: u16,
+        #[arg(long)]
+        always: bool,
+        #[arg(long, value_enum, default_value = "off")]
+        ra_pref64: Switch,
+    }
+
+    fn parse(text: &str, more: &[&str]) -> Result<Cli, String> {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("x.toml");
+        std::fs::write(&path, text).unwrap();
+        let mut args: Vec<OsString> = vec!["x".into(), "--config".into(), path.clone().into()];
+        args.extend(more.iter().map(OsString::from));
+        let args = expand(&Cli::command(), args, |error| error.kind().to_string());
+        let place = format!("{}, ", path.display());
+        let args = args.map_err(|error| error.to_string().replace(&place, ""))?;
+        Ok(Cli::try_parse_from(args).unwrap())
+    }
+
+    #[test]
+    fn keys_are_flags_and_tables_their_beginnings() {
+        let text = "always = true\nmap = [\"a\", \"b\"]\n[ra]\ninterval = 10\npref64 = true\n";
+        let cli = parse(text, &[]).unwrap();
+        assert!(cli.always && cli.ra_pref64 == Switch::On);
+        assert_eq!((cli.map.join(" ").as_str(), cli.ra_interval), ("a b", 10));
+        assert!(cli.config.is_some());
+    }
+
+    #[test]
+    fn the_command_line_replaces_what_the_file_says() {
+        let text = "map = [\"a\", \"b\"]\nra-interval = 10\n";
+        let cli = parse(text, &["--map=c", "--ra-interval=20"]).unwrap();
+        assert_eq!((cli.map.join(" ").as_str(), cli.ra_interval), ("c", 20));
+    }
+
+    #[test]
+    fn what_is_wrong_is_named_with_its_line() {
+        for (text, expected) in [
+            (
+                "always = true\nra-intervall = 10\n",
+                "line 2: there is no `ra-intervall`; did you mean `ra-interval`?",
+            ),
+            ("[ra]\nfoo = 1\n", "line 2: there is no `ra-foo`"),
+            ("config = \"y\"\n", "line 1: there is no `config`"),
+            ("\n\nra-interval = 99999\n", "line 3: ra-interval: "),
+            (
+                "ra-interval = [1, 2]\n",
+                "line 1: ra-interval: it has one value",
+            ),
+            ("always = 3\n", "line 1: always: it is true or false"),
+            ("map = [\"a\"\nfoo", "line 2: "),
+        ] {
+            let error = parse(text, &[]).unwrap_err();
+            assert!(error.starts_with(expected), "{error}");
+        }
+        let missing = vec!["x".into(), "--config".into(), "/nowhere/x.toml".into()];
+        let error = expand(&Cli::command(), missing, |_| String::new()).unwrap_err();
+        assert!(error.to_string().starts_with("/nowhere/x.toml: "));
+    }
+
+    #[test]
+    fn the_effective_values_read_back_the_same() {
+        let text = "always = true\nmap = [\"a\", \"b\"]\nra-interval = 10\n";
+        let args = ["x", "--always", "--map=a", "--map=b", "--ra-interval=10"];
+        let matches = Cli::command().get_matches_from(args);
+        let effective = effective(&Cli::command(), &matches);
+        for line in text.lines() {
+            assert!(effective.contains(line), "{line} in {effective}");
+        }
+        assert!(effective.contains("ra-pref64 = \"off\""));
+        let again = parse(&effective, &[]).unwrap();
+        assert_eq!(again.map, ["a", "b"]);
+    }
+}
