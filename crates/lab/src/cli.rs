@@ -25,6 +25,11 @@ pub(crate) struct Cli {
     #[arg(long)]
     pub(crate) shell: bool,
 
+    /// Show the network of the well-known how-to instead: one configuration file on the gateway, and
+    /// a client that has nothing but a cable.
+    #[arg(long, conflicts_with_all = ["shell", "capture"])]
+    pub(crate) classic: bool,
+
     /// Write what crosses the client's IPv4 side and its IPv6 access link to this pcapng file.
     #[arg(long, value_name = "FILE")]
     pub(crate) capture: Option<PathBuf>,

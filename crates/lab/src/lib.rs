@@ -8,6 +8,7 @@ pub mod binaries;
 pub mod capture;
 pub mod crowd;
 pub mod deployment;
+pub mod howto;
 pub mod inspect;
 pub mod link;
 pub mod namespace;

@@ -3,6 +3,7 @@
 //! Exit code 0 when everything works, 1 when a check fails or the system does not let us, 2 for a
 //! wrong command line.
 
+mod classic;
 mod cli;
 mod report;
 mod soak;
@@ -31,6 +32,7 @@ fn run(cli: &cli::Cli) -> anyhow::Result<bool> {
     let binaries = Binaries::build_and_find()?;
     lab::privilege::acquire()?;
     match &cli.command {
+        None if cli.classic => classic::run(&binaries),
         None => tour::run(cli, &binaries),
         Some(cli::Command::Soak(soak)) => soak::run(soak, &binaries),
     }

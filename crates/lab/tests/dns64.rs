@@ -2,22 +2,19 @@
 //! by its name.
 
 use std::io::{Read, Write};
-use std::net::{IpAddr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::net::{Ipv6Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::path::Path;
 use std::process::{Command, Stdio};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use lab::binaries::Binaries;
 use lab::deployment::{Deployment, PATIENCE, Setup};
 use lab::inspect::{difference, inspect};
-use lab::namespace::Namespace;
 use lab::process::Daemon;
 use lab::suite::Test;
 use lab::topology::{PREF64, Plan, SERVER, Topology, embedded};
+use lab::traffic::dns::{AAAA, Upstream, addresses, exchange, question};
 
 const TESTS: &[Test] = lab::tests![
     dn_10_a_server_with_only_ipv4_is_reached_by_its_name,
@@ -35,7 +32,6 @@ const DIG: &str = "/usr/bin/dig";
 const UNBOUND: &str = "/usr/sbin/unbound";
 /// The edge on the client's link: where the DNS64 is.
 const RESOLVER: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 1, 0, 0, 0, 0, 1);
-const AAAA: u16 = 28;
 
 fn main() {
     lab::suite::run_with_programs(
@@ -49,7 +45,7 @@ fn main() {
 
 fn dn_10_a_server_with_only_ipv4_is_reached_by_its_name() -> Result<()> {
     let net = Net::new(&[])?;
-    let upstream = Upstream::start(&net.topology().server, 1)?;
+    let upstream = upstream(&net, 1)?;
     let addresses = net.ask("v4.example", AAAA)?;
     ensure!(addresses == [embedded(SERVER)], "{addresses:?}");
     let listener = net
@@ -83,7 +79,7 @@ fn dn_10_a_server_with_only_ipv4_is_reached_by_its_name() -> Result<()> {
 
 fn dn_22_dn_33_long_answers_come_over_tcp() -> Result<()> {
     let net = Net::new(&[])?;
-    let _upstream = Upstream::start(&net.topology().server, 25)?;
+    let _upstream = upstream(&net, 25)?;
     let short = net.exchange("v4.example", AAAA)?;
     ensure!(
         short.len() <= 512 && short[2] & 2 != 0,
@@ -108,7 +104,7 @@ fn dn_22_dn_33_long_answers_come_over_tcp() -> Result<()> {
 fn an_upstream_that_is_silent_is_passed_over() -> Result<()> {
     let silent = "198.51.100.77".to_owned();
     let net = Net::with_upstreams(&[&silent, &SERVER.to_string()], &[])?;
-    let _upstream = Upstream::start(&net.topology().server, 1)?;
+    let _upstream = upstream(&net, 1)?;
     let addresses = net.ask("v4.example", AAAA)?;
     ensure!(addresses == [embedded(SERVER)], "{addresses:?}");
     Ok(())
@@ -116,7 +112,7 @@ fn an_upstream_that_is_silent_is_passed_over() -> Result<()> {
 
 fn dn_29_ipv4only_arpa_is_answered_without_asking() -> Result<()> {
     let net = Net::new(&[])?;
-    let upstream = Upstream::start(&net.topology().server, 1)?;
+    let upstream = upstream(&net, 1)?;
     let found = net.ask("ipv4only.arpa", AAAA)?;
     let expected = [170, 171].map(|last| embedded([192, 0, 0, last].into()));
     ensure!(found == expected && upstream.asked() == 0, "{found:?}");
@@ -125,7 +121,7 @@ fn dn_29_ipv4only_arpa_is_answered_without_asking() -> Result<()> {
 
 fn dn_35_strangers_get_no_answer() -> Result<()> {
     let net = Net::new(&["--dns64-allow=2001:db8:7777::/48"])?;
-    let _upstream = Upstream::start(&net.topology().server, 1)?;
+    let _upstream = upstream(&net, 1)?;
     let refused = net.topology().client().run(|| {
         let socket = UdpSocket::bind("[::]:0")?;
         socket.set_read_timeout(Some(Duration::from_millis(300)))?;
@@ -140,7 +136,7 @@ fn dn_35_strangers_get_no_answer() -> Result<()> {
 
 fn garbage_and_slow_clients_are_survived() -> Result<()> {
     let net = Net::new(&[])?;
-    let _upstream = Upstream::start(&net.topology().server, 1)?;
+    let _upstream = upstream(&net, 1)?;
     let slow = net.topology().client().run(|| {
         let socket = UdpSocket::bind("[::]:0")?;
         let mut loop_of_pointers = question("x", AAAA)[..12].to_vec();
@@ -202,7 +198,7 @@ fn a_port_that_is_taken_is_found_before_anything_is_changed() -> Result<()> {
 
 fn dig_understands_it() -> Result<()> {
     let net = Net::new(&[])?;
-    let _upstream = Upstream::start(&net.topology().server, 1)?;
+    let _upstream = upstream(&net, 1)?;
     let server = format!("@{RESOLVER}");
     let text = net.run(DIG, &[&server, "AAAA", "v4.example"])?;
     for part in [
@@ -247,6 +243,11 @@ fn unbound_is_an_upstream_like_any_other() -> Result<()> {
     Ok(())
 }
 
+/// A resolver on the server whose names have so many IPv4 addresses.
+fn upstream(net: &Net, count: u8) -> Result<Upstream> {
+    Upstream::start(&net.topology().server, SERVER, SERVER, count)
+}
+
 /// A client, and an edge whose `plat` is its DNS64.
 struct Net {
     deployment: Deployment,
@@ -280,16 +281,9 @@ impl Net {
 
     /// One question over UDP, and its answer.
     fn exchange(&self, name: &str, kind: u16) -> Result<Vec<u8>> {
-        self.topology().client().run(|| {
-            let socket = UdpSocket::bind("[::]:0")?;
-            socket.set_read_timeout(Some(PATIENCE))?;
-            socket.connect((RESOLVER, 53))?;
-            socket.send(&question(name, kind))?;
-            let mut answer = vec![0; 4096];
-            let length = socket.recv(&mut answer).context("no answer")?;
-            answer.truncate(length);
-            Ok(answer)
-        })
+        self.topology()
+            .client()
+            .run(|| exchange(RESOLVER, name, kind))
     }
 
     fn run(&self, program: &str, arguments: &[&str]) -> Result<String> {
@@ -300,91 +294,4 @@ impl Net {
         let output = process.wait_with_output()?;
         Ok(String::from_utf8_lossy(&output.stdout).into_owned())
     }
-}
-
-/// RFC 1035 by hand.
-fn question(name: &str, kind: u16) -> Vec<u8> {
-    let mut bytes = vec![0x12, 0x34, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0];
-    for label in name.split('.') {
-        bytes.push(label.len() as u8);
-        bytes.extend(label.bytes());
-    }
-    bytes.push(0);
-    bytes.extend(kind.to_be_bytes());
-    bytes.extend([0, 1]);
-    bytes
-}
-
-/// The addresses in an answer: whatever follows type AAAA, class IN, a lifetime and a length of 16.
-fn addresses(answer: &[u8]) -> Vec<Ipv6Addr> {
-    let is_record =
-        |at: &usize| answer[*at..*at + 4] == [0, 28, 0, 1] && answer[*at + 8..*at + 10] == [0, 16];
-    (0..answer.len().saturating_sub(25))
-        .filter(is_record)
-        .filter_map(|at| <[u8; 16]>::try_from(&answer[at + 10..at + 26]).ok())
-        .map(Ipv6Addr::from)
-        .collect()
-}
-
-/// A resolver whose names have IPv4 addresses only.
-struct Upstream {
-    asked: Arc<AtomicU64>,
-    stop: Arc<AtomicBool>,
-    threads: Vec<JoinHandle<()>>,
-}
-
-impl Upstream {
-    /// Answers on port 53 of the server; each name has so many addresses.
-    fn start(server: &Namespace, count: u8) -> Result<Self> {
-        let socket = server.run(|| Ok(UdpSocket::bind((SERVER, 53))?))?;
-        socket.set_read_timeout(Some(Duration::from_millis(50)))?;
-        let asked = Arc::new(AtomicU64::new(0));
-        let stop = Arc::new(AtomicBool::new(false));
-        let (counter, ended) = (Arc::clone(&asked), Arc::clone(&stop));
-        let datagrams = thread::spawn(move || {
-            let mut buffer = [0; 512];
-            while !ended.load(Ordering::Relaxed) {
-                if let Ok((length, from)) = socket.recv_from(&mut buffer) {
-                    counter.fetch_add(1, Ordering::Relaxed);
-                    let _ = socket.send_to(&reply(&buffer[..length], count), from);
-                }
-            }
-        });
-        Ok(Self {
-            asked,
-            stop,
-            threads: vec![datagrams],
-        })
-    }
-
-    fn asked(&self) -> u64 {
-        self.asked.load(Ordering::Relaxed)
-    }
-}
-
-impl Drop for Upstream {
-    fn drop(&mut self) {
-        self.stop.store(true, Ordering::Relaxed);
-        for thread in self.threads.drain(..) {
-            let _ = thread.join();
-        }
-    }
-}
-
-/// A records from 198.51.100.2 on for a question of that type, and nothing for others.
-fn reply(query: &[u8], count: u8) -> Vec<u8> {
-    let end = 12 + query[12..].iter().position(|byte| *byte == 0).unwrap_or(0) + 5;
-    let mut reply = query[..end].to_vec();
-    let is_a = reply[end - 4..end - 2] == [0, 1];
-    let count = if is_a { count } else { 0 };
-    reply[2..4].copy_from_slice(&[0x81, 0x80]);
-    reply[6..12].copy_from_slice(&[0, count, 0, 0, 0, 0]);
-    let IpAddr::V4(first) = IpAddr::from(SERVER) else {
-        return reply;
-    };
-    for number in 0..count {
-        reply.extend([0xc0, 12, 0, 1, 0, 1, 0, 0, 1, 44, 0, 4]);
-        reply.extend((first.to_bits() + u32::from(number)).to_be_bytes());
-    }
-    reply
 }

@@ -5,6 +5,7 @@
 //! ([`Namespace::run`](crate::namespace::Namespace::run)). Each wait has a deadline.
 
 pub mod content;
+pub mod dns;
 pub mod fragments;
 pub mod icmp;
 pub mod ping;
