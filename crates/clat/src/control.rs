@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use xlat_core::Instant;
 use xlat_linux::counters::Snapshot;
 use xlat_linux::daemon::control::Answer;
+use xlat_linux::daemon::metrics::Page;
 use xlat_linux::tun::{Totals, now};
 use xlat_proto::clat::life::Standing;
 use xlat_proto::discovery::Found;
@@ -96,6 +97,35 @@ impl Facts {
             dns_servers: network.map(Network::servers).unwrap_or_default(),
             ignored_advertisements: network.map_or(0, Network::refused),
         };
+    }
+
+    /// The figures for Prometheus.
+    pub(crate) fn page(&self) -> String {
+        let status = self.status();
+        let mut page = Page::new();
+        let single = |figure: u64| [(String::new(), figure)];
+        page.family(
+            "xlat_uptime_seconds",
+            "gauge",
+            "Time since the start.",
+            single(status.uptime_s),
+        )
+        .family(
+            "clat_running",
+            "gauge",
+            "1 while IPv4 is reached through the CLAT.",
+            single(status.known.running.into()),
+        )
+        .family(
+            "clat_ignored_advertisements_total",
+            "counter",
+            "Router advertisements that were not believed.",
+            single(status.known.ignored_advertisements),
+        );
+        if let Some(packets) = &status.packets {
+            page.packets(packets);
+        }
+        page.into_text()
     }
 
     /// Answers one request.

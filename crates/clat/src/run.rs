@@ -10,6 +10,7 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until};
 use tracing::{debug, info, warn};
 use xlat_linux::daemon::control::Socket;
+use xlat_linux::daemon::metrics::Metrics;
 use xlat_linux::daemon::notify;
 use xlat_linux::daemon::signals::{Request, Signals};
 use xlat_linux::daemon::state_dir::{StateDir, random};
@@ -195,6 +196,7 @@ struct Daemon<'a> {
     retry: Option<Instant>,
     pause: Duration,
     facts: Facts,
+    _metrics: Option<Metrics>,
     socket: tokio::task::JoinHandle<()>,
     is_ready: bool,
 }
@@ -211,6 +213,14 @@ enum Woken {
 }
 
 impl<'a> Daemon<'a> {
+    async fn metrics(facts: &Facts, settings: &Settings) -> Result<Option<Metrics>> {
+        let Some(address) = settings.run.flags.metrics else {
+            return Ok(None);
+        };
+        let facts = facts.clone();
+        Ok(Some(Metrics::serve(address, move || facts.page()).await?))
+    }
+
     async fn new(host: &'a Host, settings: &'a Settings) -> Result<Self> {
         let place = &settings.run.place;
         let taken: Vec<Ipv4Addr> = ipv4_addresses(host, &place.tun).await?;
@@ -235,6 +245,7 @@ impl<'a> Daemon<'a> {
             failed,
             retry: None,
             pause: RETRY_FIRST,
+            _metrics: Self::metrics(&facts, settings).await?,
             facts,
             socket: tokio::spawn(socket.serve(answer)),
             is_ready: false,

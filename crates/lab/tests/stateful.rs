@@ -38,6 +38,7 @@ const TESTS: &[Test] = lab::tests![
     nb_06_a_download_survives_a_restart,
     se_03_se_06_who_is_not_served_and_what_is_hidden_is_refused,
     cg_05_status_and_sessions_tell_what_is_there,
+    cg_05_prometheus_gets_the_same_figures,
     cg_09_the_session_log_tells_who_had_which_port,
 ];
 
@@ -397,6 +398,42 @@ fn cg_05_status_and_sessions_tell_what_is_there() -> Result<()> {
         json.contains(r#""sessions":{"udp":1,"tcp":0,"icmp":0}"#),
         "{json}"
     );
+    Ok(())
+}
+
+fn cg_05_prometheus_gets_the_same_figures() -> Result<()> {
+    let flags = ["--pool", "192.168.64.9", "--metrics", "[::1]:9464"];
+    let deployment = deploy(1, &flags)?;
+    let network = &deployment.topology;
+    let server = Mirror::start(&network.server)?;
+    let socket = network.client().run(|| bind6(5000))?;
+    server.ask(&socket)?;
+    let text = network.edge.run(|| {
+        let mut stream = connect((Ipv6Addr::LOCALHOST, 9464).into())?;
+        stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n")?;
+        let mut text = String::new();
+        stream.read_to_string(&mut text)?;
+        Ok(text)
+    })?;
+    for line in [
+        r#"plat_sessions{protocol="udp"} 1"#,
+        r#"plat_free_ports{protocol="udp"} 65534"#,
+        r#"plat_ports{protocol="udp"} 65535"#,
+        "plat_subscribers 1",
+        "# TYPE xlat_packets_total counter",
+    ] {
+        ensure!(text.lines().any(|one| one == line), "{line} in {text}");
+    }
+    // The dashboard shows nothing else than what is there.
+    let dashboard = include_str!("../../../examples/grafana/464xlat.json");
+    for name in dashboard.split(|c: char| !(c.is_ascii_alphanumeric() || c == '_')) {
+        let is_metric = ["xlat_", "plat_"]
+            .iter()
+            .any(|start| name.starts_with(start));
+        if is_metric && !["plat_dns64_queries_total"].contains(&name) {
+            ensure!(text.contains(&format!("# TYPE {name} ")), "{name}");
+        }
+    }
     Ok(())
 }
 

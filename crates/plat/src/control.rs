@@ -15,6 +15,7 @@ use xlat_core::Instant;
 use xlat_core::addr::Ipv6Prefix;
 use xlat_linux::counters::Snapshot;
 use xlat_linux::daemon::control::Answer;
+use xlat_linux::daemon::metrics::Page;
 use xlat_linux::tun::{Totals, now};
 
 use crate::dns;
@@ -61,6 +62,49 @@ impl Facts {
             Request::Status { json: false } => answer.text(&self.status().to_text()).await,
             Request::Sessions { json, client } => self.sessions(json, client, answer).await,
         }
+    }
+
+    /// The figures for Prometheus.
+    pub(crate) fn page(&self) -> String {
+        let status = self.status();
+        let mut page = Page::new();
+        page.packets(&status.packets);
+        let single = |figure: u64| [(String::new(), figure)];
+        page.family(
+            "xlat_uptime_seconds",
+            "gauge",
+            "Time since the start.",
+            single(status.uptime_s),
+        );
+        if let Some(stateful) = &status.stateful {
+            stateful.write_page(&mut page);
+        }
+        if let Some(leases) = status.leases {
+            page.family(
+                "plat_leases",
+                "gauge",
+                "Leases of the dynamic pool.",
+                single(leases.into()),
+            );
+        }
+        if let Some(dns) = status.dns64 {
+            let figures = [
+                ("taken up", dns.queries),
+                ("cached", dns.cached),
+                ("refused", dns.refused),
+                ("limited", dns.limited),
+                ("malformed", dns.malformed),
+                ("failed", dns.failed),
+            ];
+            let figures = figures.map(|(what, figure)| (format!("outcome=\"{what}\""), figure));
+            page.family(
+                "plat_dns64_queries_total",
+                "counter",
+                "Queries to the DNS64.",
+                figures,
+            );
+        }
+        page.into_text()
     }
 
     fn status(&self) -> Status {
@@ -313,7 +357,71 @@ impl Status {
     }
 }
 
+impl PerProtocol {
+    fn labelled(self) -> [(String, u64); 3] {
+        let Self { udp, tcp, icmp } = self;
+        [("udp", udp), ("tcp", tcp), ("icmp", icmp)]
+            .map(|(protocol, figure)| (format!("protocol=\"{protocol}\""), figure))
+    }
+}
+
 impl StatefulStatus {
+    fn write_page(&self, page: &mut Page) {
+        let single = |figure: u64| [(String::new(), figure)];
+        let states = self.tcp_states.iter();
+        let states = states.map(|one| (format!("state=\"{}\"", one.state), one.sessions.into()));
+        page.family(
+            "plat_sessions",
+            "gauge",
+            "Sessions.",
+            self.sessions.labelled(),
+        )
+        .family(
+            "plat_sessions_max",
+            "gauge",
+            "Most sessions there can be.",
+            single(self.sessions_max.into()),
+        )
+        .family(
+            "plat_tcp_sessions",
+            "gauge",
+            "TCP sessions by state.",
+            states.collect::<Vec<_>>(),
+        )
+        .family(
+            "plat_bindings",
+            "gauge",
+            "Bindings.",
+            single(self.bindings.into()),
+        )
+        .family(
+            "plat_subscribers",
+            "gauge",
+            "Subscribers with a binding.",
+            single(self.subscribers.into()),
+        )
+        .family(
+            "plat_ports",
+            "gauge",
+            "Ports of the pool.",
+            self.ports.labelled(),
+        )
+        .family(
+            "plat_free_ports",
+            "gauge",
+            "Ports that are free.",
+            self.free_ports.labelled(),
+        );
+        if let Some(lost) = self.lost_log_records {
+            page.family(
+                "plat_log_records_lost_total",
+                "counter",
+                "Records of the session log that were lost.",
+                single(lost),
+            );
+        }
+    }
+
     fn write_to(&self, f: &mut String) -> std::fmt::Result {
         let PerProtocol { udp, tcp, icmp } = self.sessions;
         let (all, max) = (udp + tcp + icmp, self.sessions_max);

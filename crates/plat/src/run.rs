@@ -14,6 +14,7 @@ use xlat_core::addr::Ipv4Prefix;
 use xlat_core::mappers::{Guarded, Siit};
 use xlat_core::{Mapper, Policy};
 use xlat_linux::daemon::control::Socket;
+use xlat_linux::daemon::metrics::Metrics;
 use xlat_linux::daemon::notify;
 use xlat_linux::daemon::signals::{Request, Signals};
 use xlat_linux::daemon::state_dir::StateDir;
@@ -168,7 +169,9 @@ impl Daemon<'_> {
         let alarm = self.state.stateful.as_ref().map(Stateful::alarm);
         let (workers, failures) =
             data_path::start(&self.settings.run, &self.policy, &mapper, alarm.as_ref())?;
-        let socket = self.control_socket(&workers, dns64.as_ref())?;
+        let facts = self.facts(&workers, dns64.as_ref());
+        let _metrics = self.metrics(&facts).await?;
+        let socket = self.control_socket(facts)?;
         let applied = self.set_up().await?;
         let way_out = self.open_way_out()?;
         let dns_servers = dns64.as_ref().map(Dns64::addresses).unwrap_or_default();
@@ -237,14 +240,14 @@ impl Daemon<'_> {
         Ok(v4.collect())
     }
 
-    fn control_socket<M: Mapper + Send + 'static>(
+    fn facts<M: Mapper + Send + 'static>(
         &self,
         workers: &Handle<Ringing<Guarded<M>>>,
         dns64: Option<&Dns64>,
-    ) -> Result<tokio::task::JoinHandle<()>> {
+    ) -> Facts {
         let settings = self.settings;
         let stateful = self.state.stateful.as_ref();
-        let facts = Facts {
+        Facts {
             started: now(),
             prefixes: settings.pref64s.iter().map(ToString::to_string).collect(),
             pool: settings.pools(),
@@ -254,8 +257,19 @@ impl Daemon<'_> {
             leases: self.state.leases.as_ref().map(Leases::pool),
             dns64: dns64.map(Dns64::counters),
             lost_records: stateful.and_then(Stateful::lost_records),
+        }
+    }
+
+    async fn metrics(&self, facts: &Facts) -> Result<Option<Metrics>> {
+        let Some(address) = self.settings.run.flags.metrics else {
+            return Ok(None);
         };
-        let place = &settings.run.place;
+        let facts = facts.clone();
+        Ok(Some(Metrics::serve(address, move || facts.page()).await?))
+    }
+
+    fn control_socket(&self, facts: Facts) -> Result<tokio::task::JoinHandle<()>> {
+        let place = &self.settings.run.place;
         let socket = Socket::bind(&place.run_dir, &place.tun)?;
         let answer = move |request, answer| facts.clone().answer(request, answer);
         Ok(tokio::spawn(socket.serve(answer)))

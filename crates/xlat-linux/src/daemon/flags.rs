@@ -1,7 +1,7 @@
 //! Flags that both binaries have: how they run, and the administrator's choices about translation
 //! ([`Policy`]).
 
-use std::net::{Ipv4Addr, Ipv6Addr};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 use std::str::FromStr;
 
@@ -20,6 +20,9 @@ pub struct RunFlags {
     /// what it says
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
+    /// Figures for Prometheus over HTTP on this address and port, as in [::1]:9464
+    #[arg(long, value_name = "ADDR:PORT")]
+    pub metrics: Option<SocketAddr>,
     /// Number of TUN queues, each with a thread of its own [default: number of processors]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
     pub queues: Option<u16>,

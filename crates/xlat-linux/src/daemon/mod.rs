@@ -6,6 +6,7 @@ pub mod exit;
 pub mod file;
 pub mod flags;
 pub mod logging;
+pub mod metrics;
 pub mod notify;
 pub mod signals;
 pub mod state_dir;

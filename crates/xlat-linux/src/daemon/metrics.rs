@@ -1,0 +1,274 @@
+//! Figures for Prometheus: one page over HTTP, in its text format.
+//!
+//! Nothing but `GET` is understood and each connection gets one answer, which is all that a scraper
+//! wants.
+
+use std::fmt::Write as _;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
+
+use crate::counters::{Snapshot, Traffic};
+
+/// How long a scraper may take.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// Longest request.
+const REQUEST_MAX: usize = 4096;
+
+/// The endpoint. Dropping it closes it.
+#[derive(Debug)]
+pub struct Metrics(JoinHandle<()>);
+
+/// The port cannot be had.
+#[derive(Debug, thiserror::Error)]
+#[error("--metrics {address}: {source}")]
+pub struct MetricsError {
+    address: SocketAddr,
+    source: std::io::Error,
+}
+
+impl Metrics {
+    /// Listens on `address`; `page` makes the page each time it is asked for.
+    ///
+    /// # Errors
+    /// If the port cannot be had.
+    pub async fn serve(
+        address: SocketAddr,
+        page: impl Fn() -> String + Send + Sync + 'static,
+    ) -> Result<Self, MetricsError> {
+        let failed = |source| MetricsError { address, source };
+        let listener = TcpListener::bind(address).await.map_err(failed)?;
+        let page = Arc::new(page);
+        Ok(Self(tokio::spawn(async move {
+            loop {
+                let Ok((stream, _)) = listener.accept().await else {
+                    tokio::time::sleep(Duration::from_secs(1)).await;
+                    continue;
+                };
+                let page = Arc::clone(&page);
+                tokio::spawn(async move {
+                    // A scraper that goes away is its own affair.
+                    let _ = timeout(PATIENCE, answer(stream, page.as_ref())).await;
+                });
+            }
+        })))
+    }
+}
+
+impl Drop for Metrics {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+async fn answer(mut stream: TcpStream, page: &impl Fn() -> String) -> std::io::Result<()> {
+    let mut request = Vec::new();
+    while !request.windows(4).any(|end| end == b"\r\n\r\n") && request.len() < REQUEST_MAX {
+        let mut buffer = [0; 1024];
+        match stream.read(&mut buffer).await? {
+            0 => break,
+            length => request.extend(&buffer[..length]),
+        }
+    }
+    let (status, body) = if request.starts_with(b"GET / ") || request.starts_with(b"GET /metrics ")
+    {
+        ("200 OK", page())
+    } else {
+        ("404 Not Found", "only /metrics is here\n".to_owned())
+    };
+    let head = format!(
+        "HTTP/1.1 {status}\r\nContent-Type: text/plain; version=0.0.4; charset=utf-8\r\n\
+         Content-Length: {}\r\nConnection: close\r\n\r\n",
+        body.len()
+    );
+    stream.write_all(head.as_bytes()).await?;
+    stream.write_all(body.as_bytes()).await?;
+    stream.shutdown().await
+}
+
+/// A page that grows.
+#[derive(Debug, Default)]
+pub struct Page(String);
+
+impl Page {
+    /// An empty page.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// A family of figures: its name, `counter` or `gauge`, what it says, and each figure with its
+    /// labels (`name="value"`, separated by commas; none for a single one).
+    pub fn family(
+        &mut self,
+        name: &str,
+        kind: &str,
+        help: &str,
+        figures: impl IntoIterator<Item = (String, u64)>,
+    ) -> &mut Self {
+        let text = &mut self.0;
+        // Writing into a string does not fail.
+        let _ = writeln!(text, "# HELP {name} {help}\n# TYPE {name} {kind}");
+        for (labels, figure) in figures {
+            let _ = match labels.as_str() {
+                "" => writeln!(text, "{name} {figure}"),
+                labels => writeln!(text, "{name}{{{labels}}} {figure}"),
+            };
+        }
+        self
+    }
+
+    /// The workers' counters.
+    pub fn packets(&mut self, snapshot: &Snapshot) -> &mut Self {
+        let traffic = [
+            ("ipv4", "in", snapshot.ipv4_in),
+            ("ipv6", "in", snapshot.ipv6_in),
+            ("ipv4", "out", snapshot.ipv4_out),
+            ("ipv6", "out", snapshot.ipv6_out),
+        ];
+        let each = |figure: fn(&Traffic) -> u64| {
+            let all = traffic.iter().map(move |(family, way, traffic)| {
+                let labels = format!("family=\"{family}\",direction=\"{way}\"");
+                (labels, figure(traffic))
+            });
+            all.collect::<Vec<_>>()
+        };
+        let reasons = |per: Vec<(&'static str, u64)>| {
+            let labelled = per.into_iter().filter(|(_, count)| *count > 0);
+            labelled
+                .map(|(reason, count)| (format!("reason=\"{reason}\""), count))
+                .collect::<Vec<_>>()
+        };
+        let drops = snapshot
+            .drops
+            .iter()
+            .map(|(reason, count)| (reason.name(), count));
+        let replies = snapshot
+            .replies
+            .iter()
+            .map(|(reason, count)| (reason.name(), count));
+        let errors = snapshot
+            .write_errors
+            .iter()
+            .map(|(error, count)| (error.name(), count));
+        let single = |count| [(String::new(), count)];
+        self.family(
+            "xlat_packets_total",
+            "counter",
+            "Packets through the TUN.",
+            each(|one| one.packets),
+        )
+        .family(
+            "xlat_bytes_total",
+            "counter",
+            "Bytes through the TUN.",
+            each(|one| one.bytes),
+        )
+        .family(
+            "xlat_dropped_total",
+            "counter",
+            "Packets dropped without a word.",
+            reasons(drops.collect()),
+        )
+        .family(
+            "xlat_answered_total",
+            "counter",
+            "Packets answered by an ICMP message.",
+            reasons(replies.collect()),
+        )
+        .family(
+            "xlat_write_errors_total",
+            "counter",
+            "Packets that the kernel did not take.",
+            reasons(errors.collect()),
+        )
+        .family(
+            "xlat_pieces_total",
+            "counter",
+            "Pieces of packets that were cut.",
+            single(snapshot.pieces),
+        )
+        .family(
+            "xlat_joined_total",
+            "counter",
+            "Packets that left inside another one.",
+            single(snapshot.joined),
+        )
+        .family(
+            "xlat_held_total",
+            "counter",
+            "Packets that waited for another one.",
+            single(snapshot.held),
+        )
+        .family(
+            "xlat_wakeups_total",
+            "counter",
+            "Times that a worker was woken.",
+            single(snapshot.wakeups),
+        )
+    }
+
+    /// The text.
+    pub fn into_text(self) -> String {
+        self.0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::{Read, Write};
+
+    #[test]
+    fn a_page_is_in_the_text_format() {
+        let mut page = Page::new();
+        page.family("x_total", "counter", "What it is.", [(String::new(), 7)])
+            .family(
+                "y",
+                "gauge",
+                "Others.",
+                [("a=\"b\"".into(), 1), ("a=\"c\"".into(), 2)],
+            );
+        assert_eq!(
+            page.into_text(),
+            "# HELP x_total What it is.\n# TYPE x_total counter\nx_total 7\n\
+             # HELP y Others.\n# TYPE y gauge\ny{a=\"b\"} 1\ny{a=\"c\"} 2\n"
+        );
+        let mut page = Page::new();
+        page.packets(&Snapshot::default());
+        let text = page.into_text();
+        assert!(text.contains("xlat_packets_total{family=\"ipv6\",direction=\"in\"} 0\n"));
+    }
+
+    #[test]
+    fn a_scraper_gets_the_page_and_nothing_else_is_there() {
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .enable_all()
+            .build()
+            .unwrap();
+        let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = free.local_addr().unwrap();
+        drop(free);
+        let served = runtime.block_on(Metrics::serve(address, || "figures\n".into()));
+        let _served = served.unwrap();
+        for (path, status, body) in [
+            ("/metrics", "HTTP/1.1 200 OK", "figures\n"),
+            (
+                "/other",
+                "HTTP/1.1 404 Not Found",
+                "only /metrics is here\n",
+            ),
+        ] {
+            let mut stream = std::net::TcpStream::connect(address).unwrap();
+            write!(stream, "GET {path} HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
+            let mut text = String::new();
+            stream.read_to_string(&mut text).unwrap();
+            assert!(text.starts_with(status) && text.ends_with(body), "{text}");
+        }
+    }
+}
