@@ -20,7 +20,7 @@ pub struct RunFlags {
     /// what it says
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
-    /// Figures for Prometheus over HTTP on this address and port, as in [::1]:9464
+    /// Figures for Prometheus over HTTP on this address and port; an IPv6 address stands in brackets
     #[arg(long, value_name = "ADDR:PORT")]
     pub metrics: Option<SocketAddr>,
     /// Number of TUN queues, each with a thread of its own [default: number of processors]
