@@ -45,6 +45,27 @@ pub(crate) enum Command {
     /// Sends the traffic of many subscribers through the stateful plat for a while, and looks
     /// whether every answer reaches whom it belongs to and nothing is left in the end.
     Soak(Soak),
+    /// Measures clat and plat beside the kernel's own forwarding and TAYGA, where it is installed.
+    Bench(Bench),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Bench {
+    /// Rounds over all cases; the table has medians.
+    #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=99))]
+    pub(crate) rounds: u32,
+
+    /// Time of each load in milliseconds.
+    #[arg(long, value_name = "N", default_value_t = 1500, value_parser = clap::value_parser!(u64).range(100..=60_000))]
+    pub(crate) millis: u64,
+
+    /// Only this case, by its name in the table; several times.
+    #[arg(long, value_name = "CASE")]
+    pub(crate) only: Vec<String>,
+
+    /// Write a bar chart (SVG) to this file.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) chart: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]

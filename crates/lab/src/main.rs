@@ -3,6 +3,7 @@
 //! Exit code 0 when everything works, 1 when a check fails or the system does not let us, 2 for a
 //! wrong command line.
 
+mod bench;
 mod classic;
 mod cli;
 mod report;
@@ -35,5 +36,6 @@ fn run(cli: &cli::Cli) -> anyhow::Result<bool> {
         None if cli.classic => classic::run(&binaries),
         None => tour::run(cli, &binaries),
         Some(cli::Command::Soak(soak)) => soak::run(soak, &binaries),
+        Some(cli::Command::Bench(bench)) => bench::run(bench, &binaries),
     }
 }

@@ -136,6 +136,41 @@ impl Daemon {
         Ok(figure.context("no VmRSS: the process has ended")?.parse()?)
     }
 
+    /// Processor time that the process has used, in all its threads, user and system.
+    ///
+    /// # Errors
+    /// When the process has ended.
+    pub fn processor_time(&self) -> Result<Duration> {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.child.id()))?;
+        // Behind the name, which may have spaces: state, and so on; utime and stime are fields 14
+        // and 15 of all.
+        let rest = stat
+            .rsplit_once(')')
+            .context("no name in /proc/PID/stat")?
+            .1;
+        let fields: Vec<&str> = rest.split_whitespace().collect();
+        let ticks = |at: usize| fields.get(at).and_then(|field| field.parse::<u64>().ok());
+        let (user, system) = (ticks(11).context("utime")?, ticks(12).context("stime")?);
+        let per_second = rustix::param::clock_ticks_per_second();
+        Ok(Duration::from_millis((user + system) * 1000 / per_second))
+    }
+
+    /// How often the process's threads have slept and been woken.
+    ///
+    /// # Errors
+    /// When the process has ended.
+    pub fn wakeups(&self) -> Result<u64> {
+        let mut sum = 0;
+        for task in std::fs::read_dir(format!("/proc/{}/task", self.child.id()))? {
+            let status = std::fs::read_to_string(task?.path().join("status"))?;
+            let figure = status
+                .lines()
+                .find_map(|line| line.strip_prefix("voluntary_ctxt_switches:"));
+            sum += figure.map_or(Ok(0), |figure| figure.trim().parse::<u64>())?;
+        }
+        Ok(sum)
+    }
+
     /// Sends a signal.
     ///
     /// # Errors

@@ -1,0 +1,66 @@
+//! `cargo lab bench`: translators side by side in the same network, with the same traffic.
+//!
+//! The kernel's own IPv4 forwarding is the limit, TAYGA the peer, where it is installed. Rounds go
+//! over all cases one after the other, so that what disturbs the machine disturbs all of them; the
+//! table has medians.
+
+mod cases;
+mod chart;
+mod load;
+mod table;
+
+use anyhow::Result;
+use lab::binaries::Binaries;
+
+use crate::cli::Bench;
+use cases::Case;
+use load::Figures;
+use table::Results;
+
+/// Runs it; `false` when a case could not be measured.
+///
+/// # Errors
+/// When the network cannot be built, or a file cannot be written.
+pub(crate) fn run(bench: &Bench, binaries: &Binaries) -> Result<bool> {
+    let cases: Vec<Case> = Case::all()
+        .into_iter()
+        .filter(|case| bench.only.is_empty() || bench.only.iter().any(|name| case.name == *name))
+        .filter(|case| case.is_possible())
+        .collect();
+    let mut results = Results::new(cases.iter().map(|case| case.name));
+    let mut complete = true;
+    for round in 1..=bench.rounds {
+        for case in &cases {
+            say(&format!("round {round} of {}: {}", bench.rounds, case.name));
+            match measure(case, binaries, bench) {
+                Ok(figures) => results.add(case.name, figures),
+                Err(error) => {
+                    say(&format!("  {}: {error:#}", case.name));
+                    complete = false;
+                }
+            }
+        }
+    }
+    let text = results.to_markdown();
+    show(&text);
+    if let Some(path) = &bench.chart {
+        std::fs::write(path, chart::svg(&results))?;
+        say(&format!("chart in {}", path.display()));
+    }
+    Ok(complete)
+}
+
+fn measure(case: &Case, binaries: &Binaries, bench: &Bench) -> Result<Figures> {
+    let running = case.start(binaries)?;
+    load::measure(&running, std::time::Duration::from_millis(bench.millis))
+}
+
+#[expect(clippy::print_stderr, reason = "progress goes beside the table")]
+fn say(line: &str) {
+    eprintln!("{line}");
+}
+
+#[expect(clippy::print_stdout, reason = "the table is what was asked for")]
+fn show(text: &str) {
+    print!("{text}");
+}
