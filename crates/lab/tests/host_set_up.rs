@@ -288,7 +288,7 @@ fn clat_takes_another_address_when_the_first_is_taken() -> Result<()> {
     let log = deployment.clats[0].log();
     let second = clat_address(&log).expect("the log names the address");
     assert_ne!(first, second);
-    assert!(log.contains("trying another address"), "{log}");
+    assert!(log.contains("another address is tried"), "{log}");
     Ok(())
 }
 
