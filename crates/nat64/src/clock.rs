@@ -37,6 +37,12 @@ impl Tick {
 }
 
 impl Tick {
+    /// The time from `now` to this point; zero if it has passed.
+    pub(crate) const fn since(self, now: Instant) -> Duration {
+        let nanos = (self.0 as u64) << SHIFT;
+        Duration::from_nanos(nanos.saturating_sub(now.as_nanos()))
+    }
+
     /// Whole seconds from `now` to this point, rounded down; 0 if it has passed.
     pub(crate) const fn seconds_after(self, now: Instant) -> u64 {
         let nanos = (self.0 as u64) << SHIFT;

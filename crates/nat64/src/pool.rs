@@ -272,9 +272,9 @@ impl Pool {
         None
     }
 
-    /// True if no port is at rest.
-    pub(crate) fn is_rested(&self) -> bool {
-        self.resting.is_empty()
+    /// When the next port has rested enough; `None` if none is at rest.
+    pub(crate) fn next_rested(&self) -> Option<Tick> {
+        self.resting.front().map(|first| first.until)
     }
 
     /// Frees the port that has rested longest, if it has rested enough.

@@ -233,6 +233,11 @@ impl Sessions {
         self.wheel.next_due(&mut self.slab, now, steps)
     }
 
+    /// No session ends before this; `None` without sessions.
+    pub(crate) fn next_end(&self) -> Option<Tick> {
+        self.wheel.next_stop()
+    }
+
     /// Gives a session whose timer is off a new life.
     pub(crate) fn revive(&mut self, handle: u32, expires: Tick) {
         self.wheel.disarm(&mut self.slab, handle);

@@ -80,9 +80,12 @@ impl StoredSyns {
         self.waiting.remove(tuple).is_some()
     }
 
-    /// True if nothing waits for its time or to be answered.
-    pub(crate) fn is_empty(&self) -> bool {
-        self.ends.is_empty() && self.unclaimed.is_empty()
+    /// When the next one is over; `None` if none waits.
+    pub(crate) fn next_end(&self) -> Option<Tick> {
+        if !self.unclaimed.is_empty() {
+            return Some(Tick::from_raw(0));
+        }
+        self.ends.front().map(|(end, _)| *end)
     }
 
     /// True if the time of a SYN is over.

@@ -104,6 +104,15 @@ impl Wheel {
         None
     }
 
+    /// When the wheel next stands at a timer: nothing fires before.
+    pub(crate) fn next_stop(&self) -> Option<Tick> {
+        let here = self.current % SLOTS;
+        let slot = self.occupied.next_around(here)?;
+        let ahead = slot.wrapping_sub(here) % SLOTS;
+        let stop = self.current.saturating_add(ahead);
+        Some(Tick::from_raw(stop.saturating_mul(1 << SLOT_SHIFT)))
+    }
+
     /// Turns the wheel to the next slot with a timer, but not beyond `target`. True if it stands
     /// at a timer.
     fn advance(&mut self, target: u32) -> bool {
@@ -174,9 +183,12 @@ mod tests {
             wheel.arm(&mut slab, handle);
         }
         for (handle, life) in (1..).zip(seconds) {
+            let stop = wheel.next_stop().unwrap();
+            assert!(stop <= Tick::at(secs(life + 1)), "{life}");
             assert_eq!(fired(&mut wheel, &mut slab, secs(life)), [0; 0], "{life}");
             assert_eq!(fired(&mut wheel, &mut slab, secs(life + 1)), [handle]);
         }
+        assert_eq!(wheel.next_stop(), None);
     }
 
     #[test]

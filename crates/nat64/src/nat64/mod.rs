@@ -130,10 +130,15 @@ impl Nat64 {
         more
     }
 
-    /// True if no time ends anything here: without sessions, ports at rest, SYNs that wait and
-    /// events to fetch, [`expire`](Self::expire) need not be called until a packet has come.
-    pub fn is_idle(&self) -> bool {
-        self.each_shard().all(|shard| shard.is_idle())
+    /// How long after `now` nothing ends here and nothing waits to be fetched: as long as no packet
+    /// comes, [`expire`](Self::expire) need not be called before. `None` without sessions, ports at
+    /// rest, SYNs that wait and events.
+    pub fn rest(&self, now: Instant) -> Option<Duration> {
+        let due = self
+            .each_shard()
+            .filter_map(|shard| shard.next_due())
+            .min()?;
+        Some(due.since(now))
     }
 
     /// True if a worker should ask its translator for packets of its own: keep-alive probes, and

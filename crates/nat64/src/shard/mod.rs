@@ -212,13 +212,18 @@ impl Shard {
         true
     }
 
-    /// True if nothing here waits for its time.
-    pub(crate) fn is_idle(&self) -> bool {
-        self.per_protocol == [0; 3]
-            && self.probes.is_empty()
-            && self.syns.is_empty()
-            && self.events.is_empty()
-            && self.pool.is_rested()
+    /// The next point in time at which something may end or wants to be fetched; `None` if there
+    /// is nothing.
+    pub(crate) fn next_due(&self) -> Option<Tick> {
+        let waits = !self.probes.is_empty() || !self.events.is_empty();
+        let now = waits.then_some(Tick::from_raw(0));
+        let ends = [
+            now,
+            self.sessions.next_end(),
+            self.syns.next_end(),
+            self.pool.next_rested(),
+        ];
+        ends.into_iter().flatten().min()
     }
 
     /// True if there is a packet of the shard's own to send.

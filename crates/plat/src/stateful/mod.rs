@@ -14,7 +14,7 @@ use std::time::{Duration, SystemTime};
 use anyhow::{Context, Result};
 use nat64::Nat64;
 use nat64::config::Config;
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep_until, timeout};
 use tracing::{info, warn};
 use xlat_core::addr::Pref64s;
 use xlat_linux::daemon::state_dir::StateDir;
@@ -24,7 +24,7 @@ use alarm::Alarm;
 pub(crate) use saved::epoch;
 use session_log::{Clock, SessionLog};
 
-/// Time between two looks at what is over.
+/// Time between two looks at what is over while packets come.
 const TICK: Duration = Duration::from_secs(1);
 /// The same with a session log, whose events do not wait for long.
 const TICK_WITH_LOG: Duration = Duration::from_millis(100);
@@ -85,15 +85,30 @@ impl Stateful {
         Arc::clone(&self.alarm)
     }
 
-    /// Waits until there is something to do: for a while if anything waits for its time, and
-    /// otherwise for a worker that has had a packet.
+    /// Waits until there is something to do. A worker that has had a packet wakes it, and a moment
+    /// later it looks again; without packets it sleeps until something ends.
     pub(crate) async fn due(&mut self) {
-        if let Some(next) = self.next {
-            return sleep_until(next).await;
+        if self.next.is_none() {
+            self.alarm.set();
+            let wait = self.alarm.wait();
+            match self.nat.rest(now()) {
+                None => wait.await,
+                Some(rest) if timeout(rest.max(self.pause()), wait).await.is_err() => return,
+                Some(_) => {}
+            }
+            self.next = Some(Instant::now() + self.pause());
         }
-        self.alarm.set();
-        if self.nat.is_idle() {
-            self.alarm.wait().await;
+        if let Some(next) = self.next {
+            sleep_until(next).await;
+        }
+    }
+
+    /// Time between two looks while packets come.
+    fn pause(&self) -> Duration {
+        if self.log.is_some() {
+            TICK_WITH_LOG
+        } else {
+            TICK
         }
     }
 
@@ -102,12 +117,7 @@ impl Stateful {
     pub(crate) fn tick(&mut self) -> bool {
         while self.nat.expire(now(), STEPS) {}
         self.write_log();
-        let tick = if self.log.is_some() {
-            TICK_WITH_LOG
-        } else {
-            TICK
-        };
-        self.next = (!self.nat.is_idle()).then(|| Instant::now() + tick);
+        self.next = None;
         self.nat.has_packets(now())
     }
 
