@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use xlat_core::addr::{Ipv4Prefix, Ipv6Prefix};
 
+use crate::bib::{Inside, Outside};
 use crate::clock::Ticks;
 use crate::pool::PoolSpec;
 use crate::session::Protocol;
@@ -50,6 +51,24 @@ pub struct StaticBinding {
     pub client: Ipv6Addr,
     /// That node's port or identifier.
     pub client_port: u16,
+}
+
+impl StaticBinding {
+    pub(crate) fn inside(&self) -> Inside {
+        Inside {
+            protocol: self.protocol,
+            client: self.client,
+            port: self.client_port,
+        }
+    }
+
+    pub(crate) fn outside(&self) -> Outside {
+        Outside {
+            protocol: self.protocol,
+            external: self.external.to_bits(),
+            port: self.external_port,
+        }
+    }
 }
 
 /// How long sessions live after a packet.

@@ -20,6 +20,7 @@ use xlat_core::addr::Ipv6Prefix;
 use crate::bib::Outside;
 use crate::config::Config;
 use crate::pool::Usable;
+use crate::session::Protocol;
 use crate::siphash::SipKey;
 
 /// The fixed facts about who is where.
@@ -99,6 +100,16 @@ impl Layout {
         }
         let index = self.index(outside.external)?;
         Some(self.owner(index, outside.port))
+    }
+
+    /// The shard that hands this port out; `None` if none does.
+    pub(crate) fn owner_of(&self, outside: Outside, config: &Config) -> Option<u32> {
+        let index = self.index(outside.external)?;
+        let is_port = outside.protocol == Protocol::Icmp || outside.port != 0;
+        let ranges = ranges(config, Ipv4Addr::from_bits(outside.external));
+        let mut ranges = ranges.into_iter();
+        let is_usable = is_port && ranges.any(|range| range.contains(&outside.port));
+        is_usable.then(|| self.owner(index, outside.port))
     }
 
     /// True if packets to `address` belong to the translator.

@@ -50,7 +50,7 @@ mod tcp;
 mod wheel;
 
 pub use modes::{Modes, OneToOne};
-pub use nat64::Nat64;
+pub use nat64::{Nat64, ReloadError, View};
 pub use pool::{PoolSpec, PoolSpecError};
 pub use session::Protocol;
 pub use shard::{Counts, Usage};

@@ -61,6 +61,16 @@ impl<S: OneToOne> Modes<S> {
         &self.own
     }
 
+    /// The same, to be changed.
+    pub fn own_mut(&mut self) -> &mut S {
+        &mut self.own
+    }
+
+    /// The stateful NAT64, to be changed.
+    pub fn shared_mut(&mut self) -> &mut Nat64 {
+        &mut self.shared
+    }
+
     /// The stateful NAT64.
     pub fn shared(&self) -> &Nat64 {
         &self.shared

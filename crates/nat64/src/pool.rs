@@ -258,6 +258,31 @@ impl Pool {
         true
     }
 
+    /// Keeps a free port for somebody for ever; false if it is not free.
+    pub(crate) fn reserve(&mut self, place: Place) -> bool {
+        let entry = &mut self.addresses[place.address as usize];
+        let was_free = entry.free[place.protocol as usize].remove(place.port);
+        self.update_open(place.address, place.protocol);
+        was_free
+    }
+
+    /// Takes back a reservation. The port rests like any other, unless it belongs to a block, whose
+    /// owner knows it.
+    pub(crate) fn unreserve(&mut self, place: Place, now: Tick) {
+        if self.block_shift.is_none() {
+            self.give_back(place, now);
+            return;
+        }
+        let entry = &mut self.addresses[place.address as usize];
+        entry.free[place.protocol as usize].insert(place.port);
+        self.update_open(place.address, place.protocol);
+    }
+
+    /// Changes how long ports rest from now on.
+    pub(crate) fn set_rest(&mut self, rest: Ticks) {
+        self.rest = rest;
+    }
+
     /// Gives a port back. It rests for a while before somebody else can have it, unless it is a
     /// TCP port: there the state machine has seen to it that nothing is on its way any more
     /// (RFC 6888 REQ-8).

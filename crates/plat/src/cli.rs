@@ -32,6 +32,8 @@ pub(crate) enum Command {
     Recover(Recover),
     /// Check a configuration file and print what it comes to
     Check(Check),
+    /// Make the running one read its configuration file again
+    Reload(Reload),
     /// Show what the running one does
     Status(Status),
     /// Show the sessions of the running one
@@ -108,6 +110,12 @@ pub(crate) struct Check {
     /// Configuration file
     #[arg(value_name = "FILE")]
     pub(crate) file: PathBuf,
+}
+
+#[derive(Args, Clone, Debug)]
+pub(crate) struct Reload {
+    #[command(flatten)]
+    pub(crate) place: Place,
 }
 
 #[derive(Args, Clone, Debug)]

@@ -19,6 +19,7 @@ use xlat_linux::daemon::metrics::Page;
 use xlat_linux::tun::{Totals, now};
 
 use crate::dns;
+use crate::reload::{self, Wishes};
 use crate::stateful::epoch;
 
 /// Subscribers that `plat status` names.
@@ -29,6 +30,7 @@ const PAGE: usize = 1024;
 /// What can be asked.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) enum Request {
+    Reload,
     Status {
         json: bool,
     },
@@ -52,12 +54,17 @@ pub(crate) struct Facts {
     pub(crate) leases: Option<Arc<Mutex<DynamicPool>>>,
     pub(crate) dns64: Option<Arc<dns::Counters>>,
     pub(crate) lost_records: Option<Arc<AtomicU64>>,
+    pub(crate) reload: Wishes,
 }
 
 impl Facts {
     /// Answers one request.
     pub(crate) async fn answer(self, request: Request, mut answer: Answer) -> io::Result<()> {
         match request {
+            Request::Reload => match reload::ask(&self.reload).await {
+                Ok(line) => answer.text(&format!("{line}\n")).await,
+                Err(reason) => answer.refuse(&reason).await,
+            },
             Request::Status { json: true } => answer.json(&self.status()).await,
             Request::Status { json: false } => answer.text(&self.status().to_text()).await,
             Request::Sessions { json, client } => self.sessions(json, client, answer).await,

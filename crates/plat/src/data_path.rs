@@ -5,11 +5,13 @@ use std::sync::Arc;
 use anyhow::{Context, Result};
 use tokio::sync::mpsc;
 use xlat_core::identification::Identifications;
+use xlat_core::mappers::Guarded;
 use xlat_core::{Frame, Instant, Mapper, Policy, Translator, Verdict};
 use xlat_linux::daemon::state_dir::random;
 use xlat_linux::tun::{self, Engine, Failure, Handle, Tun};
 
 use crate::cli::Run;
+use crate::reload::{Follow, Orders};
 use crate::stateful::alarm::Alarm;
 
 /// A translator that rings an alarm after each batch, if its mapper has state that ends.
@@ -22,6 +24,16 @@ impl<M: Mapper> Ringing<M> {
     /// The translator, to be changed between packets.
     pub(crate) fn translator_mut(&mut self) -> &mut Translator<M> {
         &mut self.translator
+    }
+}
+
+impl<M: Follow> Ringing<Guarded<M>> {
+    /// Goes by other orders from now on.
+    pub(crate) fn follow(&mut self, orders: &Orders) {
+        self.translator.mapper_mut().inner_mut().follow(orders);
+        if self.translator.set_policy(orders.policy.clone()).is_err() {
+            unreachable!("it was checked before it was sent");
+        }
     }
 }
 

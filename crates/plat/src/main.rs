@@ -3,7 +3,7 @@
 //! Flags ([`cli`]) become settings ([`settings`]), settings and the host as it is become a plan
 //! ([`plan`]), and the plan is carried out while packets are translated ([`run`]) by the workers'
 //! engines ([`data_path`]). [`leases`] and [`stateful`] are what the translator remembers;
-//! [`control`] is what it tells about itself.
+//! [`control`] is what it tells about itself; [`reload`] reads the configuration file again.
 
 mod advertise;
 mod cli;
@@ -13,6 +13,7 @@ mod dns;
 mod egress;
 mod leases;
 mod plan;
+mod reload;
 mod run;
 mod settings;
 mod stateful;
@@ -23,7 +24,6 @@ use std::process::ExitCode;
 use anyhow::Result;
 use xlat_linux::daemon::control::ask_and_print;
 use xlat_linux::daemon::exit::{self, Usage};
-use xlat_linux::daemon::file;
 
 use cli::{Cli, Command};
 use settings::Settings;
@@ -59,6 +59,7 @@ fn dispatch(cli: Cli) -> Result<()> {
         }
         Some(Command::Run(run)) => translate(&runtime, *run),
         Some(Command::Check(check)) => check_file(&check.file),
+        Some(Command::Reload(reload)) => ask(&reload.place, &control::Request::Reload),
         Some(Command::Status(status)) => {
             let json = status.json;
             ask(&status.place, &control::Request::Status { json })
@@ -86,19 +87,13 @@ fn translate(runtime: &tokio::runtime::Runtime, run: cli::Run) -> Result<()> {
 #[expect(clippy::print_stdout, reason = "the values are what was asked for")]
 fn check_file(path: &Path) -> Result<()> {
     let args = vec![NAME.into(), "--config".into(), path.into()];
-    let command = <Cli as clap::CommandFactory>::command();
-    let complaint = |error: &clap::Error| exit::one_line(error);
-    let args = file::expand(&command, args, complaint).map_err(|error| Usage(error.to_string()))?;
-    let matches = command.clone().get_matches_from(&args);
-    let cli = <Cli as clap::Parser>::parse_from(&args);
+    let (run, values) = reload::read(args).map_err(|error| Usage(format!("{error:#}")))?;
     // Without pools and maps the start chooses some.
-    let chooses = cli.run.stateful.pool.is_empty()
-        && cli.run.dynamic_pool.is_none()
-        && cli.run.map.is_empty();
+    let chooses = run.stateful.pool.is_empty() && run.dynamic_pool.is_none() && run.map.is_empty();
     if !chooses {
-        Settings::new(cli.run)?;
+        Settings::new(run)?;
     }
-    print!("{}", file::effective(&command, &matches));
+    print!("{values}");
     Ok(())
 }
 

@@ -22,7 +22,17 @@ pub(crate) async fn plan(host: &Host, settings: &Settings, own_v6: Own6) -> Resu
     if own_v6.routed {
         plan.route(Route::new(own_v6.address, 128, tun));
     }
+    for step in client_routes(settings)?.steps() {
+        plan.step(step.clone());
+    }
+    Ok(plan)
+}
+
+/// The part that brings the clients' IPv4 packets here.
+pub(crate) fn client_routes(settings: &Settings) -> Result<Plan> {
+    let mut plan = Plan::new();
     for prefix in settings.ipv4_prefixes() {
+        let tun = &settings.run.place.tun;
         plan.route(Route::new(prefix.address(), prefix.len(), tun));
     }
     egress::plan(settings, &mut plan)?;

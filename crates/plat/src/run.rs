@@ -2,6 +2,7 @@
 
 use std::future::pending;
 use std::net::IpAddr;
+use std::sync::PoisonError;
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow};
@@ -25,10 +26,11 @@ use xlat_linux::tun::{Failure, Handle, now};
 use crate::advertise::Advertising;
 use crate::control::Facts;
 use crate::data_path::{self, Ringing};
-use crate::dns::Dns64;
+use crate::dns::{self, Dns64};
 use crate::egress;
 use crate::leases::Leases;
 use crate::plan::{Own6, check_overlaps, plan};
+use crate::reload::{self, Follow, Orders, Reading, Values, Wish, Wishes};
 use crate::settings::Settings;
 use crate::stateful::Stateful;
 
@@ -54,14 +56,17 @@ pub(crate) async fn run(settings: Settings) -> Result<()> {
         tracing::warn!("--map {inner} lies inside --map {outer}: each wins on its own side");
     }
     let state = State::load(&settings)?;
+    let (wishes, wanted) = mpsc::channel(1);
     let daemon = Daemon {
         host: &host,
-        settings: &settings,
+        values: reload::values_at_start()?,
+        settings,
         own_v6,
         policy,
         state,
+        wishes,
     };
-    daemon.run().await
+    daemon.run(wanted).await
 }
 
 /// Takes back what a killed run left.
@@ -132,38 +137,58 @@ impl State {
 /// Everything that a running translator needs.
 struct Daemon<'a> {
     host: &'a Host,
-    settings: &'a Settings,
+    settings: Settings,
+    /// The same as lines of a file, to see what is different after a reload.
+    values: Values,
     own_v6: Own6,
     policy: Policy,
     state: State,
+    /// Where a reload is asked for.
+    wishes: Wishes,
+}
+
+/// What was begun for a running translator, in the order in which it ends.
+struct Begun<M: Mapper + Send + 'static> {
+    advertising: Advertising,
+    dns64: Option<Dns64>,
+    way_out: Option<Masquerade>,
+    applied: Option<Applied>,
+    workers: Handle<Ringing<Guarded<M>>>,
 }
 
 impl Daemon<'_> {
     /// Picks the mapper for the clients that there are, and serves them.
-    async fn run(self) -> Result<()> {
-        let settings = self.settings;
+    async fn run(self, wanted: mpsc::Receiver<Wish>) -> Result<()> {
+        let settings = &self.settings;
         let hairpin = settings.run.hairpin.into();
         let (eams, pref64s) = (settings.eams.clone(), settings.pref64s.clone());
         let leases = self.state.leases.as_ref().map(Leases::pool);
         let nat = self.state.stateful.as_ref().map(|one| one.nat().clone());
         match (leases, nat) {
-            (None, None) => self.serve(Siit::new(eams, pref64s, hairpin)).await,
-            (Some(pool), None) => self.serve(Dynamic::new(eams, pref64s, hairpin, pool)).await,
+            (None, None) => self.serve(Siit::new(eams, pref64s, hairpin), wanted).await,
+            (Some(pool), None) => {
+                self.serve(Dynamic::new(eams, pref64s, hairpin, pool), wanted)
+                    .await
+            }
             (None, Some(nat)) => {
                 let own = Siit::new(eams, pref64s, hairpin);
-                self.serve(Modes::new(own, nat)).await
+                self.serve(Modes::new(own, nat), wanted).await
             }
             (Some(pool), Some(nat)) => {
                 let own = Dynamic::new(eams, pref64s, hairpin, pool);
-                self.serve(Modes::new(own, nat)).await
+                self.serve(Modes::new(own, nat), wanted).await
             }
         }
     }
 
-    async fn serve<M: Mapper + Clone + Send + 'static>(mut self, mapper: M) -> Result<()> {
+    async fn serve<M: Follow + Clone + Send + 'static>(
+        mut self,
+        mapper: M,
+        wanted: mpsc::Receiver<Wish>,
+    ) -> Result<()> {
         let mut signals = Signals::catch()?;
         // Its port may be taken: that is found out before anything is changed.
-        let dns64 = Dns64::start(self.host, self.settings).await?;
+        let dns64 = Dns64::start(self.host, &self.settings).await?;
         let pref64s = self.settings.pref64s.clone();
         let mapper = Guarded::new(mapper, pref64s, self.hidden().await?);
         let alarm = self.state.stateful.as_ref().map(Stateful::alarm);
@@ -172,10 +197,13 @@ impl Daemon<'_> {
         let facts = self.facts(&workers, dns64.as_ref());
         let _metrics = self.metrics(&facts).await?;
         let socket = self.control_socket(facts)?;
-        let applied = self.set_up().await?;
-        let way_out = self.open_way_out()?;
-        let dns_servers = dns64.as_ref().map(Dns64::addresses).unwrap_or_default();
-        let advertising = Advertising::start(self.host, self.settings, dns_servers).await?;
+        let mut begun = Begun {
+            applied: self.set_up().await?,
+            way_out: self.open_way_out()?,
+            advertising: self.advertise(dns64.as_ref()).await?,
+            dns64,
+            workers,
+        };
         let line = self.settings.describe();
         info!(
             "translator is {} and {}",
@@ -184,14 +212,12 @@ impl Daemon<'_> {
         info!("ready: {line}");
         notify::ready(&line);
 
-        let end = self
-            .wait(&mut signals, failures, &workers, &advertising)
-            .await;
+        let end = self.wait(&mut signals, failures, wanted, &mut begun).await;
         notify::stopping();
-        advertising.stop().await;
-        drop(dns64);
-        drop(way_out);
-        if let Some(applied) = applied {
+        begun.advertising.stop().await;
+        drop(begun.dns64);
+        drop(begun.way_out);
+        if let Some(applied) = begun.applied {
             applied
                 .undo()
                 .await
@@ -200,7 +226,7 @@ impl Daemon<'_> {
         socket.abort();
         // The socket is gone from the file system when its task is.
         let _ = socket.await;
-        let counters = workers.stop();
+        let counters = begun.workers.stop();
         self.state.save();
         info!(
             "stopped, the host is as it was\n{}",
@@ -209,11 +235,16 @@ impl Daemon<'_> {
         end
     }
 
+    async fn advertise(&self, dns64: Option<&Dns64>) -> Result<Advertising> {
+        let servers = dns64.map(Dns64::addresses).unwrap_or_default();
+        Advertising::start(self.host, &self.settings, servers).await
+    }
+
     async fn set_up(&self) -> Result<Option<Applied>> {
         if self.settings.run.flags.no_host_setup {
             return Ok(None);
         }
-        let plan = plan(self.host, self.settings, self.own_v6).await?;
+        let plan = plan(self.host, &self.settings, self.own_v6).await?;
         let place = &self.settings.run.place;
         let applied = self.host.apply(&plan, &place.run_dir, &place.tun).await?;
         Ok(Some(applied))
@@ -224,7 +255,7 @@ impl Daemon<'_> {
             return Ok(None);
         }
         egress::warn_of_filters(&self.settings.run.place.tun);
-        egress::open(self.settings)
+        egress::open(&self.settings)
     }
 
     /// What clients must not reach through the prefix: the addresses of this host (SE-06).
@@ -245,7 +276,7 @@ impl Daemon<'_> {
         workers: &Handle<Ringing<Guarded<M>>>,
         dns64: Option<&Dns64>,
     ) -> Facts {
-        let settings = self.settings;
+        let settings = &self.settings;
         let stateful = self.state.stateful.as_ref();
         Facts {
             started: now(),
@@ -257,6 +288,7 @@ impl Daemon<'_> {
             leases: self.state.leases.as_ref().map(Leases::pool),
             dns64: dns64.map(Dns64::counters),
             lost_records: stateful.and_then(Stateful::lost_records),
+            reload: self.wishes.clone(),
         }
     }
 
@@ -276,12 +308,12 @@ impl Daemon<'_> {
     }
 
     /// Waits for the end: a signal, or a data path that broke.
-    async fn wait<M: Mapper + Send + 'static>(
+    async fn wait<M: Follow + Send + 'static>(
         &mut self,
         signals: &mut Signals,
         mut failures: mpsc::UnboundedReceiver<Failure>,
-        workers: &Handle<Ringing<Guarded<M>>>,
-        advertising: &Advertising,
+        mut wanted: mpsc::Receiver<Wish>,
+        begun: &mut Begun<M>,
     ) -> Result<()> {
         let changes = Changes::listen()?;
         let mut save = interval(SAVE_EVERY);
@@ -290,8 +322,15 @@ impl Daemon<'_> {
             tokio::select! {
                 request = signals.next() => match request {
                     Request::Stop => return Ok(()),
-                    Request::Reload => self.reload(workers).await,
+                    Request::Reload => {
+                        // The log says what came of it.
+                        drop(self.reload(begun).await);
+                    }
                 },
+                Some(wish) = wanted.recv() => {
+                    // Who does not wait any more does not want to know.
+                    let _ = wish.send(self.reload(begun).await);
+                }
                 _ = save.tick(), if has_leases => {
                     if let Some(leases) = &mut self.state.leases {
                         leases.save(false);
@@ -302,10 +341,10 @@ impl Daemon<'_> {
                         && stateful.tick()
                     {
                         // After any message a worker asks for packets of its own.
-                        workers.update(|_| {});
+                        begun.workers.update(|_| {});
                     }
                 }
-                () = changes.next() => self.watch_way_out(advertising).await,
+                () = changes.next() => self.watch_way_out(&begun.advertising).await,
                 Some(failure) = failures.recv() => {
                     return Err(anyhow!("the data path broke: {failure}"));
                 }
@@ -315,15 +354,19 @@ impl Daemon<'_> {
 
     /// Without a way out this host is no router for IPv4.
     async fn watch_way_out(&self, advertising: &Advertising) {
-        match egress::is_open(self.host, self.settings).await {
+        match egress::is_open(self.host, &self.settings).await {
             Ok(open) => advertising.set_open(open),
             Err(error) => tracing::debug!("{error:#}"),
         }
     }
 
-    /// Writes down how things are, and looks at the host again.
-    async fn reload<M: Mapper + Send + 'static>(&mut self, workers: &Handle<Ringing<Guarded<M>>>) {
-        info!("{}", workers.counters().to_string().trim_end());
+    /// Reads the configuration file again, writes down how things are, and looks at the host
+    /// again.
+    async fn reload<M: Follow + Send + 'static>(
+        &mut self,
+        begun: &mut Begun<M>,
+    ) -> Result<String, String> {
+        info!("{}", begun.workers.counters().to_string().trim_end());
         if let Some(leases) = &mut self.state.leases {
             leases.save(true);
             info!("{} leases saved", leases.active());
@@ -331,8 +374,99 @@ impl Daemon<'_> {
         if let Some(stateful) = &self.state.stateful {
             stateful.reload();
         }
+        let outcome = self.take_up(begun).await;
+        self.hide(begun).await;
+        match outcome {
+            Ok(line) => {
+                info!("{line}");
+                Ok(line)
+            }
+            Err(error) => {
+                let line = reload::refused(&error);
+                tracing::warn!("{line}");
+                Err(line)
+            }
+        }
+    }
+
+    /// Takes up what is different in the configuration file: all of it or, with an error, nothing.
+    async fn take_up<M: Follow + Send + 'static>(
+        &mut self,
+        begun: &mut Begun<M>,
+    ) -> Result<String> {
+        let Reading {
+            settings,
+            values,
+            changed,
+        } = reload::read_again(&self.settings, &self.values)?;
+        check_overlaps(self.host, &settings).await?;
+        let policy = policy(&settings, self.own_v6)?;
+        let dns64 = match &begun.dns64 {
+            Some(_) => Some(dns::Orders::new(self.host, &settings).await?),
+            None => None,
+        };
+        let config = settings.stateful(settings.run.flags.queue_count())?;
+        let (coming, going) = reload::host_changes(&self.settings, &settings)?;
+        if let Some(applied) = &mut begun.applied
+            && let Err(error) = applied.extend(&coming).await
+        {
+            applied.retract(&coming).await?;
+            return Err(error.into());
+        }
+        let view = match (&self.state.stateful, config) {
+            (Some(stateful), Some(config)) => match stateful.nat().reconfigure(config, now()) {
+                Ok(view) => Some(view),
+                Err(error) => {
+                    if let Some(applied) = &mut begun.applied {
+                        applied.retract(&coming).await?;
+                    }
+                    return Err(error.into());
+                }
+            },
+            _ => None,
+        };
+
+        // From here on nothing fails.
+        if let Some(leases) = &self.state.leases {
+            let pool = leases.pool();
+            let mut pool = pool.lock().unwrap_or_else(PoisonError::into_inner);
+            for conflict in reload::reserve(&mut pool, &settings) {
+                tracing::warn!("a client has an address of a new --map: {conflict}");
+            }
+        }
+        let orders = Orders {
+            eams: settings.eams.clone(),
+            view,
+            policy: policy.clone(),
+        };
+        begun.workers.update(move |engine| engine.follow(&orders));
+        if let (Some(server), Some(orders)) = (&begun.dns64, dns64) {
+            server.update(orders);
+        }
+        let servers = begun.dns64.as_ref().map(Dns64::addresses);
+        begun
+            .advertising
+            .update(&settings, servers.unwrap_or_default());
+        if let Some(applied) = &mut begun.applied
+            && let Err(error) = applied.retract(&going).await
+        {
+            tracing::warn!("not everything could be taken back: {error}");
+        }
+        let is_other_pool = settings.ipv4_prefixes() != self.settings.ipv4_prefixes();
+        (self.settings, self.values, self.policy) = (settings, values, policy);
+        if is_other_pool && begun.way_out.take().is_some() {
+            match self.open_way_out() {
+                Ok(way_out) => begun.way_out = way_out,
+                Err(error) => tracing::warn!("the way out is closed: {error:#}"),
+            }
+        }
+        Ok(reload::describe(&changed))
+    }
+
+    /// Keeps clients from the addresses that this host has now.
+    async fn hide<M: Follow + Send + 'static>(&self, begun: &Begun<M>) {
         match self.hidden().await {
-            Ok(hidden) => workers.update(move |engine| {
+            Ok(hidden) => begun.workers.update(move |engine| {
                 engine.translator_mut().mapper_mut().hide(hidden.clone());
             }),
             Err(error) => tracing::warn!("the addresses of this host are not known: {error:#}"),

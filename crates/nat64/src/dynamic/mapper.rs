@@ -34,7 +34,7 @@ impl Dynamic {
     ///
     /// The pool must know the IPv4 sides of `eams` as [`reserved`](PoolConfig::reserved), and all
     /// workers must count time from the same origin. After a change of static maps call
-    /// [`DynamicPool::set_reserved`] once and give each worker a new mapper.
+    /// [`DynamicPool::set_reserved`] once and [`set_eams`](Self::set_eams) for each worker.
     pub fn new(
         eams: EamTable,
         pref64s: Pref64s,
@@ -65,6 +65,12 @@ impl Dynamic {
     /// The explicit mappings.
     pub fn eams(&self) -> &EamTable {
         &self.eams
+    }
+
+    /// Maps by other explicit mappings from now on; see [`new`](Self::new).
+    pub fn set_eams(&mut self, eams: EamTable) {
+        let pool = Arc::clone(&self.pool);
+        *self = Self::new(eams, self.pref64s.clone(), self.hairpin, pool);
     }
 
     /// The NAT64 prefixes.

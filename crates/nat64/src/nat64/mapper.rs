@@ -21,7 +21,7 @@ use crate::shard::Shard;
 impl Nat64 {
     #[inline]
     fn shard_of_client(&self, client: Ipv6Addr) -> MutexGuard<'_, Shard> {
-        let number = self.shared.layout.shard_of_client(client);
+        let number = self.view.0.layout.shard_of_client(client);
         lock(&self.shared.shards[number as usize])
     }
 
@@ -32,7 +32,7 @@ impl Nat64 {
             external: tuple.external,
             port: tuple.external_port,
         };
-        let number = self.shared.layout.shard_of_external(outside)?;
+        let number = self.view.0.layout.shard_of_external(outside)?;
         Some(lock(&self.shared.shards[number as usize]))
     }
 
@@ -47,7 +47,7 @@ impl Nat64 {
         if self.shared.pref64s.lookup(client).is_some() {
             return Err(Refusal::Silent(DropReason::SourceInPref64));
         }
-        let clients = &self.shared.config.clients;
+        let clients = &self.view.0.clients;
         if clients.is_empty() || clients.iter().any(|prefix| prefix.contains(client)) {
             return Ok(());
         }
@@ -60,7 +60,7 @@ impl Nat64 {
         protocol: Protocol,
         port: u16,
     ) -> Result<(), Refusal> {
-        let is_denied = self.shared.config.denied.iter().any(|destination| {
+        let is_denied = self.view.0.denied.iter().any(|destination| {
             let is_port = destination
                 .ports
                 .as_ref()
@@ -80,7 +80,7 @@ impl Nat64 {
 
     /// What is checked of a packet from IPv4 before its ports are known.
     pub(super) fn check_v4(&self, flow: &Flow<Ipv4Addr>) -> Result<(), Refusal> {
-        if !self.shared.layout.is_ours(flow.dst.to_bits()) {
+        if !self.view.0.layout.is_ours(flow.dst.to_bits()) {
             return Err(not_ours());
         }
         // Which prefix it will be is known only with the session, but most have one alone.
@@ -138,7 +138,7 @@ impl Nat64 {
     /// A pool address as source belongs on the inside of the second turn only. From the wire it
     /// is forged.
     fn check_not_ours(&self, src: Ipv4Addr) -> Result<(), Refusal> {
-        if self.shared.layout.is_ours(src.to_bits()) {
+        if self.view.0.layout.is_ours(src.to_bits()) {
             return Err(Refusal::Silent(DropReason::IllegalSource));
         }
         Ok(())
@@ -267,11 +267,11 @@ impl Mapper for Nat64 {
 
     #[inline]
     fn is_hairpin(&self, _: &Flow<Ipv6Addr>, rewrite: &Rewrite<Ipv4Addr>) -> bool {
-        self.shared.layout.is_ours(rewrite.dst.to_bits())
+        self.view.0.layout.is_ours(rewrite.dst.to_bits())
     }
 
     fn is_hairpin_error(&self, _: &ErrorFlow<Ipv6Addr>, rewrite: &ErrorRewrite<Ipv4Addr>) -> bool {
-        self.shared.layout.is_ours(rewrite.dst.to_bits())
+        self.view.0.layout.is_ours(rewrite.dst.to_bits())
     }
 
     fn next_packet(&mut self, now: Instant) -> Option<Own<'_>> {

@@ -7,6 +7,7 @@
 mod fragmented;
 mod gathered;
 mod mapper;
+mod reload;
 mod tuple;
 
 use std::cmp::Reverse;
@@ -32,10 +33,13 @@ use crate::siphash::SipKey;
 use crate::snapshot::{Cursor, SavedSession, SkipReason};
 use crate::tcp::TcpState;
 
+pub use reload::{ReloadError, View};
+
 /// A stateful NAT64. Clones share their state: each worker has one.
 #[derive(Debug)]
 pub struct Nat64 {
     shared: Arc<Shared>,
+    view: View,
     /// What was last asked to be held.
     holding: Option<Holding>,
     /// Fragments that were held and can be translated now.
@@ -49,9 +53,10 @@ pub struct Nat64 {
 #[derive(Debug)]
 struct Shared {
     config: Config,
+    /// The configuration in force, which [`Nat64::reconfigure`] changes.
+    current: Mutex<Config>,
     pref64s: Pref64s,
     prefixes: Vec<Pref64>,
-    layout: Layout,
     shards: Vec<Mutex<Shard>>,
     fragments: Vec<Mutex<Fragments>>,
     /// The next IPv4 identifications of fragments, by a hash of addresses and protocol.
@@ -91,23 +96,26 @@ impl Nat64 {
         let fragments = (0..FRAGMENT_PARTS)
             .map(|_| Mutex::new(Fragments::new(life, key)))
             .collect();
-        Ok(Self::sharing(Arc::new(Shared {
+        let view = View::new(&config, layout);
+        let shared = Arc::new(Shared {
+            current: Mutex::new(config.clone()),
             config,
             pref64s,
             prefixes,
-            layout,
             shards,
             fragments,
             ids: (0..IDS)
                 .map(|number| AtomicU16::new(key.hash([number, IDS]) as u16))
                 .collect(),
             key,
-        })))
+        });
+        Ok(Self::sharing(shared, view))
     }
 
-    fn sharing(shared: Arc<Shared>) -> Self {
+    fn sharing(shared: Arc<Shared>, view: View) -> Self {
         Self {
             shared,
+            view,
             holding: None,
             released: VecDeque::new(),
             own: Vec::new(),
@@ -115,7 +123,7 @@ impl Nat64 {
         }
     }
 
-    /// The configuration in force.
+    /// The configuration that it began with.
     pub fn config(&self) -> &Config {
         &self.shared.config
     }
@@ -231,13 +239,13 @@ impl Nat64 {
             .iter()
             .position(|one| *one == saved.pref64);
         let pref64 = prefix.ok_or(SkipReason::Prefix)? as u8;
-        let number = self.shared.layout.shard_of_client(saved.binding.client);
+        let number = self.view.0.layout.shard_of_client(saved.binding.client);
         let outside = Outside {
             protocol: saved.binding.protocol,
             external: saved.binding.external.to_bits(),
             port: saved.binding.external_port,
         };
-        if self.shared.layout.shard_of_external(outside) != Some(number) {
+        if self.view.0.layout.shard_of_external(outside) != Some(number) {
             return Err(SkipReason::NotInPool);
         }
         lock(&self.shared.shards[number as usize]).restore(saved, pref64, expires, now)
@@ -283,7 +291,7 @@ impl Nat64 {
 
 impl Clone for Nat64 {
     fn clone(&self) -> Self {
-        Self::sharing(Arc::clone(&self.shared))
+        Self::sharing(Arc::clone(&self.shared), self.view.clone())
     }
 }
 
@@ -296,17 +304,7 @@ const LOOK: Duration = Duration::from_millis(200);
 
 /// One shard, with its part of the limits and of the pool.
 fn shard(config: &Config, layout: &Layout, number: u32, key: SipKey) -> Result<Shard, ConfigError> {
-    let rules = Rules {
-        lifetimes: Lifetimes::new(&config.timers),
-        filtering: config.filtering,
-        inbound: config.inbound,
-        limits: Limits {
-            sessions: config.limits.sessions.div_ceil(config.shards),
-            ..config.limits
-        },
-        ports: config.ports,
-        log: config.log,
-    };
+    let rules = rules(config);
     let pool = Pool::new(
         layout.usable(number, config),
         rules.lifetimes.port_rest,
@@ -325,6 +323,21 @@ fn shard(config: &Config, layout: &Layout, number: u32, key: SipKey) -> Result<S
         }
     }
     Ok(shard)
+}
+
+/// What a shard goes by; each has its part of the limit of sessions.
+fn rules(config: &Config) -> Rules {
+    Rules {
+        lifetimes: Lifetimes::new(&config.timers),
+        filtering: config.filtering,
+        inbound: config.inbound,
+        limits: Limits {
+            sessions: config.limits.sessions.div_ceil(config.shards),
+            ..config.limits
+        },
+        ports: config.ports,
+        log: config.log,
+    }
 }
 
 fn lock<T>(part: &Mutex<T>) -> MutexGuard<'_, T> {

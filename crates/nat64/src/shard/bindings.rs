@@ -14,6 +14,7 @@ use crate::event::{BindingRecord, BlockRecord, EventKind, Quota};
 use crate::pool::{FreedBlock, Place};
 use crate::ports::Wish;
 use crate::session::{ClientTuple, Protocol};
+use crate::slab::NONE;
 use crate::subscribers::NO_ADDRESS;
 
 impl Shard {
@@ -196,6 +197,10 @@ impl Shard {
             return;
         }
         self.bib.remove(handle);
+        if bound.subscriber == NONE {
+            // The administrator took it back; its port is nobody's business here.
+            return;
+        }
         let payer = self.subscribers.subscriber_mut(bound.subscriber);
         payer.bindings[bound.protocol as usize] -= 1;
         let place = Place {

@@ -8,6 +8,7 @@ mod sessions;
 pub use saved::Usage;
 
 use std::collections::{HashMap, VecDeque};
+use std::net::Ipv4Addr;
 use std::ops::Add;
 
 use xlat_core::mapper::{Refusal, Unreachable};
@@ -17,7 +18,7 @@ use crate::bib::{Bib, Binding, Inside, Outside};
 use crate::clock::{Tick, Ticks};
 use crate::config::{Filtering, Inbound, Lifetimes, Limits, LogLevel, PortPolicy, StaticBinding};
 use crate::event::EventQueue;
-use crate::pool::Pool;
+use crate::pool::{Place, Pool};
 use crate::session::{ClientTuple, ExternalTuple, Protocol, Session, Sessions};
 use crate::siphash::SipKey;
 use crate::slab::NONE;
@@ -114,22 +115,74 @@ impl Shard {
     /// Adds a binding of the administrator's; false if there is no room or one of its transport
     /// addresses is taken.
     pub(crate) fn add_static(&mut self, binding: &StaticBinding) -> bool {
-        let inside = Inside {
-            protocol: binding.protocol,
-            client: binding.client,
-            port: binding.client_port,
-        };
-        let outside = Outside {
-            protocol: binding.protocol,
-            external: binding.external.to_bits(),
-            port: binding.external_port,
-        };
+        let (inside, outside) = (binding.inside(), binding.outside());
         if self.bib.of_inside(inside).is_some() || self.bib.of_outside(outside).is_some() {
             return false;
         }
         self.bib
             .insert(Binding::new(inside, outside, NONE).permanent())
             .is_some()
+    }
+
+    /// Bindings that share a transport address with this one.
+    pub(crate) fn in_the_way(&self, binding: &StaticBinding) -> impl Iterator<Item = &Binding> {
+        let inside = self.bib.of_inside(binding.inside());
+        let outside = self.bib.of_outside(binding.outside());
+        let both = inside.into_iter().chain(outside);
+        both.map(|handle| self.bib.binding(handle))
+    }
+
+    /// Ends some of the sessions of a binding that the administrator takes back, and the binding
+    /// with the last one; where to go on, if there are more. Holds up no worker for long.
+    pub(crate) fn withdraw(&mut self, outside: Outside, start: u32, now: Instant) -> Option<u32> {
+        let handle = self.bib.of_outside(outside)?;
+        let bound = self.bib.binding_mut(handle);
+        if bound.subscriber != NONE {
+            return None;
+        }
+        bound.is_static = false;
+        self.release_if_unused(handle, now);
+        let mut next = None;
+        let mut its = Vec::new();
+        for (count, (number, session)) in self.sessions.iter_from(start).enumerate() {
+            if count == PART {
+                next = Some(number);
+                break;
+            }
+            if session.binding == handle {
+                its.push(number);
+            }
+        }
+        for number in its {
+            self.close_session(number, now);
+        }
+        next
+    }
+
+    /// Where a port of the pool is; `None` if this shard does not have its address.
+    pub(crate) fn place(&self, outside: Outside) -> Option<Place> {
+        let address = self.pool.index(Ipv4Addr::from_bits(outside.external))?;
+        Some(Place {
+            protocol: outside.protocol,
+            address,
+            port: outside.port,
+        })
+    }
+
+    /// Keeps a free port from being handed out; false if it is not free.
+    pub(crate) fn reserve(&mut self, place: Place) -> bool {
+        self.pool.reserve(place)
+    }
+
+    /// Lets a reserved port be handed out again.
+    pub(crate) fn unreserve(&mut self, place: Place, now: Tick) {
+        self.pool.unreserve(place, now);
+    }
+
+    /// Goes by other rules from now on.
+    pub(crate) fn set_rules(&mut self, rules: Rules) {
+        self.pool.set_rest(rules.lifetimes.port_rest);
+        self.rules = rules;
     }
 
     /// Filtering and updating for a packet from the IPv6 side (RFC 6146 section 3.5): the
@@ -430,6 +483,9 @@ const fn exhausted() -> Refusal {
 const fn limited() -> Refusal {
     Refusal::Answer(DropReason::SubscriberLimit, Unreachable::Address)
 }
+
+/// Sessions looked at while a worker may have to wait.
+const PART: usize = 4096;
 
 /// Timers looked at per packet. More than one, so that the wheel catches up whatever comes.
 const STEPS_PER_PACKET: usize = 4;

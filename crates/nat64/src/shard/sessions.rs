@@ -196,7 +196,7 @@ impl Shard {
         true
     }
 
-    fn close_session(&mut self, handle: u32, now: Instant) {
+    pub(super) fn close_session(&mut self, handle: u32, now: Instant) {
         let session = self.sessions.remove(handle);
         self.per_protocol[session.protocol as usize] -= 1;
         if session.protocol == Protocol::Tcp {

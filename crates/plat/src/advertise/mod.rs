@@ -40,9 +40,27 @@ struct Content {
     dns_servers: Vec<Ipv6Addr>,
 }
 
+impl Content {
+    fn new(settings: &Settings, dns_servers: Vec<Ipv6Addr>) -> Self {
+        let flags = settings.run.advertise.clone();
+        let has_pref64 = flags.ra_pref64 == xlat_linux::daemon::flags::Switch::On;
+        let pref64s = settings.pref64s.iter().copied();
+        Self {
+            dns_servers: if flags.ra_dns.is_empty() {
+                dns_servers
+            } else {
+                flags.ra_dns.clone()
+            },
+            pref64s: pref64s.filter(|_| has_pref64).collect(),
+            flags,
+        }
+    }
+}
+
 /// The advertising on all LANs. Ends, with a word to the hosts, by [`Advertising::stop`].
 #[derive(Debug)]
 pub(crate) struct Advertising {
+    content: watch::Sender<Content>,
     /// False while IPv4 cannot be reached.
     open: watch::Sender<bool>,
     stop: watch::Sender<bool>,
@@ -56,27 +74,28 @@ impl Advertising {
         settings: &Settings,
         dns_servers: Vec<Ipv6Addr>,
     ) -> Result<Self> {
-        let flags = settings.run.advertise.clone();
-        let has_pref64 = flags.ra_pref64 == xlat_linux::daemon::flags::Switch::On;
-        let pref64s = settings.pref64s.iter().copied();
-        let content = Content {
-            dns_servers: if flags.ra_dns.is_empty() {
-                dns_servers
-            } else {
-                flags.ra_dns.clone()
-            },
-            pref64s: pref64s.filter(|_| has_pref64).collect(),
-            flags,
-        };
+        let content = Content::new(settings, dns_servers);
         let (open, is_open) = watch::channel(true);
+        let (content, is_changed) = watch::channel(content);
         let (stop, is_over) = watch::channel(false);
         let mut tasks = Vec::new();
-        for name in &content.flags.lan {
+        for name in &settings.run.advertise.lan {
             let link = host.link(name).await?;
-            let lan = Lan::new(host, link, content.clone()).await?;
+            let lan = Lan::new(host, link, is_changed.clone()).await?;
             tasks.push(tokio::spawn(lan.run(is_open.clone(), is_over.clone())));
         }
-        Ok(Self { open, stop, tasks })
+        Ok(Self {
+            content,
+            open,
+            stop,
+            tasks,
+        })
+    }
+
+    /// Says other things from now on, and says them soon.
+    pub(crate) fn update(&self, settings: &Settings, dns_servers: Vec<Ipv6Addr>) {
+        self.content
+            .send_replace(Content::new(settings, dns_servers));
     }
 
     /// Whether IPv4 can be reached: without it this host is neither a NAT64 nor a default router.
@@ -102,6 +121,7 @@ struct Lan {
     host: Host,
     link: Link,
     content: Content,
+    changes: watch::Receiver<Content>,
     hosts: RouterMessages,
     routers: RouterMessages,
     schedule: Schedule,
@@ -113,7 +133,8 @@ struct Lan {
 }
 
 impl Lan {
-    async fn new(host: &Host, link: Link, content: Content) -> Result<Self> {
+    async fn new(host: &Host, link: Link, changes: watch::Receiver<Content>) -> Result<Self> {
+        let content = changes.borrow().clone();
         let failed = || {
             format!(
                 "cannot advertise on {}; run as root or with CAP_NET_RAW",
@@ -128,6 +149,7 @@ impl Lan {
             schedule: Schedule::new(interval, now()),
             link,
             content,
+            changes,
             prefixes: Vec::new(),
             gone: Vec::new(),
             open: true,
@@ -167,6 +189,11 @@ impl Lan {
                 Ok(()) = is_open.changed() => {
                     self.open = *is_open.borrow_and_update();
                     self.schedule.on_change(now());
+                }
+                Ok(()) = self.changes.changed() => {
+                    self.content = self.changes.borrow_and_update().clone();
+                    let interval = Duration::from_secs(self.content.flags.ra_interval.into());
+                    self.schedule = Schedule::new(interval, now());
                 }
                 _ = is_over.changed() => return self.say_goodbye().await,
             }

@@ -23,10 +23,11 @@ use hickory_proto::op::{Message, MessageType, ResponseCode};
 use serde::Serialize;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream, UdpSocket};
-use tokio::sync::oneshot;
+use tokio::sync::{mpsc, oneshot};
 use tokio::task::{LocalSet, spawn_local};
 use tokio::time::timeout;
 use tracing::{info, warn};
+use xlat_core::addr::Ipv6Prefix;
 use xlat_linux::daemon::exit::Usage;
 use xlat_linux::host::Host;
 use xlat_linux::tun::now;
@@ -49,6 +50,7 @@ const STEPS_MAX: usize = 4;
 pub(crate) struct Dns64 {
     addresses: Vec<Ipv6Addr>,
     counters: Arc<Counters>,
+    updates: mpsc::UnboundedSender<Orders>,
     stop: Option<oneshot::Sender<()>>,
     thread: Option<JoinHandle<()>>,
 }
@@ -106,20 +108,7 @@ impl Dns64 {
         if flags.dns64.is_empty() {
             return Ok(None);
         }
-        let upstreams = upstreams(settings)?;
-        let rules = Rules {
-            wkp_strict: settings.run.wkp_strict == xlat_linux::daemon::flags::Switch::On,
-            unmapped: flags.dns64_unmapped.clone(),
-            ..Rules::new(settings.pref64s.iter().copied().collect())
-        };
-        let rules = match flags.dns64_exclude.as_slice() {
-            [] => rules,
-            some => Rules {
-                excluded: some.to_vec(),
-                ..rules
-            },
-        };
-        let allowed = allowed(host, settings).await?;
+        let orders = Orders::new(host, settings).await?;
         let sockets = flags
             .dns64
             .iter()
@@ -127,19 +116,18 @@ impl Dns64 {
             .collect::<Result<Vec<_>>>()?;
         let counters = Arc::new(Counters::default());
         let (stop, stopped) = oneshot::channel();
-        let (cache, rate) = (flags.dns64_cache, flags.dns64_rate);
+        let (updates, changes) = mpsc::unbounded_channel();
         let count = Arc::clone(&counters);
         let thread = thread::Builder::new().name("dns64".into()).spawn(move || {
             let server = Server {
-                rules,
-                upstreams: Upstreams::new(upstreams),
-                limits: RefCell::new(Limits::new(allowed, rate)),
-                cache: RefCell::new(Cache::new(cache)),
+                ways: RefCell::new(Rc::new(Ways::new(&orders))),
+                limits: RefCell::new(orders.limits()),
+                cache: RefCell::new(Cache::new(orders.cache)),
                 waiting: RefCell::new(HashMap::new()),
                 connections: RefCell::new(0),
                 counters: count,
             };
-            if let Err(error) = server.run(sockets, stopped) {
+            if let Err(error) = server.run(sockets, changes, stopped) {
                 warn!("the DNS64 has ended: {error}");
             }
         })?;
@@ -148,6 +136,7 @@ impl Dns64 {
         Ok(Some(Self {
             addresses: flags.dns64.clone(),
             counters,
+            updates,
             stop: Some(stop),
             thread: Some(thread),
         }))
@@ -156,6 +145,12 @@ impl Dns64 {
     /// Where it answers.
     pub(crate) fn addresses(&self) -> Vec<Ipv6Addr> {
         self.addresses.clone()
+    }
+
+    /// Goes by other orders from now on. Answers that were kept are forgotten.
+    pub(crate) fn update(&self, orders: Orders) {
+        // It has ended, and said so, if nobody listens.
+        let _ = self.updates.send(orders);
     }
 
     /// What it counts.
@@ -172,6 +167,42 @@ impl Drop for Dns64 {
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
         }
+    }
+}
+
+/// How to answer, and whom.
+#[derive(Clone, Debug)]
+pub(crate) struct Orders {
+    rules: Rules,
+    upstreams: Vec<SocketAddr>,
+    allowed: Vec<Ipv6Prefix>,
+    rate: u32,
+    cache: usize,
+}
+
+impl Orders {
+    /// What the settings come to.
+    pub(crate) async fn new(host: &Host, settings: &Settings) -> Result<Self> {
+        let flags = &settings.run.dns;
+        let mut rules = Rules {
+            wkp_strict: settings.run.wkp_strict == xlat_linux::daemon::flags::Switch::On,
+            unmapped: flags.dns64_unmapped.clone(),
+            ..Rules::new(settings.pref64s.iter().copied().collect())
+        };
+        if !flags.dns64_exclude.is_empty() {
+            rules.excluded.clone_from(&flags.dns64_exclude);
+        }
+        Ok(Self {
+            rules,
+            upstreams: upstreams(settings)?,
+            allowed: allowed(host, settings).await?,
+            rate: flags.dns64_rate,
+            cache: flags.dns64_cache,
+        })
+    }
+
+    fn limits(&self) -> Limits {
+        Limits::new(self.allowed.clone(), self.rate)
     }
 }
 
@@ -201,7 +232,7 @@ fn upstreams(settings: &Settings) -> Result<Vec<SocketAddr>> {
 }
 
 /// The clients that may ask.
-async fn allowed(host: &Host, settings: &Settings) -> Result<Vec<xlat_core::addr::Ipv6Prefix>> {
+async fn allowed(host: &Host, settings: &Settings) -> Result<Vec<Ipv6Prefix>> {
     let given = &settings.run.dns.dns64_allow;
     if !given.is_empty() {
         return Ok(given.clone());
@@ -209,7 +240,7 @@ async fn allowed(host: &Host, settings: &Settings) -> Result<Vec<xlat_core::addr
     let mut allowed = settings.run.stateful.client.clone();
     for have in host.addresses().await? {
         if let IpAddr::V6(address) = have.address {
-            allowed.push(xlat_core::addr::Ipv6Prefix::containing(address, have.len));
+            allowed.push(Ipv6Prefix::containing(address, have.len));
         }
     }
     Ok(allowed)
@@ -245,8 +276,7 @@ impl Sockets {
 
 /// Everything that the tasks of the one thread share.
 struct Server {
-    rules: Rules,
-    upstreams: Upstreams,
+    ways: RefCell<Rc<Ways>>,
     limits: RefCell<Limits>,
     cache: RefCell<Cache>,
     /// Lookups under way, and who else waits for them.
@@ -255,8 +285,28 @@ struct Server {
     counters: Arc<Counters>,
 }
 
+/// What a lookup goes by from its beginning to its end.
+struct Ways {
+    rules: Rules,
+    upstreams: Upstreams,
+}
+
+impl Ways {
+    fn new(orders: &Orders) -> Self {
+        Self {
+            rules: orders.rules.clone(),
+            upstreams: Upstreams::new(orders.upstreams.clone()),
+        }
+    }
+}
+
 impl Server {
-    fn run(self, sockets: Vec<Sockets>, stopped: oneshot::Receiver<()>) -> io::Result<()> {
+    fn run(
+        self,
+        sockets: Vec<Sockets>,
+        changes: mpsc::UnboundedReceiver<Orders>,
+        stopped: oneshot::Receiver<()>,
+    ) -> io::Result<()> {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()?;
@@ -268,9 +318,18 @@ impl Server {
                 let tcp = TcpListener::from_std(tcp)?;
                 spawn_local(Rc::clone(&server).connections(tcp));
             }
+            spawn_local(server.follow(changes));
             let _ = stopped.await;
             Ok(())
         })
+    }
+
+    async fn follow(self: Rc<Self>, mut changes: mpsc::UnboundedReceiver<Orders>) {
+        while let Some(orders) = changes.recv().await {
+            *self.ways.borrow_mut() = Rc::new(Ways::new(&orders));
+            *self.limits.borrow_mut() = orders.limits();
+            *self.cache.borrow_mut() = Cache::new(orders.cache);
+        }
     }
 
     async fn datagrams(self: Rc<Self>, socket: Rc<UdpSocket>) {
@@ -414,16 +473,17 @@ impl Server {
             checking_disabled: request.metadata.checking_disabled,
         };
         let fail = failure(&request, ResponseCode::ServFail);
-        let (mut lookup, mut next) = Lookup::start(&self.rules, request);
+        let ways = Rc::clone(&self.ways.borrow());
+        let (mut lookup, mut next) = Lookup::start(&ways.rules, request);
         for _ in 0..STEPS_MAX {
             match next {
                 Next::Done(reply) => return reply,
                 Next::Ask(query) => {
-                    let reply = self.upstreams.ask(&query, wishes).await;
+                    let reply = ways.upstreams.ask(&query, wishes).await;
                     if reply.is_none() {
                         count(&self.counters.failed);
                     }
-                    next = lookup.on_reply(&self.rules, reply);
+                    next = lookup.on_reply(&ways.rules, reply);
                 }
             }
         }

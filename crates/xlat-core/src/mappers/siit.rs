@@ -46,6 +46,11 @@ impl Siit {
         &self.eams
     }
 
+    /// Maps by other explicit mappings from now on.
+    pub fn set_eams(&mut self, eams: EamTable) {
+        self.eams = eams;
+    }
+
     /// The NAT64 prefixes.
     pub fn pref64s(&self) -> &Pref64s {
         &self.pref64s

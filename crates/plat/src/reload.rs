@@ -1,0 +1,278 @@
+//! The configuration file, read again while sessions run.
+//!
+//! Nothing changes unless everything can: the file is read and checked as at a start, then what is
+//! different is looked at. Some values stand for things that sessions hang on; a file that changes
+//! one of those is refused as a whole.
+
+use std::collections::BTreeSet;
+use std::ffi::OsString;
+use std::fmt;
+
+use anyhow::{Context, Result, anyhow, bail};
+use nat64::dynamic::{Dynamic, DynamicPool};
+use nat64::{Modes, OneToOne, View};
+use tokio::sync::{mpsc, oneshot};
+use xlat_core::addr::EamTable;
+use xlat_core::mappers::Siit;
+use xlat_core::{Mapper, Policy};
+use xlat_linux::daemon::{exit, file};
+use xlat_linux::host::Plan;
+
+use crate::NAME;
+use crate::cli::{Cli, Command, Run};
+use crate::plan::client_routes;
+use crate::settings::Settings;
+
+/// Values that can change under running sessions, and beginnings of names of such values.
+const CHANGEABLE: [&str; 29] = [
+    "map",
+    "bind",
+    "client",
+    "deny",
+    "expose-host",
+    "inbound-refresh",
+    "inbound-tcp",
+    "store-syns",
+    "stray-tcp",
+    "udp-timeout",
+    "icmp-timeout",
+    "tcp-*",
+    "port-rest",
+    "port-parity",
+    "allow-short-timeouts",
+    "subscriber-sessions",
+    "subscriber-ports",
+    "subscriber-rate",
+    "session-log-level",
+    "ra-*",
+    "dns64-*",
+    "lowest-ipv6-mtu",
+    "traffic-class",
+    "tos",
+    "udp-zero-checksum",
+    "mss-clamp",
+    "rfc6791-pool",
+    "icmp*",
+    "tolerate-quoted-checksum",
+];
+
+/// Somebody who wants the file to be read again, and waits for what comes of it.
+pub(crate) type Wish = oneshot::Sender<Result<String, String>>;
+/// Where such wishes are left.
+pub(crate) type Wishes = mpsc::Sender<Wish>;
+
+/// The values in force, as lines of a file.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Values(BTreeSet<String>);
+
+impl fmt::Display for Values {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|line| writeln!(f, "{line}"))
+    }
+}
+
+impl Values {
+    /// Names of the values that are not the same.
+    fn differences(&self, other: &Self) -> BTreeSet<String> {
+        let names = self.0.symmetric_difference(&other.0).map(|line| {
+            let name = line.split(" = ").next();
+            name.unwrap_or(line).to_owned()
+        });
+        names.collect()
+    }
+}
+
+/// Reads command line and file, as at the start.
+pub(crate) fn read(args: Vec<OsString>) -> Result<(Run, Values)> {
+    let command = <Cli as clap::CommandFactory>::command();
+    let args = file::expand(&command, args, exit::one_line)?;
+    let matches = command.clone().try_get_matches_from(&args);
+    let matches = matches.map_err(|error| anyhow!(exit::one_line(&error)))?;
+    let cli = <Cli as clap::Parser>::try_parse_from(&args);
+    let cli = cli.map_err(|error| anyhow!(exit::one_line(&error)))?;
+    let (values, run) = match (cli.command, matches.subcommand()) {
+        (Some(Command::Run(run)), Some((name, matches))) => {
+            let flags = command.find_subcommand(name).unwrap_or(&command);
+            (file::effective(flags, matches), *run)
+        }
+        (None, _) => (file::effective(&command, &matches), cli.run),
+        _ => bail!("{NAME} does not run"),
+    };
+    Ok((run, Values(values.lines().map(str::to_owned).collect())))
+}
+
+/// What a changed file comes to.
+#[derive(Debug)]
+pub(crate) struct Reading {
+    pub(crate) settings: Settings,
+    pub(crate) values: Values,
+    /// Names of the values that are others now.
+    pub(crate) changed: BTreeSet<String>,
+}
+
+/// Reads the file again; `old` are the settings in force and `values` their values.
+pub(crate) fn read_again(old: &Settings, values: &Values) -> Result<Reading> {
+    let (mut run, new) = read(std::env::args_os().collect())?;
+    let changed = values.differences(&new);
+    let fixed: Vec<&str> = changed
+        .iter()
+        .map(String::as_str)
+        .filter(|name| !is_changeable(name))
+        .collect();
+    if !fixed.is_empty() {
+        bail!("another {} takes a restart", fixed.join(", "));
+    }
+    if old.run.dynamic_pool.is_some() && changed.contains("client") {
+        bail!("another client takes a restart where there is a dynamic-pool");
+    }
+    // These may have been chosen at the start.
+    run.prefix.clone_from(&old.run.prefix);
+    run.egress.clone_from(&old.run.egress);
+    run.stateful.pool.clone_from(&old.run.stateful.pool);
+    Ok(Reading {
+        settings: Settings::new(run)?,
+        values: new,
+        changed,
+    })
+}
+
+fn is_changeable(name: &str) -> bool {
+    CHANGEABLE.iter().any(|one| match one.strip_suffix('*') {
+        Some(beginning) => name.starts_with(beginning),
+        None => name == *one,
+    })
+}
+
+/// What the host needs for other clients: what is to come, and what is to go.
+pub(crate) fn host_changes(old: &Settings, new: &Settings) -> Result<(Plan, Plan)> {
+    let (old, new) = (client_routes(old)?, client_routes(new)?);
+    Ok((without(&new, &old), without(&old, &new)))
+}
+
+fn without(these: &Plan, those: &Plan) -> Plan {
+    let mut plan = Plan::new();
+    for step in these.steps() {
+        if !those.steps().contains(step) {
+            plan.step(step.clone());
+        }
+    }
+    plan
+}
+
+/// What every worker is told.
+#[derive(Clone, Debug)]
+pub(crate) struct Orders {
+    pub(crate) eams: EamTable,
+    pub(crate) view: Option<View>,
+    pub(crate) policy: Policy,
+}
+
+/// A mapper that can go by other tables while it runs.
+pub(crate) trait Follow: Mapper {
+    fn follow(&mut self, orders: &Orders);
+}
+
+impl Follow for Siit {
+    fn follow(&mut self, orders: &Orders) {
+        self.set_eams(orders.eams.clone());
+    }
+}
+
+impl Follow for Dynamic {
+    fn follow(&mut self, orders: &Orders) {
+        self.set_eams(orders.eams.clone());
+    }
+}
+
+impl<S: OneToOne + Follow> Follow for Modes<S> {
+    fn follow(&mut self, orders: &Orders) {
+        self.own_mut().follow(orders);
+        if let Some(view) = &orders.view {
+            self.shared_mut().adopt(view.clone());
+        }
+    }
+}
+
+/// Keeps static maps out of the dynamic pool. Those that a client is using already are named.
+pub(crate) fn reserve(pool: &mut DynamicPool, settings: &Settings) -> Vec<String> {
+    let Some(config) = settings.pool() else {
+        return Vec::new();
+    };
+    let conflicts = pool.set_reserved(&config.reserved, xlat_linux::tun::now());
+    conflicts.iter().map(|one| format!("{one:?}")).collect()
+}
+
+/// Asks the running daemon to read its file again.
+pub(crate) async fn ask(wishes: &Wishes) -> Result<String, String> {
+    let (sender, receiver) = oneshot::channel();
+    let gone = "the daemon is ending";
+    wishes.send(sender).await.map_err(|_| gone)?;
+    receiver.await.map_err(|_| gone)?
+}
+
+/// The names, for people.
+pub(crate) fn describe(changed: &BTreeSet<String>) -> String {
+    if changed.is_empty() {
+        return "nothing has changed".into();
+    }
+    let names: Vec<&str> = changed.iter().map(String::as_str).collect();
+    format!("taken up: {}", names.join(", "))
+}
+
+/// For messages about a reload that was refused.
+pub(crate) fn refused(error: &anyhow::Error) -> String {
+    format!("nothing has changed: {error:#}")
+}
+
+/// The values of the command line that this process was started with.
+pub(crate) fn values_at_start() -> Result<Values> {
+    let read = read(std::env::args_os().collect());
+    Ok(read.context("the command line")?.1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn values(flags: &[&str]) -> Values {
+        let args = [&["plat"], flags].concat();
+        read(args.into_iter().map(OsString::from).collect())
+            .unwrap()
+            .1
+    }
+
+    #[test]
+    fn what_is_different_is_named_and_some_of_it_takes_a_restart() {
+        let flags = ["--prefix=64:ff9b::/96", "--pool=192.0.2.0/28"];
+        let old = values(&flags);
+        assert_eq!(old.differences(&old), BTreeSet::new());
+        let more = ["--bind=tcp:192.0.2.1:80=[2001:db8::1]:80", "--mtu=1400"];
+        let new = values(&[&flags[..], &more].concat());
+        let names: Vec<String> = old.differences(&new).into_iter().collect();
+        assert_eq!(names, ["bind", "mtu"]);
+        assert!(is_changeable("bind") && is_changeable("tcp-est-timeout"));
+        assert!(!is_changeable("mtu") && !is_changeable("pool") && !is_changeable("lan"));
+    }
+
+    #[test]
+    fn the_list_names_flags_that_there_are() {
+        let command = <Cli as clap::CommandFactory>::command();
+        let names: Vec<&str> = command
+            .get_arguments()
+            .filter_map(clap::Arg::get_long)
+            .collect();
+        for one in CHANGEABLE {
+            let is_there = match one.strip_suffix('*') {
+                Some(beginning) => names.iter().any(|name| name.starts_with(beginning)),
+                None => names.contains(&one),
+            };
+            assert!(is_there, "{one}");
+        }
+    }
+
+    #[test]
+    fn a_run_is_read_with_and_without_its_name() {
+        let flags = ["--prefix=64:ff9b::/96", "--pool=192.0.2.0/28"];
+        assert_eq!(values(&flags), values(&[&["run"], &flags[..]].concat()));
+    }
+}
