@@ -59,6 +59,10 @@ pub(crate) struct Bench {
     #[arg(long, value_name = "N", default_value_t = 1500, value_parser = clap::value_parser!(u64).range(100..=60_000))]
     pub(crate) millis: u64,
 
+    /// Measure the DNS64 instead: answers that it has kept.
+    #[arg(long)]
+    pub(crate) dns64: bool,
+
     /// Only this case, by its name in the table; several times.
     #[arg(long, value_name = "CASE")]
     pub(crate) only: Vec<String>,

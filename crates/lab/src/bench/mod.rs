@@ -6,6 +6,7 @@
 
 mod cases;
 mod chart;
+mod dns64;
 mod load;
 mod table;
 
@@ -22,6 +23,9 @@ use table::Results;
 /// # Errors
 /// When the network cannot be built, or a file cannot be written.
 pub(crate) fn run(bench: &Bench, binaries: &Binaries) -> Result<bool> {
+    if bench.dns64 {
+        return dns64(bench, binaries);
+    }
     let cases: Vec<Case> = Case::all()
         .into_iter()
         .filter(|case| bench.only.is_empty() || bench.only.iter().any(|name| case.name == *name))
@@ -48,6 +52,23 @@ pub(crate) fn run(bench: &Bench, binaries: &Binaries) -> Result<bool> {
         say(&format!("chart in {}", path.display()));
     }
     Ok(complete)
+}
+
+fn dns64(bench: &Bench, binaries: &Binaries) -> Result<bool> {
+    show("| answers a second | per CPU second | p50, us | p99, us |\n|---|---|---|---|\n");
+    for _ in 0..bench.rounds {
+        let figures = dns64::measure(binaries, std::time::Duration::from_millis(bench.millis))?;
+        let dns64::Figures {
+            rate,
+            per_cpu,
+            median,
+            late,
+        } = figures;
+        show(&format!(
+            "| {rate:.0} | {per_cpu:.0} | {median:.0} | {late:.0} |\n"
+        ));
+    }
+    Ok(true)
 }
 
 fn measure(case: &Case, binaries: &Binaries, bench: &Bench) -> Result<Figures> {
