@@ -71,6 +71,12 @@ impl Lookup {
         (lookup, Next::Ask(query))
     }
 
+    /// True if `reply`, which ended this, has IPv6 addresses that were made of IPv4 ones.
+    pub fn has_synthesised(&self, reply: &Message) -> bool {
+        let is_address = |record: &Record| record.record_type() == RecordType::AAAA;
+        matches!(self.stage, Stage::A(_)) && reply.answers.iter().any(is_address)
+    }
+
     /// What came of the last question.
     pub fn on_reply(&mut self, rules: &Rules, reply: Reply) -> Next {
         match std::mem::replace(&mut self.stage, Stage::Plain) {

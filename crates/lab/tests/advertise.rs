@@ -10,11 +10,14 @@ use ipnet::{IpNet, Ipv6Net};
 use lab::binaries::Binaries;
 use lab::capture::Capture;
 use lab::deployment::{Deployment, PATIENCE, Setup};
-use lab::inspect::inspect;
+use lab::inspect::{difference, inspect};
 use lab::link::{add_address, add_route, remove_address, remove_route, set_down, set_up};
 use lab::namespace::Namespace;
+use lab::process::Daemon;
+use lab::router::Router;
 use lab::suite::Test;
-use lab::topology::{Plan, Topology, UPLINK};
+use lab::topology::{PREF64, Plan, Topology, UPLINK};
+use xlat_proto::ra::{Advertisement, Pref64Option, Preference, RouterOption};
 
 const TESTS: &[Test] = lab::tests![
     ra_01_ra_13_the_advertisement_byte_by_byte,
@@ -22,6 +25,9 @@ const TESTS: &[Test] = lab::tests![
     ra_08_ra_22_a_stopped_plat_says_goodbye,
     ra_22_without_a_way_out_nat64_and_router_are_withdrawn_and_come_back,
     ra_20_a_removed_prefix_is_deprecated,
+    ra_18_what_does_not_fit_comes_in_several_advertisements,
+    ra_19_a_router_that_says_otherwise_is_named,
+    another_router_program_is_found_before_anything_is_changed,
     rdisc6_understands_it,
 ];
 
@@ -167,6 +173,89 @@ fn ra_20_a_removed_prefix_is_deprecated() -> Result<()> {
     wait_for(|| Ok(has("20010db800090000", "00")? && has("20010db800010000", "20")?))
 }
 
+fn ra_18_what_does_not_fit_comes_in_several_advertisements() -> Result<()> {
+    let servers: Vec<Ipv6Addr> = (1..=90)
+        .map(|number| Ipv6Addr::new(0x2001, 0xdb8, 0x53, 0, 0, 0, 0, number))
+        .collect();
+    let mut flags: Vec<String> = FLAGS.map(str::to_owned).into();
+    flags.extend(servers.iter().map(|server| format!("--ra-dns={server}")));
+    let flags: Vec<&str> = flags.iter().map(String::as_str).collect();
+    let deployment = on(Topology::new(&Plan::default())?, &flags)?;
+    let client = deployment.topology.client();
+    let mut left = servers;
+    // A fragment would be no advertisement to `is_advertisement`.
+    wait_for(|| {
+        let packet = advertisement(client, |packet| {
+            left.iter().any(|server| has(packet, *server))
+        })?;
+        ensure!(packet.len() <= 1500, "{} bytes", packet.len());
+        left.retain(|server| !has(&packet, *server));
+        Ok(left.is_empty())
+    })
+}
+
+fn has(packet: &[u8], server: Ipv6Addr) -> bool {
+    packet.windows(16).any(|bytes| bytes == server.octets())
+}
+
+fn ra_19_a_router_that_says_otherwise_is_named() -> Result<()> {
+    let deployment = on(Topology::new(&Plan::default())?, &FLAGS)?;
+    let pref64 = Pref64Option {
+        prefix: "2001:db8:6464::/96".parse()?,
+        lifetime: 600,
+    };
+    let other = Advertisement {
+        hop_limit: 32,
+        managed: true,
+        other: false,
+        preference: Preference::Medium,
+        lifetime: 600,
+        reachable: 0,
+        retransmit: 0,
+        options: vec![RouterOption::Mtu(1300), RouterOption::Pref64(pref64)],
+    };
+    let _router = Router::start(deployment.topology.client(), UPLINK, &other)?;
+    let line = "says otherwise than we do: hop limit 32 instead of 64; DHCPv6 for addresses 1 \
+                instead of 0; MTU 1300 instead of 1400; the NAT64 prefix 2001:db8:6464::/96, \
+                which is not ours";
+    deployment.plat.wait_for_line(line, PATIENCE)
+}
+
+fn another_router_program_is_found_before_anything_is_changed() -> Result<()> {
+    let topology = Topology::new(&Plan::default())?;
+    let quiet = Advertisement {
+        hop_limit: 64,
+        managed: false,
+        other: false,
+        preference: Preference::Medium,
+        lifetime: 0,
+        reachable: 0,
+        retransmit: 0,
+        options: Vec::new(),
+    };
+    let _other = Router::start(&topology.edge, LAN, &quiet)?;
+    let before = inspect(&topology.edge)?;
+    let directory = tempfile::tempdir()?;
+    let place = |name: &str| format!("--{name}={}", directory.path().display());
+    let mut flags: Vec<String> = FLAGS.map(str::to_owned).into();
+    flags.extend([
+        place("run-dir"),
+        place("state-dir"),
+        format!("--prefix={PREF64}"),
+    ]);
+    let mut plat = Daemon::start(&topology.edge, &Binaries::find()?.plat, &flags)?;
+    let status = plat.wait(PATIENCE)?;
+    let log = plat.log();
+    ensure!(status.code() == Some(1), "{status}");
+    ensure!(
+        log.contains("answers router solicitations on client0 already"),
+        "{log}"
+    );
+    let changed = difference(&before, &inspect(&topology.edge)?);
+    ensure!(changed.is_empty(), "{changed:?}");
+    Ok(())
+}
+
 fn rdisc6_understands_it() -> Result<()> {
     let deployment = on(Topology::new(&Plan::default())?, &FLAGS)?;
     let mut process = Command::new(RDISC6);
@@ -187,7 +276,7 @@ fn rdisc6_understands_it() -> Result<()> {
 fn advertisement(namespace: &Namespace, is_it: impl Fn(&[u8]) -> bool) -> Result<Vec<u8>> {
     let end = Instant::now() + PATIENCE;
     loop {
-        let capture = Capture::start(&[(namespace, UPLINK)], 512)?;
+        let capture = Capture::start(&[(namespace, UPLINK)], 2048)?;
         thread::sleep(Duration::from_millis(500));
         let captured = capture.stop()?;
         let packets = captured.packets.iter().map(|packet| packet.ip());

@@ -2,6 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use ipnet::IpNet;
@@ -11,7 +12,8 @@ use lab::inspect::{difference, inspect};
 use lab::link::{add_address, add_route, remove_address};
 use lab::namespace::Namespace;
 use lab::suite::Test;
-use lab::topology::{Plan, SERVER, Topology, UPLINK};
+use lab::topology::{Plan, SERVER, Topology, UPLINK, embedded};
+use lab::traffic::ping::ping;
 use lab::traffic::tcp::{Way, transfer};
 
 const TESTS: &[Test] = lab::tests![
@@ -20,6 +22,8 @@ const TESTS: &[Test] = lab::tests![
     neighbours_on_the_link_are_answered_for_the_pool,
     nothing_of_the_table_is_left_and_others_are_not_touched,
     a_chain_that_drops_what_is_forwarded_is_named,
+    what_the_gateway_forwards_passes_its_filter_and_its_own_traffic_is_translated,
+    a_strict_filter_in_the_way_of_answers_is_named,
 ];
 
 const NFT: &str = "/usr/sbin/nft";
@@ -35,6 +39,10 @@ fn main() {
                 NFT,
             ),
             ("a_chain_that_drops_what_is_forwarded_is_named", NFT),
+            (
+                "what_the_gateway_forwards_passes_its_filter_and_its_own_traffic_is_translated",
+                NFT,
+            ),
         ],
     )
 }
@@ -143,6 +151,56 @@ fn a_chain_that_drops_what_is_forwarded_is_named() -> Result<()> {
         "{log}"
     );
     Ok(())
+}
+
+fn what_the_gateway_forwards_passes_its_filter_and_its_own_traffic_is_translated() -> Result<()> {
+    let deployment = deploy(&Plan::with_routers(), &[])?;
+    let (network, edge) = (&deployment.topology, &deployment.topology.edge);
+    nft(
+        edge,
+        "add table inet counts; \
+         add chain inet counts forward { type filter hook forward priority 0; }; \
+         add rule inet counts forward iifname \"nat64\" ip daddr 198.51.100.2 ct state new counter \
+         comment \"new\"; \
+         add rule inet counts forward oifname \"nat64\" ip6 saddr 2001:db8::/32 counter comment \
+         \"six\"",
+    )?;
+    let seen = seen_by_server(network, network.client(), Way::Upload)?;
+    ensure!(seen == WAN, "the server saw {seen}");
+    let rules = nft(edge, "list table inet counts")?;
+    for comment in ["new", "six"] {
+        let is_counted = rules.lines().any(|line| {
+            line.contains(&format!("comment \"{comment}\"")) && !line.contains("packets 0 ")
+        });
+        ensure!(is_counted, "nothing passed the rule {comment}: {rules}");
+    }
+    // The rules of the host hold for translated packets.
+    nft(
+        edge,
+        "insert rule inet counts forward iifname \"nat64\" ip daddr 198.51.100.2 drop",
+    )?;
+    let refused = network
+        .client()
+        .run(|| ping(SERVER, 56, Duration::from_millis(300)));
+    ensure!(refused.is_err(), "a dropped packet came through");
+    nft(edge, "delete table inet counts")?;
+
+    let target = embedded(SERVER);
+    edge.run(|| ping(target, 56, PATIENCE)).map(drop)
+}
+
+fn a_strict_filter_in_the_way_of_answers_is_named() -> Result<()> {
+    let topology = Topology::new(&Plan::with_routers())?;
+    let edge = &topology.edge;
+    edge.set_sysctl("ipv4/conf/all/rp_filter", "1")?;
+    // The default route leads elsewhere.
+    let deployment = Deployment::with(
+        &Binaries::find()?,
+        topology,
+        Setup::plat_alone(&["--pool=192.168.64.9", "--egress=masquerade:client0"]),
+    )?;
+    let line = "sysctl net.ipv4.conf.client0.rp_filter=2";
+    deployment.plat.wait_for_line(line, PATIENCE)
 }
 
 fn deploy(plan: &Plan, flags: &[&str]) -> Result<Deployment> {

@@ -18,9 +18,9 @@ use xlat_linux::daemon::control::Answer;
 use xlat_linux::daemon::metrics::Page;
 use xlat_linux::tun::{Totals, now};
 
-use crate::dns;
 use crate::reload::{self, Wishes};
 use crate::stateful::epoch;
+use crate::{advertise, dns};
 
 /// Subscribers that `plat status` names.
 const TOP: usize = 5;
@@ -53,6 +53,7 @@ pub(crate) struct Facts {
     pub(crate) ports: [u64; 3],
     pub(crate) leases: Option<Arc<Mutex<DynamicPool>>>,
     pub(crate) dns64: Option<Arc<dns::Counters>>,
+    pub(crate) advertisements: Option<Arc<advertise::Counters>>,
     pub(crate) lost_records: Option<Arc<AtomicU64>>,
     pub(crate) reload: Wishes,
 }
@@ -110,6 +111,38 @@ impl Facts {
                 "Queries to the DNS64.",
                 figures,
             );
+            page.family(
+                "plat_dns64_synthesised_total",
+                "counter",
+                "Answers of the DNS64 with IPv6 addresses that were made.",
+                single(dns.synthesised),
+            )
+            .family(
+                "plat_dns64_lookups_total",
+                "counter",
+                "Queries that the DNS64 looked up.",
+                single(dns.lookups),
+            )
+            .family(
+                "plat_dns64_lookup_microseconds_total",
+                "counter",
+                "Time that these lookups took.",
+                single(dns.lookup_us),
+            );
+        }
+        if let Some(advertise) = status.advertisements {
+            let figures = [
+                ("sent", advertise.sent),
+                ("solicited", advertise.solicited),
+                ("ignored", advertise.ignored),
+            ];
+            let figures = figures.map(|(what, figure)| (format!("what=\"{what}\""), figure));
+            page.family(
+                "plat_router_messages_total",
+                "counter",
+                "Router advertisements that were sent, solicitations, and those that were ignored.",
+                figures,
+            );
         }
         page.into_text()
     }
@@ -127,6 +160,7 @@ impl Facts {
             stateful: self.nat.as_ref().map(|nat| self.stateful(nat)),
             leases,
             dns64: self.dns64.as_ref().map(|counters| counters.figures()),
+            advertisements: self.advertisements.as_ref().map(|one| one.figures()),
             packets: self.totals.snapshot(),
         }
     }
@@ -251,6 +285,8 @@ struct Status {
     leases: Option<u32>,
     #[serde(skip_serializing_if = "Option::is_none")]
     dns64: Option<dns::Figures>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    advertisements: Option<advertise::Figures>,
     packets: Snapshot,
 }
 
@@ -350,14 +386,33 @@ impl Status {
                 limited,
                 malformed,
                 failed,
+                synthesised,
+                lookups,
+                lookup_us,
             } = dns;
             writeln!(
                 f,
                 "DNS64     {queries} queries, {cached} answered from the cache, {failed} failed"
             )?;
+            let millis = lookup_us / lookups.max(&1) / 1000;
+            writeln!(
+                f,
+                "  lookups {lookups} in {millis} ms on average, {synthesised} with addresses made"
+            )?;
             writeln!(
                 f,
                 "  refused {refused}, over their rate {limited}, malformed {malformed}"
+            )?;
+        }
+        if let Some(advertise) = &self.advertisements {
+            let advertise::Figures {
+                sent,
+                solicited,
+                ignored,
+            } = advertise;
+            writeln!(
+                f,
+                "routers   {sent} advertisements sent, {solicited} solicitations, {ignored} ignored"
             )?;
         }
         write!(f, "{}", self.packets)

@@ -218,6 +218,28 @@ pub(crate) fn warn_of_filters(tun: &str) {
     }
 }
 
+/// Says where the kernel drops answers because it would not send there what they answer: a strict
+/// reverse path filter, and a way out that is not the default route's.
+pub(crate) async fn warn_of_reverse_paths(host: &Host, settings: &Settings) {
+    let Some(Egress::Masquerade(name) | Egress::ProxyArp(name)) = &settings.run.egress else {
+        return;
+    };
+    if !host.has_strict_filter(name) {
+        return;
+    }
+    let leads_there = match way_out(host).await {
+        Ok(other) => other == *name,
+        Err(_) => false,
+    };
+    if !leads_there {
+        warn!(
+            "answers that come in on {name} will be dropped: the IPv4 default route leads somewhere \
+             else, and the reverse path filter is strict; sysctl net.ipv4.conf.{name}.rp_filter=2 \
+             makes it loose"
+        );
+    }
+}
+
 fn table(settings: &Settings) -> String {
     format!("xlat_{}", settings.run.place.tun)
 }

@@ -2,7 +2,7 @@
 
 use std::future::pending;
 use std::net::IpAddr;
-use std::sync::PoisonError;
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow};
@@ -23,7 +23,7 @@ use xlat_linux::host::{Applied, Changes, Host};
 use xlat_linux::nft::Masquerade;
 use xlat_linux::tun::{Failure, Handle, now};
 
-use crate::advertise::Advertising;
+use crate::advertise::{self, Advertising};
 use crate::control::Facts;
 use crate::data_path::{self, Ringing};
 use crate::dns::{self, Dns64};
@@ -46,6 +46,7 @@ pub(crate) async fn run(settings: Settings) -> Result<()> {
     }
     let own_v6 = Own6::find(&host, &settings).await?;
     check_overlaps(&host, &settings).await?;
+    Advertising::check(&host, &settings).await?;
     if settings.run.flags.dry_run {
         let plan = plan(&host, &settings, own_v6).await?.to_string();
         let more = egress::commands(&settings).join("\n");
@@ -64,6 +65,7 @@ pub(crate) async fn run(settings: Settings) -> Result<()> {
         own_v6,
         policy,
         state,
+        advertisements: Arc::default(),
         wishes,
     };
     daemon.run(wanted).await
@@ -143,6 +145,7 @@ struct Daemon<'a> {
     own_v6: Own6,
     policy: Policy,
     state: State,
+    advertisements: Arc<advertise::Counters>,
     /// Where a reload is asked for.
     wishes: Wishes,
 }
@@ -199,7 +202,7 @@ impl Daemon<'_> {
         let socket = self.control_socket(facts)?;
         let mut begun = Begun {
             applied: self.set_up().await?,
-            way_out: self.open_way_out()?,
+            way_out: self.open_way_out().await?,
             advertising: self.advertise(dns64.as_ref()).await?,
             dns64,
             workers,
@@ -237,7 +240,8 @@ impl Daemon<'_> {
 
     async fn advertise(&self, dns64: Option<&Dns64>) -> Result<Advertising> {
         let servers = dns64.map(Dns64::addresses).unwrap_or_default();
-        Advertising::start(self.host, &self.settings, servers).await
+        let counters = Arc::clone(&self.advertisements);
+        Advertising::start(self.host, &self.settings, servers, counters).await
     }
 
     async fn set_up(&self) -> Result<Option<Applied>> {
@@ -250,11 +254,12 @@ impl Daemon<'_> {
         Ok(Some(applied))
     }
 
-    fn open_way_out(&self) -> Result<Option<Masquerade>> {
+    async fn open_way_out(&self) -> Result<Option<Masquerade>> {
         if self.settings.run.flags.no_host_setup {
             return Ok(None);
         }
         egress::warn_of_filters(&self.settings.run.place.tun);
+        egress::warn_of_reverse_paths(self.host, &self.settings).await;
         egress::open(&self.settings)
     }
 
@@ -287,6 +292,8 @@ impl Daemon<'_> {
             ports: stateful.map_or([0; 3], Stateful::ports),
             leases: self.state.leases.as_ref().map(Leases::pool),
             dns64: dns64.map(Dns64::counters),
+            advertisements: (!settings.run.advertise.lan.is_empty())
+                .then(|| Arc::clone(&self.advertisements)),
             lost_records: stateful.and_then(Stateful::lost_records),
             reload: self.wishes.clone(),
         }
@@ -455,7 +462,7 @@ impl Daemon<'_> {
         let is_other_pool = settings.ipv4_prefixes() != self.settings.ipv4_prefixes();
         (self.settings, self.values, self.policy) = (settings, values, policy);
         if is_other_pool && begun.way_out.take().is_some() {
-            match self.open_way_out() {
+            match self.open_way_out().await {
                 Ok(way_out) => begun.way_out = way_out,
                 Err(error) => tracing::warn!("the way out is closed: {error:#}"),
             }

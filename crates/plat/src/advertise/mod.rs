@@ -4,9 +4,12 @@
 pub(crate) mod flags;
 
 use std::net::{IpAddr, Ipv6Addr};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
+use serde::Serialize;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::sleep;
@@ -28,6 +31,10 @@ use flags::AdvertiseFlags;
 /// Advertisements that say goodbye (MAX_FINAL_RTR_ADVERTISEMENTS), and the pause between them.
 const FINAL: u32 = 3;
 const FINAL_PAUSE: Duration = Duration::from_millis(50);
+/// What one option has at most, so that it fits into the smallest MTU.
+const SERVERS_MAX: usize = 32;
+const DOMAINS_MAX: usize = 4;
+const IPV6_HEADER: usize = 40;
 /// How long the addresses of a prefix that went may still be used (RFC 4862 section 5.5.3), in
 /// seconds.
 const FAREWELL: u32 = 7200;
@@ -38,6 +45,40 @@ struct Content {
     flags: AdvertiseFlags,
     pref64s: Vec<Pref64>,
     dns_servers: Vec<Ipv6Addr>,
+}
+
+/// What is counted on all LANs together.
+#[derive(Debug, Default)]
+pub(crate) struct Counters {
+    sent: AtomicU64,
+    solicited: AtomicU64,
+    ignored: AtomicU64,
+}
+
+/// The counters at one moment.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub(crate) struct Figures {
+    /// Advertisements that were sent.
+    pub(crate) sent: u64,
+    /// Solicitations that were heard.
+    pub(crate) solicited: u64,
+    /// Solicitations that are none.
+    pub(crate) ignored: u64,
+}
+
+impl Counters {
+    pub(crate) fn figures(&self) -> Figures {
+        let value = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        Figures {
+            sent: value(&self.sent),
+            solicited: value(&self.solicited),
+            ignored: value(&self.ignored),
+        }
+    }
+}
+
+fn count(counter: &AtomicU64) {
+    counter.fetch_add(1, Ordering::Relaxed);
 }
 
 impl Content {
@@ -73,6 +114,7 @@ impl Advertising {
         host: &Host,
         settings: &Settings,
         dns_servers: Vec<Ipv6Addr>,
+        counters: Arc<Counters>,
     ) -> Result<Self> {
         let content = Content::new(settings, dns_servers);
         let (open, is_open) = watch::channel(true);
@@ -81,7 +123,7 @@ impl Advertising {
         let mut tasks = Vec::new();
         for name in &settings.run.advertise.lan {
             let link = host.link(name).await?;
-            let lan = Lan::new(host, link, is_changed.clone()).await?;
+            let lan = Lan::new(host, link, is_changed.clone(), Arc::clone(&counters)).await?;
             tasks.push(tokio::spawn(lan.run(is_open.clone(), is_over.clone())));
         }
         Ok(Self {
@@ -90,6 +132,20 @@ impl Advertising {
             stop,
             tasks,
         })
+    }
+
+    /// Refuses to be a second router program on a link of this host.
+    pub(crate) async fn check(host: &Host, settings: &Settings) -> Result<()> {
+        for name in &settings.run.advertise.lan {
+            let link = host.link(name).await?;
+            if host.has_router_program(&link) {
+                bail!(
+                    "another program of this host (radvd?) answers router solicitations on {name} \
+                     already; stop it, or leave --lan {name} out"
+                );
+            }
+        }
+        Ok(())
     }
 
     /// Says other things from now on, and says them soon.
@@ -122,6 +178,7 @@ struct Lan {
     link: Link,
     content: Content,
     changes: watch::Receiver<Content>,
+    counters: Arc<Counters>,
     hosts: RouterMessages,
     routers: RouterMessages,
     schedule: Schedule,
@@ -133,7 +190,12 @@ struct Lan {
 }
 
 impl Lan {
-    async fn new(host: &Host, link: Link, changes: watch::Receiver<Content>) -> Result<Self> {
+    async fn new(
+        host: &Host,
+        link: Link,
+        changes: watch::Receiver<Content>,
+        counters: Arc<Counters>,
+    ) -> Result<Self> {
         let content = changes.borrow().clone();
         let failed = || {
             format!(
@@ -150,6 +212,7 @@ impl Lan {
             link,
             content,
             changes,
+            counters,
             prefixes: Vec::new(),
             gone: Vec::new(),
             open: true,
@@ -203,8 +266,14 @@ impl Lan {
     fn asked(&mut self, from: Ipv6Addr, message: &[u8]) {
         // The filter of the socket has seen the hop limit.
         match Solicitation::parse(from, 255, message) {
-            Ok(_) => self.schedule.on_solicitation(from, now(), random_number()),
-            Err(invalid) => debug!("a solicitation of {from} is ignored: {invalid}"),
+            Ok(_) => {
+                count(&self.counters.solicited);
+                self.schedule.on_solicitation(from, now(), random_number());
+            }
+            Err(invalid) => {
+                count(&self.counters.ignored);
+                debug!("a solicitation of {from} is ignored: {invalid}");
+            }
         }
     }
 
@@ -216,19 +285,11 @@ impl Lan {
         if self.warned {
             return;
         }
-        let ours = self.advertisement();
-        let theirs: Vec<Pref64> = other.pref64s().map(|option| option.prefix).collect();
-        let strange = theirs
-            .iter()
-            .find(|prefix| !self.content.pref64s.contains(prefix));
-        let differs = (other.managed, other.other) != (ours.managed, ours.other);
         let name = &self.link.name;
-        if let Some(prefix) = strange {
-            warn!(
-                "router {router} on {name} announces the NAT64 prefix {prefix}, which is not ours"
-            );
-        } else if differs {
-            warn!("router {router} on {name} says otherwise about DHCPv6 than we do");
+        let differences = differences(&self.advertisement(), &other);
+        if !differences.is_empty() {
+            let list = differences.join("; ");
+            warn!("router {router} on {name} says otherwise than we do: {list}");
         } else if other.lifetime > 0 {
             info!("{router} is a default router on {name} too");
         } else {
@@ -334,19 +395,16 @@ impl Lan {
                 lifetime: lifetimes.rest,
             })
         }));
-        if !dns_servers.is_empty() {
-            options.push(RouterOption::DnsServers {
-                lifetime: lifetimes.rest,
-                servers: dns_servers.clone(),
-            });
-        }
-        if !flags.ra_search.is_empty() {
-            let domains = flags.ra_search.iter().map(|domain| domain.0.clone());
-            options.push(RouterOption::DnsSearch {
-                lifetime: lifetimes.rest,
-                domains: domains.collect(),
-            });
-        }
+        let servers = dns_servers.chunks(SERVERS_MAX);
+        options.extend(servers.map(|servers| RouterOption::DnsServers {
+            lifetime: lifetimes.rest,
+            servers: servers.to_vec(),
+        }));
+        let domains = flags.ra_search.chunks(DOMAINS_MAX);
+        options.extend(domains.map(|domains| RouterOption::DnsSearch {
+            lifetime: lifetimes.rest,
+            domains: domains.iter().map(|domain| domain.0.clone()).collect(),
+        }));
         options.extend(pref64s.iter().map(|prefix| {
             RouterOption::Pref64(Pref64Option {
                 prefix: *prefix,
@@ -357,8 +415,12 @@ impl Lan {
     }
 
     async fn send(&self, to: Ipv6Addr, advertisement: &Advertisement) {
-        if let Err(error) = self.hosts.send(to, &advertisement.build()).await {
-            debug!("no advertisement on {}: {error}", self.link.name);
+        let limit = (self.link.mtu as usize).saturating_sub(IPV6_HEADER);
+        for message in advertisement.build_pieces(limit) {
+            match self.hosts.send(to, &message).await {
+                Ok(()) => count(&self.counters.sent),
+                Err(error) => debug!("no advertisement on {}: {error}", self.link.name),
+            }
         }
     }
 
@@ -372,6 +434,64 @@ impl Lan {
             self.send(ALL_NODES, &last).await;
         }
     }
+}
+
+/// What two routers on a link should say alike, and do not (RFC 4861 section 6.2.7, RFC 8781 section
+/// 5.2).
+fn differences(ours: &Advertisement, theirs: &Advertisement) -> Vec<String> {
+    let mut list = Vec::new();
+    let mut note = |what: &str, ours: u32, theirs: u32| {
+        if ours != theirs {
+            list.push(format!("{what} {theirs} instead of {ours}"));
+        }
+    };
+    if theirs.hop_limit != 0 {
+        note("hop limit", ours.hop_limit.into(), theirs.hop_limit.into());
+    }
+    note(
+        "DHCPv6 for addresses",
+        ours.managed.into(),
+        theirs.managed.into(),
+    );
+    note("DHCPv6 for others", ours.other.into(), theirs.other.into());
+    let mtu = |one: &Advertisement| {
+        one.options.iter().find_map(|option| match option {
+            RouterOption::Mtu(mtu) => Some(*mtu),
+            _ => None,
+        })
+    };
+    if let (Some(ours), Some(theirs)) = (mtu(ours), mtu(theirs)) {
+        note("MTU", ours, theirs);
+    }
+    for other in prefixes(theirs) {
+        if let Some(own) = prefixes(ours).find(|own| own.prefix == other.prefix) {
+            let prefix = own.prefix;
+            note(&format!("{prefix} valid for"), own.valid, other.valid);
+            note(
+                &format!("{prefix} preferred for"),
+                own.preferred,
+                other.preferred,
+            );
+        }
+    }
+    let is_ours = |prefix: &Pref64| ours.pref64s().any(|own| own.prefix == *prefix);
+    let strange = theirs.pref64s().map(|option| option.prefix);
+    list.extend(
+        strange
+            .filter(|prefix| !is_ours(prefix))
+            .map(|prefix| format!("the NAT64 prefix {prefix}, which is not ours")),
+    );
+    list
+}
+
+fn prefixes(advertisement: &Advertisement) -> impl Iterator<Item = &PrefixInformation> {
+    advertisement
+        .options
+        .iter()
+        .filter_map(|option| match option {
+            RouterOption::Prefix(prefix) => Some(prefix),
+            _ => None,
+        })
 }
 
 /// Lifetimes in seconds.

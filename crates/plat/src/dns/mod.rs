@@ -64,6 +64,9 @@ pub(crate) struct Counters {
     limited: AtomicU64,
     malformed: AtomicU64,
     failed: AtomicU64,
+    synthesised: AtomicU64,
+    lookups: AtomicU64,
+    micros: AtomicU64,
 }
 
 /// The counters at one moment.
@@ -81,6 +84,11 @@ pub(crate) struct Figures {
     pub(crate) malformed: u64,
     /// Queries that nobody upstream answered.
     pub(crate) failed: u64,
+    /// Answers with IPv6 addresses that were made.
+    pub(crate) synthesised: u64,
+    /// Queries that were looked up, and the time that all of them took, in microseconds.
+    pub(crate) lookups: u64,
+    pub(crate) lookup_us: u64,
 }
 
 impl Counters {
@@ -93,6 +101,9 @@ impl Counters {
             limited: value(&self.limited),
             malformed: value(&self.malformed),
             failed: value(&self.failed),
+            synthesised: value(&self.synthesised),
+            lookups: value(&self.lookups),
+            lookup_us: value(&self.micros),
         }
     }
 }
@@ -440,7 +451,11 @@ impl Server {
             reply.queries.clone_from(&request.queries);
             return Some(reply);
         }
+        let begin = now();
         let reply = self.resolve(request).await;
+        let took = now().saturating_since(begin).as_micros() as u64;
+        self.counters.micros.fetch_add(took, Ordering::Relaxed);
+        count(&self.counters.lookups);
         self.cache.borrow_mut().keep(key.clone(), &reply, now());
         for waiting in self.waiting.borrow_mut().remove(&key).unwrap_or_default() {
             let _ = waiting.send(reply.clone());
@@ -477,7 +492,12 @@ impl Server {
         let (mut lookup, mut next) = Lookup::start(&ways.rules, request);
         for _ in 0..STEPS_MAX {
             match next {
-                Next::Done(reply) => return reply,
+                Next::Done(reply) => {
+                    if lookup.has_synthesised(&reply) {
+                        count(&self.counters.synthesised);
+                    }
+                    return reply;
+                }
                 Next::Ask(query) => {
                     let reply = ways.upstreams.ask(&query, wishes).await;
                     if reply.is_none() {

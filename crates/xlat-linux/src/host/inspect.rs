@@ -85,10 +85,61 @@ impl Host {
         sysctl::read(key).ok()
     }
 
+    /// True if a program of this host listens for router solicitations on `link`: it has joined
+    /// the group of all routers there, as the kernel itself does where it forwards.
+    pub fn has_router_program(&self, link: &Link) -> bool {
+        let groups = std::fs::read_to_string("/proc/thread-self/net/igmp6").unwrap_or_default();
+        let key = super::device_key("ipv6", &link.name, "forwarding");
+        let kernel = u32::from(self.sysctl(&key).is_some_and(|value| value != "0"));
+        members_of_all_routers(&groups, &link.name) > kernel
+    }
+
+    /// True if the kernel drops what comes in on `interface` and would not be answered there
+    /// (strict reverse path filter, RFC 3704).
+    pub fn has_strict_filter(&self, interface: &str) -> bool {
+        let value = |name: &str| {
+            let text = self.sysctl(&super::device_key("ipv4", name, "rp_filter"));
+            text.and_then(|text| text.parse::<u8>().ok()).unwrap_or(0)
+        };
+        // The larger of the two holds: 1 is strict, 2 is loose.
+        value("all").max(value(interface)) == 1
+    }
+
     /// True if this kernel lets single interfaces forward IPv6 (Linux 6.17 and newer), so that
     /// the whole host need not.
     pub fn has_force_forwarding(&self) -> bool {
         sysctl::exists("net.ipv6.conf.all.force_forwarding")
             || sysctl::exists("net.ipv6.conf.lo.force_forwarding")
+    }
+}
+
+/// How many have joined ff02::2 on an interface, by what `/proc/net/igmp6` says: number, name,
+/// group, members, and more.
+fn members_of_all_routers(groups: &str, interface: &str) -> u32 {
+    let count = |line: &str| {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        let [_, name, group, members, ..] = words[..] else {
+            return None;
+        };
+        let is_it = name == interface && group == "ff020000000000000000000000000002";
+        is_it.then(|| members.parse().ok())?
+    };
+    groups.lines().find_map(count).unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn members_of_a_group_are_counted_by_interface() {
+        let groups = "\
+1    lo              ff020000000000000000000000000001     1 0000000C 0
+4    eth0            ff020000000000000000000000000002     2 00000004 0
+5    eth1            ff020000000000000000000000000001     7 00000004 0
+";
+        assert_eq!(members_of_all_routers(groups, "eth0"), 2);
+        assert_eq!(members_of_all_routers(groups, "eth1"), 0);
+        assert_eq!(members_of_all_routers("", "eth0"), 0);
     }
 }

@@ -135,6 +135,29 @@ impl Advertisement {
         message
     }
 
+    /// The same as several messages of at most `limit` bytes, each with some of the options: an
+    /// advertisement is never fragmented (RFC 4861 section 6.2.3, RFC 6980). An option that is
+    /// longer than that has a message to itself.
+    pub fn build_pieces(&self, limit: usize) -> Vec<Vec<u8>> {
+        let bare = Self {
+            options: Vec::new(),
+            ..self.clone()
+        };
+        let header = bare.build();
+        let mut pieces = vec![header.clone()];
+        for option in &self.options {
+            let mut bytes = Vec::new();
+            option.build(&mut bytes);
+            let is_full =
+                |last: &&mut Vec<u8>| last.len() > header.len() && last.len() + bytes.len() > limit;
+            match pieces.last_mut().filter(|last| !is_full(last)) {
+                Some(last) => last.extend(bytes),
+                None => pieces.push([&header[..], &bytes].concat()),
+            }
+        }
+        pieces
+    }
+
     /// What the NAT64 prefixes are said to be.
     pub fn pref64s(&self) -> impl Iterator<Item = &Pref64Option> {
         self.options.iter().filter_map(|option| match option {
@@ -282,6 +305,38 @@ mod tests {
                 "{option:?}"
             );
         }
+    }
+
+    #[test]
+    fn ra_18_options_are_shared_out_and_none_is_lost() {
+        let servers = |number: u16| RouterOption::DnsServers {
+            lifetime: 60,
+            servers: vec![Ipv6Addr::new(0x2001, 0xdb8, number, 0, 0, 0, 0, 1); 8],
+        };
+        let whole = Advertisement {
+            hop_limit: 64,
+            managed: false,
+            other: false,
+            preference: Preference::High,
+            lifetime: 1800,
+            reachable: 0,
+            retransmit: 0,
+            options: (0..9).map(servers).collect(),
+        };
+        // A header of 16 bytes, and options of 8 + 8 * 16.
+        let pieces = whole.build_pieces(16 + 2 * 136);
+        let lengths: Vec<usize> = pieces.iter().map(Vec::len).collect();
+        assert_eq!(lengths, [288, 288, 288, 288, 152]);
+        let router = "fe80::1".parse().unwrap();
+        let mut options = Vec::new();
+        for piece in &pieces {
+            let part = Advertisement::parse(router, 255, piece).unwrap();
+            assert_eq!((part.lifetime, part.preference), (1800, Preference::High));
+            options.extend(part.options);
+        }
+        assert_eq!(options, whole.options);
+        assert_eq!(whole.build_pieces(10).len(), 9);
+        assert_eq!(whole.build_pieces(9000), [whole.build()]);
     }
 
     #[test]
