@@ -4,7 +4,7 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
-use xlat_core::addr::Pref64;
+use xlat_core::addr::{Ipv4Prefix, Ipv6Prefix, Pref64};
 use xlat_linux::daemon::flags::{LogFlags, PolicyFlags, RunFlags, interface_name};
 
 /// Gives an IPv6-only host its IPv4 back: the customer side of 464XLAT (RFC 6877)
@@ -47,6 +47,9 @@ pub(crate) struct Run {
     /// IPv6 address of the CLAT [default: a stable one in the uplink's /64]
     #[arg(long, value_name = "ADDR")]
     pub(crate) ipv6: Option<Ipv6Addr>,
+    /// Choose the CLAT's address so that checksums stay the same (NAT64 prefixes of 32 or 96 bits)
+    #[arg(long)]
+    pub(crate) checksum_neutral: bool,
     /// MTU towards the IPv6-only network, in bytes; from 1280 [default: the uplink's]
     #[arg(long, value_name = "BYTES", value_parser = clap::value_parser!(u16).range(1280..))]
     pub(crate) mtu: Option<u16>,
@@ -56,6 +59,13 @@ pub(crate) struct Run {
     /// Metric of the IPv4 default route; lower is preferred [default: 2048, or the next free one]
     #[arg(long, value_name = "N")]
     pub(crate) metric: Option<u32>,
+    /// Be the IPv4 router of this network on another interface of this host; several times
+    #[arg(long, value_name = "CIDR")]
+    pub(crate) lan: Vec<Ipv4Prefix>,
+    /// IPv6 prefix, at most 96 bits long, that is routed to this host for the hosts of --lan: each
+    /// gets an address of its own in it [default: all share this host's IPv4 address]
+    #[arg(long, value_name = "PREFIX", requires = "lan")]
+    pub(crate) lan_prefix6: Option<Ipv6Prefix>,
     #[command(flatten)]
     pub(crate) place: Place,
     #[command(flatten)]

@@ -44,6 +44,7 @@ struct Known {
     uplink: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     ipv6: Option<Ipv6Addr>,
+    ipv6_origin: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     mtu: Option<u16>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -91,6 +92,7 @@ impl Facts {
             running: clat.is_some(),
             uplink: clat.map(|clat| clat.uplink.clone()),
             ipv6: clat.map(|clat| clat.address),
+            ipv6_origin: clat.map(|clat| clat.origin.to_string()),
             mtu: clat.map(|clat| clat.mtu),
             prefix: found.map(|found| found.prefix.to_string()),
             prefix_source: found.map(|found| origin(found.source)),
@@ -171,6 +173,9 @@ impl Status {
         if let (Some(uplink), Some(ipv6), Some(mtu)) = (&known.uplink, known.ipv6, known.mtu) {
             line("uplink", &format!("{uplink}, MTU {mtu}"));
             line("address", &format!("{} as {ipv6}", self.ipv4));
+            if let Some(origin) = &known.ipv6_origin {
+                line("chosen", origin);
+            }
         }
         if known.ignored_advertisements > 0 {
             line(

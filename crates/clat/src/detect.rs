@@ -28,6 +28,7 @@ struct Report {
     dns_servers: Vec<Ipv6Addr>,
     /// A /64 for the CLAT's address.
     address_prefix: Option<String>,
+    address_origin: Option<String>,
     native_ipv4: bool,
     /// What `clat` would do.
     verdict: String,
@@ -80,6 +81,7 @@ async fn report(host: &Host, view: &View, network: Option<&Network>) -> Report {
         always: false,
         address: None,
         secret: [0, 0],
+        neutral_to: None,
     });
     let standing = life.decide(view, found.map(|found| found.prefix));
     let running = match &standing {
@@ -103,6 +105,7 @@ async fn report(host: &Host, view: &View, network: Option<&Network>) -> Report {
         dns_servers: network.map(Network::servers).unwrap_or_default(),
         address_prefix: running
             .map(|clat| xlat_core::addr::Ipv6Prefix::containing(clat.address, 64).to_string()),
+        address_origin: running.map(|clat| clat.origin.to_string()),
         native_ipv4: view.native_ipv4,
         verdict: match running {
             Some(_) => "clat would run".into(),
@@ -152,8 +155,8 @@ impl Report {
             servers.join(", ")
         };
         line("DNS servers", &servers);
-        if let Some(prefix) = &self.address_prefix {
-            line("CLAT address", &format!("one of {prefix}"));
+        if let (Some(prefix), Some(origin)) = (&self.address_prefix, &self.address_origin) {
+            line("CLAT address", &format!("one of {prefix}, {origin}"));
         }
         if let (Some(mtu), Some(ipv4)) = (self.mtu, self.ipv4_mtu) {
             line("MTU", &format!("{mtu}, for IPv4 {ipv4}"));

@@ -5,11 +5,17 @@
 
 use std::net::Ipv4Addr;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
+use xlat_core::addr::Ipv4Prefix;
 use xlat_linux::host::{Host, Plan, Route, device_key};
-use xlat_proto::clat::life::Clat;
+use xlat_proto::clat::life::{Clat, Origin};
 
 use crate::settings::{Settings, Side4};
+
+/// The network that we are to be the router of is not there (yet).
+#[derive(Clone, Copy, Debug, thiserror::Error)]
+#[error("no interface of this host has an address of --lan {0}")]
+pub(crate) struct NoLan(Ipv4Prefix);
 
 /// The changes that a running CLAT has made.
 #[derive(Clone, Debug)]
@@ -38,10 +44,12 @@ impl Parts {
         let mut uplink = Plan::new();
         forward(&mut own, &mut uplink, host, &clat.uplink, tun).await?;
         own.address(tun, side4.host, 32);
+        lan(&mut own, host, settings).await?;
         let mut address = Plan::new();
-        address
-            .claim(&clat.uplink, clat.address)
-            .route(Route::new(clat.address, 128, tun));
+        if clat.origin != Origin::Delegated {
+            address.claim(&clat.uplink, clat.address);
+        }
+        address.route(Route::new(clat.address, 128, tun));
         let mut route = Plan::new();
         route.route(
             Route::new(Ipv4Addr::UNSPECIFIED, 0, tun)
@@ -67,6 +75,26 @@ impl Parts {
         }
         whole
     }
+}
+
+/// Makes this host the IPv4 router of its LANs: only they and the TUN forward.
+async fn lan(own: &mut Plan, host: &Host, settings: &Settings) -> Result<()> {
+    let tun = &settings.run.place.tun;
+    if let Some(prefix) = settings.run.lan_prefix6 {
+        own.route(Route::new(prefix.address(), prefix.len(), tun));
+    }
+    for prefix in &settings.run.lan {
+        let Some(have) = host.address_in_v4(*prefix).await? else {
+            return Err(NoLan(*prefix).into());
+        };
+        let links = host.links().await?;
+        let link = links.into_iter().find(|link| link.index == have.index);
+        let link = link.context("the interface of --lan has gone")?;
+        for name in [&link.name, tun] {
+            own.sysctl(device_key("ipv4", name, "forwarding"), "1");
+        }
+    }
+    Ok(())
 }
 
 /// Lets packets pass between uplink and TUN. Older kernels can only forward everywhere; routers

@@ -15,15 +15,16 @@ use xlat_linux::daemon::notify;
 use xlat_linux::daemon::signals::{Request, Signals};
 use xlat_linux::daemon::state_dir::{StateDir, random};
 use xlat_linux::host::{Changes, Error, Host, Link};
+use xlat_linux::nft;
 use xlat_linux::tun::Failure;
-use xlat_proto::clat::life::{Clat, Life, Standing, View, Wishes};
+use xlat_proto::clat::life::{Clat, Life, Origin, Standing, View, Wishes};
 use xlat_proto::discovery::{Found, Source};
 
 use crate::control::Facts;
 use crate::network::{Network, report};
-use crate::plan::Parts;
+use crate::plan::{NoLan, Parts};
 use crate::settings::{Settings, Side4};
-use crate::translation::{DataPath, Translation};
+use crate::translation::{DataPath, Translation, commands};
 use crate::view::{ipv4_addresses, look};
 
 /// How long a dry run waits for the network to tell its prefix.
@@ -76,8 +77,8 @@ pub(crate) async fn recover(place: &crate::cli::Place) -> Result<()> {
 
 /// Prints what would be done with the network as it is.
 async fn dry_run(host: &Host, settings: &Settings) -> Result<()> {
-    let mut life = Life::new(wishes(settings)?);
     let side4 = settings.side4(&ipv4_addresses(host, &settings.run.place.tun).await?)?;
+    let mut life = Life::new(wishes(settings, side4)?);
     let (mut view, link) = look(host, &settings.wanted()).await?;
     if view.native_ipv4 && !settings.run.always {
         warn!("this host has native IPv4: without --always nothing of this is done");
@@ -90,7 +91,8 @@ async fn dry_run(host: &Host, settings: &Settings) -> Result<()> {
     match life.decide(&view, found.map(|found| found.prefix)) {
         Standing::Running(clat) => {
             let parts = Parts::new(host, settings, side4, &clat).await?;
-            print(&parts.whole().to_string())
+            let more = commands(settings).join("\n");
+            print(format!("{}{more}", parts.whole()).trim_end())
         }
         waiting => Err(anyhow!("{waiting}")),
     }
@@ -114,11 +116,12 @@ fn configured(settings: &Settings) -> Option<Found> {
     })
 }
 
-fn wishes(settings: &Settings) -> Result<Wishes> {
+fn wishes(settings: &Settings, side4: Side4) -> Result<Wishes> {
     Ok(Wishes {
         always: settings.run.always,
         address: settings.run.ipv6,
         secret: secret(settings)?,
+        neutral_to: settings.run.checksum_neutral.then_some(side4.host),
     })
 }
 
@@ -150,6 +153,7 @@ async fn translate_only(settings: Settings) -> Result<()> {
         uplink: String::new(),
         index: 0,
         address,
+        origin: Origin::Given,
         mtu: settings.run.mtu.unwrap_or(1500),
     };
     let mut signals = Signals::catch()?;
@@ -199,6 +203,7 @@ struct Daemon<'a> {
     _metrics: Option<Metrics>,
     socket: tokio::task::JoinHandle<()>,
     is_ready: bool,
+    watchdog: notify::Watchdog,
 }
 
 /// What woke the daemon.
@@ -234,7 +239,7 @@ impl<'a> Daemon<'a> {
             host,
             settings,
             side4,
-            life: Life::new(wishes(settings)?),
+            life: Life::new(wishes(settings, side4)?),
             view: View::default(),
             network: None,
             found: configured(settings),
@@ -249,6 +254,7 @@ impl<'a> Daemon<'a> {
             facts,
             socket: tokio::spawn(socket.serve(answer)),
             is_ready: false,
+            watchdog: notify::Watchdog::new(),
         })
     }
 
@@ -295,6 +301,11 @@ impl<'a> Daemon<'a> {
                 None => pending().await,
             }
         };
+        let watchdog = async {
+            loop {
+                self.watchdog.feed().await;
+            }
+        };
         let network = async {
             match &mut self.network {
                 Some(network) => network.next().await,
@@ -310,6 +321,7 @@ impl<'a> Daemon<'a> {
             () = changes.next() => Woken::Host,
             () = retry => Woken::Host,
             () = network => Woken::Network,
+            () = watchdog => Woken::Network,
         }
     }
 
@@ -383,6 +395,15 @@ impl<'a> Daemon<'a> {
         }
         let path = self.path.as_ref().context("no data path")?;
         let translation = Translation::set_up(self.host, settings, side4, path, clat).await?;
+        nft::warn_of_dropping_chains(&settings.run.place.tun);
+        if self.view.native_ipv4 && self.host.has_strict_filter(&settings.run.place.tun) {
+            let tun = &settings.run.place.tun;
+            warn!(
+                "answers will be dropped: this host has another IPv4 default route, and the \
+                 reverse path filter is strict; sysctl net.ipv4.conf.{tun}.rp_filter=2 makes it \
+                 loose"
+            );
+        }
         self.translation = Some(translation);
         info!(
             "IPv4 default route via {} (metric {}, mtu {}), from {}",
@@ -424,6 +445,14 @@ impl<'a> Daemon<'a> {
             (self.retry, self.pause) = (None, RETRY_FIRST);
             return Ok(false);
         };
+        if error.is::<NoLan>() {
+            if self.pause == RETRY_FIRST {
+                warn!("waiting: {error}");
+            }
+            // It is one of the changes that wake us.
+            (self.retry, self.pause) = (None, RETRY_MAX);
+            return Ok(false);
+        }
         match error.downcast_ref::<Error>() {
             Some(Error::Duplicate { address, .. }) => {
                 warn!("{error}; another address is tried");

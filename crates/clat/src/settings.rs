@@ -2,7 +2,7 @@
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
-use xlat_core::addr::{Ipv4Prefix, Pref64, special};
+use xlat_core::addr::{Eam, Ipv4Prefix, Ipv6Prefix, Pref64, special};
 use xlat_linux::daemon::exit::Usage;
 
 use crate::cli::Run;
@@ -56,7 +56,22 @@ impl Settings {
                         the TUN by you";
             return Err(Usage(line.into()));
         }
+        check_lan(&run)?;
         Ok(Self { run })
+    }
+
+    /// The IPv6 addresses of the hosts of our LANs; none if they share that of this host.
+    pub(crate) fn lan_maps(&self) -> Vec<Eam> {
+        let Some(prefix) = self.run.lan_prefix6 else {
+            return Vec::new();
+        };
+        let maps = self.run.lan.iter().filter_map(|lan| lan_map(*lan, prefix));
+        maps.collect()
+    }
+
+    /// True if the hosts of our LANs share this host's IPv4 address.
+    pub(crate) fn lan_is_hidden(&self) -> bool {
+        !self.run.lan.is_empty() && self.run.lan_prefix6.is_none()
     }
 
     /// The IPv4 side on a host that has these addresses already, other instances' among them.
@@ -105,6 +120,43 @@ const PAIRS: [(Ipv4Addr, Ipv4Addr); 3] = [
     (Ipv4Addr::new(192, 0, 0, 3), Ipv4Addr::new(192, 0, 0, 4)),
     (Ipv4Addr::new(192, 0, 0, 5), Ipv4Addr::new(192, 0, 0, 6)),
 ];
+
+/// The IPv4 addresses in the low bits of the IPv6 prefix.
+fn lan_map(lan: Ipv4Prefix, prefix: Ipv6Prefix) -> Option<Eam> {
+    let address = prefix.address().to_bits() | u128::from(lan.address().to_bits());
+    let v6 = Ipv6Prefix::new(Ipv6Addr::from_bits(address), 96 + lan.len()).ok()?;
+    Eam::new(lan, v6).ok()
+}
+
+fn check_lan(run: &Run) -> Result<(), Usage> {
+    for (at, lan) in run.lan.iter().enumerate() {
+        if special::is_never_v4(lan.address()) || lan.overlaps(&SERVICE_CONTINUITY) {
+            return Err(Usage(format!("--lan {lan} is no network of hosts")));
+        }
+        if run.lan[..at].iter().any(|other| other.overlaps(lan)) {
+            return Err(Usage(format!("--lan {lan} is given twice")));
+        }
+        if let Some(prefix) = run.lan_prefix6
+            && (prefix.len() > 96 || lan_map(*lan, prefix).is_none())
+        {
+            let line =
+                format!("--lan-prefix6 {prefix} has no room for IPv4 addresses; 96 bits at most");
+            return Err(Usage(line));
+        }
+    }
+    if let (Some(prefix), Some(pref64)) = (run.lan_prefix6, run.prefix)
+        && pref64.prefix().overlaps(&prefix)
+    {
+        return Err(Usage(format!(
+            "--lan-prefix6 {prefix} lies in the NAT64 prefix {pref64}"
+        )));
+    }
+    if run.flags.no_host_setup && !run.lan.is_empty() && run.lan_prefix6.is_none() {
+        let line = "--lan without --lan-prefix6 takes an nftables rule: --no-host-setup makes none";
+        return Err(Usage(line.into()));
+    }
+    Ok(())
+}
 
 fn check_ipv4(ipv4: Ipv4Addr) -> Result<(), Usage> {
     let usable = SERVICE_CONTINUITY.contains(ipv4) && ipv4 != SERVICE_CONTINUITY.address();

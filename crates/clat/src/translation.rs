@@ -1,18 +1,21 @@
 //! A CLAT that runs: the workers, what was changed on the host for them, and who answers the
 //! neighbours. It can become another one without the TUN and its IPv4 side going away.
 
+use std::net::Ipv4Addr;
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
 use tokio::sync::mpsc;
-use tracing::warn;
+use tracing::{info, warn};
 use xlat_core::identification::Identifications;
 use xlat_core::mappers::Clat as Mapper;
 use xlat_core::{Policy, Translator};
 use xlat_linux::daemon::state_dir::random;
 use xlat_linux::host::{Applied, Error, Host, Plan, Step};
+use xlat_linux::nft::{Masquerade, masquerade_commands};
 use xlat_linux::tun::{self, Failure, Handle, Tun};
-use xlat_proto::clat::life::Clat;
+use xlat_proto::clat::life::{Clat, Origin};
 
 use crate::neighbours::{Customer, Questions, Responder, channel};
 use crate::plan::Parts;
@@ -37,7 +40,7 @@ impl DataPath {
         let tun = Tun::open(&options.queues(settings.run.flags.queue_count()))?;
         let policy = policy(settings, side4, clat);
         policy.validate()?;
-        let mapper = Mapper::new(side4.host, clat.address, clat.prefix)?;
+        let mapper = mapper(settings, side4, clat)?;
         let lanes = tun.queues() as u16;
         let (sender, questions) = channel();
         let engines = (0..lanes).map(|lane| {
@@ -61,7 +64,7 @@ impl DataPath {
 
     /// Translates as `clat` from now on.
     pub(crate) fn become_(&self, settings: &Settings, side4: Side4, clat: &Clat) -> Result<()> {
-        let mapper = Mapper::new(side4.host, clat.address, clat.prefix)?;
+        let mapper = mapper(settings, side4, clat)?;
         let policy = policy(settings, side4, clat);
         policy.validate()?;
         self.workers.update(move |customer| {
@@ -85,6 +88,11 @@ impl DataPath {
     }
 }
 
+fn mapper(settings: &Settings, side4: Side4, clat: &Clat) -> Result<Mapper> {
+    let mapper = Mapper::new(side4.host, clat.address, clat.prefix)?;
+    Ok(mapper.and_lan(settings.lan_maps()))
+}
+
 fn policy(settings: &Settings, side4: Side4, clat: &Clat) -> Policy {
     let (mtu4, mtu6) = (settings.mtu4(clat.mtu), clat.mtu);
     Policy {
@@ -102,7 +110,9 @@ pub(crate) struct Translation {
     clat: Clat,
     parts: Parts,
     applied: Applied,
-    _responder: Responder,
+    _responder: Option<Responder>,
+    /// Hides our LANs behind this host's IPv4 address.
+    _hidden: Option<Masquerade>,
 }
 
 impl Translation {
@@ -123,8 +133,12 @@ impl Translation {
         let applied = host
             .apply(&parts.whole(), &place.run_dir, &place.tun)
             .await?;
-        let responder = match answer_for(host, path, clat).await {
-            Ok(responder) => responder,
+        let more = async {
+            let responder = answer_for(host, path, clat).await?;
+            Ok::<_, anyhow::Error>((responder, hide(settings)?))
+        };
+        let (responder, hidden) = match more.await {
+            Ok(more) => more,
             Err(error) => {
                 applied.undo().await?;
                 return Err(error);
@@ -135,6 +149,7 @@ impl Translation {
             parts,
             applied,
             _responder: responder,
+            _hidden: hidden,
         })
     }
 
@@ -195,6 +210,32 @@ impl Translation {
     }
 }
 
+fn hide(settings: &Settings) -> Result<Option<Masquerade>> {
+    if !settings.lan_is_hidden() {
+        return Ok(None);
+    }
+    let (table, sources, tun) = table(settings);
+    let hidden = Masquerade::start(&table, &sources, tun)?;
+    info!("hosts of --lan leave with this host's IPv4 address (nftables table {table})");
+    Ok(Some(hidden))
+}
+
+/// What is not part of the plan, as commands.
+pub(crate) fn commands(settings: &Settings) -> Vec<String> {
+    if !settings.lan_is_hidden() {
+        return Vec::new();
+    }
+    let (table, sources, tun) = table(settings);
+    masquerade_commands(&table, &sources, tun)
+}
+
+fn table(settings: &Settings) -> (String, Vec<RangeInclusive<Ipv4Addr>>, &str) {
+    let tun = &settings.run.place.tun;
+    let lans = settings.run.lan.iter();
+    let sources = lans.map(|lan| lan.address()..=lan.last());
+    (format!("xlat_{tun}"), sources.collect(), tun)
+}
+
 /// The steps that give the TUN its MTU.
 fn mtu(tun: &Plan) -> Plan {
     let mut plan = Plan::new();
@@ -206,7 +247,11 @@ fn mtu(tun: &Plan) -> Plan {
     plan
 }
 
-async fn answer_for(host: &Host, path: &DataPath, clat: &Clat) -> Result<Responder> {
+/// Whoever answers the neighbours who ask for the CLAT's address, where they do.
+async fn answer_for(host: &Host, path: &DataPath, clat: &Clat) -> Result<Option<Responder>> {
+    if clat.origin == Origin::Delegated {
+        return Ok(None);
+    }
     let link = host.link(&clat.uplink).await?;
-    Responder::start(&link, clat.address, Arc::clone(&path.questions))
+    Responder::start(&link, clat.address, Arc::clone(&path.questions)).map(Some)
 }

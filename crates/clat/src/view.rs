@@ -6,6 +6,7 @@ use anyhow::Result;
 use xlat_core::addr::Pref64;
 use xlat_linux::host::{Error, Host, Link, device_key};
 use xlat_proto::clat::address::Candidate;
+use xlat_proto::clat::address::choose_delegated;
 use xlat_proto::clat::life::{Uplink, View};
 use xlat_proto::discovery::rfc7050::WELL_KNOWN;
 
@@ -30,9 +31,18 @@ pub(crate) async fn look(host: &Host, wanted: &Wanted) -> Result<(View, Option<L
         Some(link) => Some(describe(host, wanted, link).await?),
         None => None,
     };
+    let addresses = host.addresses().await?;
+    let used: Vec<Ipv6Addr> = addresses
+        .iter()
+        .filter_map(|have| match have.address {
+            IpAddr::V6(address) => Some(address),
+            IpAddr::V4(_) => None,
+        })
+        .collect();
     let view = View {
         uplink,
         native_ipv4,
+        delegated: choose_delegated(&host.delegated().await?, &used),
     };
     Ok((view, link))
 }

@@ -11,12 +11,12 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use ipnet::IpNet;
+use ipnet::{IpNet, Ipv6Net};
 use nix::net::if_::{if_nameindex, if_nametoindex};
 use rtnetlink::packet_route::AddressFamily;
 use rtnetlink::packet_route::address::{AddressAttribute, AddressHeaderFlags, AddressMessage};
 use rtnetlink::packet_route::link::{InfoData, InfoVeth, LinkMessage};
-use rtnetlink::packet_route::route::{RouteAttribute, RouteMessage, RouteMetric};
+use rtnetlink::packet_route::route::{RouteAttribute, RouteMessage, RouteMetric, RouteType};
 use rtnetlink::{Handle, LinkMessageBuilder, LinkUnspec, LinkVeth, RouteMessageBuilder};
 
 use crate::namespace::Namespace;
@@ -189,6 +189,21 @@ fn route(destination: IpNet, gateway: IpAddr) -> Option<RouteMessage> {
         ),
         _ => None,
     }
+}
+
+/// Says that an IPv6 prefix leads nowhere, as a DHCPv6 client does with one that was delegated.
+///
+/// # Errors
+/// When the route is there already.
+pub fn add_unreachable(namespace: &Namespace, destination: Ipv6Net) -> Result<()> {
+    let message = RouteMessageBuilder::<Ipv6Addr>::new()
+        .destination_prefix(destination.network(), destination.prefix_len())
+        .kind(RouteType::Unreachable)
+        .build();
+    netlink(namespace, async |handle| {
+        Ok(handle.route().add(message).execute().await?)
+    })
+    .with_context(|| format!("unreachable {destination} in {}", namespace.name()))
 }
 
 /// Lets a namespace forward IPv4 and IPv6, and answer traceroutes without limits of rate.

@@ -2,6 +2,7 @@
 #![allow(clippy::print_stdout, reason = "the times are worth a look")]
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::os::unix::net::UnixDatagram;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::thread;
@@ -13,7 +14,8 @@ use lab::binaries::Binaries;
 use lab::deployment::{Deployment, PATIENCE, Setup};
 use lab::inspect::{difference, inspect};
 use lab::link::{
-    add_address, add_route, exists, join, remove_address, remove_route, set_down, set_up,
+    add_address, add_route, add_unreachable, exists, join, remove_address, remove_route, set_down,
+    set_up,
 };
 use lab::process::Daemon;
 use lab::router::{Dns64, Router};
@@ -35,6 +37,9 @@ const TESTS: &[Test] = lab::tests![
     without_nat64_nothing_is_changed,
     cl_11_an_uplink_that_goes_down_and_comes_back,
     cl_12_a_renumbered_uplink_moves_the_clat,
+    cl_02_a_delegated_prefix_is_used_and_no_neighbour_is_told,
+    cl_07_a_checksum_neutral_address_works_like_any_other,
+    the_watchdog_of_systemd_is_fed,
     cl_16_the_mtu_that_routers_announce_is_followed,
     cl_09_native_ipv4_comes_and_goes,
     cl_05_an_address_that_another_host_has_is_not_taken,
@@ -232,6 +237,73 @@ fn cl_12_a_renumbered_uplink_moves_the_clat() -> Result<()> {
         status.contains("as 2001:db8:9:") && Net::is_running(status)
     })?;
     net.ping()
+}
+
+fn cl_02_a_delegated_prefix_is_used_and_no_neighbour_is_told() -> Result<()> {
+    let net = Net::new()?;
+    let _router = net.router(&announcing(600))?;
+    let (client, edge) = (net.topology().client(), &net.topology().edge);
+    let delegated: Ipv6Net = "2001:db8:700::/56".parse()?;
+    add_route(
+        edge,
+        delegated.into(),
+        Topology::client_address(0).into(),
+        None,
+    )?;
+    add_unreachable(client, delegated)?;
+    let before = inspect(client)?;
+    let mut clat = net.clat(&[])?;
+    net.wait_for("running", Net::is_running)?;
+    let address = net.clat_address()?;
+    ensure!(
+        address.segments()[..4] == [0x2001, 0xdb8, 0x700, 0xff],
+        "{address}"
+    );
+    let status = net.status()?;
+    ensure!(status.contains("in a delegated prefix"), "{status}");
+    net.ping()?;
+    clat.stop(PATIENCE)?;
+    let changed = difference(&before, &inspect(client)?);
+    ensure!(changed.is_empty(), "{changed:?}");
+    Ok(())
+}
+
+fn cl_07_a_checksum_neutral_address_works_like_any_other() -> Result<()> {
+    let net = Net::new()?;
+    let _router = net.router(&announcing(600))?;
+    let _clat = net.clat(&["--checksum-neutral"])?;
+    net.wait_for("running", Net::is_running)?;
+    let address = net.clat_address()?;
+    // Sums of 16-bit words: of the address and the NAT64 prefix, and of 192.0.0.1.
+    let fold = |sum: u32| (sum & 0xffff) + (sum >> 16);
+    let sum = |address: Ipv6Addr| -> u32 { address.segments().map(u32::from).iter().sum() };
+    let six = fold(fold(sum(address) + sum(PREF64.network())));
+    ensure!(six == 0xc000 + 0x0001, "{address}: {six:x}");
+    net.ping()
+}
+
+fn the_watchdog_of_systemd_is_fed() -> Result<()> {
+    let net = Net::new()?;
+    let socket = net.directory.path().join("notify");
+    let systemd = UnixDatagram::bind(&socket)?;
+    systemd.set_read_timeout(Some(PATIENCE))?;
+    let clat = net.binaries.clat.display().to_string();
+    let mut all = vec![
+        format!("NOTIFY_SOCKET={}", socket.display()),
+        "WATCHDOG_USEC=400000".to_owned(),
+        clat,
+    ];
+    all.extend(directories(net.directory.path()));
+    let _daemon = Daemon::start(net.topology().client(), Path::new("/usr/bin/env"), &all)?;
+    let mut fed = 0;
+    let mut buffer = [0; 4096];
+    while fed < 3 {
+        let length = systemd
+            .recv(&mut buffer)
+            .context("the watchdog is hungry")?;
+        fed += u32::from(buffer[..length].starts_with(b"WATCHDOG=1"));
+    }
+    Ok(())
 }
 
 fn cl_16_the_mtu_that_routers_announce_is_followed() -> Result<()> {

@@ -15,7 +15,7 @@ use xlat_core::addr::{Ipv4Prefix, Pref64};
 use xlat_linux::daemon::exit::Usage;
 use xlat_linux::daemon::flags::interface_name;
 use xlat_linux::host::{Error, Host, Link, Plan};
-use xlat_linux::nft::{Masquerade, dropping_forward_chains, masquerade_commands};
+use xlat_linux::nft::{Masquerade, masquerade_commands};
 
 use crate::cli::Run;
 use crate::settings::Settings;
@@ -199,22 +199,6 @@ pub(crate) async fn is_open(host: &Host, settings: &Settings) -> Result<bool> {
         }
         // Where the pool is routed the administrator may have no default route at all.
         Some(Egress::Route) | None => Ok(true),
-    }
-}
-
-/// Says who is in the way of translated packets: chains that drop what they do not know.
-pub(crate) fn warn_of_filters(tun: &str) {
-    let chains = match dropping_forward_chains() {
-        Ok(chains) => chains,
-        Err(error) => return tracing::debug!("{error}"),
-    };
-    for chain in chains {
-        let (family, table, name) = (chain.family, &chain.table, &chain.name);
-        warn!(
-            "chain {name} of table {family} {table} drops forwarded packets that it has no rule \
-             for; if translated ones are among them: nft insert rule {family} {table} {name} \
-             iifname {tun} accept, and the same with oifname"
-        );
     }
 }
 

@@ -20,7 +20,7 @@ use xlat_linux::daemon::notify;
 use xlat_linux::daemon::signals::{Request, Signals};
 use xlat_linux::daemon::state_dir::StateDir;
 use xlat_linux::host::{Applied, Changes, Host};
-use xlat_linux::nft::Masquerade;
+use xlat_linux::nft::{self, Masquerade};
 use xlat_linux::tun::{Failure, Handle, now};
 
 use crate::advertise::{self, Advertising};
@@ -258,7 +258,7 @@ impl Daemon<'_> {
         if self.settings.run.flags.no_host_setup {
             return Ok(None);
         }
-        egress::warn_of_filters(&self.settings.run.place.tun);
+        nft::warn_of_dropping_chains(&self.settings.run.place.tun);
         egress::warn_of_reverse_paths(self.host, &self.settings).await;
         egress::open(&self.settings)
     }
@@ -323,6 +323,7 @@ impl Daemon<'_> {
         begun: &mut Begun<M>,
     ) -> Result<()> {
         let changes = Changes::listen()?;
+        let mut watchdog = notify::Watchdog::new();
         let mut save = interval(SAVE_EVERY);
         let has_leases = self.state.leases.is_some();
         loop {
@@ -351,6 +352,7 @@ impl Daemon<'_> {
                         begun.workers.update(|_| {});
                     }
                 }
+                () = watchdog.feed() => {}
                 () = changes.next() => self.watch_way_out(&begun.advertising).await,
                 Some(failure) = failures.recv() => {
                     return Err(anyhow!("the data path broke: {failure}"));

@@ -127,6 +127,23 @@ pub fn dropping_forward_chains() -> Result<Vec<DroppingChain>, NftError> {
     }
 }
 
+/// Says in the log who is in the way of the packets that `tun` translates: chains that drop what
+/// they do not know.
+pub fn warn_of_dropping_chains(tun: &str) {
+    let chains = match dropping_forward_chains() {
+        Ok(chains) => chains,
+        Err(error) => return tracing::debug!("{error}"),
+    };
+    for chain in chains {
+        let (family, table, name) = (chain.family, &chain.table, &chain.name);
+        tracing::warn!(
+            "chain {name} of table {family} {table} drops forwarded packets that it has no rule \
+             for; if translated ones are among them: nft insert rule {family} {table} {name} \
+             iifname {tun} accept, and the same with oifname"
+        );
+    }
+}
+
 fn connect() -> io::Result<Socket> {
     let mut socket = Socket::new(NETLINK_NETFILTER)?;
     socket.bind_auto()?;

@@ -1,6 +1,7 @@
 //! The address policy of a CLAT (RFC 6877): one local IPv4 prefix (usually one address) is one
 //! IPv6 prefix (usually one address), and everybody else is behind the NAT64 prefix.
 
+use alloc::vec::Vec;
 use core::net::{Ipv4Addr, Ipv6Addr};
 
 use crate::addr::{Eam, EamError, Pref64, special};
@@ -16,6 +17,8 @@ use crate::time::Instant;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Clat {
     local: Eam,
+    /// Hosts behind a router, with IPv6 addresses of their own.
+    lan: Vec<Eam>,
     pref64: Pref64,
 }
 
@@ -34,7 +37,32 @@ impl Clat {
     /// The CLAT of a router: all addresses of an IPv4 prefix have an IPv6 address each.
     ///
     pub fn with_local(local: Eam, pref64: Pref64) -> Self {
-        Self { local, pref64 }
+        Self {
+            local,
+            lan: Vec::new(),
+            pref64,
+        }
+    }
+
+    /// The same CLAT, which also translates for the hosts of these prefixes (RFC 6877 section 6.3).
+    #[must_use]
+    pub fn and_lan(self, lan: impl IntoIterator<Item = Eam>) -> Self {
+        Self {
+            lan: lan.into_iter().collect(),
+            ..self
+        }
+    }
+
+    #[inline]
+    fn local_v4(&self, address: Ipv4Addr) -> Option<Ipv6Addr> {
+        let lan = || self.lan.iter().find_map(|eam| eam.lookup_v4(address));
+        self.local.lookup_v4(address).or_else(lan)
+    }
+
+    #[inline]
+    fn local_v6(&self, address: Ipv6Addr) -> Option<Ipv4Addr> {
+        let lan = || self.lan.iter().find_map(|eam| eam.lookup_v6(address));
+        self.local.lookup_v6(address).or_else(lan)
     }
 
     /// The NAT64 prefix.
@@ -43,10 +71,7 @@ impl Clat {
     }
 
     fn outbound(&self, flow: &Flow<Ipv4Addr>) -> Result<Rewrite<Ipv6Addr>, DropReason> {
-        let src = self
-            .local
-            .lookup_v4(flow.src)
-            .ok_or(DropReason::UnmappedSource)?;
+        let src = self.local_v4(flow.src).ok_or(DropReason::UnmappedSource)?;
         let dst = self.remote_v6(flow.dst)?;
         Ok(Rewrite {
             src,
@@ -57,10 +82,7 @@ impl Clat {
 
     /// The way that a quoted packet went before: the twin of [`outbound`](Self::outbound).
     fn outbound_v6(&self, flow: &Flow<Ipv6Addr>) -> Result<Rewrite<Ipv4Addr>, DropReason> {
-        let src = self
-            .local
-            .lookup_v6(flow.src)
-            .ok_or(DropReason::UnmappedSource)?;
+        let src = self.local_v6(flow.src).ok_or(DropReason::UnmappedSource)?;
         let dst = self.remote_v4(
             flow.dst,
             DropReason::UnmappedDestination,
@@ -75,8 +97,7 @@ impl Clat {
 
     fn inbound(&self, flow: &Flow<Ipv6Addr>) -> Result<Rewrite<Ipv4Addr>, DropReason> {
         let dst = self
-            .local
-            .lookup_v6(flow.dst)
+            .local_v6(flow.dst)
             .ok_or(DropReason::UnmappedDestination)?;
         let src = self.remote_v4(
             flow.src,
@@ -92,8 +113,7 @@ impl Clat {
 
     fn inbound_v4(&self, flow: &Flow<Ipv4Addr>) -> Result<Rewrite<Ipv6Addr>, DropReason> {
         let dst = self
-            .local
-            .lookup_v4(flow.dst)
+            .local_v4(flow.dst)
             .ok_or(DropReason::UnmappedDestination)?;
         let src = self.embed(flow.src, DropReason::IllegalSource)?;
         Ok(Rewrite {
@@ -104,7 +124,7 @@ impl Clat {
     }
 
     fn remote_v6(&self, remote: Ipv4Addr) -> Result<Ipv6Addr, DropReason> {
-        if self.local.lookup_v4(remote).is_some() {
+        if self.local_v4(remote).is_some() {
             return Err(DropReason::IllegalDestination);
         }
         self.embed(remote, DropReason::IllegalDestination)
@@ -161,7 +181,7 @@ impl Mapper for Clat {
         error: &ErrorFlow<Ipv6Addr>,
         _now: Instant,
     ) -> Result<ErrorRewrite<Ipv4Addr>, Refusal> {
-        let dst = self.local.lookup_v6(error.dst);
+        let dst = self.local_v6(error.dst);
         let dst = dst.ok_or(Refusal::Silent(DropReason::UnmappedDestination))?;
         let quoted = self.outbound_v6(&error.quoted).map_err(super::quoted)?;
         let src = self.pref64.extract(error.src);
@@ -177,7 +197,7 @@ impl Mapper for Clat {
         let quoted = self.inbound_v4(&error.quoted).map_err(super::quoted)?;
         // A router behind us may complain under an address that is not ours to translate: the
         // CLAT's own address stands in for it, as any other would be dropped on the way.
-        let src = self.local.lookup_v4(error.src);
+        let src = self.local_v4(error.src);
         Ok(ErrorRewrite { src, dst, quoted })
     }
 }
@@ -215,6 +235,34 @@ mod tests {
             tcp_flags: 0,
             fragment: None,
         }
+    }
+
+    #[test]
+    fn cl_02_hosts_behind_a_router_have_addresses_of_their_own() {
+        let lan: Eam = "192.168.1.0/24=2001:db8:2::c0a8:100/120".parse().unwrap();
+        let mut clat = clat().and_lan([lan]);
+        let (inside4, inside6) = (Ipv4Addr::new(192, 168, 1, 9), v6("2001:db8:2::c0a8:109"));
+        let there = Rewrite {
+            src: inside6,
+            dst: server6(),
+            ports: None,
+        };
+        let out = clat.map_v4(&flow(inside4, SERVER4), Instant::ZERO);
+        assert_eq!(out, Ok(there));
+        let back = Rewrite {
+            src: SERVER4,
+            dst: inside4,
+            ports: None,
+        };
+        let inward = clat.map_v6(&flow(server6(), inside6), Instant::ZERO);
+        assert_eq!(inward, Ok(back));
+        let own = clat.map_v4(&flow(HOST4, SERVER4), Instant::ZERO);
+        assert_eq!(own.map(|rewrite| rewrite.src), Ok(host6()));
+        let stranger = Ipv4Addr::new(192, 168, 2, 9);
+        let refused = clat.map_v4(&flow(stranger, SERVER4), Instant::ZERO);
+        assert!(refused.is_err());
+        let among_them = clat.map_v4(&flow(HOST4, inside4), Instant::ZERO);
+        assert!(among_them.is_err());
     }
 
     #[test]

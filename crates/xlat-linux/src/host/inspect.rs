@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use xlat_core::addr::{Ipv4Prefix, Ipv6Prefix};
 
 use super::error::Error;
-use super::netlink::{Assigned, Link, Way, is_default, is_ours};
+use super::netlink::{Assigned, Link, Way, delegated, is_default, is_ours};
 use super::{Host, sysctl};
 
 impl Host {
@@ -78,6 +78,16 @@ impl Host {
                 IpAddr::V6(v6) => prefix.contains(v6),
                 IpAddr::V4(_) => false,
             }))
+    }
+
+    /// IPv6 prefixes of at most 64 bits that are routed to this host and lead nowhere from it: what
+    /// a DHCPv6 client leaves of a prefix that was delegated (RFC 7084 requirement WPD-5).
+    ///
+    /// # Errors
+    /// If the kernel refuses.
+    pub async fn delegated(&self) -> Result<Vec<Ipv6Prefix>, Error> {
+        let routes = self.netlink.routes(true).await?;
+        Ok(routes.iter().filter_map(delegated).collect())
     }
 
     /// The value of a kernel parameter; `None` if the kernel does not have it.

@@ -15,6 +15,8 @@ use netlink_packet_route::route::{
 };
 use rtnetlink::{Handle, LinkUnspec, RouteMessageBuilder};
 
+use xlat_core::addr::Ipv6Prefix;
+
 use super::error::Error;
 use super::plan::{Address, ROUTE_PROTOCOL, Route};
 
@@ -255,6 +257,32 @@ pub(super) fn is_default(route: &RouteMessage) -> bool {
     route.header.destination_prefix_length == 0
         && route.header.kind == RouteType::Unicast
         && table.unwrap_or_else(|| route.header.table.into()) == MAIN_TABLE
+}
+
+/// The destination of a route that leads nowhere, if it is as long as delegated prefixes are.
+pub(super) fn delegated(route: &RouteMessage) -> Option<Ipv6Prefix> {
+    let kinds = [
+        RouteType::Unreachable,
+        RouteType::BlackHole,
+        RouteType::Prohibit,
+    ];
+    let len = route.header.destination_prefix_length;
+    if !kinds.contains(&route.header.kind) || !(32..=64).contains(&len) {
+        return None;
+    }
+    let destination = route
+        .attributes
+        .iter()
+        .find_map(|attribute| match attribute {
+            RouteAttribute::Destination(address) => ip(address),
+            _ => None,
+        });
+    match destination? {
+        IpAddr::V6(address) if !address.is_unicast_link_local() && !address.is_multicast() => {
+            Some(Ipv6Prefix::containing(address, len))
+        }
+        _ => None,
+    }
 }
 
 /// True if `route` goes where `wanted` goes, with the same preference.

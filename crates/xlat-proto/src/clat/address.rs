@@ -6,10 +6,11 @@
 //! to the same network, differs from network to network, and tells nobody anything.
 
 use std::hash::Hasher;
-use std::net::Ipv6Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 
 use siphasher::sip::SipHasher24;
 use xlat_core::addr::{Ipv6Prefix, Pref64};
+use xlat_core::checksum::Sum;
 
 /// An address that the uplink has already.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -67,6 +68,44 @@ pub fn stable_address(prefix: Ipv6Prefix, uplink: &str, attempt: u8, secret: [u6
         })
 }
 
+/// The address with its last 16 bits chosen so that translation between it and `v4` leaves the
+/// checksums of TCP and UDP as they are, whoever the other end is. That can be where the prefix has
+/// IPv4 addresses at an even place: with 32 and 96 bits. Otherwise the address stays as it is.
+pub fn checksum_neutral(address: Ipv6Addr, v4: Ipv4Addr, pref64: Pref64) -> Ipv6Addr {
+    let prefix = pref64.prefix();
+    if !matches!(prefix.len(), 32 | 96) {
+        return address;
+    }
+    let rest = Ipv6Addr::from_bits(address.to_bits() & !0xffff);
+    let wanted = Sum::ipv4(v4) - Sum::ipv6(rest) - Sum::ipv6(prefix.address());
+    let neutral = Ipv6Addr::from_bits(rest.to_bits() | u128::from(wanted.folded()));
+    match is_reserved(neutral.to_bits() as u64) {
+        true => address,
+        false => neutral,
+    }
+}
+
+/// A /64 for the CLAT out of prefixes that are delegated to this host, none of whose addresses are
+/// in use: the last one, as networks are numbered from the first on.
+pub fn choose_delegated(delegated: &[Ipv6Prefix], used: &[Ipv6Addr]) -> Option<Ipv6Prefix> {
+    delegated.iter().find_map(|prefix| {
+        let last = Ipv6Prefix::containing(prefix.last(), 64)
+            .address()
+            .to_bits()
+            >> 64;
+        let first = prefix.address().to_bits() >> 64;
+        let mut networks = (first..=last).rev().take(DELEGATED_TRIES);
+        networks.find_map(|network| {
+            let network = Ipv6Prefix::containing(Ipv6Addr::from_bits(network << 64), 64);
+            let is_free = !used.iter().any(|address| network.contains(*address));
+            is_free.then_some(network)
+        })
+    })
+}
+
+/// Networks of a delegated prefix that are looked at.
+const DELEGATED_TRIES: usize = 256;
+
 /// Identifiers with a meaning of their own (RFC 5453, RFC 6543).
 fn is_reserved(identifier: u64) -> bool {
     identifier == 0
@@ -115,6 +154,44 @@ mod tests {
 
     fn chosen(candidates: &[Candidate], pref64: &str) -> Option<String> {
         choose_prefix(candidates, pref64.parse().unwrap()).map(|prefix| prefix.to_string())
+    }
+
+    #[test]
+    fn cl_07_a_neutral_address_changes_no_checksum() {
+        let v4 = Ipv4Addr::new(192, 0, 0, 1);
+        let stable = stable_address("2001:db8:1::/64".parse().unwrap(), "eth0", 0, [7, 8]);
+        for pref64 in ["64:ff9b::/96", "2001:db8::/32"] {
+            let pref64: Pref64 = pref64.parse().unwrap();
+            let neutral = checksum_neutral(stable, v4, pref64);
+            assert_eq!(neutral.to_bits() >> 16, stable.to_bits() >> 16);
+            for remote in [Ipv4Addr::new(198, 51, 100, 7), Ipv4Addr::new(8, 8, 8, 8)] {
+                let four = Sum::ipv4(v4) + Sum::ipv4(remote);
+                let six = Sum::ipv6(neutral) + Sum::ipv6(pref64.embed(remote));
+                assert_eq!(four.checksum(), six.checksum(), "{pref64} {remote}");
+            }
+        }
+        let odd: Pref64 = "2001:db8:122:300::/56".parse().unwrap();
+        assert_eq!(checksum_neutral(stable, v4, odd), stable);
+    }
+
+    #[test]
+    fn cl_02_the_last_free_network_of_a_delegated_prefix_is_taken() {
+        let delegated: Vec<Ipv6Prefix> = vec!["2001:db8:7::/56".parse().unwrap()];
+        let chosen = |used: &[&str]| {
+            let used: Vec<Ipv6Addr> = used.iter().map(|text| text.parse().unwrap()).collect();
+            choose_delegated(&delegated, &used).map(|prefix| prefix.to_string())
+        };
+        assert_eq!(
+            chosen(&["2001:db8:7::1"]).as_deref(),
+            Some("2001:db8:7:ff::/64")
+        );
+        let next = chosen(&["2001:db8:7:ff::1"]);
+        assert_eq!(next.as_deref(), Some("2001:db8:7:fe::/64"));
+        assert_eq!(choose_delegated(&[], &[]), None);
+        let one: Ipv6Prefix = "2001:db8:9:1::/64".parse().unwrap();
+        assert_eq!(choose_delegated(&[one], &[]), Some(one));
+        let used = "2001:db8:9:1::1".parse().unwrap();
+        assert_eq!(choose_delegated(&[one], &[used]), None);
     }
 
     #[test]

@@ -6,11 +6,11 @@
 //! host would give.
 
 use std::fmt;
-use std::net::Ipv6Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 
 use xlat_core::addr::{Ipv6Prefix, Pref64};
 
-use super::address::{Candidate, choose_prefix, stable_address};
+use super::address::{Candidate, checksum_neutral, choose_prefix, stable_address};
 
 /// The administrator's choices.
 #[derive(Clone, Debug)]
@@ -21,6 +21,8 @@ pub struct Wishes {
     pub address: Option<Ipv6Addr>,
     /// The key of stable addresses.
     pub secret: [u64; 2],
+    /// Choose the address so that checksums are the same on both sides for this IPv4 address.
+    pub neutral_to: Option<Ipv4Addr>,
 }
 
 /// The host at one moment.
@@ -30,6 +32,8 @@ pub struct View {
     pub uplink: Option<Uplink>,
     /// Something else than a CLAT gives this host an IPv4 default route.
     pub native_ipv4: bool,
+    /// A /64 that is routed to this host and that nobody uses.
+    pub delegated: Option<Ipv6Prefix>,
 }
 
 /// The interface that leads to the IPv6-only network.
@@ -56,8 +60,31 @@ pub struct Clat {
     pub index: u32,
     /// Its IPv6 address.
     pub address: Ipv6Addr,
+    /// Where that is from.
+    pub origin: Origin,
     /// MTU towards the IPv6-only network in bytes.
     pub mtu: u16,
+}
+
+/// Where a CLAT's address is from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// The administrator.
+    Given,
+    /// A prefix that is routed to this host: no neighbour has to be told.
+    Delegated,
+    /// The uplink's own /64: neighbours ask for it, and others may have it.
+    Link,
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Given => "as given",
+            Self::Delegated => "in a delegated prefix",
+            Self::Link => "in the uplink's prefix",
+        })
+    }
 }
 
 /// How things should be.
@@ -139,7 +166,7 @@ impl Life {
         {
             return Standing::PrefixIsLocal(prefix);
         }
-        let address = match self.address(uplink, prefix) {
+        let (address, origin) = match self.address(view, uplink, prefix) {
             Ok(address) => address,
             Err(standing) => return standing,
         };
@@ -148,21 +175,30 @@ impl Life {
             uplink: uplink.name.clone(),
             index: uplink.index,
             address,
+            origin,
             mtu: uplink.mtu,
         })
     }
 
-    fn address(&self, uplink: &Uplink, pref64: Pref64) -> Result<Ipv6Addr, Standing> {
+    fn address(
+        &self,
+        view: &View,
+        uplink: &Uplink,
+        pref64: Pref64,
+    ) -> Result<(Ipv6Addr, Origin), Standing> {
         if let Some(address) = self.wishes.address {
             return match self.taken {
                 Some((prefix, _)) if prefix.contains(address) => {
                     Err(Standing::NoFreeAddress(uplink.name.clone()))
                 }
-                _ => Ok(address),
+                _ => Ok((address, Origin::Given)),
             };
         }
-        if let Some(address) = self.kept(uplink) {
-            return Ok(address);
+        if let Some(kept) = self.kept(view, uplink) {
+            return Ok(kept);
+        }
+        if let Some(prefix) = view.delegated {
+            return Ok((self.stable(prefix, uplink, 0, pref64), Origin::Delegated));
         }
         let prefix = choose_prefix(&uplink.addresses, pref64)
             .ok_or_else(|| Standing::WaitingForAddress(uplink.name.clone()))?;
@@ -173,19 +209,31 @@ impl Life {
         if attempt >= ATTEMPTS {
             return Err(Standing::NoFreeAddress(uplink.name.clone()));
         }
-        let secret = self.wishes.secret;
-        Ok(stable_address(prefix, &uplink.name, attempt, secret))
+        Ok((self.stable(prefix, uplink, attempt, pref64), Origin::Link))
+    }
+
+    fn stable(&self, prefix: Ipv6Prefix, uplink: &Uplink, attempt: u8, pref64: Pref64) -> Ipv6Addr {
+        let address = stable_address(prefix, &uplink.name, attempt, self.wishes.secret);
+        match self.wishes.neutral_to {
+            Some(v4) => checksum_neutral(address, v4, pref64),
+            None => address,
+        }
     }
 
     /// The address that the CLAT has, as long as its prefix is good for new connections: a better
     /// one would break those that there are.
-    fn kept(&self, uplink: &Uplink) -> Option<Ipv6Addr> {
+    fn kept(&self, view: &View, uplink: &Uplink) -> Option<(Ipv6Addr, Origin)> {
         let running = self.running.as_ref()?;
         let prefix = Ipv6Prefix::containing(running.address, 64);
-        let lives = uplink.addresses.iter().any(|have| {
-            have.len == 64 && !have.deprecated && !have.unusable && prefix.contains(have.address)
-        });
-        (running.index == uplink.index && lives).then_some(running.address)
+        let lives = match running.origin {
+            Origin::Delegated => view.delegated == Some(prefix),
+            Origin::Given | Origin::Link => uplink.addresses.iter().any(|have| {
+                let is_good = have.len == 64 && !have.deprecated && !have.unusable;
+                is_good && prefix.contains(have.address)
+            }),
+        };
+        let is_same = running.index == uplink.index && lives;
+        is_same.then_some((running.address, running.origin))
     }
 }
 
@@ -245,6 +293,7 @@ mod tests {
                 addresses: addresses.iter().map(|address| candidate(address)).collect(),
             }),
             native_ipv4: false,
+            delegated: None,
         }
     }
 
@@ -253,6 +302,7 @@ mod tests {
             always: false,
             address: None,
             secret: [1, 2],
+            neutral_to: None,
         })
     }
 
@@ -353,6 +403,33 @@ mod tests {
         life.conflict(address);
         let end = life.decide(&host, wkp());
         assert_eq!(end, Standing::NoFreeAddress("eth0".into()));
+    }
+
+    #[test]
+    fn cl_02_a_delegated_prefix_goes_first_and_needs_no_address_on_the_link() {
+        let mut life = life();
+        let delegated: Option<Ipv6Prefix> = "2001:db8:7:ff::/64".parse().ok();
+        let host = View {
+            delegated,
+            ..view(&["fe80::5"])
+        };
+        let clat = running(life.decide(&host, wkp()));
+        assert_eq!(clat.origin, Origin::Delegated);
+        assert!(delegated.unwrap().contains(clat.address));
+        // It comes too late for one that runs, and that one ends with its own prefix.
+        let mut other = self::life();
+        let before = running(other.decide(&view(&["2001:db8:1::5"]), wkp()));
+        assert_eq!(before.origin, Origin::Link);
+        let both = View {
+            delegated,
+            ..view(&["2001:db8:1::5"])
+        };
+        assert_eq!(running(other.decide(&both, wkp())), before);
+        let after = running(other.decide(&host, wkp()));
+        assert_eq!(after.address, clat.address);
+        // And the other way round.
+        let link = running(life.decide(&view(&["2001:db8:1::5"]), wkp()));
+        assert_eq!((link.address, link.origin), (before.address, Origin::Link));
     }
 
     #[test]
