@@ -157,7 +157,7 @@ fn every_flag_of_help_is_in_the_documentation() {
         .split_whitespace()
         .filter(|word| word.starts_with("--"));
     for flag in flags.filter(|flag| !["--help", "--version"].contains(flag)) {
-        let flag = flag.trim_end_matches([',', '.', ';', ')', ']']);
+        let flag = flag.trim_end_matches([',', '.', ';', ':', ')', ']']);
         assert!(
             page.contains(flag),
             "{flag} is not in docs/configuration.md"
