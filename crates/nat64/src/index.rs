@@ -5,6 +5,8 @@
 //! the entry, and a key that is not there costs the line alone. A full line goes on in another
 //! one. The number of lines is fixed at the start, so nothing is ever moved.
 
+use prefetch_index::prefetch_index;
+
 use crate::slab::NONE;
 
 /// A hash index. It knows hashes and handles; the keys are the caller's.
@@ -58,6 +60,22 @@ impl Index {
             let next = (line[NEXT] as usize).checked_sub(1)?;
             line = &self.more[next];
         }
+    }
+
+    /// Begins to fetch the line that `hash` leads to.
+    #[inline]
+    pub(crate) fn prefetch(&self, hash: u64) {
+        prefetch_index(&self.words, self.skip + self.line(hash) * WORDS);
+    }
+
+    /// A handle in the line of `hash`: the first that may be the right one, if there is any.
+    #[inline]
+    pub(crate) fn guess(&self, hash: u64) -> u32 {
+        let line = self.home(hash);
+        let same = same_places(line, tag(hash));
+        // Without a match it is whatever stands in the last place, which does no harm.
+        let place = (same.trailing_zeros() as usize / 8).min(PLACES - 1);
+        line[FIRST + place]
     }
 
     /// Adds a handle, which must not be in the index.
@@ -119,8 +137,7 @@ impl Index {
 /// time, and the processor could not begin the next packet's misses while it waits for this one.
 #[inline]
 fn find_in(line: &Line, tag: u8, is_it: &impl Fn(u32) -> bool) -> Option<u32> {
-    let mut same =
-        same_bytes(line[0], tag) | same_bytes(line[1], tag) << 32 | same_bytes(line[2], tag) << 64;
+    let mut same = same_places(line, tag);
     while same != 0 {
         let place = same.trailing_zeros() as usize / 8;
         let handle = line[FIRST + place];
@@ -130,6 +147,12 @@ fn find_in(line: &Line, tag: u8, is_it: &impl Fn(u32) -> bool) -> Option<u32> {
         same &= same - 1;
     }
     None
+}
+
+/// The high bit of each place whose tag this is.
+#[inline]
+fn same_places(line: &Line, tag: u8) -> u128 {
+    same_bytes(line[0], tag) | same_bytes(line[1], tag) << 32 | same_bytes(line[2], tag) << 64
 }
 
 /// The high bit of each byte that is `tag`.

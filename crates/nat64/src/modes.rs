@@ -7,7 +7,7 @@
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
-use xlat_core::mapper::{ErrorFlow, ErrorRewrite, Flow, Fragment, Own, Refusal, Rewrite};
+use xlat_core::mapper::{Coming, ErrorFlow, ErrorRewrite, Flow, Fragment, Own, Refusal, Rewrite};
 use xlat_core::mappers::Siit;
 use xlat_core::{Instant, Mapper};
 
@@ -187,6 +187,15 @@ impl<S: OneToOne> Mapper for Modes<S> {
         } else {
             self.shared.fragment_id(flow, fragment)
         }
+    }
+
+    #[inline]
+    fn foresees(&self) -> bool {
+        self.shared.foresees()
+    }
+
+    fn foresee(&mut self, coming: &[Coming]) {
+        self.shared.foresee(coming);
     }
 
     fn next_packet(&mut self, now: Instant) -> Option<Own<'_>> {

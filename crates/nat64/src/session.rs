@@ -9,6 +9,7 @@ use std::net::Ipv6Addr;
 use crate::bib::Binding;
 use crate::clock::Tick;
 use crate::index::Index;
+use crate::nat64::{Hint, TOGETHER, Tuple};
 use crate::siphash::SipKey;
 use crate::slab::{NONE, Slab};
 use crate::wheel::{Armed, Timer, Wheel};
@@ -179,6 +180,54 @@ impl Sessions {
         let hash = self.hash_external(tuple);
         self.by_external
             .find(hash, |handle| self.slab[handle].external_tuple() == *tuple)
+    }
+
+    /// True if the session `handle` is the one of this tuple.
+    #[inline]
+    pub(crate) fn is_client(&self, handle: u32, tuple: &ClientTuple) -> bool {
+        handle != NONE
+            && self.slab[handle].binding != NONE
+            && self.slab[handle].client_tuple() == *tuple
+    }
+
+    /// The same from the other side.
+    #[inline]
+    pub(crate) fn is_external(&self, handle: u32, tuple: &ExternalTuple) -> bool {
+        handle != NONE
+            && self.slab[handle].binding != NONE
+            && self.slab[handle].external_tuple() == *tuple
+    }
+
+    /// Reads a word of each index line and each session that some of these packets lead to, and
+    /// notes what was found. Each loop does little, and no round of it waits for another one, so
+    /// that the processor has as many of them on their way as it can.
+    pub(crate) fn fetch(&self, hints: &mut [Hint], is_here: impl Fn(usize) -> bool) {
+        let mut found = [(0, false, 0); TOGETHER];
+        let mut count = 0;
+        for (place, hint) in hints.iter().enumerate().take(TOGETHER) {
+            if !is_here(place) {
+                continue;
+            }
+            let (is_client, hash) = match &hint.tuple {
+                Tuple::Client(tuple) => (true, self.hash_client(tuple)),
+                Tuple::External(tuple) => (false, self.hash_external(tuple)),
+            };
+            found[count] = (place, is_client, hash);
+            count += 1;
+        }
+        let found = &found[..count];
+        let index = |is_client| match is_client {
+            true => &self.by_client,
+            false => &self.by_external,
+        };
+        for (_, is_client, hash) in found {
+            index(*is_client).prefetch(*hash);
+        }
+        for (place, is_client, hash) in found {
+            let handle = index(*is_client).guess(*hash);
+            hints[*place].handle = handle;
+            self.slab.prefetch(handle);
+        }
     }
 
     #[inline]

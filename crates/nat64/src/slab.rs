@@ -6,6 +6,8 @@
 
 use std::ops::{Index, IndexMut};
 
+use prefetch_index::prefetch_index;
+
 /// "No entry".
 pub(crate) const NONE: u32 = 0;
 
@@ -54,6 +56,12 @@ impl<T> Slab<T> {
     /// Gives a handle back. The entry stays as it is until the handle is used again.
     pub(crate) fn remove(&mut self, handle: u32) {
         self.vacant.push(handle);
+    }
+
+    /// Begins to fetch an entry.
+    #[inline]
+    pub(crate) fn prefetch(&self, handle: u32) {
+        prefetch_index(&self.entries, handle as usize);
     }
 
     /// The handle beyond the largest that was ever in use.

@@ -44,6 +44,15 @@ impl<M: Mapper + Send + 'static> Engine for Ringing<M> {
     }
 
     #[inline]
+    fn foresees(&self) -> bool {
+        self.translator.foresees()
+    }
+
+    fn foresee<'a>(&mut self, packets: impl Iterator<Item = &'a [u8]>) {
+        self.translator.foresee(packets);
+    }
+
+    #[inline]
     fn next_packet(&mut self, frame: &mut Frame<'_>, now: Instant) -> Option<Verdict> {
         let next = self.translator.next_packet(frame, now);
         if next.is_none()

@@ -81,5 +81,5 @@ pub use policy::{Policy, PolicyError};
 pub use reason::DropReason;
 pub use split::Split;
 pub use time::Instant;
-pub use translator::Translator;
+pub use translator::{FORESEEN, Translator};
 pub use verdict::Verdict;

@@ -33,6 +33,27 @@ pub struct Flow<A> {
     pub fragment: Option<Fragment>,
 }
 
+/// A packet of either family that will be mapped soon.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Coming {
+    /// From IPv6.
+    V6(Flow<Ipv6Addr>),
+    /// From IPv4.
+    V4(Flow<Ipv4Addr>),
+}
+
+impl Coming {
+    /// Room for one.
+    pub(crate) const NOTHING: Self = Self::V4(Flow {
+        src: Ipv4Addr::UNSPECIFIED,
+        dst: Ipv4Addr::UNSPECIFIED,
+        protocol: IpNextHeaderProtocol(0),
+        ports: None,
+        tcp_flags: 0,
+        fragment: None,
+    });
+}
+
 /// Ports of a TCP, UDP or ICMP echo packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Ports {
@@ -233,6 +254,18 @@ pub trait Mapper {
     fn next_packet(&mut self, now: Instant) -> Option<Own<'_>> {
         let _ = now;
         None
+    }
+
+    /// True if this mapper's tables are too large for the cache, so that it is worth its while to
+    /// know several packets before they come.
+    fn foresees(&self) -> bool {
+        false
+    }
+
+    /// Packets of these flows will be mapped next: fetches what they will be looked up by, for all
+    /// of them at once. Must not change what any packet becomes.
+    fn foresee(&mut self, coming: &[Coming]) {
+        let _ = coming;
     }
 
     /// Takes a copy of a packet for which [`Refusal::Hold`] was the answer. False if there is no

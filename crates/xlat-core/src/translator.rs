@@ -18,9 +18,9 @@ use crate::frame::{Frame, HEADROOM};
 use crate::icmp::v4_to_v6::ErrorV4;
 use crate::icmp::v6_to_v4::ErrorV6;
 use crate::identification::Identifications;
-use crate::mapper::{Mapper, Own, Unreachable};
+use crate::mapper::{Coming, Mapper, Own, Unreachable};
 use crate::offload::Offload;
-use crate::packet::{Transport, V4, V6};
+use crate::packet::{Transport, V4, V6, peek};
 use crate::policy::{Policy, PolicyError};
 use crate::reason::DropReason;
 use crate::reject::{Answer, Reject};
@@ -63,6 +63,9 @@ impl Turn {
     }
 }
 
+/// Packets that [`Translator::foresee`] looks at.
+pub const FORESEEN: usize = 16;
+
 impl<M: Mapper> Translator<M> {
     /// A translator with this mapper and policy. `ids` makes IPv4 identifications; it must be
     /// keyed with a random number, and workers that share a mapper must not share its lane.
@@ -99,6 +102,24 @@ impl<M: Mapper> Translator<M> {
             Ok(Fit::Cut(limit)) => Verdict::Split(Split::new(frame, limit)),
             Err(reject) => self.reject(frame, reject, now),
         }
+    }
+
+    /// True if [`foresee`](Self::foresee) is worth its while now.
+    #[inline]
+    pub fn foresees(&self) -> bool {
+        self.mapper.foresees()
+    }
+
+    /// Tells the mapper of packets that will be translated next, so that it can fetch what they
+    /// will be looked up by. No more than [`FORESEEN`] of them are looked at.
+    pub fn foresee<'a>(&mut self, packets: impl IntoIterator<Item = &'a [u8]>) {
+        let mut coming = [Coming::NOTHING; FORESEEN];
+        let mut count = 0;
+        for flow in packets.into_iter().filter_map(peek).take(FORESEEN) {
+            coming[count] = flow;
+            count += 1;
+        }
+        self.mapper.foresee(&coming[..count]);
     }
 
     /// The next packet that the mapper has on its own account, in place of the packet in `frame`,

@@ -2,15 +2,16 @@
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::sync::MutexGuard;
+use std::sync::atomic::Ordering;
 
 use xlat_core::addr::Pref64;
 use xlat_core::mapper::{
-    ErrorFlow, ErrorRewrite, Flow, Fragment, Own, Refusal, Rewrite, Unreachable,
+    Coming, ErrorFlow, ErrorRewrite, Flow, Fragment, Own, Refusal, Rewrite, Unreachable,
 };
 use xlat_core::{DropReason, Instant, Mapper};
 
 use super::tuple::{client_tuple, external_tuple, ports, turned};
-use super::{Holding, LOOK, Nat64, lock};
+use super::{Holding, LOOK, Nat64, Tuple, lock};
 use crate::bib::{Inside, Outside};
 use crate::clock::Tick;
 use crate::fragments::{DatagramKey, Decision};
@@ -37,7 +38,7 @@ impl Nat64 {
     }
 
     /// The IPv4 node behind an IPv6 destination, and the number of the prefix.
-    fn remote(&self, dst: Ipv6Addr) -> Result<(Ipv4Addr, u8), DropReason> {
+    pub(super) fn remote(&self, dst: Ipv6Addr) -> Result<(Ipv4Addr, u8), DropReason> {
         let (remote, pref64) = self.shared.pref64s.destination(dst)?;
         let number = self.shared.prefixes.iter().position(|one| *one == pref64);
         Ok((remote, number.unwrap_or(0) as u8))
@@ -101,9 +102,10 @@ impl Nat64 {
         let (remote, pref64) = self.check_v6(flow)?;
         let tuple = client_tuple(flow, remote)?;
         self.check_destination(remote, tuple.protocol, tuple.remote_port)?;
+        let hint = self.hints.of(Tuple::Client(tuple));
         let outside =
             self.shard_of_client(flow.src)
-                .outbound(tuple, pref64, flow.tcp_flags, now)?;
+                .outbound(tuple, hint, pref64, flow.tcp_flags, now)?;
         Ok(Rewrite {
             src: Ipv4Addr::from_bits(outside.external),
             dst: remote,
@@ -120,7 +122,8 @@ impl Nat64 {
         self.check_v4(flow)?;
         let tuple = external_tuple(flow)?;
         let mut shard = self.shard_of_external(&tuple).ok_or_else(not_ours)?;
-        let (inside, pref64) = shard.inbound(tuple, flow.tcp_flags, now)?;
+        let hint = self.hints.of(Tuple::External(tuple));
+        let (inside, pref64) = shard.inbound(tuple, hint, flow.tcp_flags, now)?;
         drop(shard);
         let pref64 = self.shared.prefixes[usize::from(pref64)];
         let src = self
@@ -184,6 +187,15 @@ impl Nat64 {
 }
 
 impl Mapper for Nat64 {
+    #[inline]
+    fn foresees(&self) -> bool {
+        self.shared.is_large.load(Ordering::Relaxed)
+    }
+
+    fn foresee(&mut self, coming: &[Coming]) {
+        self.fetch(coming);
+    }
+
     #[inline]
     fn map_v6(
         &mut self,

@@ -4,6 +4,7 @@
 //! updating finds or makes its session (3.5), which says what the outgoing tuple is (3.6); the
 //! translator rewrites the packet (3.7) and turns it round if it is a hairpin (3.8).
 
+mod foresee;
 mod fragmented;
 mod gathered;
 mod mapper;
@@ -13,7 +14,7 @@ mod tuple;
 use std::cmp::Reverse;
 use std::collections::VecDeque;
 use std::net::Ipv4Addr;
-use std::sync::atomic::AtomicU16;
+use std::sync::atomic::{AtomicBool, AtomicU16, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -33,6 +34,8 @@ use crate::siphash::SipKey;
 use crate::snapshot::{Cursor, SavedSession, SkipReason};
 use crate::tcp::TcpState;
 
+use foresee::Hints;
+pub(crate) use foresee::{Hint, TOGETHER, Tuple};
 pub use reload::{ReloadError, View};
 
 /// A stateful NAT64. Clones share their state: each worker has one.
@@ -40,6 +43,7 @@ pub use reload::{ReloadError, View};
 pub struct Nat64 {
     shared: Arc<Shared>,
     view: View,
+    hints: Hints,
     /// What was last asked to be held.
     holding: Option<Holding>,
     /// Fragments that were held and can be translated now.
@@ -62,6 +66,8 @@ struct Shared {
     /// The next IPv4 identifications of fragments, by a hash of addresses and protocol.
     ids: Vec<AtomicU16>,
     key: SipKey,
+    /// There are so many sessions that they are not in the cache.
+    is_large: AtomicBool,
 }
 
 /// A packet that waits for another one.
@@ -108,6 +114,7 @@ impl Nat64 {
                 .map(|number| AtomicU16::new(key.hash([number, IDS]) as u16))
                 .collect(),
             key,
+            is_large: AtomicBool::new(false),
         });
         Ok(Self::sharing(shared, view))
     }
@@ -116,6 +123,7 @@ impl Nat64 {
         Self {
             shared,
             view,
+            hints: Hints::default(),
             holding: None,
             released: VecDeque::new(),
             own: Vec::new(),
@@ -131,10 +139,13 @@ impl Nat64 {
     /// Ends what is over, at most `steps` sessions per shard. To be called now and then, so that
     /// sessions end on time when few packets come. True if there is more to do.
     pub fn expire(&self, now: Instant, steps: usize) -> bool {
-        let mut more = false;
+        let (mut more, mut sessions) = (false, 0);
         for mut shard in self.each_shard() {
             more |= shard.catch_up(now, steps);
+            sessions += shard.len();
         }
+        let is_large = sessions >= LARGE;
+        self.shared.is_large.store(is_large, Ordering::Relaxed);
         more
     }
 
@@ -295,6 +306,8 @@ impl Clone for Nat64 {
     }
 }
 
+/// Sessions, with 137 bytes each, that no cache of a core holds.
+const LARGE: u32 = 30_000;
 /// Independent parts of the fragments.
 const FRAGMENT_PARTS: usize = 8;
 /// Counters of identifications.

@@ -18,6 +18,7 @@ use crate::bib::{Bib, Binding, Inside, Outside};
 use crate::clock::{Tick, Ticks};
 use crate::config::{Filtering, Inbound, Lifetimes, Limits, LogLevel, PortPolicy, StaticBinding};
 use crate::event::EventQueue;
+use crate::nat64::Hint;
 use crate::pool::{Place, Pool};
 use crate::session::{ClientTuple, ExternalTuple, Protocol, Session, Sessions};
 use crate::siphash::SipKey;
@@ -159,6 +160,11 @@ impl Shard {
         next
     }
 
+    /// Number of sessions.
+    pub(crate) fn len(&self) -> u32 {
+        self.sessions.len()
+    }
+
     /// Where a port of the pool is; `None` if this shard does not have its address.
     pub(crate) fn place(&self, outside: Outside) -> Option<Place> {
         let address = self.pool.index(Ipv4Addr::from_bits(outside.external))?;
@@ -179,6 +185,11 @@ impl Shard {
         self.pool.unreserve(place, now);
     }
 
+    /// Brings what these packets will be looked up by into the cache.
+    pub(crate) fn fetch(&self, hints: &mut [Hint], is_here: impl Fn(usize) -> bool) {
+        self.sessions.fetch(hints, is_here);
+    }
+
     /// Goes by other rules from now on.
     pub(crate) fn set_rules(&mut self, rules: Rules) {
         self.pool.set_rest(rules.lifetimes.port_rest);
@@ -186,17 +197,18 @@ impl Shard {
     }
 
     /// Filtering and updating for a packet from the IPv6 side (RFC 6146 section 3.5): the
-    /// transport address that its source becomes.
+    /// transport address that its source becomes. `hint` is a session that it may belong to.
     pub(crate) fn outbound(
         &mut self,
         tuple: ClientTuple,
+        hint: u32,
         pref64: u8,
         tcp_flags: u8,
         now: Instant,
     ) -> Result<Outside, Refusal> {
         let tick = Tick::at(now);
         self.catch_up(now, STEPS_PER_PACKET);
-        if let Some(handle) = self.live_of_client(&tuple, now) {
+        if let Some(handle) = self.live_of_client(&tuple, hint, now) {
             return Ok(self.pass_outbound(handle, pref64, tcp_flags, tick));
         }
         match tuple.protocol {
@@ -211,12 +223,13 @@ impl Shard {
     pub(crate) fn inbound(
         &mut self,
         tuple: ExternalTuple,
+        hint: u32,
         tcp_flags: u8,
         now: Instant,
     ) -> Result<(Inside, u8), Refusal> {
         let tick = Tick::at(now);
         self.catch_up(now, STEPS_PER_PACKET);
-        if let Some(handle) = self.live_of_external(&tuple, now) {
+        if let Some(handle) = self.live_of_external(&tuple, hint, now) {
             return Ok(self.pass_inbound(handle, tcp_flags, tick));
         }
         let outside = Outside {

@@ -156,13 +156,29 @@ impl Shard {
         Err(limited())
     }
 
-    pub(super) fn live_of_client(&mut self, tuple: &ClientTuple, now: Instant) -> Option<u32> {
-        let handle = self.sessions.of_client(tuple)?;
+    pub(super) fn live_of_client(
+        &mut self,
+        tuple: &ClientTuple,
+        hint: u32,
+        now: Instant,
+    ) -> Option<u32> {
+        let handle = match self.sessions.is_client(hint, tuple) {
+            true => hint,
+            false => self.sessions.of_client(tuple)?,
+        };
         self.is_live(handle, now).then_some(handle)
     }
 
-    pub(super) fn live_of_external(&mut self, tuple: &ExternalTuple, now: Instant) -> Option<u32> {
-        let handle = self.sessions.of_external(tuple)?;
+    pub(super) fn live_of_external(
+        &mut self,
+        tuple: &ExternalTuple,
+        hint: u32,
+        now: Instant,
+    ) -> Option<u32> {
+        let handle = match self.sessions.is_external(hint, tuple) {
+            true => hint,
+            false => self.sessions.of_external(tuple)?,
+        };
         self.is_live(handle, now).then_some(handle)
     }
 

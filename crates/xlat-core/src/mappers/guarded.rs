@@ -9,7 +9,7 @@ use core::net::{Ipv4Addr, Ipv6Addr};
 
 use crate::addr::{Ipv4Prefix, Pref64s};
 use crate::mapper::{
-    ErrorFlow, ErrorRewrite, Flow, Fragment, Mapper, Own, Refusal, Rewrite, Unreachable,
+    Coming, ErrorFlow, ErrorRewrite, Flow, Fragment, Mapper, Own, Refusal, Rewrite, Unreachable,
 };
 use crate::reason::DropReason;
 use crate::time::Instant;
@@ -112,6 +112,15 @@ impl<M: Mapper> Mapper for Guarded<M> {
         now: Instant,
     ) -> Result<ErrorRewrite<Ipv6Addr>, Refusal> {
         self.inner.map_v4_error(error, now)
+    }
+
+    #[inline]
+    fn foresees(&self) -> bool {
+        self.inner.foresees()
+    }
+
+    fn foresee(&mut self, coming: &[Coming]) {
+        self.inner.foresee(coming);
     }
 
     #[inline]

@@ -4,9 +4,11 @@
 //! length, the extension header chain, the transport header. After it, the offsets in [`V4`] and
 //! [`V6`] are proof, and nobody checks again. What does not fit ends here with its own reason.
 
+mod peek;
 mod v4;
 mod v6;
 
+pub(crate) use peek::peek;
 pub(crate) use v4::{V4, flow as flow_v4};
 pub(crate) use v6::{Chain, V6, flow as flow_v6, walk};
 

@@ -109,11 +109,11 @@ impl Place {
         }
     }
 
-    fn frame(self, slot: &mut Slot) -> Option<Frame<'_>> {
+    pub(super) fn frame(self, slot: &mut Slot) -> Option<Frame<'_>> {
         Frame::new(&mut slot.0, self.start, self.len, self.offload)
     }
 
-    fn packet(self, slot: &Slot) -> &[u8] {
+    pub(super) fn packet(self, slot: &Slot) -> &[u8] {
         &slot.0[self.start..self.start + self.len]
     }
 }

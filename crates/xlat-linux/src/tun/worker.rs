@@ -20,7 +20,8 @@ use std::thread::{self, JoinHandle};
 use rustix::event::{EventfdFlags, PollFd, PollFlags};
 use rustix::io::Errno;
 use rustix::time::ClockId;
-use xlat_core::{DropReason, Frame, Instant, Mapper, Translator, Verdict};
+
+use xlat_core::{DropReason, FORESEEN, Frame, Instant, Mapper, Translator, Verdict};
 
 use super::Tun;
 use super::gro::{Coalescer, Place};
@@ -31,10 +32,24 @@ use crate::counters::{Counters, Snapshot, WriteError};
 /// Packets between two looks at the mailbox and the clock.
 const BATCH: usize = 64;
 
+/// Packets that are read before the first of them is translated, where that is worth its while.
+const AHEAD: usize = FORESEEN;
+
+/// Longest packet in bytes that is read ahead of others.
+const LARGE: usize = 4096;
+
 /// What a worker does to each packet. The engine of the daemons is [`Translator`].
 pub trait Engine: Send + 'static {
     /// Translates the packet in `frame`, in place, and says what to write.
     fn translate(&mut self, frame: &mut Frame<'_>, now: Instant) -> Verdict;
+
+    /// True if it is worth its while to [`foresee`](Self::foresee).
+    fn foresees(&self) -> bool {
+        false
+    }
+
+    /// Looks at packets that will be translated next.
+    fn foresee<'a>(&mut self, _packets: impl Iterator<Item = &'a [u8]>) {}
 
     /// Puts the next packet that the engine has on its own account in place of the one in `frame`,
     /// and says what to do with it. Called after each batch and each message until there is none.
@@ -47,6 +62,15 @@ impl<M: Mapper + Send + 'static> Engine for Translator<M> {
     #[inline]
     fn translate(&mut self, frame: &mut Frame<'_>, now: Instant) -> Verdict {
         Translator::translate(self, frame, now)
+    }
+
+    #[inline]
+    fn foresees(&self) -> bool {
+        Translator::foresees(self)
+    }
+
+    fn foresee<'a>(&mut self, packets: impl Iterator<Item = &'a [u8]>) {
+        Translator::foresee(self, packets);
     }
 
     #[inline]
@@ -320,7 +344,7 @@ enum Batch {
 impl<E: Engine> Worker<E> {
     /// Runs until told to stop, or until the interface is gone.
     fn run(&mut self) -> io::Result<()> {
-        let mut slot = Slot::new();
+        let mut slots: [Slot; AHEAD] = std::array::from_fn(|_| Slot::new());
         loop {
             for message in self.mailbox.take() {
                 match message {
@@ -328,7 +352,7 @@ impl<E: Engine> Worker<E> {
                     Message::Stop => return Ok(()),
                 }
             }
-            let batch = self.batch(&mut slot)?;
+            let batch = self.batch(&mut slots)?;
             self.coalescer.flush(&mut |frame| self.output.send(frame))?;
             self.output.counters.joined(self.coalescer.take_joined());
             if let Batch::Drained = batch {
@@ -337,29 +361,58 @@ impl<E: Engine> Worker<E> {
         }
     }
 
-    fn batch(&mut self, slot: &mut Slot) -> io::Result<Batch> {
+    fn batch(&mut self, slots: &mut [Slot; AHEAD]) -> io::Result<Batch> {
         let now = now();
-        let mut batch = Batch::Full;
-        for _ in 0..BATCH {
-            let place = match self.output.queue.recv(slot)? {
-                Received::Packet(mut frame) => {
+        let ahead = if self.engine.foresees() { AHEAD } else { 1 };
+        let (mut count, mut batch) = (0, Batch::Full);
+        while count < BATCH
+            && let Batch::Full = batch
+        {
+            let mut places = [None; AHEAD];
+            batch = self.read(&mut slots[..ahead], &mut places)?;
+            count += ahead;
+            if ahead > 1 {
+                let packets = places.iter().zip(&*slots);
+                let packets = packets.filter_map(|(place, slot)| Some((*place)?.packet(slot)));
+                self.engine.foresee(packets);
+            }
+            for (slot, place) in slots.iter_mut().zip(places) {
+                let Some(mut frame) = place.and_then(|place: Place| place.frame(slot)) else {
+                    continue;
+                };
+                let verdict = self.engine.translate(&mut frame, now);
+                let place = self.act(verdict, frame)?;
+                self.forward(slot, place)?;
+            }
+        }
+        self.own_packets(&mut slots[0], now)?;
+        Ok(batch)
+    }
+
+    /// Reads as many packets as there are slots, but none behind a large one: that fills the cache
+    /// by itself.
+    #[inline]
+    fn read(
+        &mut self,
+        slots: &mut [Slot],
+        places: &mut [Option<Place>; AHEAD],
+    ) -> io::Result<Batch> {
+        for (slot, place) in slots.iter_mut().zip(places) {
+            match self.output.queue.recv(slot)? {
+                Received::Packet(frame) => {
                     self.output.counters.received(frame.packet());
-                    let verdict = self.engine.translate(&mut frame, now);
-                    self.act(verdict, frame)?
+                    *place = Some(Place::of(&frame));
+                    if frame.len() > LARGE {
+                        break;
+                    }
                 }
                 Received::Impossible(_) => {
                     self.output.counters.dropped(DropReason::BadOffload);
-                    None
                 }
-                Received::Empty => {
-                    batch = Batch::Drained;
-                    break;
-                }
-            };
-            self.forward(slot, place)?;
+                Received::Empty => return Ok(Batch::Drained),
+            }
         }
-        self.own_packets(slot, now)?;
-        Ok(batch)
+        Ok(Batch::Full)
     }
 
     /// Sends what the engine has on its own account: packets that it held, or made.
@@ -459,8 +512,11 @@ mod tests {
     const PLAIN: [u8; 10] = [0; 10];
 
     /// Acts on the second byte of a packet, and has as many packets of its own as it held.
+    #[derive(Default)]
     struct Script {
         own: usize,
+        foresees: bool,
+        foreseen: Arc<Mutex<Vec<u8>>>,
     }
 
     impl Engine for Script {
@@ -476,6 +532,15 @@ mod tests {
             }
         }
 
+        fn foresees(&self) -> bool {
+            self.foresees
+        }
+
+        fn foresee<'a>(&mut self, packets: impl Iterator<Item = &'a [u8]>) {
+            let mut foreseen = self.foreseen.lock().expect("not poisoned");
+            foreseen.extend(packets.filter_map(<[u8]>::last));
+        }
+
         fn next_packet(&mut self, frame: &mut Frame<'_>, _now: Instant) -> Option<Verdict> {
             self.own = self.own.checked_sub(1)?;
             assert!(frame.resize(2), "an empty slot has room");
@@ -486,14 +551,19 @@ mod tests {
 
     /// A worker on one end of a socket pair; the test plays the kernel on the other.
     fn worker() -> (Handle<Script>, UnixDatagram, mpsc::Receiver<Failure>) {
+        worker_with(Script::default)
+    }
+
+    fn worker_with(
+        mut script: impl FnMut() -> Script,
+    ) -> (Handle<Script>, UnixDatagram, mpsc::Receiver<Failure>) {
         let (near, far) = UnixDatagram::pair().expect("socket pair");
         near.set_nonblocking(true).expect("non-blocking");
         far.set_read_timeout(Some(LONG)).expect("time-out");
         let queue = Queue::new(near.into(), "test").expect("queue");
         let (fail, failures) = mpsc::channel();
         let report = move |failure| fail.send(failure).unwrap_or(());
-        let handle =
-            start_on(vec![queue], Offloads::NONE, |_| Script { own: 0 }, report).expect("started");
+        let handle = start_on(vec![queue], Offloads::NONE, |_| script(), report).expect("started");
         (handle, far, failures)
     }
 
@@ -538,6 +608,35 @@ mod tests {
         let sum = handle.stop();
         assert_eq!((sum.held, sum.ipv4_in.packets), (1, 1));
         assert_eq!((sum.ipv6_in.packets, sum.ipv6_out.packets), (0, 3));
+    }
+
+    #[test]
+    fn packets_that_are_read_ahead_are_foreseen_and_keep_their_order() {
+        let foreseen = Arc::new(Mutex::new(Vec::new()));
+        let (handle, kernel, _failures) = worker_with(|| Script {
+            foresees: true,
+            foreseen: Arc::clone(&foreseen),
+            ..Script::default()
+        });
+        let mut expected = Vec::new();
+        for number in 0..100 {
+            let packet = [0x45, if number % 3 == 0 { b'd' } else { b'f' }, number];
+            send(&kernel, PLAIN, &packet);
+            if number % 7 == 0 {
+                // Impossible headers leave no gap.
+                send(&kernel, [1, 1, 0, 0, 0, 0, 20, 0, 2, 0], &[0x45; 40]);
+            }
+            if number % 3 != 0 {
+                expected.push(number);
+            }
+        }
+        let got: Vec<u8> = expected.iter().map(|_| next(&kernel)[2]).collect();
+        assert_eq!(got, expected);
+        let sum = handle.stop();
+        assert_eq!(sum.drops.count(DropReason::Denied), 34);
+        assert_eq!(sum.drops.count(DropReason::BadOffload), 15);
+        let foreseen = foreseen.lock().expect("not poisoned");
+        assert_eq!(*foreseen, (0..100).collect::<Vec<u8>>());
     }
 
     #[test]
