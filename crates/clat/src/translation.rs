@@ -37,7 +37,11 @@ impl DataPath {
     ) -> Result<Self> {
         let seed = random().context("no random numbers from the kernel")?;
         let options = tun::Options::new(&settings.run.place.tun);
-        let tun = Tun::open(&options.queues(settings.run.flags.queue_count()))?;
+        let tun = Tun::open(
+            &options
+                .pin(settings.run.flags.pin)
+                .queues(settings.run.flags.queue_count()),
+        )?;
         let policy = policy(settings, side4, clat);
         policy.validate()?;
         let mapper = mapper(settings, side4, clat)?;

@@ -155,6 +155,23 @@ impl Daemon {
         Ok(Duration::from_millis((user + system) * 1000 / per_second))
     }
 
+    /// The names of the process's threads, and the processors that each may run on.
+    ///
+    /// # Errors
+    /// When the process has ended.
+    pub fn threads(&self) -> Result<Vec<(String, String)>> {
+        let mut threads = Vec::new();
+        for task in std::fs::read_dir(format!("/proc/{}/task", self.child.id()))? {
+            let status = std::fs::read_to_string(task?.path().join("status"))?;
+            let field = |name: &str| {
+                let line = status.lines().find_map(|line| line.strip_prefix(name));
+                line.unwrap_or_default().trim().to_owned()
+            };
+            threads.push((field("Name:"), field("Cpus_allowed_list:")));
+        }
+        Ok(threads)
+    }
+
     /// How often the process's threads have slept and been woken.
     ///
     /// # Errors

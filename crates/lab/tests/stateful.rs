@@ -1,5 +1,6 @@
 //! The stateful NAT64 on real packets: many clients behind one IPv4 address.
 
+use std::collections::BTreeSet;
 use std::io::{ErrorKind, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::thread;
@@ -40,6 +41,7 @@ const TESTS: &[Test] = lab::tests![
     cg_05_status_and_sessions_tell_what_is_there,
     cg_05_prometheus_gets_the_same_figures,
     cg_09_the_session_log_tells_who_had_which_port,
+    pinned_workers_have_a_processor_each,
 ];
 
 /// The one address that clients share.
@@ -47,6 +49,28 @@ const SHARED: Ipv4Addr = Ipv4Addr::new(192, 168, 64, 9);
 
 fn main() {
     lab::suite::run(TESTS)
+}
+
+fn pinned_workers_have_a_processor_each() -> Result<()> {
+    let deployment = deploy(1, &["--pool", "192.168.64.9", "--pin"])?;
+    let network = &deployment.topology;
+    network
+        .client()
+        .run(|| ping(embedded(SERVER), 56, PATIENCE))?;
+    let threads = deployment.plat.threads()?;
+    let workers = threads
+        .iter()
+        .filter(|(name, _)| name.starts_with("tun-worker-"));
+    let processors: Vec<&str> = workers.map(|(_, processors)| processors.as_str()).collect();
+    let is_one = |processor: &&str| processor.parse::<u32>().is_ok();
+    let different: BTreeSet<&&str> = processors.iter().collect();
+    ensure!(
+        !processors.is_empty()
+            && processors.iter().all(is_one)
+            && different.len() == processors.len(),
+        "{threads:?}"
+    );
+    Ok(())
 }
 
 fn np_01_clients_share_one_address_and_keep_apart() -> Result<()> {

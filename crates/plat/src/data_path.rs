@@ -73,7 +73,7 @@ pub(crate) fn start<M: Mapper + Clone + Send + 'static>(
 ) -> Result<(Handle<Ringing<M>>, mpsc::UnboundedReceiver<Failure>)> {
     let seed = random().context("no random numbers from the kernel")?;
     let options = tun::Options::new(&run.place.tun);
-    let tun = Tun::open(&options.queues(run.flags.queue_count()))?;
+    let tun = Tun::open(&options.pin(run.flags.pin).queues(run.flags.queue_count()))?;
     let lanes = tun.queues() as u16;
     let engines = (0..lanes).map(|lane| {
         let ids = Identifications::new(seed, lane, lanes);

@@ -26,6 +26,9 @@ pub struct RunFlags {
     /// Number of TUN queues, each with a thread of its own [default: number of processors]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
     pub queues: Option<u16>,
+    /// Keep each of these threads on a processor of its own
+    #[arg(long)]
+    pub pin: bool,
     /// Print what would be changed on this host, as commands, and change nothing
     #[arg(long)]
     pub dry_run: bool,

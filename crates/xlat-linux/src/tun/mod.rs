@@ -37,6 +37,8 @@ pub struct Options {
     /// Whether the kernel may put work off. Only off to look for faults: it is what makes a TUN
     /// fast.
     pub offload: bool,
+    /// Whether each worker stays on a processor of its own.
+    pub pin: bool,
 }
 
 /// An open TUN interface with its queues.
@@ -45,6 +47,7 @@ pub struct Tun {
     name: String,
     offloads: Offloads,
     queues: Vec<Queue>,
+    pin: bool,
 }
 
 /// Most queues that the kernel gives a TUN (`MAX_TAP_QUEUES`).
@@ -57,7 +60,15 @@ impl Options {
             name: name.into(),
             queues: 1,
             offload: true,
+            pin: false,
         }
+    }
+
+    /// The same with workers that stay on their processors, or do not.
+    #[must_use]
+    pub fn pin(mut self, pin: bool) -> Self {
+        self.pin = pin;
+        self
     }
 
     /// The same with `queues` queues.
@@ -118,6 +129,7 @@ impl Tun {
             name,
             offloads,
             queues,
+            pin: options.pin,
         })
     }
 

@@ -19,6 +19,7 @@ use std::thread::{self, JoinHandle};
 
 use rustix::event::{EventfdFlags, PollFd, PollFlags};
 use rustix::io::Errno;
+use rustix::thread::CpuSet;
 use rustix::time::ClockId;
 
 use xlat_core::{DropReason, FORESEEN, Frame, Instant, Mapper, Translator, Verdict};
@@ -100,12 +101,14 @@ pub fn start<E: Engine>(
     on_failure: impl Fn(Failure) + Send + Sync + 'static,
 ) -> io::Result<Handle<E>> {
     let offloads = tun.offloads();
-    start_on(tun.into_queues(), offloads, make, on_failure)
+    let processors = if tun.pin { processors() } else { Vec::new() };
+    start_on(tun.into_queues(), offloads, &processors, make, on_failure)
 }
 
 fn start_on<E: Engine>(
     queues: Vec<Queue>,
     offloads: Offloads,
+    processors: &[usize],
     mut make: impl FnMut(usize) -> E,
     on_failure: impl Fn(Failure) + Send + Sync + 'static,
 ) -> io::Result<Handle<E>> {
@@ -131,7 +134,13 @@ fn start_on<E: Engine>(
         };
         let thread = thread::Builder::new()
             .name(format!("tun-worker-{number}"))
-            .spawn(move || watch.over(worker))?;
+            .spawn({
+                let processor = processors.get(number % processors.len().max(1)).copied();
+                move || {
+                    pin(processor);
+                    watch.over(worker);
+                }
+            })?;
         handle.workers.push(Running {
             mailbox,
             counters,
@@ -139,6 +148,24 @@ fn start_on<E: Engine>(
         });
     }
     Ok(handle)
+}
+
+/// The processors that this process may run on.
+fn processors() -> Vec<usize> {
+    let set = rustix::thread::sched_getaffinity(None).unwrap_or_default();
+    (0..CpuSet::MAX_CPU)
+        .filter(|cpu| set.is_set(*cpu))
+        .collect()
+}
+
+/// Keeps this thread on one processor, if there is one for it.
+fn pin(processor: Option<usize>) {
+    let Some(processor) = processor else { return };
+    let mut set = CpuSet::new();
+    set.set(processor);
+    if let Err(error) = rustix::thread::sched_setaffinity(None, &set) {
+        tracing::warn!("a worker is not kept on processor {processor}: {error}");
+    }
 }
 
 /// The control plane's hold on the workers. Dropping it stops them.
@@ -563,7 +590,8 @@ mod tests {
         let queue = Queue::new(near.into(), "test").expect("queue");
         let (fail, failures) = mpsc::channel();
         let report = move |failure| fail.send(failure).unwrap_or(());
-        let handle = start_on(vec![queue], Offloads::NONE, |_| script(), report).expect("started");
+        let handle =
+            start_on(vec![queue], Offloads::NONE, &[], |_| script(), report).expect("started");
         (handle, far, failures)
     }
 
