@@ -38,19 +38,21 @@ enum Way {
 pub(crate) const TCP_1_DOWN: &str = "TCP 1 flow down, Gbit/s";
 pub(crate) const TCP_1_UP: &str = "TCP 1 flow up, Gbit/s";
 pub(crate) const TCP_4_DOWN: &str = "TCP 4 flows down, Gbit/s";
+pub(crate) const TCP_4_UP: &str = "TCP 4 flows up, Gbit/s";
 pub(crate) const TCP_CPU: &str = "CPU s per GiB, 1 flow down";
 pub(crate) const UDP_64: &str = "UDP 64 bytes, kpkt per CPU s";
 pub(crate) const UDP_1200: &str = "UDP 1200 bytes, kpkt per CPU s";
 pub(crate) const SESSIONS: &str = "new TCP connections, 1000/s";
 pub(crate) const PING_50: &str = "ping idle p50, us";
 pub(crate) const PING_99: &str = "ping idle p99, us";
+pub(crate) const LOADED_50: &str = "ping loaded p50, us";
 pub(crate) const LOADED_99: &str = "ping loaded p99, us";
 pub(crate) const WAKEUPS: &str = "wakeups a second, idle";
 
 /// All figures, in the order of the table.
-pub(crate) const ALL: [&str; 11] = [
-    TCP_1_DOWN, TCP_1_UP, TCP_4_DOWN, TCP_CPU, UDP_64, UDP_1200, SESSIONS, PING_50, PING_99,
-    LOADED_99, WAKEUPS,
+pub(crate) const ALL: [&str; 13] = [
+    TCP_1_DOWN, TCP_1_UP, TCP_4_DOWN, TCP_4_UP, TCP_CPU, UDP_64, UDP_1200, SESSIONS, PING_50,
+    PING_99, LOADED_50, LOADED_99, WAKEUPS,
 ];
 
 /// Measures everything once; each load takes this time.
@@ -64,6 +66,7 @@ pub(crate) fn measure(running: &Running, time: Duration) -> Result<Figures> {
     }
     add(TCP_1_UP, tcp(running, 1, Way::Up, time)?.0);
     add(TCP_4_DOWN, tcp(running, 4, Way::Down, time)?.0);
+    add(TCP_4_UP, tcp(running, 4, Way::Up, time)?.0);
     if !running.translators.is_empty() {
         add(UDP_64, udp(running, 64, time)?);
         add(UDP_1200, udp(running, 1200, time)?);
@@ -72,7 +75,9 @@ pub(crate) fn measure(running: &Running, time: Duration) -> Result<Figures> {
     let idle = pings(running)?;
     add(PING_50, idle.0);
     add(PING_99, idle.1);
-    add(LOADED_99, loaded(running, time)?);
+    let loaded = loaded(running, time)?;
+    add(LOADED_50, loaded.0);
+    add(LOADED_99, loaded.1);
     if !running.translators.is_empty() {
         add(WAKEUPS, wakeups(running, time)?);
     }
@@ -224,14 +229,14 @@ fn pings(running: &Running) -> Result<(f64, f64)> {
     })
 }
 
-/// 99th percentile while one TCP connection takes all it can.
-fn loaded(running: &Running, time: Duration) -> Result<f64> {
+/// The same while one TCP connection takes all it can.
+fn loaded(running: &Running, time: Duration) -> Result<(f64, f64)> {
     thread::scope(|scope| {
         let load = scope.spawn(|| flow(running, 1, Way::Down, time + Duration::from_secs(1)));
         thread::sleep(Duration::from_millis(200));
         let times = pings(running);
         load.join().ok().context("the load's thread panicked")??;
-        Ok(times?.1)
+        times
     })
 }
 
