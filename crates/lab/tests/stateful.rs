@@ -41,6 +41,7 @@ const TESTS: &[Test] = lab::tests![
     cg_05_status_and_sessions_tell_what_is_there,
     cg_05_prometheus_gets_the_same_figures,
     cg_09_the_session_log_tells_who_had_which_port,
+    cg_11_who_has_a_port_follows_from_the_prefix,
     pinned_workers_have_a_processor_each,
 ];
 
@@ -49,6 +50,43 @@ const SHARED: Ipv4Addr = Ipv4Addr::new(192, 168, 64, 9);
 
 fn main() {
     lab::suite::run(TESTS)
+}
+
+fn cg_11_who_has_a_port_follows_from_the_prefix() -> Result<()> {
+    let flags = [
+        "--pool=192.168.64.8/30",
+        "--client=2001:db8:1::/48",
+        "--subscriber-prefix=56",
+        "--deterministic",
+    ];
+    let deployment = deploy(2, &flags)?;
+    let network = &deployment.topology;
+    let server = Mirror::start(&network.server)?;
+    // 256 subscribers and four addresses: blocks of 512 ports are the widest that there are for all.
+    for client in &network.clients {
+        let mut seen = Vec::new();
+        for _ in 0..20 {
+            let socket = client.run(|| bind6(0))?;
+            seen.push(server.ask(&socket)?);
+        }
+        let first = seen[0];
+        let whole = |outside: &SocketAddr| {
+            outside.ip() == first.ip() && outside.port() / 512 == first.port() / 512
+        };
+        ensure!(seen.iter().all(whole), "{seen:?}");
+        let whose = deployment.ask_plat(&["whose", &first.to_string()])?;
+        ensure!(whose == "2001:db8:1::/56\n", "{whose}");
+        // The first subscriber has the first block above the system ports.
+        ensure!(
+            first.ip() == Ipv4Addr::new(192, 168, 64, 8) && first.port() / 512 == 2,
+            "{first}"
+        );
+    }
+    let nobody = deployment.ask_plat(&["whose", "192.168.64.8:80"]);
+    ensure!(nobody.is_err(), "the system ports are nobody's");
+    let log = deployment.plat.log();
+    ensure!(!log.contains("WARN"), "{log}");
+    Ok(())
 }
 
 fn pinned_workers_have_a_processor_each() -> Result<()> {

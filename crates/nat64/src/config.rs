@@ -8,6 +8,7 @@ use xlat_core::addr::{Ipv4Prefix, Ipv6Prefix};
 
 use crate::bib::{Inside, Outside};
 use crate::clock::Ticks;
+use crate::deterministic;
 use crate::pool::PoolSpec;
 use crate::session::Protocol;
 
@@ -139,6 +140,9 @@ pub struct PortPolicy {
     pub parity: bool,
     /// Hand out blocks of ports.
     pub blocks: Option<PortBlocks>,
+    /// Which block a subscriber has follows from its prefix (RFC 7422). It has one, and the
+    /// clients must be known.
+    pub deterministic: bool,
 }
 
 /// Blocks of ports per subscriber (RFC 6888 REQ-14).
@@ -194,6 +198,7 @@ impl Config {
             ports: PortPolicy {
                 parity: true,
                 blocks: None,
+                deterministic: false,
             },
             clients: Vec::new(),
             denied: Vec::new(),
@@ -232,8 +237,45 @@ impl Config {
                 return Err(ConfigError::Blocks(blocks.size, blocks.per_subscriber));
             }
         }
+        self.check_deterministic()?;
         self.check_bindings()?;
         self.timers.validate()
+    }
+
+    /// The largest block size with which each subscriber of the clients has one; `None` if they are
+    /// too many for this pool.
+    pub fn widest_block(&self) -> Option<u32> {
+        let sizes = (6..=15).rev().map(|bits| 1_u32 << bits);
+        sizes.into_iter().find(|size| {
+            let (subscribers, blocks) = deterministic::counts(self, *size);
+            subscribers <= blocks
+        })
+    }
+
+    fn check_deterministic(&self) -> Result<(), ConfigError> {
+        if !self.ports.deterministic {
+            return Ok(());
+        }
+        let one = self
+            .ports
+            .blocks
+            .filter(|blocks| blocks.per_subscriber == 1);
+        let Some(blocks) = one.filter(|_| !self.clients.is_empty()) else {
+            return Err(ConfigError::Deterministic);
+        };
+        for (index, prefix) in self.clients.iter().enumerate() {
+            let overlaps = |other: &&Ipv6Prefix| other.overlaps(prefix);
+            if prefix.len() > self.limits.subscriber_prefix
+                || self.clients[..index].iter().any(|other| overlaps(&other))
+            {
+                return Err(ConfigError::DeterministicClient(*prefix));
+            }
+        }
+        let (subscribers, have) = deterministic::counts(self, blocks.size);
+        if subscribers > have {
+            return Err(ConfigError::Subscribers(subscribers, have));
+        }
+        Ok(())
     }
 
     fn check_bindings(&self) -> Result<(), ConfigError> {
@@ -376,6 +418,17 @@ pub enum ConfigError {
     /// Fragments that nobody waits for any more.
     #[error("fragment-timeout of {0:?} is above a minute (RFC 8200)")]
     Fragment(Duration),
+    /// Blocks that follow from prefixes need to know these.
+    #[error(
+        "deterministic ports need the clients' prefixes and one port block for each subscriber"
+    )]
+    Deterministic,
+    /// A prefix without whole subscribers, or one that overlaps another.
+    #[error("{0} has no whole subscribers, or overlaps other clients")]
+    DeterministicClient(Ipv6Prefix),
+    /// Fewer blocks than subscribers.
+    #[error("{0} subscribers, but only {1} blocks of ports")]
+    Subscribers(u64, u64),
     /// Two static bindings of one transport address.
     #[error("static bindings {0:?} and {1:?} share a transport address")]
     Binding(StaticBinding, StaticBinding),

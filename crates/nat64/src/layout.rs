@@ -14,11 +14,13 @@
 use std::collections::HashMap;
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::ops::RangeInclusive;
+use std::sync::Arc;
 
 use xlat_core::addr::Ipv6Prefix;
 
 use crate::bib::Outside;
 use crate::config::Config;
+use crate::deterministic::Deterministic;
 use crate::pool::Usable;
 use crate::session::Protocol;
 use crate::siphash::SipKey;
@@ -33,6 +35,7 @@ pub(crate) struct Layout {
     /// Ports whose numbers differ below this bit are in one slice; `None` if addresses are not cut.
     slice_shift: Option<u32>,
     subscriber_prefix: u8,
+    deterministic: Option<Arc<Deterministic>>,
     key: SipKey,
     forwards: HashMap<Outside, u32, SipKey>,
     /// Addresses of static bindings, in order.
@@ -47,7 +50,11 @@ struct Stretch {
 }
 
 impl Layout {
-    pub(crate) fn new(config: &Config, key: SipKey) -> Self {
+    pub(crate) fn new(
+        config: &Config,
+        deterministic: Option<Arc<Deterministic>>,
+        key: SipKey,
+    ) -> Self {
         let stretches = stretches(config);
         let addresses = stretches
             .last()
@@ -59,6 +66,7 @@ impl Layout {
             shards: config.shards,
             slice_shift: is_cut.then(|| slice.trailing_zeros()),
             subscriber_prefix: config.limits.subscriber_prefix,
+            deterministic,
             key,
             forwards: HashMap::with_hasher(key),
             forward_addresses: Vec::new(),
@@ -84,10 +92,26 @@ impl Layout {
         if self.shards == 1 {
             return 0;
         }
+        if let Some(shard) = self.shard_of_block(client) {
+            return shard;
+        }
         let prefix = Ipv6Prefix::containing(client, self.subscriber_prefix).address();
         // The top bits: the tables of a shard use the low ones.
         let hash = self.key.hash_address(prefix.to_bits()) >> 32;
         ((hash * u64::from(self.shards)) >> 32) as u32
+    }
+
+    /// The shard of the block that follows from a client's prefix.
+    #[inline]
+    fn shard_of_block(&self, client: Ipv6Addr) -> Option<u32> {
+        let block = self.deterministic.as_ref()?.block_of(client)?;
+        let index = self.index(block.address.to_bits())?;
+        Some(self.owner(index, block.first_port))
+    }
+
+    /// Which blocks follow from prefixes, where they do.
+    pub(crate) fn deterministic(&self) -> Option<&Arc<Deterministic>> {
+        self.deterministic.as_ref()
     }
 
     /// The shard of an external transport address; `None` if it is not ours.
@@ -221,8 +245,15 @@ fn stretches(config: &Config) -> Vec<Stretch> {
     stretches
 }
 
+/// The pool's addresses in order.
+pub(crate) fn addresses(config: &Config) -> impl Iterator<Item = Ipv4Addr> {
+    let stretches = stretches(config).into_iter();
+    let all = stretches.flat_map(|stretch| stretch.first..=stretch.last);
+    all.map(Ipv4Addr::from_bits)
+}
+
 /// The ports of an address that the pool's specs name, in ranges that neither touch nor overlap.
-fn ranges(config: &Config, address: Ipv4Addr) -> Vec<RangeInclusive<u16>> {
+pub(crate) fn ranges(config: &Config, address: Ipv4Addr) -> Vec<RangeInclusive<u16>> {
     let mut named: Vec<_> = config
         .pool
         .iter()
@@ -266,7 +297,7 @@ mod tests {
                 size,
                 per_subscriber: 1,
             });
-            let layout = Layout::new(&config, SipKey::new([1, 2]));
+            let layout = Layout::new(&config, None, SipKey::new([1, 2]));
             let usable: Vec<_> = (0..shards)
                 .map(|shard| layout.usable(shard, &config))
                 .collect();
@@ -294,7 +325,7 @@ mod tests {
             size: 512,
             per_subscriber: 1,
         });
-        let layout = Layout::new(&config, SipKey::new([1, 2]));
+        let layout = Layout::new(&config, None, SipKey::new([1, 2]));
         for block in 0..128_u16 {
             let shard = |port| layout.shard_of_external(outside("192.0.2.1", port));
             assert_eq!(shard(block * 512), shard(block * 512 + 511), "{block}");
@@ -309,7 +340,7 @@ mod tests {
             "192.0.2.4/30:1-5",
             "10.0.0.1",
         ]);
-        let layout = Layout::new(&config, SipKey::new([1, 2]));
+        let layout = Layout::new(&config, None, SipKey::new([1, 2]));
         assert_eq!(layout.stretches.len(), 2);
         assert_eq!(ranges(&config, Ipv4Addr::new(192, 0, 2, 5)), [0..=u16::MAX]);
         assert_eq!(layout.usable(0, &config).len(), 17);
@@ -340,7 +371,7 @@ mod tests {
             client,
             client_port: 8443,
         }];
-        let layout = Layout::new(&config, SipKey::new([1, 2]));
+        let layout = Layout::new(&config, None, SipKey::new([1, 2]));
         let mut count = [0; 4];
         for subscriber in 0..4000_u128 {
             let one = Ipv6Addr::from_bits(0x2001_0db8 << 96 | subscriber << 64 | 1);

@@ -5,6 +5,7 @@
 mod world;
 
 use std::net::SocketAddrV4;
+use std::time::Duration;
 
 use nat64::config::{Config, Filtering, StaticBinding};
 use nat64::{Protocol, TcpState};
@@ -167,6 +168,33 @@ fn nc_03_a_stray_segment_passes_a_binding_and_nothing_else() {
         assert_eq!(unbound, silent(DropReason::NoBinding));
         assert_eq!(sole_state(&world), None);
     }
+}
+
+#[test]
+fn nc_17_opening_and_closing_have_times_of_their_own() {
+    let mut config = config("192.0.2.0/28");
+    config.timers.tcp_opening = Duration::from_secs(300);
+    config.timers.tcp_closing = Duration::from_secs(500);
+    let mut world = World::new(config.clone());
+    world.tcp_out(SYN, CLIENT, SERVER).unwrap();
+    world.wait(299);
+    world.expire();
+    assert_eq!(sole_state(&world), Some(TcpState::V6Init));
+    world.wait(2);
+    world.expire();
+    assert_eq!(sole_state(&world), None);
+
+    let mut world = World::new(config);
+    let outside = world.tcp_out(SYN, CLIENT, SERVER).unwrap();
+    world.tcp_in(SYN | ACK, SERVER, outside).unwrap();
+    world.tcp_out(FIN | ACK, CLIENT, SERVER).unwrap();
+    world.tcp_in(FIN | ACK, SERVER, outside).unwrap();
+    world.wait(499);
+    world.expire();
+    assert_eq!(sole_state(&world), Some(TcpState::V4V6Fin));
+    world.wait(2);
+    world.expire();
+    assert_eq!(sole_state(&world), None);
 }
 
 #[test]

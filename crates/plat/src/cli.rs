@@ -1,6 +1,6 @@
 //! What can be typed.
 
-use std::net::{Ipv4Addr, Ipv6Addr};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddrV4};
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
@@ -28,6 +28,8 @@ pub(crate) struct Cli {
 pub(crate) enum Command {
     /// Translate until told to stop (this is what happens without a command, too)
     Run(Box<Run>),
+    /// Say which subscriber has an IPv4 address and port, where that follows from --deterministic
+    Whose(Whose),
     /// Take back what a killed run left behind
     Recover(Recover),
     /// Check a configuration file and print what it comes to
@@ -110,6 +112,15 @@ pub(crate) struct Check {
     /// Configuration file
     #[arg(value_name = "FILE")]
     pub(crate) file: PathBuf,
+}
+
+#[derive(Args, Clone, Debug)]
+pub(crate) struct Whose {
+    /// IPv4 address and port, as in 192.0.2.1:4096
+    #[arg(value_name = "ADDR:PORT")]
+    pub(crate) external: SocketAddrV4,
+    #[command(flatten)]
+    pub(crate) place: Place,
 }
 
 #[derive(Args, Clone, Debug)]

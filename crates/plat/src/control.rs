@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 use std::io;
-use std::net::{Ipv4Addr, Ipv6Addr};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddrV4};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -31,6 +31,10 @@ const PAGE: usize = 1024;
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) enum Request {
     Reload,
+    /// Who has an external port.
+    Whose {
+        external: SocketAddrV4,
+    },
     Status {
         json: bool,
     },
@@ -65,6 +69,10 @@ impl Facts {
             Request::Reload => match reload::ask(&self.reload).await {
                 Ok(line) => answer.text(&format!("{line}\n")).await,
                 Err(reason) => answer.refuse(&reason).await,
+            },
+            Request::Whose { external } => match self.whose(external) {
+                Ok(line) => answer.text(&line).await,
+                Err(reason) => answer.refuse(reason).await,
             },
             Request::Status { json: true } => answer.json(&self.status()).await,
             Request::Status { json: false } => answer.text(&self.status().to_text()).await,
@@ -179,6 +187,16 @@ impl Facts {
             top_subscribers: nat.top_subscribers(TOP).iter().map(Top::new).collect(),
             lost_log_records: lost.map(|lost| lost.load(Ordering::Relaxed)),
         }
+    }
+
+    /// The subscriber who has an external port.
+    fn whose(&self, external: SocketAddrV4) -> Result<String, &'static str> {
+        let nat = self.nat.as_ref();
+        let nat = nat.filter(|nat| nat.config().ports.deterministic);
+        let nat = nat.ok_or("this plat runs without --deterministic: the session log knows")?;
+        let subscriber = nat.subscriber_of(*external.ip(), external.port());
+        let subscriber = subscriber.ok_or("nobody has that address and port")?;
+        Ok(format!("{subscriber}\n"))
     }
 
     async fn sessions(

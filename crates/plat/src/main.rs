@@ -59,6 +59,10 @@ fn dispatch(cli: Cli) -> Result<()> {
         }
         Some(Command::Run(run)) => translate(&runtime, *run),
         Some(Command::Check(check)) => check_file(&check.file),
+        Some(Command::Whose(whose)) => {
+            let external = whose.external;
+            ask(&whose.place, &control::Request::Whose { external })
+        }
         Some(Command::Reload(reload)) => ask(&reload.place, &control::Request::Reload),
         Some(Command::Status(status)) => {
             let json = status.json;

@@ -19,11 +19,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use xlat_core::Instant;
-use xlat_core::addr::{Pref64, Pref64s};
+use xlat_core::addr::{Ipv6Prefix, Pref64, Pref64s};
 
 use crate::bib::Outside;
 use crate::clock::{Tick, Ticks};
 use crate::config::{Config, ConfigError, Lifetimes, Limits};
+use crate::deterministic::Deterministic;
 use crate::event::{BindingRecord, Event};
 use crate::fragments::{DatagramKey, Fragments, Piece};
 use crate::layout::Layout;
@@ -94,7 +95,8 @@ impl Nat64 {
             return Err(ConfigError::Prefixes(prefixes.len()));
         }
         let key = SipKey::new(seed);
-        let layout = Layout::new(&config, key);
+        let deterministic = Deterministic::new(&config).map(Arc::new);
+        let layout = Layout::new(&config, deterministic, key);
         let shards = (0..config.shards)
             .map(|number| shard(&config, &layout, number, key).map(Mutex::new))
             .collect::<Result<_, _>>()?;
@@ -259,7 +261,20 @@ impl Nat64 {
         if self.view.0.layout.shard_of_external(outside) != Some(number) {
             return Err(SkipReason::NotInPool);
         }
+        if let Some(deterministic) = self.view.0.layout.deterministic() {
+            let owner = deterministic.subscriber_of(saved.binding.external, outside.port);
+            if owner.is_none_or(|owner| !owner.contains(saved.binding.client)) {
+                return Err(SkipReason::NotInPool);
+            }
+        }
         lock(&self.shared.shards[number as usize]).restore(saved, pref64, expires, now)
+    }
+
+    /// The subscriber who has an external port, where that follows from the configuration
+    /// ([`PortPolicy::deterministic`](crate::config::PortPolicy::deterministic)).
+    pub fn subscriber_of(&self, address: Ipv4Addr, port: u16) -> Option<Ipv6Prefix> {
+        let layout = &self.view.0.layout;
+        layout.deterministic()?.subscriber_of(address, port)
     }
 
     /// The longest that a session of this kind can live: what a changed clock cannot stretch.
@@ -317,7 +332,7 @@ const LOOK: Duration = Duration::from_millis(200);
 
 /// One shard, with its part of the limits and of the pool.
 fn shard(config: &Config, layout: &Layout, number: u32, key: SipKey) -> Result<Shard, ConfigError> {
-    let rules = rules(config);
+    let rules = rules(config, layout.deterministic().cloned());
     let pool = Pool::new(
         layout.usable(number, config),
         rules.lifetimes.port_rest,
@@ -339,7 +354,7 @@ fn shard(config: &Config, layout: &Layout, number: u32, key: SipKey) -> Result<S
 }
 
 /// What a shard goes by; each has its part of the limit of sessions.
-fn rules(config: &Config) -> Rules {
+fn rules(config: &Config, deterministic: Option<Arc<Deterministic>>) -> Rules {
     Rules {
         lifetimes: Lifetimes::new(&config.timers),
         filtering: config.filtering,
@@ -350,6 +365,7 @@ fn rules(config: &Config) -> Rules {
         },
         ports: config.ports,
         log: config.log,
+        deterministic,
     }
 }
 

@@ -70,8 +70,9 @@ impl Nat64 {
         check_fixed(&current, &config)?;
         let bindings = Bindings::between(&current, &config);
         self.claim(&bindings, &config, now)?;
+        let deterministic = self.view.0.layout.deterministic().cloned();
         for shard in &self.shared.shards {
-            lock(shard).set_rules(rules(&config));
+            lock(shard).set_rules(rules(&config, deterministic.clone()));
         }
         let is_moved = |gone: &&StaticBinding| !bindings.has_new(gone.outside());
         for binding in &bindings.gone {
@@ -80,7 +81,7 @@ impl Nat64 {
         for binding in bindings.gone.iter().filter(is_moved) {
             self.free_port(binding.outside(), &config, now);
         }
-        let layout = Layout::new(&config, self.shared.key);
+        let layout = Layout::new(&config, deterministic, self.shared.key);
         for binding in &bindings.new {
             let number = layout.shard_of_client(binding.client);
             // It was free a moment ago; if it is not now, it comes with the next reload.
@@ -188,6 +189,14 @@ fn check_fixed(old: &Config, new: &Config) -> Result<(), ReloadError> {
     let fixed = [
         ("pool", old.pool == new.pool),
         ("number of shards", old.shards == new.shards),
+        (
+            "way of handing out ports",
+            old.ports.deterministic == new.ports.deterministic,
+        ),
+        (
+            "client, where ports follow from it,",
+            !old.ports.deterministic || old.clients == new.clients,
+        ),
         ("filtering", old.filtering == new.filtering),
         (
             "size of blocks",

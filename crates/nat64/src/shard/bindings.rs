@@ -1,6 +1,6 @@
 //! The life of a binding: who pays for it, which port it gets, and where the port goes afterwards.
 
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
 use xlat_core::mapper::Refusal;
@@ -10,6 +10,7 @@ use super::{Shard, client_side, exhausted, full, limited};
 use crate::bib::{Binding, Outside};
 use crate::clock::{Tick, Ticks};
 use crate::config::LogLevel;
+use crate::deterministic::Block;
 use crate::event::{BindingRecord, BlockRecord, EventKind, Quota};
 use crate::pool::{FreedBlock, Place};
 use crate::ports::Wish;
@@ -99,12 +100,14 @@ impl Shard {
         now: Instant,
     ) -> Result<(u32, u16), Refusal> {
         let paired = self.subscribers.subscriber(subscriber).address;
-        let address = match paired {
-            NO_ADDRESS => self
+        let fixed = self.fixed_block(tuple.client)?;
+        let address = match (paired, fixed) {
+            (NO_ADDRESS, Some(block)) => self.pool.index(block.address).ok_or_else(exhausted)?,
+            (NO_ADDRESS, None) => self
                 .pool
                 .open_address(tuple.protocol, self.favourite(subscriber))
                 .ok_or_else(exhausted)?,
-            paired => paired,
+            (paired, _) => paired,
         };
         let wish = Wish {
             protocol: tuple.protocol,
@@ -119,13 +122,23 @@ impl Shard {
                 match found {
                     Some(port) => Some(port),
                     None => {
-                        self.add_block(subscriber, address, blocks.per_subscriber, now)?;
+                        let limit = blocks.per_subscriber;
+                        self.add_block(subscriber, address, limit, fixed, now)?;
                         self.take_from_blocks(subscriber, wish, blocks.size, random)
                     }
                 }
             }
         };
         Ok((address, port.ok_or_else(exhausted)?))
+    }
+
+    /// The block that follows from a client's prefix, where that is how ports are handed out.
+    fn fixed_block(&self, client: Ipv6Addr) -> Result<Option<Block>, Refusal> {
+        let Some(deterministic) = &self.rules.deterministic else {
+            return Ok(None);
+        };
+        let block = deterministic.block_of(client).ok_or_else(exhausted)?;
+        Ok(Some(block))
     }
 
     /// The pool address that a new subscriber is paired with if it has room: always the same one,
@@ -160,6 +173,7 @@ impl Shard {
         subscriber: u32,
         address: u32,
         limit: u32,
+        fixed: Option<Block>,
         now: Instant,
     ) -> Result<(), Refusal> {
         let random = self.draw();
@@ -167,10 +181,14 @@ impl Shard {
         if payer.blocks.len() >= limit as usize {
             return Err(limited());
         }
-        let first = self
-            .pool
-            .take_block(address, subscriber, random)
-            .ok_or_else(exhausted)?;
+        let first = match fixed {
+            None => self.pool.take_block(address, subscriber, random),
+            Some(Block { first_port, .. }) => self
+                .pool
+                .take_block_of(address, first_port, subscriber)
+                .then_some(first_port),
+        };
+        let first = first.ok_or_else(exhausted)?;
         payer.address = address;
         payer.blocks.push(first);
         self.note_block(subscriber, address, first, now);

@@ -10,6 +10,7 @@ pub use saved::Usage;
 use std::collections::{HashMap, VecDeque};
 use std::net::Ipv4Addr;
 use std::ops::Add;
+use std::sync::Arc;
 
 use xlat_core::mapper::{Refusal, Unreachable};
 use xlat_core::{DropReason, Instant};
@@ -17,6 +18,7 @@ use xlat_core::{DropReason, Instant};
 use crate::bib::{Bib, Binding, Inside, Outside};
 use crate::clock::{Tick, Ticks};
 use crate::config::{Filtering, Inbound, Lifetimes, Limits, LogLevel, PortPolicy, StaticBinding};
+use crate::deterministic::Deterministic;
 use crate::event::EventQueue;
 use crate::nat64::Hint;
 use crate::pool::{Place, Pool};
@@ -36,6 +38,7 @@ pub(crate) struct Rules {
     pub(crate) limits: Limits,
     pub(crate) ports: PortPolicy,
     pub(crate) log: LogLevel,
+    pub(crate) deterministic: Option<Arc<Deterministic>>,
 }
 
 /// A part of the state.

@@ -98,6 +98,10 @@ pub(crate) struct StatefulFlags {
     /// a subscriber can have, as in 512x4
     #[arg(long, value_name = "SIZExCOUNT")]
     pub(crate) port_block: Option<Blocks>,
+    /// Give each subscriber of --client a block of ports that follows from its prefix (RFC 7422):
+    /// no log is needed to know who had which port; see `plat whose`
+    #[arg(long)]
+    pub(crate) deterministic: bool,
     /// Parts that the state is cut into, so that workers do not wait for each other
     /// [default: 1 for one queue, else two for each]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1024))]
@@ -114,7 +118,7 @@ impl StatefulFlags {
     /// The configuration of a translator with so many workers; not checked yet.
     pub(crate) fn config(&self, workers: usize) -> Config {
         let on = |switch| switch == Switch::On;
-        Config {
+        let mut config = Config {
             bindings: self.bind.iter().map(|bind| bind.0).collect(),
             timers: self.timers(),
             filtering: self.filtering.into(),
@@ -134,6 +138,7 @@ impl StatefulFlags {
             ports: PortPolicy {
                 parity: on(self.port_parity),
                 blocks: self.port_block.map(|blocks| blocks.0),
+                deterministic: self.deterministic,
             },
             clients: self.client.clone(),
             denied: self.deny.iter().map(|deny| deny.0.clone()).collect(),
@@ -143,7 +148,16 @@ impl StatefulFlags {
             },
             shards: self.shards.unwrap_or_else(|| self.sensible_shards(workers)),
             ..Config::new(self.pool.clone())
+        };
+        if self.deterministic && self.port_block.is_none() {
+            // The widest that there is for all of them; none is an error with a message.
+            let size = config.widest_block().unwrap_or(64);
+            config.ports.blocks = Some(PortBlocks {
+                size,
+                per_subscriber: 1,
+            });
         }
+        config
     }
 
     /// Two for each worker, but each with a fair number of ports to hand out.
