@@ -18,8 +18,9 @@ use super::cases::Running;
 
 /// Bytes of a write.
 const CHUNK: usize = 256 << 10;
-/// Pings of one measurement.
-const PINGS: usize = 300;
+/// Pings of one measurement without and with load.
+const PINGS: usize = 2000;
+const PINGS_LOADED: usize = 300;
 
 /// A ping that has not come back by then is lost.
 const LOST: Duration = Duration::from_millis(500);
@@ -72,7 +73,7 @@ pub(crate) fn measure(running: &Running, time: Duration) -> Result<Figures> {
         add(UDP_1200, udp(running, 1200, time)?);
     }
     add(SESSIONS, connections(running, time)?);
-    let idle = pings(running)?;
+    let idle = pings(running, PINGS)?;
     add(PING_50, idle.0);
     add(PING_99, idle.1);
     let loaded = loaded(running, time)?;
@@ -215,10 +216,10 @@ fn connections(running: &Running, time: Duration) -> Result<f64> {
 }
 
 /// Median and 99th percentile of the round trip, in microseconds.
-fn pings(running: &Running) -> Result<(f64, f64)> {
+fn pings(running: &Running, count: usize) -> Result<(f64, f64)> {
     running.topology.client().run(|| {
         let mut times = Vec::new();
-        for _ in 0..PINGS {
+        for _ in 0..count {
             // A lost one counts as late as it can be.
             times.push(ping(running.target, 56, LOST).unwrap_or(LOST));
         }
@@ -234,7 +235,7 @@ fn loaded(running: &Running, time: Duration) -> Result<(f64, f64)> {
     thread::scope(|scope| {
         let load = scope.spawn(|| flow(running, 1, Way::Down, time + Duration::from_secs(1)));
         thread::sleep(Duration::from_millis(200));
-        let times = pings(running);
+        let times = pings(running, PINGS_LOADED);
         load.join().ok().context("the load's thread panicked")??;
         times
     })
