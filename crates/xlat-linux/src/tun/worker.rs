@@ -735,6 +735,30 @@ mod tests {
     }
 
     #[test]
+    fn packets_are_dense_while_a_hundred_come_in_a_millisecond() {
+        let mut pace = Pace::default();
+        let mut buffer = [0x45; 2000];
+        let mut at = |millis: u64, packets: u32, gso: bool| {
+            for _ in 0..packets {
+                let mut frame = Frame::new(&mut buffer, 200, 100, xlat_core::Offload::NONE);
+                let frame = frame.as_mut().expect("room");
+                frame.offload.gso = gso.then_some(xlat_core::offload::Gso {
+                    kind: xlat_core::offload::GsoKind::Udp,
+                    size: 100,
+                    ecn: false,
+                });
+                pace.note(frame);
+            }
+            pace.is_dense(Instant::from_millis(millis))
+        };
+        assert!(!at(10, 10, false), "a few");
+        assert!(at(11, 100, false), "many");
+        assert!(at(11, 0, false), "it holds for a millisecond");
+        assert!(!at(12, 99, false), "fewer again");
+        assert!(!at(13, 1000, true), "super-packets are no reason to wait");
+    }
+
+    #[test]
     fn changes_happen_in_the_order_of_the_calls() {
         let (handle, _kernel, _failures) = worker();
         let (tell, told) = mpsc::channel();
