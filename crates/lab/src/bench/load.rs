@@ -244,8 +244,8 @@ fn loaded(running: &Running, time: Duration) -> Result<(f64, f64)> {
 
 /// Threads of the translators that were woken in a second without traffic.
 fn wakeups(running: &Running, time: Duration) -> Result<f64> {
-    // What the load has left comes first.
-    thread::sleep(Duration::from_millis(500));
+    // What the load has left comes first: plat looks once more a second after the last packet.
+    thread::sleep(Duration::from_millis(2500));
     let sum = || {
         running
             .translators
