@@ -9,11 +9,12 @@
 //! addresses; setting it up is the host plan's part.
 //!
 //! Layers, bottom up: `sys` are the requests to the kernel, [`vnet`] is the header in front of
-//! each packet, `queue` reads and writes one packet, `gro` joins packets before the write, `worker`
-//! is the loop.
+//! each packet, `queue` reads and writes one packet, `gro` joins packets before the write, `pace`
+//! says when to wait for more of them, `worker` is the loop.
 
 mod gro;
 mod negotiate;
+mod pace;
 mod queue;
 mod sys;
 pub mod vnet;

@@ -1,11 +1,11 @@
 //! The loop: one thread per queue reads, translates and writes.
 //!
 //! A worker takes packets until its queue is empty or a batch is full, acts on each verdict, and
-//! then asks the engine for packets of its own and looks whether somebody left a message for it. With nothing to do it sleeps in `poll` on the
-//! queue and on its mailbox, without a timeout: an idle translator never wakes up. Per packet there
-//! is one read and at most one write (packets of one flow that directly follow each other leave
-//! together) and no other system call, no allocation and no log line; the clock is
-//! read once per batch.
+//! then asks the engine for packets of its own and looks whether somebody left a message for it.
+//! With nothing to do it sleeps in `poll` on the queue and on its mailbox, without a timeout: an
+//! idle translator never wakes up. Per packet there is one read and at most one write (packets of
+//! one flow that directly follow each other leave together) and no other system call, no
+//! allocation and no log line; the clock is read once per batch.
 //!
 //! Order within a flow holds because the kernel gives all packets of a flow to one queue, and a
 //! worker writes to the queue it reads from (which also teaches the kernel to put the replies there).
@@ -16,7 +16,6 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
-use std::time::Duration;
 
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec};
 use rustix::io::Errno;
@@ -28,6 +27,7 @@ use xlat_core::{DropReason, FORESEEN, Frame, Instant, Mapper, Translator, Verdic
 use super::Tun;
 use super::gro::{Coalescer, Place};
 use super::negotiate::Offloads;
+use super::pace::{PAUSE, Pace};
 use super::queue::{Queue, Received, Slot};
 use crate::counters::{Counters, Snapshot, WriteError};
 
@@ -364,44 +364,6 @@ struct Output {
     counters: Arc<Counters>,
 }
 
-/// How densely packets come.
-///
-/// A worker that is as fast as the sender would find each packet alone, and sleep and be woken for
-/// it. When many come one by one it pauses for a moment instead, so that it finds several: they
-/// cost one wake-up, and those of one flow leave together.
-#[derive(Debug, Default)]
-struct Pace {
-    since: Instant,
-    packets: u32,
-    dense: bool,
-}
-
-/// Time over which packets are counted.
-const WINDOW: Duration = Duration::from_millis(1);
-/// Packets in that time that are many.
-const DENSE: u32 = 100;
-/// How long a pause is; the kernel makes it about 50 us longer.
-const PAUSE: Timespec = Timespec {
-    tv_sec: 0,
-    tv_nsec: 10_000,
-};
-
-impl Pace {
-    /// A super-packet is many packets already: nobody has to wait for more.
-    #[inline]
-    fn note(&mut self, frame: &Frame<'_>) {
-        self.packets += u32::from(frame.offload.gso.is_none());
-    }
-
-    fn is_dense(&mut self, now: Instant) -> bool {
-        if now.saturating_since(self.since) >= WINDOW {
-            self.dense = self.packets >= DENSE;
-            (self.since, self.packets) = (now, 0);
-        }
-        self.dense
-    }
-}
-
 enum Batch {
     /// There may be more to read.
     Full,
@@ -577,6 +539,7 @@ impl Output {
 mod tests {
     use std::os::unix::net::UnixDatagram;
     use std::sync::mpsc;
+    use std::time::Duration;
 
     use super::*;
 
@@ -732,30 +695,6 @@ mod tests {
         let sum = handle.stop();
         assert_eq!(sum.drops.count(DropReason::BadOffload), 4);
         assert!(failures.try_recv().is_err());
-    }
-
-    #[test]
-    fn packets_are_dense_while_a_hundred_come_in_a_millisecond() {
-        let mut pace = Pace::default();
-        let mut buffer = [0x45; 2000];
-        let mut at = |millis: u64, packets: u32, gso: bool| {
-            for _ in 0..packets {
-                let mut frame = Frame::new(&mut buffer, 200, 100, xlat_core::Offload::NONE);
-                let frame = frame.as_mut().expect("room");
-                frame.offload.gso = gso.then_some(xlat_core::offload::Gso {
-                    kind: xlat_core::offload::GsoKind::Udp,
-                    size: 100,
-                    ecn: false,
-                });
-                pace.note(frame);
-            }
-            pace.is_dense(Instant::from_millis(millis))
-        };
-        assert!(!at(10, 10, false), "a few");
-        assert!(at(11, 100, false), "many");
-        assert!(at(11, 0, false), "it holds for a millisecond");
-        assert!(!at(12, 99, false), "fewer again");
-        assert!(!at(13, 1000, true), "super-packets are no reason to wait");
     }
 
     #[test]
