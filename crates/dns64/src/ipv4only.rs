@@ -13,9 +13,6 @@ use crate::rules::Rules;
 /// Its addresses.
 const WELL_KNOWN: [Ipv4Addr; 2] = [Ipv4Addr::new(192, 0, 0, 170), Ipv4Addr::new(192, 0, 0, 171)];
 
-/// Lifetime in seconds: short, since the prefix may change (DN-31).
-const LIFETIME: u32 = 600;
-
 /// The answer, if the question is one of these.
 pub(crate) fn answer(rules: &Rules, request: &Message, query: &Query) -> Option<Message> {
     if query.query_class != DNSClass::IN {
@@ -25,7 +22,11 @@ pub(crate) fn answer(rules: &Rules, request: &Message, query: &Query) -> Option<
     if is_reverse(&query.name) && query.query_type == RecordType::PTR {
         let mut reply = answer_to(request, ResponseCode::NoError);
         let data = RData::PTR(PTR(zone));
-        reply.add_answer(Record::from_rdata(query.name.clone(), LIFETIME, data));
+        reply.add_answer(Record::from_rdata(
+            query.name.clone(),
+            rules.prefix_lifetime,
+            data,
+        ));
         return Some(reply);
     }
     // The parent says whether the zone is signed.
@@ -48,7 +49,11 @@ pub(crate) fn answer(rules: &Rules, request: &Message, query: &Query) -> Option<
         _ => Vec::new(),
     };
     for data in data {
-        reply.add_answer(Record::from_rdata(query.name.clone(), LIFETIME, data));
+        reply.add_answer(Record::from_rdata(
+            query.name.clone(),
+            rules.prefix_lifetime,
+            data,
+        ));
     }
     Some(reply)
 }

@@ -15,6 +15,9 @@ pub struct Rules {
     pub excluded: Vec<Ipv6Prefix>,
     /// IPv4 addresses that nothing is made of.
     pub unmapped: Vec<Ipv4Prefix>,
+    /// Lifetime in seconds of what is said about `ipv4only.arpa`: how long hosts may not notice
+    /// that the prefix has changed.
+    pub prefix_lifetime: u32,
 }
 
 impl Rules {
@@ -29,6 +32,7 @@ impl Rules {
                 96,
             )],
             unmapped: Vec::new(),
+            prefix_lifetime: 600,
         }
     }
 

@@ -325,6 +325,17 @@ fn dn_29_dn_30_ipv4only_arpa_is_answered_here() {
 }
 
 #[test]
+fn dn_31_the_lifetime_of_the_prefix_is_what_was_asked_for() {
+    let rules = Rules {
+        prefix_lifetime: 60,
+        ..Rules::new(vec!["2001:db8:64::/96".parse().unwrap()])
+    };
+    let answer = run(&rules, ask("ipv4only.arpa.", RecordType::AAAA), vec![]);
+    let lifetimes: Vec<u32> = answer.answers.iter().map(|record| record.ttl).collect();
+    assert_eq!(lifetimes, [60, 60]);
+}
+
+#[test]
 fn dn_01_other_classes_and_no_questions() {
     let mut chaos = ask("x.example.", RecordType::AAAA);
     chaos.queries[0].query_class = DNSClass::CH;

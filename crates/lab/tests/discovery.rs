@@ -142,7 +142,7 @@ fn cl_12_a_changed_prefix_keeps_the_tun_and_its_ipv4_side() -> Result<()> {
     let net = Net::new()?;
     let other = "2001:db8:46::/96".parse()?;
     let router = net.router(&advertisement(&[pref64(other, 600)]))?;
-    let _clat = net.clat(&[])?;
+    let clat = net.clat(&[])?;
     net.wait_for("the first", |status| status.contains("2001:db8:46::/96"))?;
     let of_tun = |net: &Net| -> Result<Vec<String>> {
         let facts = inspect(net.topology().client())?;
@@ -160,6 +160,9 @@ fn cl_12_a_changed_prefix_keeps_the_tun_and_its_ipv4_side() -> Result<()> {
     net.wait_for("the second", |status| status.contains("2001:db8:64::/96"))?;
     let after = of_tun(&net)?;
     ensure!(before == after, "{before:#?} {after:#?}");
+    // SE-23: each of them was named with who told it.
+    let line = "NAT64 prefix 2001:db8:64::/96, announced by router fe80::";
+    clat.wait_for_line(line, PATIENCE)?;
     net.ping()
 }
 

@@ -29,6 +29,10 @@ pub(crate) struct DnsFlags {
     /// IPv4 addresses that no IPv6 address is made of; several times
     #[arg(long, value_name = "CIDR")]
     pub(crate) dns64_unmapped: Vec<Ipv4Prefix>,
+    /// How long hosts may keep what they are told about `ipv4only.arpa`, and so not notice another
+    /// NAT64 prefix, in seconds: 30 to 3600
+    #[arg(long, value_name = "SECONDS", default_value_t = 600, value_parser = clap::value_parser!(u32).range(30..=3600))]
+    pub(crate) dns64_prefix_ttl: u32,
     /// Answers that are kept
     #[arg(long, value_name = "N", default_value_t = 20_000)]
     pub(crate) dns64_cache: usize,

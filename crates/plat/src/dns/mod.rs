@@ -198,6 +198,7 @@ impl Orders {
         let mut rules = Rules {
             wkp_strict: settings.run.wkp_strict == xlat_linux::daemon::flags::Switch::On,
             unmapped: flags.dns64_unmapped.clone(),
+            prefix_lifetime: flags.dns64_prefix_ttl,
             ..Rules::new(settings.pref64s.iter().copied().collect())
         };
         if !flags.dns64_exclude.is_empty() {
