@@ -41,9 +41,9 @@ impl Parts {
         let tun = &settings.run.place.tun;
         let mut own = Plan::new();
         own.tun(tun, u32::from(clat.mtu));
-        let mut uplink = Plan::new();
         // There is no router behind it: asking for one would only wake us.
         own.sysctl(device_key("ipv6", tun, "router_solicitations"), "0");
+        let mut uplink = Plan::new();
         forward(&mut own, &mut uplink, host, &clat.uplink, tun).await?;
         own.address(tun, side4.host, 32);
         lan(&mut own, host, settings).await?;
