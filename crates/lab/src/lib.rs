@@ -10,6 +10,7 @@ pub mod crowd;
 pub mod deployment;
 pub mod howto;
 pub mod inspect;
+pub mod laptop;
 pub mod link;
 pub mod namespace;
 pub mod privilege;

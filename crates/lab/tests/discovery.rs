@@ -4,27 +4,27 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::unix::net::UnixDatagram;
 use std::path::Path;
-use std::process::{Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
-use lab::binaries::Binaries;
-use lab::deployment::{Deployment, PATIENCE, Setup};
+use lab::deployment::PATIENCE;
 use lab::inspect::{difference, inspect};
+use lab::laptop::{
+    LAN, Laptop, RESOLVER, advertisement, announcing, directories, pref64, resolver, synthesised,
+};
 use lab::link::{
     add_address, add_route, add_unreachable, exists, join, remove_address, remove_route, set_down,
     set_up,
 };
 use lab::process::Daemon;
-use lab::router::{Dns64, Router};
+use lab::router::Router;
 use lab::suite::Test;
-use lab::topology::{PREF64, Plan, SERVER, Topology, UPLINK};
-use lab::traffic::ping::ping;
+use lab::topology::{PREF64, Topology, UPLINK};
 use rustix::process::Signal;
 use tempfile::TempDir;
-use xlat_proto::ra::{Advertisement, Pref64Option, RouterOption};
+use xlat_proto::ra::RouterOption;
 
 const TESTS: &[Test] = lab::tests![
     pd_18_a_prefix_that_routers_announce_is_used,
@@ -53,21 +53,16 @@ const TESTS: &[Test] = lab::tests![
 
 const RADVD: &str = "/usr/sbin/radvd";
 
-/// What the DNS64 of the laboratory is on: the edge's address on the client's link.
-const RESOLVER: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 1, 0, 0, 0, 0, 1);
-/// The edge's interface towards the client.
-const LAN: &str = "client0";
-
 fn main() {
     lab::suite::run_with_programs(TESTS, &[("pd_20_radvd_is_a_router_like_any_other", RADVD)])
 }
 
 fn pd_18_a_prefix_that_routers_announce_is_used() -> Result<()> {
-    let net = Net::new()?;
+    let net = Laptop::new()?;
     let _router = net.router(&announcing(600))?;
     let begin = Instant::now();
     let clat = net.clat(&[])?;
-    net.wait_for("running", Net::is_running)?;
+    net.wait_for("running", Laptop::is_running)?;
     took("IPv4 after the start", begin)?;
     net.ping()?;
     ensure!(net.has_default_route()?, "{}", net.default_route()?);
@@ -78,12 +73,12 @@ fn pd_18_a_prefix_that_routers_announce_is_used() -> Result<()> {
 }
 
 fn pd_20_a_prefix_that_only_the_dns64_tells_is_used() -> Result<()> {
-    let net = Net::new()?;
+    let net = Laptop::new()?;
     let dns = net.dns64(&synthesised(), 60)?;
     let _router = net.router(&advertisement(&[resolver()]))?;
     let begin = Instant::now();
     let _clat = net.clat(&[])?;
-    net.wait_for("running", Net::is_running)?;
+    net.wait_for("running", Laptop::is_running)?;
     took("IPv4 after the start", begin)?;
     net.ping()?;
     let status = net.status()?;
@@ -93,7 +88,7 @@ fn pd_20_a_prefix_that_only_the_dns64_tells_is_used() -> Result<()> {
 }
 
 fn pd_19_routers_come_before_the_dns64() -> Result<()> {
-    let net = Net::new()?;
+    let net = Laptop::new()?;
     let other: Ipv6Addr = "2001:db8:46::192.0.0.170".parse()?;
     let _dns = net.dns64(&[other], 60)?;
     let router = net.router(&advertisement(&[resolver()]))?;
@@ -109,10 +104,10 @@ fn pd_19_routers_come_before_the_dns64() -> Result<()> {
 }
 
 fn pd_15_cl_11_a_withdrawn_prefix_ends_it_and_a_new_one_starts_it() -> Result<()> {
-    let net = Net::new()?;
+    let net = Laptop::new()?;
     let router = net.router(&announcing(600))?;
     let _clat = net.clat(&[])?;
-    net.wait_for("running", Net::is_running)?;
+    net.wait_for("running", Laptop::is_running)?;
     let begin = Instant::now();
     router.announce(&announcing(0))?;
     net.wait_for("the end", |status| {
@@ -122,16 +117,16 @@ fn pd_15_cl_11_a_withdrawn_prefix_ends_it_and_a_new_one_starts_it() -> Result<()
     ensure!(!net.has_default_route()?, "a default route is left");
     let begin = Instant::now();
     router.announce(&announcing(600))?;
-    net.wait_for("running again", Net::is_running)?;
+    net.wait_for("running again", Laptop::is_running)?;
     took("on after the announcement", begin)?;
     net.ping()
 }
 
 fn pd_15_an_expired_prefix_ends_it() -> Result<()> {
-    let net = Net::new()?;
+    let net = Laptop::new()?;
     let router = net.router(&announcing(8))?;
     let _clat = net.clat(&[])?;
-    net.wait_for("running", Net::is_running)?;
+    net.wait_for("running", Laptop::is_running)?;
     drop(router);
     net.wait_for("the end", |status| {
         status.contains("state     waiting: neither")
@@ -139,12 +134,12 @@ fn pd_15_an_expired_prefix_ends_it() -> Result<()> {
 }
 
 fn cl_12_a_changed_prefix_keeps_the_tun_and_its_ipv4_side() -> Result<()> {
-    let net = Net::new()?;
+    let net = Laptop::new()?;
     let other = "2001:db8:46::/96".parse()?;
     let router = net.router(&advertisement(&[pref64(other, 600)]))?;
     let clat = net.clat(&[])?;
     net.wait_for("the first", |status| status.contains("2001:db8:46::/96"))?;
-    let of_tun = |net: &Net| -> Result<Vec<String>> {
+    let of_tun = |net: &Laptop| -> Result<Vec<String>> {
         let facts = inspect(net.topology().client())?;
         let facts = facts.into_iter().filter(|fact| {
             !fact.starts_with('/') && (fact.contains("clat") || fact.contains("192.0.0.1"))
@@ -153,10 +148,7 @@ fn cl_12_a_changed_prefix_keeps_the_tun_and_its_ipv4_side() -> Result<()> {
     };
     let before = of_tun(&net)?;
     ensure!(!before.is_empty());
-    router.announce(&advertisement(&[
-        pref64(other, 0),
-        pref64(lab_prefix(), 600),
-    ]))?;
+    router.announce(&advertisement(&[pref64(other, 0), pref64(PREF64, 600)]))?;
     net.wait_for("the second", |status| status.contains("2001:db8:64::/96"))?;
     let after = of_tun(&net)?;
     ensure!(before == after, "{before:#?} {after:#?}");
@@ -167,7 +159,7 @@ fn cl_12_a_changed_prefix_keeps_the_tun_and_its_ipv4_side() -> Result<()> {
 }
 
 fn pd_05_a_captive_portal_is_no_dns64() -> Result<()> {
-    let net = Net::new()?;
+    let net = Laptop::new()?;
     let dns = net.dns64(&["2001:db8::80".parse()?], 1)?;
     let _router = net.router(&advertisement(&[resolver()]))?;
     let _clat = net.clat(&[])?;
@@ -179,12 +171,12 @@ fn pd_05_a_captive_portal_is_no_dns64() -> Result<()> {
     let status = net.status()?;
     ensure!(status.contains("state     waiting: neither"), "{status}");
     dns.say(&synthesised(), 60);
-    net.wait_for("running", Net::is_running)?;
+    net.wait_for("running", Laptop::is_running)?;
     net.ping()
 }
 
 fn without_nat64_nothing_is_changed() -> Result<()> {
-    let net = Net::new()?;
+    let net = Laptop::new()?;
     let before = inspect(net.topology().client())?;
     let dns = net.dns64(&[], 0)?;
     let router = net.router(&advertisement(&[resolver()]))?;
@@ -207,10 +199,10 @@ fn without_nat64_nothing_is_changed() -> Result<()> {
 }
 
 fn cl_11_an_uplink_that_goes_down_and_comes_back() -> Result<()> {
-    let net = Net::new()?;
+    let net = Laptop::new()?;
     let _router = net.router(&announcing(600))?;
     let _clat = net.clat(&[])?;
-    net.wait_for("running", Net::is_running)?;
+    net.wait_for("running", Laptop::is_running)?;
     let client = net.topology().client();
     set_down(client, UPLINK)?;
     net.wait_for("the end", |status| {
@@ -220,16 +212,16 @@ fn cl_11_an_uplink_that_goes_down_and_comes_back() -> Result<()> {
     set_up(client, UPLINK)?;
     let begin = Instant::now();
     address_client(client)?;
-    net.wait_for("running again", Net::is_running)?;
+    net.wait_for("running again", Laptop::is_running)?;
     took("IPv4 after the link", begin)?;
     net.ping()
 }
 
 fn cl_12_a_renumbered_uplink_moves_the_clat() -> Result<()> {
-    let net = Net::new()?;
+    let net = Laptop::new()?;
     let _router = net.router(&announcing(600))?;
     let _clat = net.clat(&[])?;
-    net.wait_for("running", Net::is_running)?;
+    net.wait_for("running", Laptop::is_running)?;
     let (client, edge) = (net.topology().client(), &net.topology().edge);
     let new =
         |host: u16| IpNet::new_assert(Ipv6Addr::new(0x2001, 0xdb8, 9, 0, 0, 0, 0, host).into(), 64);
@@ -237,13 +229,13 @@ fn cl_12_a_renumbered_uplink_moves_the_clat() -> Result<()> {
     add_address((client, UPLINK), new(2))?;
     remove_address((client, UPLINK), client_net())?;
     net.wait_for("the new address", |status| {
-        status.contains("as 2001:db8:9:") && Net::is_running(status)
+        status.contains("as 2001:db8:9:") && Laptop::is_running(status)
     })?;
     net.ping()
 }
 
 fn cl_02_a_delegated_prefix_is_used_and_no_neighbour_is_told() -> Result<()> {
-    let net = Net::new()?;
+    let net = Laptop::new()?;
     let _router = net.router(&announcing(600))?;
     let (client, edge) = (net.topology().client(), &net.topology().edge);
     let delegated: Ipv6Net = "2001:db8:700::/56".parse()?;
@@ -256,7 +248,7 @@ fn cl_02_a_delegated_prefix_is_used_and_no_neighbour_is_told() -> Result<()> {
     add_unreachable(client, delegated)?;
     let before = inspect(client)?;
     let mut clat = net.clat(&[])?;
-    net.wait_for("running", Net::is_running)?;
+    net.wait_for("running", Laptop::is_running)?;
     let address = net.clat_address()?;
     ensure!(
         address.segments()[..4] == [0x2001, 0xdb8, 0x700, 0xff],
@@ -272,10 +264,10 @@ fn cl_02_a_delegated_prefix_is_used_and_no_neighbour_is_told() -> Result<()> {
 }
 
 fn cl_07_a_checksum_neutral_address_works_like_any_other() -> Result<()> {
-    let net = Net::new()?;
+    let net = Laptop::new()?;
     let _router = net.router(&announcing(600))?;
     let _clat = net.clat(&["--checksum-neutral"])?;
-    net.wait_for("running", Net::is_running)?;
+    net.wait_for("running", Laptop::is_running)?;
     let address = net.clat_address()?;
     // Sums of 16-bit words: of the address and the NAT64 prefix, and of 192.0.0.1.
     let fold = |sum: u32| (sum & 0xffff) + (sum >> 16);
@@ -286,7 +278,7 @@ fn cl_07_a_checksum_neutral_address_works_like_any_other() -> Result<()> {
 }
 
 fn the_watchdog_of_systemd_is_fed() -> Result<()> {
-    let net = Net::new()?;
+    let net = Laptop::new()?;
     let socket = net.directory.path().join("notify");
     let systemd = UnixDatagram::bind(&socket)?;
     systemd.set_read_timeout(Some(PATIENCE))?;
@@ -310,7 +302,7 @@ fn the_watchdog_of_systemd_is_fed() -> Result<()> {
 }
 
 fn cl_16_the_mtu_that_routers_announce_is_followed() -> Result<()> {
-    let net = Net::new()?;
+    let net = Laptop::new()?;
     net.topology()
         .client()
         .set_sysctl("ipv6/conf/eth0/accept_ra", "1")?;
@@ -340,7 +332,7 @@ fn cl_16_the_mtu_that_routers_announce_is_followed() -> Result<()> {
 }
 
 fn cl_09_native_ipv4_comes_and_goes() -> Result<()> {
-    let net = Net::new()?;
+    let net = Laptop::new()?;
     let _router = net.router(&announcing(600))?;
     let client = net.topology().client();
     let native = IpNet::new_assert(Ipv4Addr::new(10, 0, 0, 2).into(), 24);
@@ -354,7 +346,7 @@ fn cl_09_native_ipv4_comes_and_goes() -> Result<()> {
     })?;
     remove_route(client, everywhere, gateway)?;
     let begin = Instant::now();
-    net.wait_for("running", Net::is_running)?;
+    net.wait_for("running", Laptop::is_running)?;
     took("IPv4 after the native one went", begin)?;
     net.ping()?;
     add_route(client, everywhere, gateway, None)?;
@@ -368,12 +360,12 @@ fn cl_09_native_ipv4_comes_and_goes() -> Result<()> {
 }
 
 fn cl_05_an_address_that_another_host_has_is_not_taken() -> Result<()> {
-    let net = Net::new()?;
+    let net = Laptop::new()?;
     let client = net.topology().client();
     client.set_sysctl("ipv6/conf/eth0/accept_dad", "1")?;
     let _router = net.router(&announcing(600))?;
     let mut clat = net.clat(&[])?;
-    net.wait_for("running", Net::is_running)?;
+    net.wait_for("running", Laptop::is_running)?;
     let first = net.clat_address()?;
     clat.stop(PATIENCE)?;
     add_address(
@@ -381,14 +373,14 @@ fn cl_05_an_address_that_another_host_has_is_not_taken() -> Result<()> {
         IpNet::new_assert(first.into(), 128),
     )?;
     let _clat = net.clat(&[])?;
-    net.wait_for("running with another address", Net::is_running)?;
+    net.wait_for("running with another address", Laptop::is_running)?;
     let second = net.clat_address()?;
     ensure!(first != second, "both are {first}");
     net.ping()
 }
 
 fn cl_13_two_uplinks_have_an_instance_each() -> Result<()> {
-    let net = Net::new()?;
+    let net = Laptop::new()?;
     let _router = net.router(&announcing(600))?;
     let (client, edge) = (net.topology().client(), &net.topology().edge);
     join((client, "eth1"), (edge, "second"), 1500)?;
@@ -398,7 +390,7 @@ fn cl_13_two_uplinks_have_an_instance_each() -> Result<()> {
     add_address((edge, "second"), of(1))?;
     let _other_router = Router::start(edge, "second", &announcing(600))?;
     let _first = net.clat(&["--uplink", UPLINK])?;
-    net.wait_for("running", Net::is_running)?;
+    net.wait_for("running", Laptop::is_running)?;
     let other = TempDir::new()?;
     let dirs = directories(other.path());
     let mut flags = vec!["--uplink", "eth1", "--tun", "clat1"];
@@ -417,14 +409,14 @@ fn cl_13_two_uplinks_have_an_instance_each() -> Result<()> {
 }
 
 fn cl_23_sigterm_and_sigkill_leave_the_host_as_it_was() -> Result<()> {
-    let net = Net::new()?;
+    let net = Laptop::new()?;
     let _router = net.router(&announcing(600))?;
     let before = inspect(net.topology().client())?;
     let mut clat = net.clat(&[])?;
-    net.wait_for("running", Net::is_running)?;
+    net.wait_for("running", Laptop::is_running)?;
     clat.kill(PATIENCE)?;
     let mut clat = net.clat(&[])?;
-    net.wait_for("running after SIGKILL", Net::is_running)?;
+    net.wait_for("running after SIGKILL", Laptop::is_running)?;
     clat.stop(PATIENCE)?;
     let after = inspect(net.topology().client())?;
     ensure!(
@@ -438,7 +430,7 @@ fn cl_23_sigterm_and_sigkill_leave_the_host_as_it_was() -> Result<()> {
 }
 
 fn a_stop_during_duplicate_address_detection_is_obeyed_at_once() -> Result<()> {
-    let net = Net::new()?;
+    let net = Laptop::new()?;
     let client = net.topology().client();
     client.set_sysctl("ipv6/conf/eth0/accept_dad", "1")?;
     // Forty probes, one a second: it would take longer than anybody waits.
@@ -469,7 +461,7 @@ fn a_stop_during_duplicate_address_detection_is_obeyed_at_once() -> Result<()> {
 }
 
 fn pd_17_forged_advertisements_are_ignored_and_counted() -> Result<()> {
-    let net = Net::new()?;
+    let net = Laptop::new()?;
     let router = net.router(&advertisement(&[]))?;
     let _clat = net.clat(&[])?;
     net.wait_for("waiting", |status| {
@@ -492,11 +484,11 @@ fn pd_17_forged_advertisements_are_ignored_and_counted() -> Result<()> {
     let status = net.status()?;
     ensure!(status.contains("state     waiting: neither"), "{status}");
     router.announce(&announcing(600))?;
-    net.wait_for("running", Net::is_running)
+    net.wait_for("running", Laptop::is_running)
 }
 
 fn pd_20_radvd_is_a_router_like_any_other() -> Result<()> {
-    let net = Net::new()?;
+    let net = Laptop::new()?;
     let edge = &net.topology().edge;
     let _dns = net.dns64(&synthesised(), 60)?;
     let configuration = net.directory.path().join("radvd.conf");
@@ -511,13 +503,13 @@ fn pd_20_radvd_is_a_router_like_any_other() -> Result<()> {
     let flags = ["-n", "-m", "stderr", "-C", &configuration, "-p", &pid];
     let radvd = Daemon::start(edge, Path::new(RADVD), &flags)?;
     let _clat = net.clat(&[])?;
-    net.wait_for("running", Net::is_running)
+    net.wait_for("running", Laptop::is_running)
         .with_context(|| radvd.log())?;
     net.ping()
 }
 
 fn detect_says_what_was_found_and_how() -> Result<()> {
-    let net = Net::new()?;
+    let net = Laptop::new()?;
     let before = inspect(net.topology().client())?;
     let _dns = net.dns64(&synthesised(), 60)?;
     let mut announced = announcing(600);
@@ -547,163 +539,12 @@ fn detect_says_what_was_found_and_how() -> Result<()> {
     Ok(())
 }
 
-/// A client, and an edge with a running `plat`; `clat` is the test's to start.
-struct Net {
-    deployment: Deployment,
-    binaries: Binaries,
-    directory: TempDir,
-}
-
-impl Net {
-    fn new() -> Result<Self> {
-        let binaries = Binaries::find()?;
-        let topology = Topology::new(&Plan::default())?;
-        let setup = Setup {
-            clats: false,
-            ..Setup::default()
-        };
-        Ok(Self {
-            deployment: Deployment::with(&binaries, topology, setup)?,
-            binaries,
-            directory: TempDir::new()?,
-        })
-    }
-
-    fn topology(&self) -> &Topology {
-        &self.deployment.topology
-    }
-
-    fn router(&self, advertisement: &Advertisement) -> Result<Router> {
-        Router::start(&self.topology().edge, LAN, advertisement)
-    }
-
-    fn dns64(&self, addresses: &[Ipv6Addr], lifetime: u32) -> Result<Dns64> {
-        Dns64::start(&self.topology().edge, RESOLVER, addresses, lifetime)
-    }
-
-    fn clat(&self, flags: &[&str]) -> Result<Daemon> {
-        let dirs = directories(self.directory.path());
-        let mut all = flags.to_vec();
-        all.extend(dirs.iter().map(String::as_str));
-        Daemon::start(self.topology().client(), &self.binaries.clat, &all)
-    }
-
-    fn status(&self) -> Result<String> {
-        let run_dir = self.directory.path().join("run").display().to_string();
-        self.ask(&["status", "--run-dir", &run_dir])
-    }
-
-    fn ask(&self, command: &[&str]) -> Result<String> {
-        let mut process = Command::new(&self.binaries.clat);
-        process.args(command);
-        process.stdout(Stdio::piped()).stderr(Stdio::piped());
-        let process = self.topology().client().spawn(process)?;
-        let output = process.wait_with_output()?;
-        let complaint = String::from_utf8_lossy(&output.stderr);
-        ensure!(output.status.success(), "clat {command:?}: {complaint}");
-        Ok(String::from_utf8(output.stdout)?)
-    }
-
-    fn is_running(status: &str) -> bool {
-        status.contains("state     reaching IPv4")
-    }
-
-    /// Waits until the status is as wanted.
-    fn wait_for(&self, what: &str, wanted: impl Fn(&str) -> bool) -> Result<()> {
-        let end = Instant::now() + PATIENCE;
-        loop {
-            // It may not have made its socket yet.
-            let status = self.status().unwrap_or_default();
-            if wanted(&status) {
-                return Ok(());
-            }
-            if Instant::now() > end {
-                bail!("{what} did not come: {status}");
-            }
-            thread::sleep(Duration::from_millis(20));
-        }
-    }
-
-    fn clat_address(&self) -> Result<Ipv6Addr> {
-        let status = self.status()?;
-        let line = status.lines().find(|line| line.starts_with("address"));
-        let address = line.and_then(|line| line.rsplit(' ').next());
-        Ok(address.context("no address")?.parse()?)
-    }
-
-    fn ping(&self) -> Result<()> {
-        self.topology()
-            .client()
-            .run(|| ping(SERVER, 56, PATIENCE))?;
-        Ok(())
-    }
-
-    /// The client's IPv4 default routes.
-    fn default_route(&self) -> Result<String> {
-        let facts = inspect(self.topology().client())?;
-        let is_default =
-            |fact: &&String| fact.starts_with("route Inet ") && fact.contains(" len 0 ");
-        let routes = facts.iter().filter(is_default).cloned();
-        Ok(routes.collect::<Vec<_>>().join("\n"))
-    }
-
-    fn has_default_route(&self) -> Result<bool> {
-        Ok(self.default_route()?.contains("dev clat"))
-    }
-}
-
 /// Prints how long it took, which must not be long even on a busy machine.
 fn took(what: &str, begin: Instant) -> Result<()> {
     let time = begin.elapsed();
     println!("{what}: {time:?}");
     ensure!(time < Duration::from_secs(5), "{what}: {time:?}");
     Ok(())
-}
-
-fn directories(directory: &Path) -> [String; 4] {
-    let below = |kind: &str| directory.join(kind).display().to_string();
-    [
-        "--run-dir".to_owned(),
-        below("run"),
-        "--state-dir".to_owned(),
-        below("state"),
-    ]
-}
-
-fn advertisement(options: &[RouterOption]) -> Advertisement {
-    Advertisement {
-        lifetime: 1800,
-        options: options.to_vec(),
-        ..Advertisement::default()
-    }
-}
-
-/// The laboratory's prefix with this lifetime in seconds.
-fn announcing(lifetime: u16) -> Advertisement {
-    advertisement(&[pref64(lab_prefix(), lifetime)])
-}
-
-fn lab_prefix() -> Ipv6Net {
-    PREF64
-}
-
-fn pref64(prefix: Ipv6Net, lifetime: u16) -> RouterOption {
-    RouterOption::Pref64(Pref64Option {
-        prefix: prefix.to_string().parse().expect("a NAT64 prefix"),
-        lifetime,
-    })
-}
-
-fn resolver() -> RouterOption {
-    RouterOption::DnsServers {
-        lifetime: 600,
-        servers: vec![RESOLVER],
-    }
-}
-
-/// What a DNS64 with the laboratory's prefix makes of `ipv4only.arpa`.
-fn synthesised() -> [Ipv6Addr; 2] {
-    [170, 171].map(|last| lab::topology::embedded(Ipv4Addr::new(192, 0, 0, last)))
 }
 
 fn client_net() -> IpNet {
