@@ -1,11 +1,14 @@
 //! What can be typed.
 
 use std::net::{Ipv4Addr, Ipv6Addr};
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 use xlat_core::addr::{Ipv4Prefix, Ipv6Prefix, Pref64};
 use xlat_linux::daemon::flags::{LogFlags, PolicyFlags, RunFlags, interface_name};
+
+use crate::ports;
 
 /// Gives an IPv6-only host its IPv4 back: the customer side of 464XLAT (RFC 6877)
 #[derive(Debug, Parser)]
@@ -44,9 +47,13 @@ pub(crate) struct Run {
     /// IPv4 address of this host [default: a free one of 192.0.0.0/29]
     #[arg(long, value_name = "ADDR")]
     pub(crate) ipv4: Option<Ipv4Addr>,
-    /// IPv6 address of the CLAT [default: a stable one in the uplink's /64]
+    /// IPv6 address of the CLAT; one that the uplink has itself is shared with this host [default: a
+    /// stable one in a delegated prefix or in the uplink's /64, or else the uplink's own, shared]
     #[arg(long, value_name = "ADDR")]
     pub(crate) ipv6: Option<Ipv6Addr>,
+    /// Ports that the CLAT has of an address that it shares with this host
+    #[arg(long, value_name = "LOW-HIGH", default_value = "61000-65535", value_parser = ports::range)]
+    pub(crate) shared_ports: RangeInclusive<u16>,
     /// Choose the CLAT's address so that checksums stay the same (NAT64 prefixes of 32 or 96 bits)
     #[arg(long)]
     pub(crate) checksum_neutral: bool,

@@ -12,7 +12,7 @@ use xlat_linux::counters::Snapshot;
 use xlat_linux::daemon::control::Answer;
 use xlat_linux::daemon::metrics::Page;
 use xlat_linux::tun::{Totals, now};
-use xlat_proto::clat::life::Standing;
+use xlat_proto::clat::life::{Clat, Standing};
 use xlat_proto::discovery::Found;
 
 use crate::network::{Network, origin};
@@ -91,7 +91,7 @@ impl Facts {
             state: standing.to_string(),
             running: clat.is_some(),
             uplink: clat.map(|clat| clat.uplink.clone()),
-            ipv6: clat.map(|clat| clat.address),
+            ipv6: clat.map(Clat::outer),
             ipv6_origin: clat.map(|clat| clat.origin.to_string()),
             mtu: clat.map(|clat| clat.mtu),
             prefix: found.map(|found| found.prefix.to_string()),

@@ -7,6 +7,7 @@ use std::time::Duration;
 use anyhow::Result;
 use serde::Serialize;
 use tokio::time::{Instant, timeout_at};
+use xlat_core::addr::Ipv6Prefix;
 use xlat_linux::host::{Host, Link};
 use xlat_proto::clat::life::{Life, Standing, View, Wishes};
 use xlat_proto::discovery::Found;
@@ -26,7 +27,7 @@ struct Report {
     ipv4_mtu: Option<u16>,
     prefixes: Vec<Prefix>,
     dns_servers: Vec<Ipv6Addr>,
-    /// A /64 for the CLAT's address.
+    /// Where the CLAT's address would be from: a /64, or an address that it shares.
     address_prefix: Option<String>,
     address_origin: Option<String>,
     native_ipv4: bool,
@@ -103,8 +104,10 @@ async fn report(host: &Host, view: &View, network: Option<&Network>) -> Report {
             .map(|network| prefixes(network, found))
             .unwrap_or_default(),
         dns_servers: network.map(Network::servers).unwrap_or_default(),
-        address_prefix: running
-            .map(|clat| xlat_core::addr::Ipv6Prefix::containing(clat.address, 64).to_string()),
+        address_prefix: running.map(|clat| {
+            let len = if clat.is_shared() { 128 } else { 64 };
+            Ipv6Prefix::containing(clat.outer(), len).to_string()
+        }),
         address_origin: running.map(|clat| clat.origin.to_string()),
         native_ipv4: view.native_ipv4,
         verdict: match running {

@@ -12,6 +12,7 @@ mod dns;
 mod neighbours;
 mod network;
 mod plan;
+mod ports;
 mod resolvers;
 mod run;
 mod settings;

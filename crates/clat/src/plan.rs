@@ -4,12 +4,14 @@
 //! routed to the TUN. Only the two interfaces involved forward; the rest of the host stays a host.
 
 use std::net::Ipv4Addr;
+use std::ops::RangeInclusive;
 
 use anyhow::{Context, Result};
 use xlat_core::addr::Ipv4Prefix;
 use xlat_linux::host::{Host, Plan, Route, device_key};
 use xlat_proto::clat::life::{Clat, Origin};
 
+use crate::ports;
 use crate::settings::{Settings, Side4};
 
 /// The network that we are to be the router of is not there (yet).
@@ -24,7 +26,7 @@ pub(crate) struct Parts {
     pub(crate) tun: Plan,
     /// The uplink forwards.
     pub(crate) uplink: Plan,
-    /// The IPv6 address: claimed, and routed to the TUN.
+    /// The IPv6 address: claimed where others may have it, and routed to the TUN.
     pub(crate) address: Plan,
     /// The IPv4 default route. It comes last, when all the rest works, and so goes first.
     pub(crate) route: Plan,
@@ -48,8 +50,11 @@ impl Parts {
         own.address(tun, side4.host, 32);
         lan(&mut own, host, settings).await?;
         let mut address = Plan::new();
-        if clat.origin != Origin::Delegated {
+        if clat.is_on_link() {
             address.claim(&clat.uplink, clat.address);
+        }
+        if let Origin::Shared(_) = clat.origin {
+            reserve(&mut address, host, &settings.run.shared_ports);
         }
         address.route(Route::new(clat.address, 128, tun));
         let mut route = Plan::new();
@@ -76,6 +81,18 @@ impl Parts {
             }
         }
         whole
+    }
+}
+
+/// Keeps the kernel from giving the CLAT's ports of a shared address to this host's own sockets.
+fn reserve(address: &mut Plan, host: &Host, ours: &RangeInclusive<u16>) {
+    const RESERVED: &str = "net.ipv4.ip_local_reserved_ports";
+    let handed_out = host.sysctl("net.ipv4.ip_local_port_range");
+    if !handed_out.is_some_and(|range| ports::overlaps(&range, ours)) {
+        return;
+    }
+    if let Some(others) = host.sysctl(RESERVED) {
+        address.sysctl(RESERVED, ports::with(&others, ours));
     }
 }
 

@@ -91,7 +91,7 @@ async fn dry_run(host: &Host, settings: &Settings) -> Result<()> {
     match life.decide(&view, found.map(|found| found.prefix)) {
         Standing::Running(clat) => {
             let parts = Parts::new(host, settings, side4, &clat).await?;
-            let more = commands(settings).join("\n");
+            let more = commands(settings, &clat).join("\n");
             print(format!("{}{more}", parts.whole()).trim_end())
         }
         waiting => Err(anyhow!("{waiting}")),
@@ -127,9 +127,6 @@ fn wishes(settings: &Settings, side4: Side4) -> Result<Wishes> {
 
 /// The key of stable addresses. A dry run by somebody who may not read it makes one up.
 fn secret(settings: &Settings) -> Result<[u64; 2]> {
-    if settings.run.ipv6.is_some() {
-        return Ok([0, 0]);
-    }
     let secret = StateDir::open(&settings.run.state_dir).and_then(|dir| dir.secret());
     match secret {
         Err(error) if settings.run.flags.dry_run => {

@@ -1,8 +1,6 @@
 //! A CLAT that runs: the workers, what was changed on the host for them, and who answers the
 //! neighbours. It can become another one without the TUN and its IPv4 side going away.
 
-use std::net::Ipv4Addr;
-use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
@@ -13,7 +11,7 @@ use xlat_core::mappers::Clat as Mapper;
 use xlat_core::{Policy, Translator};
 use xlat_linux::daemon::state_dir::random;
 use xlat_linux::host::{Applied, Error, Host, Plan, Step};
-use xlat_linux::nft::{Masquerade, masquerade_commands};
+use xlat_linux::nft::{Made, SourceNat};
 use xlat_linux::tun::{self, Failure, Handle, Tun};
 use xlat_proto::clat::life::{Clat, Origin};
 
@@ -116,7 +114,9 @@ pub(crate) struct Translation {
     applied: Applied,
     _responder: Option<Responder>,
     /// Hides our LANs behind this host's IPv4 address.
-    _hidden: Option<Masquerade>,
+    _hidden: Option<Made>,
+    /// Hides us behind the uplink's own IPv6 address.
+    shared: Option<Made>,
 }
 
 impl Translation {
@@ -139,9 +139,10 @@ impl Translation {
             .await?;
         let more = async {
             let responder = answer_for(host, path, clat).await?;
-            Ok::<_, anyhow::Error>((responder, hide(settings)?))
+            let tables = (hide(settings)?, share(settings, clat)?);
+            Ok::<_, anyhow::Error>((responder, tables))
         };
-        let (responder, hidden) = match more.await {
+        let (responder, (hidden, shared)) = match more.await {
             Ok(more) => more,
             Err(error) => {
                 applied.undo().await?;
@@ -154,6 +155,7 @@ impl Translation {
             applied,
             _responder: responder,
             _hidden: hidden,
+            shared,
         })
     }
 
@@ -188,6 +190,11 @@ impl Translation {
             applied.extend(&parts.address).await?;
         }
         path.become_(settings, side4, clat)?;
+        if sharing(settings, clat) != sharing(settings, &self.clat) {
+            // Two tables cannot have the same name.
+            self.shared = None;
+            self.shared = share(settings, clat)?;
+        }
         if parts.address != self.parts.address {
             self._responder = answer_for(host, path, clat).await?;
             applied.retract(&self.parts.address).await?;
@@ -214,30 +221,77 @@ impl Translation {
     }
 }
 
-fn hide(settings: &Settings) -> Result<Option<Masquerade>> {
-    if !settings.lan_is_hidden() {
+fn hide(settings: &Settings) -> Result<Option<Made>> {
+    let Some(table) = hiding(settings) else {
         return Ok(None);
-    }
-    let (table, sources, tun) = table(settings);
-    let hidden = Masquerade::start(&table, &sources, tun)?;
-    info!("hosts of --lan leave with this host's IPv4 address (nftables table {table})");
-    Ok(Some(hidden))
+    };
+    let made = table.make()?;
+    let name = table.name();
+    info!("hosts of --lan leave with this host's IPv4 address (nftables table {name})");
+    Ok(Some(made))
+}
+
+fn share(settings: &Settings, clat: &Clat) -> Result<Option<Made>> {
+    let Some(table) = sharing(settings, clat) else {
+        return Ok(None);
+    };
+    let made = table.make().with_context(|| {
+        format!(
+            "{} has no /64 prefix for an address of the CLAT's own, and sharing {} does not work; \
+             give an address that is routed to this host with --ipv6",
+            clat.uplink,
+            clat.outer()
+        )
+    })?;
+    let ports = &settings.run.shared_ports;
+    info!(
+        "{} is shared with this host: the CLAT has ports {} to {} (nftables table {})",
+        clat.outer(),
+        ports.start(),
+        ports.end(),
+        table.name()
+    );
+    Ok(Some(made))
 }
 
 /// What is not part of the plan, as commands.
-pub(crate) fn commands(settings: &Settings) -> Vec<String> {
-    if !settings.lan_is_hidden() {
-        return Vec::new();
-    }
-    let (table, sources, tun) = table(settings);
-    masquerade_commands(&table, &sources, tun)
+pub(crate) fn commands(settings: &Settings, clat: &Clat) -> Vec<String> {
+    let tables = hiding(settings).into_iter().chain(sharing(settings, clat));
+    tables.flat_map(|table| table.commands()).collect()
 }
 
-fn table(settings: &Settings) -> (String, Vec<RangeInclusive<Ipv4Addr>>, &str) {
+/// The table that hides our LANs, where they are to be hidden.
+fn hiding(settings: &Settings) -> Option<SourceNat> {
+    if !settings.lan_is_hidden() {
+        return None;
+    }
+    let sources = settings
+        .run
+        .lan
+        .iter()
+        .map(|lan| lan.address()..=lan.last());
+    let sources: Vec<_> = sources.collect();
     let tun = &settings.run.place.tun;
-    let lans = settings.run.lan.iter();
-    let sources = lans.map(|lan| lan.address()..=lan.last());
-    (format!("xlat_{tun}"), sources.collect(), tun)
+    Some(SourceNat::masquerade(&table(settings), &sources, tun))
+}
+
+/// The table that hides the CLAT behind an address of the uplink, where it has none of its own.
+fn sharing(settings: &Settings, clat: &Clat) -> Option<SourceNat> {
+    let Origin::Shared(with) = clat.origin else {
+        return None;
+    };
+    let (name, ports) = (table(settings), &settings.run.shared_ports);
+    Some(SourceNat::share(
+        &name,
+        clat.address,
+        &clat.uplink,
+        with,
+        ports,
+    ))
+}
+
+fn table(settings: &Settings) -> String {
+    format!("xlat_{}", settings.run.place.tun)
 }
 
 /// The steps that give the TUN its MTU.
@@ -253,7 +307,7 @@ fn mtu(tun: &Plan) -> Plan {
 
 /// Whoever answers the neighbours who ask for the CLAT's address, where they do.
 async fn answer_for(host: &Host, path: &DataPath, clat: &Clat) -> Result<Option<Responder>> {
-    if clat.origin == Origin::Delegated {
+    if !clat.is_on_link() {
         return Ok(None);
     }
     let link = host.link(&clat.uplink).await?;

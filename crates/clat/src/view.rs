@@ -76,14 +76,16 @@ fn sample(prefix: Pref64) -> Ipv6Addr {
 
 async fn describe(host: &Host, wanted: &Wanted, link: &Link) -> Result<Uplink> {
     let addresses = host.addresses().await?;
-    let addresses = addresses.iter().filter(|have| have.index == link.index);
+    let addresses = addresses
+        .iter()
+        .filter(|have| have.index == link.index && !have.duplicate);
     let addresses = addresses.filter_map(|have| match have.address {
         IpAddr::V6(address) => Some(Candidate {
             address,
             len: have.len,
             deprecated: have.deprecated,
             temporary: have.temporary,
-            unusable: have.tentative || have.duplicate,
+            tentative: have.tentative,
         }),
         IpAddr::V4(_) => None,
     });

@@ -15,7 +15,7 @@ use xlat_core::addr::{Ipv4Prefix, Pref64};
 use xlat_linux::daemon::exit::Usage;
 use xlat_linux::daemon::flags::interface_name;
 use xlat_linux::host::{Error, Host, Link, Plan};
-use xlat_linux::nft::{Masquerade, masquerade_commands};
+use xlat_linux::nft::{Made, SourceNat};
 
 use crate::cli::Run;
 use crate::settings::Settings;
@@ -170,22 +170,21 @@ pub(crate) fn plan(settings: &Settings, plan: &mut Plan) -> Result<()> {
 /// What is not part of the plan, as commands.
 pub(crate) fn commands(settings: &Settings) -> Vec<String> {
     match &settings.run.egress {
-        Some(Egress::Masquerade(interface)) => {
-            masquerade_commands(&table(settings), &sources(settings), interface)
-        }
+        Some(Egress::Masquerade(interface)) => table(settings, interface).commands(),
         _ => Vec::new(),
     }
 }
 
 /// Opens the way out, if it takes more than the plan. It closes when what is returned is dropped.
-pub(crate) fn open(settings: &Settings) -> Result<Option<Masquerade>> {
+pub(crate) fn open(settings: &Settings) -> Result<Option<Made>> {
     let Some(Egress::Masquerade(interface)) = &settings.run.egress else {
         return Ok(None);
     };
-    let table = table(settings);
-    let masquerade = Masquerade::start(&table, &sources(settings), interface)?;
-    info!("IPv4 packets leave with the address of {interface} (nftables table {table})");
-    Ok(Some(masquerade))
+    let table = table(settings, interface);
+    let made = table.make()?;
+    let name = table.name();
+    info!("IPv4 packets leave with the address of {interface} (nftables table {name})");
+    Ok(Some(made))
 }
 
 /// True if there is a way out: a route towards IPv4, by an interface with a carrier.
@@ -224,8 +223,9 @@ pub(crate) async fn warn_of_reverse_paths(host: &Host, settings: &Settings) {
     }
 }
 
-fn table(settings: &Settings) -> String {
-    format!("xlat_{}", settings.run.place.tun)
+fn table(settings: &Settings, interface: &str) -> SourceNat {
+    let name = format!("xlat_{}", settings.run.place.tun);
+    SourceNat::masquerade(&name, &sources(settings), interface)
 }
 
 /// The addresses that hide: all that the translator speaks for.

@@ -20,7 +20,7 @@ use xlat_linux::daemon::notify;
 use xlat_linux::daemon::signals::{Request, Signals};
 use xlat_linux::daemon::state_dir::StateDir;
 use xlat_linux::host::{Applied, Changes, Host};
-use xlat_linux::nft::{self, Masquerade};
+use xlat_linux::nft::{self, Made};
 use xlat_linux::tun::{Failure, Handle, now};
 
 use crate::advertise::{self, Advertising};
@@ -154,7 +154,7 @@ struct Daemon<'a> {
 struct Begun<M: Mapper + Send + 'static> {
     advertising: Advertising,
     dns64: Option<Dns64>,
-    way_out: Option<Masquerade>,
+    way_out: Option<Made>,
     applied: Option<Applied>,
     workers: Handle<Ringing<Guarded<M>>>,
 }
@@ -254,7 +254,7 @@ impl Daemon<'_> {
         Ok(Some(applied))
     }
 
-    async fn open_way_out(&self) -> Result<Option<Masquerade>> {
+    async fn open_way_out(&self) -> Result<Option<Made>> {
         if self.settings.run.flags.no_host_setup {
             return Ok(None);
         }

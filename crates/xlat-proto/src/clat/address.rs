@@ -23,19 +23,35 @@ pub struct Candidate {
     pub deprecated: bool,
     /// It is a privacy address that changes.
     pub temporary: bool,
-    /// Duplicate address detection has not finished, or has failed.
-    pub unusable: bool,
+    /// Duplicate address detection has not finished.
+    pub tentative: bool,
 }
 
 /// The /64 of the uplink that a host would talk to `pref64` from, chosen among the prefixes of its
 /// addresses by rules 3, 6, 7 and 8 of RFC 6724 section 5. `None` if there is no global address
 /// with a 64-bit prefix.
 pub fn choose_prefix(candidates: &[Candidate], pref64: Pref64) -> Option<Ipv6Prefix> {
+    let best = best(candidates.iter().filter(|one| one.len == 64), pref64);
+    best.map(|candidate| Ipv6Prefix::containing(candidate.address, 64))
+}
+
+/// The address that a host would talk to `pref64` from, chosen by the same rules. `None` if there
+/// is no global address, or if one with a 64-bit prefix is on its way, which is better.
+pub fn choose_address(candidates: &[Candidate], pref64: Pref64) -> Option<Ipv6Addr> {
+    let is_coming = |one: &Candidate| one.tentative && one.len == 64 && is_global(one.address);
+    if candidates.iter().any(is_coming) {
+        return None;
+    }
+    best(candidates.iter(), pref64).map(|candidate| candidate.address)
+}
+
+fn best<'a>(
+    candidates: impl Iterator<Item = &'a Candidate>,
+    pref64: Pref64,
+) -> Option<&'a Candidate> {
     let to = pref64.prefix().address();
-    let usable = candidates.iter().filter(|candidate| {
-        candidate.len == 64 && !candidate.unusable && is_global(candidate.address)
-    });
-    let best = usable.max_by_key(|candidate| {
+    let usable = candidates.filter(|one| !one.tentative && is_global(one.address));
+    usable.max_by_key(|candidate| {
         (
             !candidate.deprecated,
             label(candidate.address) == label(to),
@@ -44,8 +60,16 @@ pub fn choose_prefix(candidates: &[Candidate], pref64: Pref64) -> Option<Ipv6Pre
             // A tie is broken the same way whatever the order.
             std::cmp::Reverse(candidate.address),
         )
-    });
-    best.map(|candidate| Ipv6Prefix::containing(candidate.address, 64))
+    })
+}
+
+/// A /64 that is this host's alone (RFC 4193), for an address that never leaves it.
+pub fn private_prefix(secret: [u64; 2]) -> Ipv6Prefix {
+    let mut hasher = SipHasher24::new_with_keys(secret[0], secret[1]);
+    hasher.write(b"464XLAT private prefix");
+    let global_id = u128::from(hasher.finish() >> 24);
+    let prefix = Ipv6Addr::from_bits((0xfd << 120) | (global_id << 80));
+    Ipv6Prefix::containing(prefix, 64)
 }
 
 /// The address in `prefix` (a /64) of the CLAT behind interface `uplink` (RFC 7217 section 5).
@@ -148,7 +172,7 @@ mod tests {
             len: 64,
             deprecated: false,
             temporary: false,
-            unusable: false,
+            tentative: false,
         }
     }
 
@@ -245,11 +269,23 @@ mod tests {
             ..candidate("2001:db8:1::5")
         };
         let tentative = Candidate {
-            unusable: true,
+            tentative: true,
             ..candidate("2001:db8:1::5")
         };
         let none = [candidate("fe80::5"), single, tentative];
         assert_eq!(chosen(&none, "64:ff9b::/96"), None);
+        let pref64 = "64:ff9b::/96".parse().unwrap();
+        assert_eq!(choose_address(&none, pref64), None);
+        assert_eq!(choose_address(&none[..2], pref64), Some(single.address));
+        assert_eq!(choose_address(&none[..1], pref64), None);
+    }
+
+    #[test]
+    fn a_private_prefix_is_a_local_one_and_another_one_elsewhere() {
+        let [one, other] = [[1, 2], [1, 3]].map(private_prefix);
+        assert_eq!((one.address().octets()[0], one.len()), (0xfd, 64));
+        assert_eq!(one.address().segments()[3], 0);
+        assert_ne!(one, other);
     }
 
     #[test]

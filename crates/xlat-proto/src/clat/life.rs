@@ -10,14 +10,17 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 
 use xlat_core::addr::{Ipv6Prefix, Pref64};
 
-use super::address::{Candidate, checksum_neutral, choose_prefix, stable_address};
+use super::address::{
+    Candidate, checksum_neutral, choose_address, choose_prefix, private_prefix, stable_address,
+};
 
 /// The administrator's choices.
 #[derive(Clone, Debug)]
 pub struct Wishes {
     /// Run beside native IPv4 too.
     pub always: bool,
-    /// The CLAT's address; a stable one in the uplink's prefix otherwise.
+    /// The CLAT's address; a stable one in the uplink's prefix otherwise. An address that the uplink
+    /// has itself is shared with it.
     pub address: Option<Ipv6Addr>,
     /// The key of stable addresses.
     pub secret: [u64; 2],
@@ -58,9 +61,9 @@ pub struct Clat {
     pub uplink: String,
     /// Number of the uplink.
     pub index: u32,
-    /// Its IPv6 address.
+    /// The IPv6 address that it translates to and from.
     pub address: Ipv6Addr,
-    /// Where that is from.
+    /// Where that is from, and how others reach it.
     pub origin: Origin,
     /// MTU towards the IPv6-only network in bytes.
     pub mtu: u16,
@@ -75,6 +78,28 @@ pub enum Origin {
     Delegated,
     /// The uplink's own /64: neighbours ask for it, and others may have it.
     Link,
+    /// Nobody else sees the address: its packets leave as those of this address of the uplink.
+    Shared(Ipv6Addr),
+}
+
+impl Clat {
+    /// The address that the network sees.
+    pub fn outer(&self) -> Ipv6Addr {
+        match self.origin {
+            Origin::Shared(with) => with,
+            Origin::Given | Origin::Delegated | Origin::Link => self.address,
+        }
+    }
+
+    /// True if this host has the address too.
+    pub fn is_shared(&self) -> bool {
+        matches!(self.origin, Origin::Shared(_))
+    }
+
+    /// True if neighbours on the uplink ask for the CLAT's address, and may have it themselves.
+    pub fn is_on_link(&self) -> bool {
+        matches!(self.origin, Origin::Given | Origin::Link)
+    }
 }
 
 impl fmt::Display for Origin {
@@ -83,6 +108,7 @@ impl fmt::Display for Origin {
             Self::Given => "as given",
             Self::Delegated => "in a delegated prefix",
             Self::Link => "in the uplink's prefix",
+            Self::Shared(_) => "shared with this host, by ports",
         })
     }
 }
@@ -187,6 +213,9 @@ impl Life {
         pref64: Pref64,
     ) -> Result<(Ipv6Addr, Origin), Standing> {
         if let Some(address) = self.wishes.address {
+            if uplink.addresses.iter().any(|have| have.address == address) {
+                return Ok(self.shared(uplink, address));
+            }
             return match self.taken {
                 Some((prefix, _)) if prefix.contains(address) => {
                     Err(Standing::NoFreeAddress(uplink.name.clone()))
@@ -200,16 +229,25 @@ impl Life {
         if let Some(prefix) = view.delegated {
             return Ok((self.stable(prefix, uplink, 0, pref64), Origin::Delegated));
         }
-        let prefix = choose_prefix(&uplink.addresses, pref64)
-            .ok_or_else(|| Standing::WaitingForAddress(uplink.name.clone()))?;
-        let attempt = match self.taken {
-            Some((taken, count)) if taken == prefix => count,
-            _ => 0,
-        };
-        if attempt >= ATTEMPTS {
-            return Err(Standing::NoFreeAddress(uplink.name.clone()));
+        if let Some(prefix) = choose_prefix(&uplink.addresses, pref64) {
+            let attempt = match self.taken {
+                Some((taken, count)) if taken == prefix => count,
+                _ => 0,
+            };
+            if attempt < ATTEMPTS {
+                return Ok((self.stable(prefix, uplink, attempt, pref64), Origin::Link));
+            }
         }
-        Ok((self.stable(prefix, uplink, attempt, pref64), Origin::Link))
+        // A single address (DHCPv6), or a link where others have all that were tried.
+        let own = choose_address(&uplink.addresses, pref64)
+            .ok_or_else(|| Standing::WaitingForAddress(uplink.name.clone()))?;
+        Ok(self.shared(uplink, own))
+    }
+
+    fn shared(&self, uplink: &Uplink, with: Ipv6Addr) -> (Ipv6Addr, Origin) {
+        let secret = self.wishes.secret;
+        let address = stable_address(private_prefix(secret), &uplink.name, 0, secret);
+        (address, Origin::Shared(with))
     }
 
     fn stable(&self, prefix: Ipv6Prefix, uplink: &Uplink, attempt: u8, pref64: Pref64) -> Ipv6Addr {
@@ -228,8 +266,12 @@ impl Life {
         let lives = match running.origin {
             Origin::Delegated => view.delegated == Some(prefix),
             Origin::Given | Origin::Link => uplink.addresses.iter().any(|have| {
-                let is_good = have.len == 64 && !have.deprecated && !have.unusable;
+                let is_good = have.len == 64 && !have.deprecated && !have.tentative;
                 is_good && prefix.contains(have.address)
+            }),
+            Origin::Shared(with) => uplink.addresses.iter().any(|have| {
+                let is_good = !have.deprecated && !have.tentative;
+                is_good && have.address == with
             }),
         };
         let is_same = running.index == uplink.index && lives;
@@ -249,8 +291,8 @@ impl fmt::Display for Standing {
             }
             Self::WaitingForAddress(uplink) => write!(
                 f,
-                "waiting: {uplink} has no global IPv6 address with a /64 prefix; or give an \
-                 address that is routed to this host with --ipv6"
+                "waiting: {uplink} has no global IPv6 address; or give one that is routed to this \
+                 host with --ipv6"
             ),
             Self::PrefixIsLocal(prefix) => write!(
                 f,
@@ -264,7 +306,9 @@ impl fmt::Display for Standing {
             Self::Running(clat) => write!(
                 f,
                 "reaching IPv4 through {} as {} on {}",
-                clat.prefix, clat.address, clat.uplink
+                clat.prefix,
+                clat.outer(),
+                clat.uplink
             ),
         }
     }
@@ -280,7 +324,7 @@ mod tests {
             len: 64,
             deprecated: false,
             temporary: false,
-            unusable: false,
+            tentative: false,
         }
     }
 
@@ -385,10 +429,12 @@ mod tests {
             seen.push(clat.address);
             life.conflict(clat.address);
         }
-        let end = life.decide(&host, wkp());
-        assert_eq!(end, Standing::NoFreeAddress("eth0".into()));
+        // Then this host's own has to do.
+        let end = running(life.decide(&host, wkp()));
+        assert_eq!(end.outer(), "2001:db8:1::5".parse::<Ipv6Addr>().unwrap());
         // Another network is another matter.
-        running(life.decide(&view(&["2001:db8:2::5"]), wkp()));
+        let other = running(life.decide(&view(&["2001:db8:2::5"]), wkp()));
+        assert_eq!(other.origin, Origin::Link);
     }
 
     #[test]
@@ -430,6 +476,62 @@ mod tests {
         // And the other way round.
         let link = running(life.decide(&view(&["2001:db8:1::5"]), wkp()));
         assert_eq!((link.address, link.origin), (before.address, Origin::Link));
+    }
+
+    #[test]
+    fn a_single_address_is_shared_for_as_long_as_it_is_good() {
+        let single = |address| {
+            let mut host = view(&["fe80::5", address]);
+            if let Some(uplink) = &mut host.uplink {
+                uplink.addresses[1].len = 128;
+            }
+            host
+        };
+        let mut life = life();
+        let host = single("2001:db8:1::5");
+        let clat = running(life.decide(&host, wkp()));
+        assert_eq!(
+            clat.origin,
+            Origin::Shared("2001:db8:1::5".parse().unwrap())
+        );
+        assert!(!clat.is_on_link());
+        // What it translates to is an address that only this host knows (RFC 4193).
+        assert_eq!(clat.address.octets()[0], 0xfd);
+        // A prefix that comes later does not break what runs.
+        let mut both = host.clone();
+        if let Some(uplink) = &mut both.uplink {
+            uplink.addresses.push(candidate("2001:db8:2::5"));
+        }
+        assert_eq!(running(life.decide(&both, wkp())), clat);
+        let moved = running(life.decide(&single("2001:db8:9::5"), wkp()));
+        assert_eq!(moved.address, clat.address);
+        assert_eq!(moved.outer(), "2001:db8:9::5".parse::<Ipv6Addr>().unwrap());
+    }
+
+    #[test]
+    fn an_address_is_not_shared_while_a_prefix_is_on_its_way() {
+        let mut host = view(&["2001:db8:1::5", "2001:db8:2::7"]);
+        if let Some(uplink) = &mut host.uplink {
+            uplink.addresses[0].len = 128;
+            uplink.addresses[1].tentative = true;
+        }
+        let waiting = life().decide(&host, wkp());
+        assert_eq!(waiting, Standing::WaitingForAddress("eth0".into()));
+        if let Some(uplink) = &mut host.uplink {
+            uplink.addresses[1].tentative = false;
+        }
+        assert_eq!(running(life().decide(&host, wkp())).origin, Origin::Link);
+    }
+
+    #[test]
+    fn an_address_of_the_uplinks_that_was_asked_for_is_shared() {
+        let address = "2001:db8:1::5".parse().unwrap();
+        let mut life = Life::new(Wishes {
+            address: Some(address),
+            ..life().wishes
+        });
+        let clat = running(life.decide(&view(&["2001:db8:1::5"]), wkp()));
+        assert_eq!(clat.origin, Origin::Shared(address));
     }
 
     #[test]

@@ -1,0 +1,179 @@
+//! Messages of nftables: attributes in the form of netlink, numbers in network byte order.
+
+use std::io;
+
+use netlink_sys::protocols::NETLINK_NETFILTER;
+use netlink_sys::{Socket, SocketAddr};
+
+/// A socket to nftables.
+pub(super) fn connect() -> io::Result<Socket> {
+    let mut socket = Socket::new(NETLINK_NETFILTER)?;
+    socket.bind_auto()?;
+    socket.connect(&SocketAddr::new(0, 0))?;
+    Ok(socket)
+}
+
+/// Messages that take effect together or not at all.
+pub(super) struct Batch {
+    family: u8,
+    bytes: Vec<u8>,
+    count: u32,
+}
+
+impl Batch {
+    /// An empty one, for tables of this family.
+    pub(super) fn new(family: u8) -> Self {
+        Self {
+            family,
+            bytes: message(BATCH_BEGIN, REQUEST, 0, NFTABLES_BATCH, &[]),
+            count: 0,
+        }
+    }
+
+    pub(super) fn message(&mut self, kind: u16, flags: u16, fill: impl FnOnce(&mut Attributes)) {
+        let mut attributes = Attributes(Vec::new());
+        fill(&mut attributes);
+        self.count += 1;
+        let flags = REQUEST | ACKNOWLEDGE | flags;
+        let message = message(kind, flags, self.count, (self.family, 0), &attributes.0);
+        self.bytes.extend(message);
+    }
+
+    pub(super) fn send(mut self, socket: &Socket) -> io::Result<()> {
+        let end = message(BATCH_END, REQUEST, self.count + 1, NFTABLES_BATCH, &[]);
+        self.bytes.extend(end);
+        socket.send(&self.bytes, 0)?;
+        let mut waiting = self.count;
+        while waiting > 0 {
+            let (bytes, _) = socket.recv_from_full()?;
+            for (kind, body) in messages(&bytes) {
+                if kind == ERROR {
+                    outcome(body)?;
+                    waiting = waiting.saturating_sub(1);
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Attributes in a row.
+pub(super) struct Attributes(pub(super) Vec<u8>);
+
+impl Attributes {
+    pub(super) fn bytes(&mut self, kind: u16, value: &[u8]) {
+        self.0.extend((4 + value.len() as u16).to_ne_bytes());
+        self.0.extend(kind.to_ne_bytes());
+        self.0.extend(value);
+        self.0.resize(self.0.len().next_multiple_of(4), 0);
+    }
+
+    pub(super) fn number(&mut self, kind: u16, value: u32) {
+        self.bytes(kind, &value.to_be_bytes());
+    }
+
+    pub(super) fn text(&mut self, kind: u16, text: &str) {
+        self.bytes(kind, &[text.as_bytes(), &[0]].concat());
+    }
+
+    pub(super) fn nest(&mut self, kind: u16, fill: impl FnOnce(&mut Self)) {
+        let mut inner = Self(Vec::new());
+        fill(&mut inner);
+        self.bytes(kind | NESTED, &inner.0);
+    }
+}
+
+/// Netlink header, family and resource, attributes.
+pub(super) fn message(
+    kind: u16,
+    flags: u16,
+    sequence: u32,
+    (family, resource): (u8, u16),
+    attributes: &[u8],
+) -> Vec<u8> {
+    let mut message = Vec::new();
+    message.extend((20 + attributes.len() as u32).to_ne_bytes());
+    message.extend(kind.to_ne_bytes());
+    message.extend(flags.to_ne_bytes());
+    message.extend(sequence.to_ne_bytes());
+    message.extend([0; 4]);
+    message.extend([family, 0]);
+    message.extend(resource.to_be_bytes());
+    message.extend(attributes);
+    message
+}
+
+/// The messages in what was read: their kinds, and what is behind their headers.
+pub(super) fn messages(bytes: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
+    let mut rest = bytes;
+    std::iter::from_fn(move || {
+        let length = u32::from_ne_bytes(*rest.first_chunk()?) as usize;
+        let whole = rest.get(..length)?;
+        let kind = u16::from_ne_bytes(whole.get(4..6)?.try_into().ok()?);
+        rest = rest.get(length.next_multiple_of(4)..).unwrap_or_default();
+        Some((kind, whole.get(16..)?))
+    })
+}
+
+/// What an error message says; 0 is none.
+pub(super) fn outcome(body: &[u8]) -> io::Result<()> {
+    let code = body
+        .first_chunk()
+        .map_or(0, |code| i32::from_ne_bytes(*code));
+    if code == 0 {
+        return Ok(());
+    }
+    Err(io::Error::from_raw_os_error(-code))
+}
+
+/// The attributes in a row: their kinds and values.
+pub(super) fn attributes(bytes: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
+    let mut rest = bytes;
+    std::iter::from_fn(move || {
+        let length = usize::from(u16::from_ne_bytes(*rest.first_chunk()?));
+        let kind = u16::from_ne_bytes(rest.get(2..4)?.try_into().ok()?);
+        let value = rest.get(4..length)?;
+        rest = rest.get(length.next_multiple_of(4)..).unwrap_or_default();
+        Some((kind & KIND, value))
+    })
+}
+
+pub(super) const REQUEST: u16 = 1;
+const ACKNOWLEDGE: u16 = 4;
+pub(super) const EXCLUSIVE: u16 = 0x200;
+pub(super) const DUMP: u16 = 0x300;
+pub(super) const CREATE: u16 = 0x400;
+pub(super) const APPEND: u16 = 0x800;
+const NESTED: u16 = 0x8000;
+const KIND: u16 = 0x3fff;
+
+pub(super) const ERROR: u16 = 2;
+pub(super) const DONE: u16 = 3;
+const BATCH_BEGIN: u16 = 0x10;
+const BATCH_END: u16 = 0x11;
+const NFTABLES: u16 = 10;
+pub(super) const NEW_TABLE: u16 = NFTABLES << 8;
+pub(super) const NEW_CHAIN: u16 = (NFTABLES << 8) | 3;
+pub(super) const GET_CHAIN: u16 = (NFTABLES << 8) | 4;
+pub(super) const NEW_RULE: u16 = (NFTABLES << 8) | 6;
+
+/// Family and resource of a batch's ends.
+const NFTABLES_BATCH: (u8, u16) = (0, NFTABLES);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn attributes_are_padded_and_nested() {
+        let mut all = Attributes(Vec::new());
+        all.text(1, "abc");
+        all.nest(4, |hook| hook.number(1, 4));
+        all.bytes(5, &[9]);
+        let read: Vec<_> = attributes(&all.0).collect();
+        assert_eq!(read[0], (1, &b"abc\0"[..]));
+        assert_eq!((read[1].0, read[1].1.len()), (4, 8));
+        assert_eq!(read[2], (5, &[9][..]));
+        assert_eq!(all.0.len() % 4, 0);
+    }
+}

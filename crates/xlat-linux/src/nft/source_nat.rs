@@ -1,0 +1,318 @@
+//! A table that gives packets another source address on their way out (NAT in the kernel).
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::ops::RangeInclusive;
+
+use netlink_sys::Socket;
+
+use super::NftError;
+use super::message::{
+    APPEND, Attributes, Batch, CREATE, EXCLUSIVE, NEW_CHAIN, NEW_RULE, NEW_TABLE, connect,
+};
+
+/// The table as it should be: plain data, to be printed or [made](Self::make).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SourceNat {
+    name: String,
+    family: Family,
+    rules: Vec<Rule>,
+}
+
+/// The table as it is, until this is dropped.
+#[derive(Debug)]
+pub struct Made {
+    /// Holds the table.
+    _socket: Socket,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Family {
+    Ip = 2,
+    Ip6 = 10,
+}
+
+/// Packets that leave by `out` from `sources`, of this protocol if one is said, become `to`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Rule {
+    out: String,
+    sources: RangeInclusive<IpAddr>,
+    protocol: Option<Protocol>,
+    to: To,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Protocol {
+    Tcp = 6,
+    Udp = 17,
+}
+
+/// A new source.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum To {
+    /// The address of the interface that the packet leaves by.
+    Interface,
+    Address(Ipv6Addr),
+    Ports(Ipv6Addr, RangeInclusive<u16>),
+}
+
+impl SourceNat {
+    /// IPv4 packets from `sources` that leave by interface `out` get its address.
+    pub fn masquerade(name: &str, sources: &[RangeInclusive<Ipv4Addr>], out: &str) -> Self {
+        let rules = sources.iter().map(|sources| Rule {
+            out: out.into(),
+            sources: (*sources.start()).into()..=(*sources.end()).into(),
+            protocol: None,
+            to: To::Interface,
+        });
+        Self {
+            name: name.into(),
+            family: Family::Ip,
+            rules: rules.collect(),
+        }
+    }
+
+    /// IPv6 packets from `source` that leave by interface `out` get the address `to`; of TCP and
+    /// UDP also a port of `ports`, so that they keep apart from those of whoever has the address.
+    pub fn share(
+        name: &str,
+        source: Ipv6Addr,
+        out: &str,
+        to: Ipv6Addr,
+        ports: &RangeInclusive<u16>,
+    ) -> Self {
+        let rule = |protocol, to| Rule {
+            out: out.into(),
+            sources: source.into()..=source.into(),
+            protocol,
+            to,
+        };
+        let with_ports = |protocol| rule(Some(protocol), To::Ports(to, ports.clone()));
+        Self {
+            name: name.into(),
+            family: Family::Ip6,
+            rules: vec![
+                with_ports(Protocol::Tcp),
+                with_ports(Protocol::Udp),
+                rule(None, To::Address(to)),
+            ],
+        }
+    }
+
+    /// Name of the table.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Makes the table.
+    ///
+    /// # Errors
+    /// What the kernel refuses: CAP_NET_ADMIN and Linux 5.12 are needed, and a free name.
+    pub fn make(&self) -> Result<Made, NftError> {
+        let failed = |what| move |source| NftError { what, source };
+        let socket = connect().map_err(failed("no netlink socket"))?;
+        let mut batch = Batch::new(self.family as u8);
+        batch.message(NEW_TABLE, CREATE | EXCLUSIVE, |attributes| {
+            attributes.text(1, &self.name);
+            attributes.number(2, TABLE_OWNER);
+        });
+        batch.message(NEW_CHAIN, CREATE, |attributes| {
+            attributes.text(1, &self.name);
+            attributes.text(3, CHAIN);
+            attributes.nest(4, |hook| {
+                hook.number(1, POSTROUTING);
+                hook.number(2, SOURCE_NAT);
+            });
+            attributes.text(7, "nat");
+        });
+        for rule in &self.rules {
+            batch.message(NEW_RULE, CREATE | APPEND, |attributes| {
+                attributes.text(1, &self.name);
+                attributes.text(2, CHAIN);
+                attributes.nest(4, |expressions| rule.encode(expressions));
+            });
+        }
+        batch.send(&socket).map_err(failed(
+            "no table of our own (Linux 5.12 with nf_tables is needed)",
+        ))?;
+        Ok(Made { _socket: socket })
+    }
+
+    /// The equivalent `nft` commands, one a line.
+    pub fn commands(&self) -> Vec<String> {
+        let Self { name, rules, .. } = self;
+        let family = match self.family {
+            Family::Ip => "ip",
+            Family::Ip6 => "ip6",
+        };
+        let chain = "{ type nat hook postrouting priority srcnat; }";
+        let mut commands = vec![
+            format!("nft add table {family} {name}"),
+            format!("nft 'add chain {family} {name} {CHAIN} {chain}'"),
+        ];
+        commands.extend(rules.iter().map(|rule| {
+            let text = rule.to_text(family);
+            format!("nft add rule {family} {name} {CHAIN} {text}")
+        }));
+        commands
+    }
+}
+
+impl Rule {
+    fn to_text(&self, family: &str) -> String {
+        let (start, end) = (self.sources.start(), self.sources.end());
+        let sources = if start == end {
+            start.to_string()
+        } else {
+            format!("{start}-{end}")
+        };
+        let protocol = match self.protocol {
+            None => "",
+            Some(Protocol::Tcp) => " meta l4proto tcp",
+            Some(Protocol::Udp) => " meta l4proto udp",
+        };
+        let to = match &self.to {
+            To::Interface => "masquerade".into(),
+            To::Address(to) => format!("snat to {to}"),
+            To::Ports(to, ports) => format!("snat to [{to}]:{}-{}", ports.start(), ports.end()),
+        };
+        let out = &self.out;
+        format!("oifname {out} {family} saddr {sources}{protocol} {to}")
+    }
+
+    /// The expressions, in registers.
+    fn encode(&self, rule: &mut Attributes) {
+        let mut name = [0; 16];
+        let length = self.out.len().min(15);
+        name[..length].copy_from_slice(&self.out.as_bytes()[..length]);
+        load_meta(rule, META_OUTPUT_NAME);
+        compare(rule, EQUAL, &name);
+        let (start, end) = (octets(self.sources.start()), octets(self.sources.end()));
+        let place = if start.len() == 4 {
+            IPV4_SOURCE
+        } else {
+            IPV6_SOURCE
+        };
+        expression(rule, "payload", |payload| {
+            payload.number(1, REGISTER);
+            payload.number(2, NETWORK_HEADER);
+            payload.number(3, place);
+            payload.number(4, start.len() as u32);
+        });
+        compare(rule, AT_LEAST, &start);
+        compare(rule, AT_MOST, &end);
+        if let Some(protocol) = self.protocol {
+            load_meta(rule, META_PROTOCOL);
+            compare(rule, EQUAL, &[protocol as u8]);
+        }
+        match &self.to {
+            To::Interface => expression(rule, "masq", |_| {}),
+            To::Address(to) => translate(rule, *to, None),
+            To::Ports(to, ports) => translate(rule, *to, Some(ports)),
+        }
+    }
+}
+
+fn translate(rule: &mut Attributes, to: Ipv6Addr, ports: Option<&RangeInclusive<u16>>) {
+    load(rule, REGISTER, &to.octets());
+    if let Some(ports) = ports {
+        load(rule, REGISTER + 1, &ports.start().to_be_bytes());
+        load(rule, REGISTER + 2, &ports.end().to_be_bytes());
+    }
+    expression(rule, "nat", |nat| {
+        nat.number(1, TO_SOURCE);
+        nat.number(2, Family::Ip6 as u32);
+        nat.number(3, REGISTER);
+        if ports.is_some() {
+            nat.number(5, REGISTER + 1);
+            nat.number(6, REGISTER + 2);
+        }
+    });
+}
+
+fn octets(address: &IpAddr) -> Vec<u8> {
+    match address {
+        IpAddr::V4(v4) => v4.octets().into(),
+        IpAddr::V6(v6) => v6.octets().into(),
+    }
+}
+
+fn load_meta(rule: &mut Attributes, key: u32) {
+    expression(rule, "meta", |meta| {
+        meta.number(1, REGISTER);
+        meta.number(2, key);
+    });
+}
+
+fn load(rule: &mut Attributes, register: u32, value: &[u8]) {
+    expression(rule, "immediate", |immediate| {
+        immediate.number(1, register);
+        immediate.nest(2, |data| data.bytes(1, value));
+    });
+}
+
+fn compare(rule: &mut Attributes, operation: u32, value: &[u8]) {
+    expression(rule, "cmp", |cmp| {
+        cmp.number(1, REGISTER);
+        cmp.number(2, operation);
+        cmp.nest(3, |data| data.bytes(1, value));
+    });
+}
+
+fn expression(rule: &mut Attributes, name: &str, data: impl FnOnce(&mut Attributes)) {
+    rule.nest(1, |element| {
+        element.text(1, name);
+        element.nest(2, data);
+    });
+}
+
+/// Name of the one chain of our table.
+const CHAIN: &str = "postrouting";
+
+const TABLE_OWNER: u32 = 2;
+const POSTROUTING: u32 = 4;
+const SOURCE_NAT: u32 = 100;
+const REGISTER: u32 = 1;
+const META_OUTPUT_NAME: u32 = 7;
+const META_PROTOCOL: u32 = 16;
+const NETWORK_HEADER: u32 = 1;
+/// Places of the source address in the headers.
+const IPV4_SOURCE: u32 = 12;
+const IPV6_SOURCE: u32 = 8;
+const EQUAL: u32 = 0;
+const AT_MOST: u32 = 3;
+const AT_LEAST: u32 = 5;
+const TO_SOURCE: u32 = 0;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_commands_are_those_an_administrator_would_type() {
+        let pool = Ipv4Addr::new(192, 168, 64, 0)..=Ipv4Addr::new(192, 168, 64, 255);
+        let table = SourceNat::masquerade("464xlat_nat64", &[pool], "wan0");
+        assert_eq!(
+            table.commands().join("\n"),
+            "nft add table ip 464xlat_nat64\n\
+             nft 'add chain ip 464xlat_nat64 postrouting { type nat hook postrouting priority \
+             srcnat; }'\n\
+             nft add rule ip 464xlat_nat64 postrouting oifname wan0 ip saddr \
+             192.168.64.0-192.168.64.255 masquerade"
+        );
+    }
+
+    #[test]
+    fn a_shared_address_is_said_with_its_ports() {
+        let [inner, outer] = ["fd00::1", "2001:db8::5"].map(|text| text.parse().unwrap());
+        let table = SourceNat::share("xlat_clat", inner, "eth0", outer, &(61000..=65535));
+        assert_eq!(
+            table.commands()[2..].join("\n"),
+            "nft add rule ip6 xlat_clat postrouting oifname eth0 ip6 saddr fd00::1 meta l4proto \
+             tcp snat to [2001:db8::5]:61000-65535\n\
+             nft add rule ip6 xlat_clat postrouting oifname eth0 ip6 saddr fd00::1 meta l4proto \
+             udp snat to [2001:db8::5]:61000-65535\n\
+             nft add rule ip6 xlat_clat postrouting oifname eth0 ip6 saddr fd00::1 snat to \
+             2001:db8::5"
+        );
+    }
+}
