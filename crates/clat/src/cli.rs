@@ -4,7 +4,7 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 use xlat_core::addr::{Ipv4Prefix, Ipv6Prefix, Pref64};
 use xlat_linux::daemon::flags::{LogFlags, PolicyFlags, RunFlags, interface_name};
 
@@ -54,6 +54,10 @@ pub(crate) struct Run {
     /// Ports that the CLAT has of an address that it shares with this host
     #[arg(long, value_name = "LOW-HIGH", default_value = "61000-65535", value_parser = ports::range)]
     pub(crate) shared_ports: RangeInclusive<u16>,
+    /// What forwards IPv6 packets: only the interfaces involved, where the kernel can do that (Linux
+    /// 6.17), or the whole host
+    #[arg(long, value_name = "interfaces|host", default_value = "interfaces")]
+    pub(crate) forwarding: Forwarding,
     /// Choose the CLAT's address so that checksums stay the same (NAT64 prefixes of 32 or 96 bits)
     #[arg(long)]
     pub(crate) checksum_neutral: bool,
@@ -81,9 +85,19 @@ pub(crate) struct Run {
     pub(crate) policy: PolicyFlags,
     #[command(flatten)]
     pub(crate) log: LogFlags,
+    /// With --dry-run: as JSON
+    #[arg(long, requires = "dry_run")]
+    pub(crate) json: bool,
     /// Directory for what survives a restart
     #[arg(long, value_name = "DIR", default_value = "/var/lib/clat")]
     pub(crate) state_dir: PathBuf,
+}
+
+/// What forwards IPv6 packets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Forwarding {
+    Interfaces,
+    Host,
 }
 
 #[derive(Args, Clone, Debug)]

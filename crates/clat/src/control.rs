@@ -33,7 +33,9 @@ struct State {
     started: Instant,
     ipv4: Ipv4Addr,
     known: Known,
+    /// What the workers count, and what those before them have counted.
     totals: Option<Totals>,
+    retired: Option<Snapshot>,
 }
 
 #[derive(Clone, Debug, Default, Serialize)]
@@ -53,6 +55,7 @@ struct Known {
     prefix_source: Option<String>,
     dns_servers: Vec<Ipv6Addr>,
     ignored_advertisements: u64,
+    ignored_dns_messages: u64,
 }
 
 #[derive(Debug, Serialize)]
@@ -73,6 +76,7 @@ impl Facts {
             ipv4: side4.host,
             known: Known::default(),
             totals: None,
+            retired: None,
         })))
     }
 
@@ -81,8 +85,33 @@ impl Facts {
         self.lock().totals = Some(totals);
     }
 
+    /// The workers have ended and had counted this.
+    pub(crate) fn retire(&self, counted: Snapshot) {
+        let mut state = self.lock();
+        state.totals = None;
+        *state.retired.get_or_insert_default() += counted;
+    }
+
+    /// What all workers have counted.
+    pub(crate) fn counters(&self) -> Snapshot {
+        self.lock().counted().unwrap_or_default()
+    }
+
+    /// What keeps things from being as they should be.
+    pub(crate) fn set_state(&self, line: &str) {
+        let mut state = self.lock();
+        state.known.running = false;
+        line.clone_into(&mut state.known.state);
+    }
+
     /// How things are.
-    pub(crate) fn set(&self, standing: &Standing, found: Option<Found>, network: Option<&Network>) {
+    pub(crate) fn set(
+        &self,
+        standing: &Standing,
+        found: Option<Found>,
+        network: Option<&Network>,
+        forged: u64,
+    ) {
         let clat = match standing {
             Standing::Running(clat) => Some(clat),
             _ => None,
@@ -97,7 +126,8 @@ impl Facts {
             prefix: found.map(|found| found.prefix.to_string()),
             prefix_source: found.map(|found| origin(found.source)),
             dns_servers: network.map(Network::servers).unwrap_or_default(),
-            ignored_advertisements: network.map_or(0, Network::refused),
+            ignored_advertisements: network.map_or(0, Network::refused) + forged,
+            ignored_dns_messages: network.map_or(0, Network::ignored),
         };
     }
 
@@ -148,12 +178,22 @@ impl Facts {
             uptime_s: now().saturating_since(state.started).as_secs(),
             ipv4: state.ipv4,
             known: state.known.clone(),
-            packets: state.totals.as_ref().map(Totals::snapshot),
+            packets: state.counted(),
         }
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn counted(&self) -> Option<Snapshot> {
+        let mut counted = self.totals.as_ref().map(Totals::snapshot);
+        if let Some(retired) = &self.retired {
+            *counted.get_or_insert_default() += retired.clone();
+        }
+        counted
     }
 }
 
@@ -176,6 +216,16 @@ impl Status {
             if let Some(origin) = &known.ipv6_origin {
                 line("chosen", origin);
             }
+        }
+        if !known.dns_servers.is_empty() {
+            let servers: Vec<String> = known.dns_servers.iter().map(Ipv6Addr::to_string).collect();
+            line("dns", &servers.join(", "));
+        }
+        if known.ignored_dns_messages > 0 {
+            line(
+                "ignored",
+                &format!("{} DNS messages", known.ignored_dns_messages),
+            );
         }
         if known.ignored_advertisements > 0 {
             line(

@@ -67,7 +67,7 @@ pub(crate) async fn run(detect: &Detect) -> Result<bool> {
 /// Listens until a router has announced a prefix and the DNS has said something, or the time is
 /// over.
 async fn ask(link: &Link, patience: Duration) -> Result<Network> {
-    let mut network = Network::join(link)?;
+    let mut network = Network::join(link, None)?;
     let end = Instant::now() + patience;
     while network.found().is_none() && Instant::now() < end {
         network.send().await;

@@ -1,15 +1,17 @@
 //! Asks a network's DNS servers for `ipv4only.arpa` (RFC 7050).
 
 use std::net::{Ipv6Addr, SocketAddr, SocketAddrV6};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use hickory_proto::op::{Message, MessageType, OpCode, Query, ResponseCode};
 use hickory_proto::rr::{Name, RData, RecordType};
 use socket2::{Domain, Socket, Type};
-use tokio::net::UdpSocket;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpSocket, UdpSocket};
 use tokio::time::{Instant, timeout_at};
-use tracing::debug;
+use tracing::{debug, warn};
 use xlat_linux::daemon::state_dir::random;
 use xlat_linux::host::Link;
 use xlat_proto::discovery::{Answer, rfc7050};
@@ -22,29 +24,32 @@ const SERVERS_MAX: usize = 3;
 const MESSAGE_MAX: usize = 4096;
 const PORT: u16 = 53;
 
-/// What the first of the servers that answers says. The question leaves on this link.
-pub(crate) async fn ask(link: &Link, servers: &[Ipv6Addr]) -> Answer {
+/// What the first of the servers that knows addresses says. The question leaves on this link. What
+/// comes and does not belong to it is counted in `ignored`.
+///
+/// A server that knows none may be one that does no DNS64, beside one that does.
+pub(crate) async fn ask(link: &Link, servers: &[Ipv6Addr], ignored: &AtomicU64) -> Answer {
+    let mut said = Answer::Failed;
     for server in servers.iter().take(SERVERS_MAX) {
-        match ask_one(link, *server).await {
+        match ask_one(link, *server, ignored).await {
+            Ok(Answer::Absent) => said = Answer::Absent,
             Ok(answer) => return answer,
             Err(error) => debug!("DNS server {server}: {error:#}"),
         }
     }
-    Answer::Failed
+    said
 }
 
-async fn ask_one(link: &Link, server: Ipv6Addr) -> Result<Answer> {
-    let socket = open(link)?;
+async fn ask_one(link: &Link, server: Ipv6Addr, ignored: &AtomicU64) -> Result<Answer> {
     let scope = if server.is_unicast_link_local() {
         link.index
     } else {
         0
     };
+    let server = SocketAddr::V6(SocketAddrV6::new(server, PORT, 0, scope));
+    let socket = UdpSocket::from_std(open(link, Type::DGRAM)?.into())?;
     // Only what comes from there is heard.
-    socket
-        .connect(SocketAddr::V6(SocketAddrV6::new(server, PORT, 0, scope)))
-        .await
-        .context("no route")?;
+    socket.connect(server).await.context("no route")?;
     let query = query(random()?[0] as u16)?;
     socket.send(&query.to_vec()?).await?;
     let deadline = Instant::now() + PATIENCE;
@@ -54,19 +59,53 @@ async fn ask_one(link: &Link, server: Ipv6Addr) -> Result<Answer> {
         let length = received.context("no answer")??;
         // What does not belong to the question may be forged; the answer may still come.
         match read(&query, &buffer[..length]) {
-            Ok(answer) => return answer,
+            Ok(Said::Answer(answer)) => return Ok(answer),
+            Ok(Said::TooLong) => break,
+            Ok(Said::Refusal(code)) => anyhow::bail!("it says {code}"),
+            Err(error) if ignored.fetch_add(1, Ordering::Relaxed) == 0 => {
+                warn!("a DNS message from {server} is ignored: {error:#}");
+            }
             Err(error) => debug!("a DNS message from {server} is ignored: {error:#}"),
         }
     }
+    let whole = timeout_at(deadline + PATIENCE, ask_by_tcp(link, server, &query)).await;
+    match whole.context("no answer over TCP")?? {
+        Said::Answer(answer) => Ok(answer),
+        Said::TooLong => anyhow::bail!("its answer is cut off even over TCP"),
+        Said::Refusal(code) => anyhow::bail!("it says {code}"),
+    }
 }
 
-fn open(link: &Link) -> Result<UdpSocket> {
-    let socket = Socket::new(Domain::IPV6, Type::DGRAM, None)?;
+/// RFC 7766: an answer that was cut off is had whole over TCP.
+async fn ask_by_tcp(link: &Link, server: SocketAddr, query: &Message) -> Result<Said> {
+    let socket = TcpSocket::from_std_stream(open(link, Type::STREAM)?.into());
+    let mut stream = socket.connect(server).await?;
+    let bytes = query.to_vec()?;
+    let length = u16::try_from(bytes.len())?.to_be_bytes();
+    stream.write_all(&[&length[..], &bytes].concat()).await?;
+    let length = usize::from(stream.read_u16().await?);
+    ensure!(length <= MESSAGE_MAX, "{length} bytes");
+    let mut answer = vec![0; length];
+    stream.read_exact(&mut answer).await?;
+    read(query, &answer)
+}
+
+fn open(link: &Link, kind: Type) -> Result<Socket> {
+    let socket = Socket::new(Domain::IPV6, kind, None)?;
     socket.set_nonblocking(true)?;
     socket.bind_device(Some(link.name.as_bytes()))?;
     // A port of the kernel's choice.
     socket.bind(&SocketAddr::from((Ipv6Addr::UNSPECIFIED, 0)).into())?;
-    Ok(UdpSocket::from_std(socket.into())?)
+    Ok(socket)
+}
+
+/// What a server says.
+#[derive(Debug, PartialEq, Eq)]
+enum Said {
+    Answer(Answer),
+    /// More than fits a datagram.
+    TooLong,
+    Refusal(ResponseCode),
 }
 
 /// PD-01: absolute name, class IN, RD set, CD not.
@@ -78,9 +117,8 @@ fn query(id: u16) -> Result<Message> {
     Ok(message)
 }
 
-/// Reads a message: an error if it is not the answer to `query`, and otherwise what it says, or
-/// that the server cannot say.
-fn read(query: &Message, bytes: &[u8]) -> Result<Result<Answer>> {
+/// Reads a message: an error if it is not the answer to `query`.
+fn read(query: &Message, bytes: &[u8]) -> Result<Said> {
     let message = Message::from_vec(bytes)?;
     ensure!(message.metadata.id == query.metadata.id, "another id");
     ensure!(
@@ -91,11 +129,14 @@ fn read(query: &Message, bytes: &[u8]) -> Result<Result<Answer>> {
     Ok(interpret(&message))
 }
 
-fn interpret(message: &Message) -> Result<Answer> {
+fn interpret(message: &Message) -> Said {
+    if message.metadata.truncation {
+        return Said::TooLong;
+    }
     match message.metadata.response_code {
-        ResponseCode::NXDomain => return Ok(Answer::Absent),
+        ResponseCode::NXDomain => return Said::Answer(Answer::Absent),
         ResponseCode::NoError => {}
-        code => anyhow::bail!("it says {code}"),
+        code => return Said::Refusal(code),
     }
     // Whatever names an alias leads over, the addresses count.
     let addresses = message
@@ -106,7 +147,7 @@ fn interpret(message: &Message) -> Result<Answer> {
             _ => None,
         });
     let (addresses, lifetimes): (Vec<_>, Vec<_>) = addresses.unzip();
-    Ok(match lifetimes.into_iter().min() {
+    Said::Answer(match lifetimes.into_iter().min() {
         Some(lifetime) => Answer::Addresses(addresses, lifetime),
         None => Answer::Absent,
     })
@@ -152,7 +193,7 @@ mod tests {
     fn pd_08_all_addresses_count_with_the_least_lifetime() {
         let answers = [record(90, 170), record(60, 171)].concat();
         let answer = read(&asked(), &reply(0x1234, 0x8180, QUESTION, &answers, 2));
-        let Answer::Addresses(addresses, 60) = answer.unwrap().unwrap() else {
+        let Said::Answer(Answer::Addresses(addresses, 60)) = answer.unwrap() else {
             panic!("addresses");
         };
         let prefixes = rfc7050::prefixes(addresses);
@@ -162,9 +203,15 @@ mod tests {
     #[test]
     fn pd_09_no_name_and_no_address_mean_no_dns64_and_an_error_means_nothing() {
         let says = |flags| read(&asked(), &reply(0x1234, flags, QUESTION, &[], 0)).unwrap();
-        assert_eq!(says(0x8183).unwrap(), Answer::Absent);
-        assert_eq!(says(0x8180).unwrap(), Answer::Absent);
-        assert!(says(0x8182).is_err());
+        assert_eq!(says(0x8183), Said::Answer(Answer::Absent));
+        assert_eq!(says(0x8180), Said::Answer(Answer::Absent));
+        assert_eq!(says(0x8182), Said::Refusal(ResponseCode::ServFail));
+    }
+
+    #[test]
+    fn an_answer_that_was_cut_off_says_nothing() {
+        let cut = read(&asked(), &reply(0x1234, 0x8380, QUESTION, &[], 0));
+        assert_eq!(cut.unwrap(), Said::TooLong);
     }
 
     #[test]

@@ -1,14 +1,16 @@
 //! `clat`: the customer side of 464XLAT (RFC 6877).
 //!
-//! Flags ([`cli`]) become settings ([`settings`]). Then the daemon follows the network ([`run`]): it
+//! Flags ([`cli`]) become settings ([`settings`]). Then the [`daemon`] follows the network: it
 //! looks at the host ([`view`]), hears what routers and DNS servers say ([`network`]), and sets a
 //! translation up, changes it or takes it back ([`translation`], [`plan`]). What follows from what
 //! is decided in `xlat_proto`, without I/O.
 
 mod cli;
 mod control;
+mod daemon;
 mod detect;
 mod dns;
+mod hearing;
 mod neighbours;
 mod network;
 mod plan;

@@ -4,18 +4,22 @@
 
 use std::collections::HashMap;
 use std::net::Ipv6Addr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
 use tokio::sync::mpsc;
 use tokio::time::sleep;
 use tracing::{debug, info, warn};
+use xlat_core::Instant;
 use xlat_linux::host::Link;
 use xlat_linux::icmp6::RouterMessages;
 use xlat_linux::tun::now;
 use xlat_proto::discovery::{Answer, Ask, Discovery, Found, Source};
 use xlat_proto::ra::{ALL_ROUTERS, Advertisement, Invalid, Solicitation};
 
+use crate::hearing::Hearing;
 use crate::{dns, resolvers};
 
 /// The discovery on one link.
@@ -26,11 +30,15 @@ pub(crate) struct Network {
     answers: mpsc::Receiver<Answer>,
     answer: mpsc::Sender<Answer>,
     refused: HashMap<Invalid, u64>,
+    /// Prefixes that say nothing, or that nothing can be sent to.
+    odd_prefixes: u64,
+    /// DNS messages that did not belong to a question.
+    ignored: Arc<AtomicU64>,
 }
 
 impl Network {
     /// Begins to listen on the link.
-    pub(crate) fn join(link: &Link) -> Result<Self> {
+    pub(crate) fn join(link: &Link, hearing: Option<&Hearing>) -> Result<Self> {
         let routers = RouterMessages::of_routers(link).with_context(|| {
             format!(
                 "cannot hear routers on {}; run as root or with CAP_NET_RAW, or give --prefix",
@@ -38,25 +46,43 @@ impl Network {
             )
         })?;
         let (answer, answers) = mpsc::channel(1);
-        Ok(Self {
+        let mut network = Self {
             link: link.clone(),
             discovery: Discovery::new(now()),
             routers,
             answers,
             answer,
             refused: HashMap::new(),
-        })
+            odd_prefixes: 0,
+            ignored: Arc::default(),
+        };
+        for heard in hearing
+            .iter()
+            .flat_map(|hearing| hearing.lately(link.index))
+        {
+            network.hear(heard.router, &heard.message, heard.at);
+        }
+        Ok(network)
     }
 
-    /// Number of the link.
-    pub(crate) fn index(&self) -> u32 {
-        self.link.index
+    /// True if this is still the network on that link: the cable, or the radio, was not out of it
+    /// since.
+    pub(crate) fn is_of(&self, link: &Link) -> bool {
+        let identity = |link: &Link| {
+            (
+                link.index,
+                link.name.clone(),
+                link.mac,
+                link.carrier_changes,
+            )
+        };
+        identity(&self.link) == identity(link)
     }
 
     /// Sends what is due.
     pub(crate) async fn send(&mut self) {
         self.discovery
-            .set_servers(resolvers::of_link(self.link.index));
+            .set_servers(resolvers::of_link(self.link.index), now());
         while let Some(ask) = self.discovery.poll(now()) {
             match ask {
                 Ask::Routers => self.solicit().await,
@@ -75,8 +101,9 @@ impl Network {
 
     fn query(&self, servers: Vec<Ipv6Addr>) {
         let (link, answer) = (self.link.clone(), self.answer.clone());
+        let ignored = Arc::clone(&self.ignored);
         tokio::spawn(async move {
-            let said = dns::ask(&link, &servers).await;
+            let said = dns::ask(&link, &servers, &ignored).await;
             // Nobody waits for it any more if this fails.
             let _ = answer.send(said).await;
         });
@@ -85,12 +112,16 @@ impl Network {
     /// Waits until something has arrived or is due. Must be followed by [`send`](Self::send).
     pub(crate) async fn next(&mut self) {
         let due = self.discovery.next_timeout(now());
-        let wait = due.map_or(Duration::from_secs(3600), |due| {
+        let mut wait = due.map_or(Duration::from_secs(3600), |due| {
             due.saturating_since(now()) + Duration::from_millis(1)
         });
+        if self.found().is_none() {
+            // Nobody tells when the host hears of a DNS server.
+            wait = wait.min(RESOLVERS_LOOK);
+        }
         tokio::select! {
             received = self.routers.recv() => match received {
-                Ok((router, message)) => self.hear(router, &message),
+                Ok((router, message)) => self.hear(router, &message, now()),
                 Err(error) => {
                     debug!("{}: {error}", self.link.name);
                     // A link that is gone; the host says so too.
@@ -100,16 +131,20 @@ impl Network {
             Some(answer) = self.answers.recv() => {
                 debug!("DNS: {answer:?}");
                 self.discovery.on_answer(&answer, now());
+                self.complain_of_refused();
             }
             () = sleep(wait) => {}
         }
     }
 
-    fn hear(&mut self, router: Ipv6Addr, message: &[u8]) {
+    fn hear(&mut self, router: Ipv6Addr, message: &[u8], at: Instant) {
         match Advertisement::parse(router, HOP_LIMIT_SEEN, message) {
             Ok(advertisement) => {
-                self.discovery
-                    .on_advertisement(router, &advertisement, now());
+                self.discovery.on_advertisement(router, &advertisement, at);
+                if Advertisement::has_odd_pref64(message) {
+                    self.complain(&format!("a NAT64 prefix of router {router} says nothing"));
+                }
+                self.complain_of_refused();
             }
             Err(invalid) => {
                 let count = self.refused.entry(invalid).or_default();
@@ -121,6 +156,20 @@ impl Network {
                     );
                 }
             }
+        }
+    }
+
+    fn complain_of_refused(&mut self) {
+        while let Some(prefix) = self.discovery.take_refused() {
+            self.complain(&format!("nothing can be sent to the NAT64 prefix {prefix}"));
+        }
+    }
+
+    /// Once on each link; the rest is counted.
+    fn complain(&mut self, what: &str) {
+        self.odd_prefixes += 1;
+        if self.odd_prefixes == 1 {
+            warn!("{what}: ignored on {}", self.link.name);
         }
     }
 
@@ -139,11 +188,24 @@ impl Network {
         self.discovery.servers(now())
     }
 
-    /// Advertisements that were not believed.
+    /// Number of the link.
+    pub(crate) fn index(&self) -> u32 {
+        self.link.index
+    }
+
+    /// Advertisements, and prefixes in them, that were not believed.
     pub(crate) fn refused(&self) -> u64 {
-        self.refused.values().sum()
+        self.refused.values().sum::<u64>() + self.odd_prefixes
+    }
+
+    /// DNS messages that were not believed.
+    pub(crate) fn ignored(&self) -> u64 {
+        self.ignored.load(Ordering::Relaxed)
     }
 }
+
+/// How often the host's list of DNS servers is read while no prefix is known.
+const RESOLVERS_LOOK: Duration = Duration::from_secs(2);
 
 /// The socket's filter lets nothing else pass.
 const HOP_LIMIT_SEEN: u8 = 255;

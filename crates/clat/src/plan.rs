@@ -6,18 +6,12 @@
 use std::net::Ipv4Addr;
 use std::ops::RangeInclusive;
 
-use anyhow::{Context, Result};
-use xlat_core::addr::Ipv4Prefix;
+use anyhow::{Context, Result, bail};
 use xlat_linux::host::{Host, Plan, Route, device_key};
-use xlat_proto::clat::life::{Clat, Origin};
+use xlat_proto::clat::life::{Clat, Lead, Origin};
 
 use crate::ports;
 use crate::settings::{Settings, Side4};
-
-/// The network that we are to be the router of is not there (yet).
-#[derive(Clone, Copy, Debug, thiserror::Error)]
-#[error("no interface of this host has an address of --lan {0}")]
-pub(crate) struct NoLan(Ipv4Prefix);
 
 /// The changes that a running CLAT has made.
 #[derive(Clone, Debug)]
@@ -46,7 +40,7 @@ impl Parts {
         // There is no router behind it: asking for one would only wake us.
         own.sysctl(device_key("ipv6", tun, "router_solicitations"), "0");
         let mut uplink = Plan::new();
-        forward(&mut own, &mut uplink, host, &clat.uplink, tun).await?;
+        forward(&mut own, &mut uplink, host, settings, &clat.uplink).await?;
         own.address(tun, side4.host, 32);
         lan(&mut own, host, settings).await?;
         let mut address = Plan::new();
@@ -57,6 +51,11 @@ impl Parts {
             reserve(&mut address, host, &settings.run.shared_ports);
         }
         address.route(Route::new(clat.address, 128, tun));
+        if let Lead::Own(router) = clat.lead {
+            let far = clat.prefix.prefix();
+            let route = Route::new(far.address(), far.len(), &*clat.uplink);
+            address.route(route.from(clat.address, router));
+        }
         let mut route = Plan::new();
         route.route(
             Route::new(Ipv4Addr::UNSPECIFIED, 0, tun)
@@ -74,14 +73,21 @@ impl Parts {
 
     /// All changes, in order.
     pub(crate) fn whole(&self) -> Plan {
-        let mut whole = Plan::new();
-        for part in [&self.tun, &self.uplink, &self.address, &self.route] {
-            for step in part.steps() {
-                whole.step(step.clone());
-            }
-        }
-        whole
+        joined(&[&self.tun, &self.uplink, &self.address, &self.route])
     }
+
+    /// All but the default route.
+    pub(crate) fn without_route(&self) -> Plan {
+        joined(&[&self.tun, &self.uplink, &self.address])
+    }
+}
+
+fn joined(parts: &[&Plan]) -> Plan {
+    let mut whole = Plan::new();
+    for step in parts.iter().flat_map(|part| part.steps()) {
+        whole.step(step.clone());
+    }
+    whole
 }
 
 /// Keeps the kernel from giving the CLAT's ports of a shared address to this host's own sockets.
@@ -104,7 +110,7 @@ async fn lan(own: &mut Plan, host: &Host, settings: &Settings) -> Result<()> {
     }
     for prefix in &settings.run.lan {
         let Some(have) = host.address_in_v4(*prefix).await? else {
-            return Err(NoLan(*prefix).into());
+            bail!("no interface of this host has an address of --lan {prefix} any more");
         };
         let links = host.links().await?;
         let link = links.into_iter().find(|link| link.index == have.index);
@@ -122,18 +128,27 @@ async fn forward(
     own: &mut Plan,
     of_uplink: &mut Plan,
     host: &Host,
+    settings: &Settings,
     uplink: &str,
-    tun: &str,
 ) -> Result<()> {
-    if host.has_force_forwarding() {
+    if settings.forwards_by_interface(host) {
+        let tun = &settings.run.place.tun;
         own.sysctl(device_key("ipv6", tun, "force_forwarding"), "1");
         of_uplink.sysctl(device_key("ipv6", uplink, "force_forwarding"), "1");
         return Ok(());
     }
-    for link in host.links().await? {
-        let key = device_key("ipv6", &link.name, "accept_ra");
+    // Those that come later, and those that are there.
+    let links = host.links().await?;
+    let names = links.iter().map(|link| &*link.name);
+    for name in names.chain(["default"]) {
+        let key = device_key("ipv6", name, "accept_ra");
         if host.sysctl(&key).as_deref() == Some("1") {
-            own.sysctl(key, "2");
+            let plan = if name == uplink {
+                &mut *of_uplink
+            } else {
+                &mut *own
+            };
+            plan.sysctl(key, "2");
         }
     }
     own.sysctl("net.ipv6.conf.all.forwarding", "1");

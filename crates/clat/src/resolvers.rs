@@ -22,8 +22,15 @@ pub(crate) fn of_link(index: u32) -> Vec<Ipv6Addr> {
             return servers;
         }
     }
-    std::fs::read_to_string("/etc/resolv.conf")
-        .map_or_else(|_| Vec::new(), |text| of_resolv_conf(&text))
+    // The last one has all servers of systemd-resolved, where the first leads to its own stub.
+    let files = ["/etc/resolv.conf", "/run/systemd/resolve/resolv.conf"];
+    let mut lists = files.iter().map(|file| {
+        let text = std::fs::read_to_string(file).unwrap_or_default();
+        of_resolv_conf(&text)
+    });
+    lists
+        .find(|servers| !servers.is_empty())
+        .unwrap_or_default()
 }
 
 /// A line of a link's state: `SERVERS=2001:db8::53 192.0.2.53`.

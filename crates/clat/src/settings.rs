@@ -4,8 +4,9 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 
 use xlat_core::addr::{Eam, Ipv4Prefix, Ipv6Prefix, Pref64, special};
 use xlat_linux::daemon::exit::Usage;
+use xlat_linux::host::Host;
 
-use crate::cli::Run;
+use crate::cli::{Forwarding, Run};
 use crate::view::Wanted;
 
 /// The well-known IPv4 prefix for hosts behind a CLAT (RFC 7335).
@@ -74,8 +75,13 @@ impl Settings {
         !self.run.lan.is_empty() && self.run.lan_prefix6.is_none()
     }
 
-    /// The IPv4 side on a host that has these addresses already, other instances' among them.
-    pub(crate) fn side4(&self, taken: &[Ipv4Addr]) -> Result<Side4, Usage> {
+    /// The IPv4 side on a host that has these addresses already, other instances' among them, and
+    /// where nobody else has reserved them.
+    pub(crate) fn side4(
+        &self,
+        taken: &[Ipv4Addr],
+        reserve: impl Fn(Ipv4Addr) -> bool,
+    ) -> Result<Side4, Usage> {
         if let Some(host) = self.run.ipv4 {
             return Ok(Side4 {
                 host,
@@ -83,9 +89,9 @@ impl Settings {
                 metric: self.run.metric.unwrap_or(METRIC),
             });
         }
-        let free = (0..)
-            .zip(PAIRS)
-            .find(|(_, (host, hop))| !taken.contains(host) && !taken.contains(hop));
+        let free = (0..).zip(PAIRS).find(|(_, (host, hop))| {
+            !taken.contains(host) && !taken.contains(hop) && reserve(*host)
+        });
         let Some((number, (host, hop))) = free else {
             let line = "all addresses of 192.0.0.0/29 are taken on this host; give another one \
                         with --ipv4";
@@ -98,6 +104,11 @@ impl Settings {
         })
     }
 
+    /// True if only the interfaces involved forward IPv6, and not the whole host.
+    pub(crate) fn forwards_by_interface(&self, host: &Host) -> bool {
+        self.run.forwarding == Forwarding::Interfaces && host.has_force_forwarding()
+    }
+
     /// Where to look on the host.
     pub(crate) fn wanted(&self) -> Wanted {
         Wanted {
@@ -105,6 +116,7 @@ impl Settings {
             prefix: self.run.prefix,
             mtu: self.run.mtu,
             tun: self.run.place.tun.clone(),
+            lan: self.run.lan.clone(),
         }
     }
 
@@ -206,7 +218,7 @@ mod tests {
     fn cl_15_host_and_hop_are_two_addresses_of_192_0_0_0_29() {
         let side = |flags: &[&str], taken: &[[u8; 4]]| {
             let taken: Vec<Ipv4Addr> = taken.iter().map(|one| (*one).into()).collect();
-            let side = settings(flags).unwrap().side4(&taken)?;
+            let side = settings(flags).unwrap().side4(&taken, |_| true)?;
             Ok::<_, Usage>((side.host.octets()[3], side.hop.octets()[3], side.metric))
         };
         assert_eq!(side(&[], &[]), Ok((1, 2, 2048)));
@@ -215,6 +227,9 @@ mod tests {
         assert_eq!(side(&["--metric=7"], &[[192, 0, 0, 2]]), Ok((3, 4, 7)));
         let all = [[192, 0, 0, 1], [192, 0, 0, 3], [192, 0, 0, 5]];
         assert!(side(&[], &all).is_err());
+        let second = |address: Ipv4Addr| address.octets()[3] != 1;
+        let side = settings(&[]).unwrap().side4(&[], second).unwrap();
+        assert_eq!((side.host.octets()[3], side.metric), (3, 2049));
     }
 
     #[test]

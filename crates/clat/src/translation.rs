@@ -11,7 +11,7 @@ use xlat_core::mappers::Clat as Mapper;
 use xlat_core::{Policy, Translator};
 use xlat_linux::daemon::state_dir::random;
 use xlat_linux::host::{Applied, Error, Host, Plan, Step};
-use xlat_linux::nft::{Made, SourceNat};
+use xlat_linux::nft::{Guard, Made, SourceNat};
 use xlat_linux::tun::{self, Failure, Handle, Tun};
 use xlat_proto::clat::life::{Clat, Origin};
 
@@ -117,6 +117,8 @@ pub(crate) struct Translation {
     _hidden: Option<Made>,
     /// Hides us behind the uplink's own IPv6 address.
     shared: Option<Made>,
+    /// Keeps the uplink from forwarding for anybody else.
+    guarded: Option<Made>,
 }
 
 impl Translation {
@@ -134,15 +136,17 @@ impl Translation {
     ) -> Result<Self> {
         let parts = Parts::new(host, settings, side4, clat).await?;
         let place = &settings.run.place;
-        let applied = host
-            .apply(&parts.whole(), &place.run_dir, &place.tun)
+        let mut applied = host
+            .apply(&parts.without_route(), &place.run_dir, &place.tun)
             .await?;
         let more = async {
             let responder = answer_for(host, path, clat).await?;
             let tables = (hide(settings)?, share(settings, clat)?);
-            Ok::<_, anyhow::Error>((responder, tables))
+            // Nobody is sent our way before all of it is there.
+            applied.extend(&parts.route).await?;
+            Ok::<_, anyhow::Error>((responder, tables, guard(host, settings, clat)))
         };
-        let (responder, (hidden, shared)) = match more.await {
+        let (responder, (hidden, shared), guarded) = match more.await {
             Ok(more) => more,
             Err(error) => {
                 applied.undo().await?;
@@ -156,6 +160,7 @@ impl Translation {
             _responder: responder,
             _hidden: hidden,
             shared,
+            guarded,
         })
     }
 
@@ -185,6 +190,8 @@ impl Translation {
         }
         if parts.uplink != self.parts.uplink {
             applied.extend(&parts.uplink).await?;
+            self.guarded = None;
+            self.guarded = guard(host, settings, clat);
         }
         if parts.address != self.parts.address {
             applied.extend(&parts.address).await?;
@@ -203,8 +210,7 @@ impl Translation {
             applied.retract(&self.parts.uplink).await?;
         }
         if parts.route != self.parts.route {
-            applied.retract(&self.parts.route).await?;
-            applied.extend(&parts.route).await?;
+            applied.swap(&self.parts.route, &parts.route).await?;
         }
         (self.parts, self.clat) = (parts, clat.clone());
         Ok(())
@@ -254,10 +260,36 @@ fn share(settings: &Settings, clat: &Clat) -> Result<Option<Made>> {
     Ok(Some(made))
 }
 
+/// Where only the uplink and the TUN forward, the uplink forwards to the TUN alone: neighbours do
+/// not get through this host to its other networks.
+fn guard(host: &Host, settings: &Settings, clat: &Clat) -> Option<Made> {
+    let made = guarding(host, settings, clat)?.make();
+    if let Err(error) = &made {
+        warn!(
+            "neighbours on {} can send packets through this host: {error}",
+            clat.uplink
+        );
+    }
+    made.ok()
+}
+
+fn guarding(host: &Host, settings: &Settings, clat: &Clat) -> Option<Guard> {
+    let forwards = host.sysctl("net.ipv6.conf.all.forwarding");
+    if !settings.forwards_by_interface(host) || forwards.is_some_and(|value| value != "0") {
+        return None;
+    }
+    let name = format!("{}_guard", table(settings));
+    let tun = &settings.run.place.tun;
+    Some(Guard::new(&name, &clat.uplink, tun))
+}
+
 /// What is not part of the plan, as commands.
-pub(crate) fn commands(settings: &Settings, clat: &Clat) -> Vec<String> {
+pub(crate) fn commands(host: &Host, settings: &Settings, clat: &Clat) -> Vec<String> {
     let tables = hiding(settings).into_iter().chain(sharing(settings, clat));
-    tables.flat_map(|table| table.commands()).collect()
+    let mut commands: Vec<String> = tables.flat_map(|table| table.commands()).collect();
+    let guard = guarding(host, settings, clat);
+    commands.extend(guard.iter().flat_map(Guard::commands));
+    commands
 }
 
 /// The table that hides our LANs, where they are to be hidden.

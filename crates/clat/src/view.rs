@@ -3,11 +3,11 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use anyhow::Result;
-use xlat_core::addr::Pref64;
+use xlat_core::addr::{Ipv4Prefix, Ipv6Prefix, Pref64};
 use xlat_linux::host::{Error, Host, Link, device_key};
 use xlat_proto::clat::address::Candidate;
-use xlat_proto::clat::address::choose_delegated;
-use xlat_proto::clat::life::{Uplink, View};
+use xlat_proto::clat::address::free_delegated;
+use xlat_proto::clat::life::{Lead, Uplink, View};
 use xlat_proto::discovery::rfc7050::WELL_KNOWN;
 
 /// What the administrator has said about where to look.
@@ -15,12 +15,14 @@ use xlat_proto::discovery::rfc7050::WELL_KNOWN;
 pub(crate) struct Wanted {
     /// Name of the uplink.
     pub(crate) uplink: Option<String>,
-    /// NAT64 prefix.
+    /// NAT64 prefix, given or found.
     pub(crate) prefix: Option<Pref64>,
     /// MTU towards the IPv6-only network, in bytes.
     pub(crate) mtu: Option<u16>,
     /// Name of the TUN, which is not to be taken for an uplink.
     pub(crate) tun: String,
+    /// Networks that an interface has to be in.
+    pub(crate) lan: Vec<Ipv4Prefix>,
 }
 
 /// Looks at the host; also the link that leads to IPv6.
@@ -31,20 +33,32 @@ pub(crate) async fn look(host: &Host, wanted: &Wanted) -> Result<(View, Option<L
         Some(link) => Some(describe(host, wanted, link).await?),
         None => None,
     };
-    let addresses = host.addresses().await?;
-    let used: Vec<Ipv6Addr> = addresses
-        .iter()
-        .filter_map(|have| match have.address {
-            IpAddr::V6(address) => Some(address),
-            IpAddr::V4(_) => None,
-        })
-        .collect();
     let view = View {
         uplink,
         native_ipv4,
-        delegated: choose_delegated(&host.delegated().await?, &used),
+        missing_lan: missing_lan(host, &wanted.lan).await?,
+        delegated: free_delegated(&host.delegated().await?, &networks_in_use(host).await?),
     };
     Ok((view, link))
+}
+
+async fn missing_lan(host: &Host, lans: &[Ipv4Prefix]) -> Result<Option<Ipv4Prefix>> {
+    for lan in lans {
+        if host.address_in_v4(*lan).await?.is_none() {
+            return Ok(Some(*lan));
+        }
+    }
+    Ok(None)
+}
+
+async fn networks_in_use(host: &Host) -> Result<Vec<Ipv6Prefix>> {
+    let mut used = host.networks_v6().await?;
+    let addresses = host.addresses().await?;
+    used.extend(addresses.iter().filter_map(|have| match have.address {
+        IpAddr::V6(address) => Some(Ipv6Prefix::containing(address, 128)),
+        IpAddr::V4(_) => None,
+    }));
+    Ok(used)
 }
 
 /// The interface that was asked for, or the one that leads to the prefix that was asked for, or to
@@ -57,8 +71,7 @@ async fn find_uplink(host: &Host, wanted: &Wanted) -> Result<Option<Link>> {
             .into_iter()
             .find(|link| link.name == *name && usable(link)));
     }
-    let somewhere = wanted.prefix.map_or(WELL_KNOWN_SAMPLE, sample);
-    match host.way(somewhere.into()).await {
+    match host.way(far(wanted).into()).await {
         Ok(way) => Ok(links
             .into_iter()
             .find(|link| link.index == way.index && !link.loopback && usable(link))),
@@ -70,11 +83,35 @@ async fn find_uplink(host: &Host, wanted: &Wanted) -> Result<Option<Link>> {
 /// An address that only the default route leads to.
 const WELL_KNOWN_SAMPLE: Ipv6Addr = Ipv6Addr::new(0x64, 0xff9b, 0, 0, 0, 0, 0xc000, 0xaa);
 
-fn sample(prefix: Pref64) -> Ipv6Addr {
-    prefix.embed(WELL_KNOWN[0])
+/// An address at the far end.
+fn far(wanted: &Wanted) -> Ipv6Addr {
+    let sample = |prefix: Pref64| prefix.embed(WELL_KNOWN[0]);
+    wanted.prefix.map_or(WELL_KNOWN_SAMPLE, sample)
+}
+
+/// How packets to the far end come to leave by `link`, and the MTU of the route where it has one.
+async fn lead(host: &Host, wanted: &Wanted, link: &Link) -> Result<(Lead, Option<u32>)> {
+    let far = far(wanted).into();
+    match host.way(far).await {
+        Ok(way) if way.index == link.index => return Ok((Lead::Ordinary, way.mtu)),
+        Ok(_) | Err(Error::NoRoute(_)) => {}
+        Err(error) => return Err(error.into()),
+    }
+    match host.way_by(far, link.index).await {
+        Ok(way) => {
+            let router = match way.gateway {
+                Some(IpAddr::V6(router)) => Some(router),
+                _ => None,
+            };
+            Ok((Lead::Own(router), way.mtu))
+        }
+        Err(Error::NoRoute(_)) => Ok((Lead::Nowhere, None)),
+        Err(error) => Err(error.into()),
+    }
 }
 
 async fn describe(host: &Host, wanted: &Wanted, link: &Link) -> Result<Uplink> {
+    let (lead, route_mtu) = lead(host, wanted, link).await?;
     let addresses = host.addresses().await?;
     let addresses = addresses
         .iter()
@@ -92,18 +129,21 @@ async fn describe(host: &Host, wanted: &Wanted, link: &Link) -> Result<Uplink> {
     Ok(Uplink {
         index: link.index,
         name: link.name.clone(),
-        mtu: wanted.mtu.unwrap_or_else(|| ipv6_mtu(host, link)),
+        mtu: wanted
+            .mtu
+            .unwrap_or_else(|| ipv6_mtu(host, link, route_mtu)),
         addresses: addresses.collect(),
+        lead,
     })
 }
 
-/// The MTU for IPv6, which a router may have set below the link's.
-fn ipv6_mtu(host: &Host, link: &Link) -> u16 {
+/// The MTU for IPv6, which a router or a route may have set below the link's.
+fn ipv6_mtu(host: &Host, link: &Link, of_route: Option<u32>) -> u16 {
     let advertised = host.sysctl(&device_key("ipv6", &link.name, "mtu"));
-    let advertised = advertised
-        .and_then(|text| text.parse::<u32>().ok())
-        .unwrap_or(link.mtu);
-    advertised.min(link.mtu).clamp(1280, 65535) as u16
+    let advertised = advertised.and_then(|text| text.parse::<u32>().ok());
+    let mtus = [advertised, of_route, Some(link.mtu)];
+    let least = mtus.into_iter().flatten().filter(|mtu| *mtu > 0).min();
+    least.unwrap_or(0).clamp(1280, 65535) as u16
 }
 
 /// The IPv4 addresses of this host beside those on `tun`.

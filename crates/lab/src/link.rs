@@ -206,6 +206,35 @@ pub fn add_unreachable(namespace: &Namespace, destination: Ipv6Net) -> Result<()
     .with_context(|| format!("unreachable {destination} in {}", namespace.name()))
 }
 
+/// Drops what goes to an IPv6 prefix, as an administrator does with one that is banned.
+///
+/// # Errors
+/// When the route is there already.
+pub fn add_blackhole(namespace: &Namespace, destination: Ipv6Net) -> Result<()> {
+    netlink(namespace, async |handle| {
+        Ok(handle.route().add(blackhole(destination)).execute().await?)
+    })
+    .with_context(|| format!("blackhole {destination} in {}", namespace.name()))
+}
+
+/// Drops it no longer.
+///
+/// # Errors
+/// When the route is not there.
+pub fn remove_blackhole(namespace: &Namespace, destination: Ipv6Net) -> Result<()> {
+    netlink(namespace, async |handle| {
+        Ok(handle.route().del(blackhole(destination)).execute().await?)
+    })
+    .with_context(|| format!("no blackhole {destination} in {}", namespace.name()))
+}
+
+fn blackhole(destination: Ipv6Net) -> RouteMessage {
+    RouteMessageBuilder::<Ipv6Addr>::new()
+        .destination_prefix(destination.network(), destination.prefix_len())
+        .kind(RouteType::BlackHole)
+        .build()
+}
+
 /// Lets a namespace forward IPv4 and IPv6, and answer traceroutes without limits of rate.
 ///
 /// # Errors

@@ -1,7 +1,7 @@
 //! `clat` without flags: it finds out everything by itself and follows the network.
 #![allow(clippy::print_stdout, reason = "the times are worth a look")]
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
 use std::os::unix::net::UnixDatagram;
 use std::path::Path;
 use std::thread;
@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+use lab::capture::Capture;
 use lab::deployment::PATIENCE;
 use lab::inspect::{difference, inspect};
 use lab::laptop::{
@@ -18,11 +19,14 @@ use lab::link::{
     add_address, add_route, add_unreachable, exists, join, remove_address, remove_route, set_down,
     set_up,
 };
+use lab::namespace::Namespace;
 use lab::process::Daemon;
 use lab::router::Router;
 use lab::suite::Test;
-use lab::topology::{PREF64, Topology, UPLINK};
+use lab::topology::{PREF64, SERVER, Topology, UPLINK, embedded};
+use lab::traffic::udp::Echo;
 use rustix::process::Signal;
+use socket2::{Domain, Protocol, Socket, Type};
 use tempfile::TempDir;
 use xlat_proto::ra::RouterOption;
 
@@ -381,31 +385,72 @@ fn cl_05_an_address_that_another_host_has_is_not_taken() -> Result<()> {
 
 fn cl_13_two_uplinks_have_an_instance_each() -> Result<()> {
     let net = Laptop::new()?;
-    let _router = net.router(&announcing(600))?;
     let (client, edge) = (net.topology().client(), &net.topology().edge);
     join((client, "eth1"), (edge, "second"), 1500)?;
     let of =
         |host: u16| IpNet::new_assert(Ipv6Addr::new(0x2001, 0xdb8, 8, 0, 0, 0, 0, host).into(), 64);
     add_address((client, "eth1"), of(2))?;
     add_address((edge, "second"), of(1))?;
-    let _other_router = Router::start(edge, "second", &announcing(600))?;
-    let _first = net.clat(&["--uplink", UPLINK])?;
-    net.wait_for("running", Laptop::is_running)?;
+    client.set_sysctl("ipv6/conf/eth1/accept_ra", "1")?;
+    let before = inspect(client)?;
+    // Both wait for their networks, and go at the same time.
+    let mut first = net.clat(&["--uplink", UPLINK])?;
     let other = TempDir::new()?;
     let dirs = directories(other.path());
     let mut flags = vec!["--uplink", "eth1", "--tun", "clat1"];
     flags.extend(dirs.iter().map(String::as_str));
-    let second = Daemon::start(client, &net.binaries.clat, &flags)?;
-    second.wait_for_line("ready: ", PATIENCE)?;
+    let mut second = Daemon::start(client, &net.binaries.clat, &flags)?;
+    let _router = net.router(&announcing(600))?;
+    let _other_router = Router::start(edge, "second", &announcing(600))?;
+    first.wait_for_line("ready: this host", PATIENCE)?;
+    second.wait_for_line("ready: this host", PATIENCE)?;
     let routes = net.default_route()?;
-    for parts in [
-        ["PrefSource(Inet(192.0.0.1)) dev clat", "Priority(2048)"],
-        ["PrefSource(Inet(192.0.0.3)) dev clat1", "Priority(2049)"],
-    ] {
-        let has = |line: &str| parts.iter().all(|part| line.contains(part));
-        ensure!(routes.lines().any(has), "{parts:?} in {routes}");
+    for (tun, uplink) in [("clat", UPLINK), ("clat1", "eth1")] {
+        let of_tun = |line: &&str| line.ends_with(&format!("dev {tun}"));
+        ensure!(
+            routes.lines().filter(of_tun).count() == 1,
+            "{tun}: {routes}"
+        );
+        let capture = Capture::start(&[(client, uplink)], 64)?;
+        echo_through(&net, tun)?;
+        let captured = capture.stop()?;
+        let to_server = |ip: &[u8]| ip.len() > 40 && ip[24..40] == embedded(SERVER).octets();
+        let sent = captured.packets.iter().filter(|packet| packet.outgoing);
+        let count = sent.filter(|packet| to_server(packet.ip())).count();
+        ensure!(count >= 3, "{count} packets of {tun} left by {uplink}");
     }
-    net.ping()
+    let both = ["192.0.0.1", "192.0.0.3"];
+    let has = |address: &&str| routes.contains(&format!("PrefSource(Inet({address}))"));
+    ensure!(both.iter().all(has), "{routes}");
+    first.stop(PATIENCE)?;
+    echo_through(&net, "clat1")?;
+    second.stop(PATIENCE)?;
+    let kept = |line: &String| !line.contains("Len 0") && !line.contains(" len 0 ");
+    let changed = difference(&before, &inspect(client)?);
+    // The route that the other router announced came meanwhile.
+    let changed: Vec<_> = changed.into_iter().filter(kept).collect();
+    ensure!(changed.is_empty(), "{changed:?}");
+    Ok(())
+}
+
+/// Three datagrams to the server and back, by this interface.
+fn echo_through(net: &Laptop, interface: &str) -> Result<()> {
+    let (client, server) = (net.topology().client(), &net.topology().server);
+    let echo = Echo::start(server, SERVER.into())?;
+    client.run(|| {
+        let socket = Socket::new(Domain::IPV4, Type::DGRAM, None)?;
+        socket.bind_device(Some(interface.as_bytes()))?;
+        socket.set_read_timeout(Some(PATIENCE))?;
+        socket.connect(&echo.address().into())?;
+        let socket = std::net::UdpSocket::from(socket);
+        for _ in 0..3 {
+            socket.send(b"ping")?;
+            let mut buffer = [0; 16];
+            let length = socket.recv(&mut buffer)?;
+            ensure!(&buffer[..length] == b"ping");
+        }
+        Ok(())
+    })
 }
 
 fn cl_23_sigterm_and_sigkill_leave_the_host_as_it_was() -> Result<()> {
@@ -478,13 +523,36 @@ fn pd_17_forged_advertisements_are_ignored_and_counted() -> Result<()> {
     router.announce_bytes(code)?;
     let absurd = "fe80::/64".parse()?;
     router.announce(&advertisement(&[pref64(absurd, 600)]))?;
+    // From behind a router, and from an address that may be anywhere.
+    let edge = &net.topology().edge;
+    let good = announcing(600).build();
+    shout(edge, 64, None, &good)?;
+    shout(edge, 64, None, &good)?;
+    shout(edge, 255, Some(RESOLVER), &good)?;
     net.wait_for("the count", |status| {
-        status.contains("ignored   2 router advertisements")
+        status.contains("ignored   7 router advertisements")
     })?;
     let status = net.status()?;
     ensure!(status.contains("state     waiting: neither"), "{status}");
     router.announce(&announcing(600))?;
     net.wait_for("running", Laptop::is_running)
+}
+
+/// Sends a message of neighbour discovery to all nodes, with this hop limit and from this address.
+fn shout(edge: &Namespace, hops: u32, from: Option<Ipv6Addr>, message: &[u8]) -> Result<()> {
+    edge.run(|| {
+        let socket = Socket::new(Domain::IPV6, Type::RAW, Some(Protocol::ICMPV6))?;
+        socket.bind_device(Some(LAN.as_bytes()))?;
+        socket.set_multicast_hops_v6(hops)?;
+        if let Some(from) = from {
+            socket.bind(&SocketAddr::from((from, 0)).into())?;
+        }
+        let index = nix::net::if_::if_nametoindex(LAN)?;
+        let all_nodes = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 1);
+        let to = SocketAddrV6::new(all_nodes, 0, 0, index);
+        socket.send_to(message, &SocketAddr::from(to).into())?;
+        Ok(())
+    })
 }
 
 fn pd_20_radvd_is_a_router_like_any_other() -> Result<()> {

@@ -9,7 +9,7 @@ use ipnet::{IpNet, Ipv4Net};
 use lab::binaries::Binaries;
 use lab::deployment::{Deployment, PATIENCE, Setup};
 use lab::inspect::{difference, inspect};
-use lab::link::{add_address, add_route, join};
+use lab::link::{add_address, add_route, join, wait_for_link_local};
 use lab::namespace::Namespace;
 use lab::process::Daemon;
 use lab::suite::Test;
@@ -139,6 +139,7 @@ impl Net {
         let lan = Namespace::new("lan")?;
         let client = deployment.topology.client();
         join((client, LAN), (&lan, "eth0"), 1500)?;
+        wait_for_link_local(client, PATIENCE)?;
         let net = |address: Ipv4Addr| IpNet::new_assert(address.into(), 24);
         add_address((client, LAN), net(GATEWAY))?;
         for host in HOSTS {

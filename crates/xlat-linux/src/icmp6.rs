@@ -32,7 +32,7 @@ impl Solicitations {
     /// # Errors
     /// What the system refuses; raw sockets need CAP_NET_RAW.
     pub fn listen(link: &Link, target: Ipv6Addr, group: Ipv6Addr) -> io::Result<Self> {
-        let filter = filter(Icmpv6Types::NeighborSolicit, Some(target));
+        let filter = filter(Icmpv6Types::NeighborSolicit, Hops::Untouched, Some(target));
         open(link, &filter, group).map(Self)
     }
 
@@ -41,7 +41,8 @@ impl Solicitations {
     /// # Errors
     /// If the socket is broken.
     pub async fn recv(&self) -> io::Result<(Ipv6Addr, Vec<u8>)> {
-        self.0.recv().await
+        let (from, message) = self.0.recv_from().await?;
+        Ok((*from.ip(), message))
     }
 
     /// Sends `message` to `to` on the link.
@@ -64,8 +65,25 @@ impl RouterMessages {
     /// # Errors
     /// What the system refuses; raw sockets need CAP_NET_RAW.
     pub fn of_routers(link: &Link) -> io::Result<Self> {
-        let filter = filter(Icmpv6Types::RouterAdvert, None);
+        let filter = filter(Icmpv6Types::RouterAdvert, Hops::Untouched, None);
         open(link, &filter, ALL_NODES).map(Self)
+    }
+
+    /// Listens for what routers on any link advertise. Must be called within a tokio runtime.
+    ///
+    /// # Errors
+    /// What the system refuses; raw sockets need CAP_NET_RAW.
+    pub fn of_all_routers() -> io::Result<Self> {
+        open_on_all(&filter(Icmpv6Types::RouterAdvert, Hops::Untouched, None)).map(Self)
+    }
+
+    /// Listens for what pretends to be an advertisement but comes from behind a router, on any
+    /// link. Must be called within a tokio runtime.
+    ///
+    /// # Errors
+    /// What the system refuses; raw sockets need CAP_NET_RAW.
+    pub fn of_forgers() -> io::Result<Self> {
+        open_on_all(&filter(Icmpv6Types::RouterAdvert, Hops::Forwarded, None)).map(Self)
     }
 
     /// Listens for what hosts on `link` solicit. Must be called within a tokio runtime.
@@ -73,7 +91,7 @@ impl RouterMessages {
     /// # Errors
     /// What the system refuses; raw sockets need CAP_NET_RAW.
     pub fn of_hosts(link: &Link) -> io::Result<Self> {
-        let filter = filter(Icmpv6Types::RouterSolicit, None);
+        let filter = filter(Icmpv6Types::RouterSolicit, Hops::Untouched, None);
         open(link, &filter, ALL_ROUTERS).map(Self)
     }
 
@@ -82,7 +100,16 @@ impl RouterMessages {
     /// # Errors
     /// If the socket is broken.
     pub async fn recv(&self) -> io::Result<(Ipv6Addr, Vec<u8>)> {
-        self.0.recv().await
+        let (from, message) = self.0.recv_from().await?;
+        Ok((*from.ip(), message))
+    }
+
+    /// The same, with the number of the link that it came by where its source has a zone.
+    ///
+    /// # Errors
+    /// If the socket is broken.
+    pub async fn recv_from(&self) -> io::Result<(SocketAddrV6, Vec<u8>)> {
+        self.0.recv_from().await
     }
 
     /// Sends `message` to `to` on the link, with a hop limit of 255, from the link's own
@@ -103,6 +130,17 @@ struct LinkSocket {
     link: u32,
 }
 
+/// A socket of all links. The kernel has joined the group of all nodes on each of them.
+fn open_on_all(filter: &[SockFilter]) -> io::Result<LinkSocket> {
+    let socket = Socket::new(Domain::IPV6, Type::RAW, Some(Protocol::ICMPV6))?;
+    socket.attach_filter(filter)?;
+    socket.set_nonblocking(true)?;
+    Ok(LinkSocket {
+        socket: UdpSocket::from_std(socket.into())?,
+        link: 0,
+    })
+}
+
 fn open(link: &Link, filter: &[SockFilter], group: Ipv6Addr) -> io::Result<LinkSocket> {
     let socket = Socket::new(Domain::IPV6, Type::RAW, Some(Protocol::ICMPV6))?;
     socket.attach_filter(filter)?;
@@ -120,13 +158,13 @@ fn open(link: &Link, filter: &[SockFilter], group: Ipv6Addr) -> io::Result<LinkS
 }
 
 impl LinkSocket {
-    async fn recv(&self) -> io::Result<(Ipv6Addr, Vec<u8>)> {
+    async fn recv_from(&self) -> io::Result<(SocketAddrV6, Vec<u8>)> {
         let mut message = vec![0; MESSAGE_MAX];
         loop {
             let (len, from) = self.socket.recv_from(&mut message).await?;
             if let SocketAddr::V6(from) = from {
                 message.truncate(len);
-                return Ok((*from.ip(), message));
+                return Ok((from, message));
             }
         }
     }
@@ -140,19 +178,29 @@ impl LinkSocket {
 const ALL_NODES: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 1);
 const ALL_ROUTERS: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 2);
 
-/// Lets messages of one type pass, about one target where one is given, if their hop limit is 255.
+/// What a message's hop limit tells.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Hops {
+    /// It comes from the link itself.
+    Untouched,
+    /// It does not.
+    Forwarded,
+}
+
+/// Lets messages of one type pass, about one target where one is given, whose hop limit tells this.
 /// Bytes are counted from the ICMPv6 header.
-fn filter(kind: Icmpv6Type, target: Option<Ipv6Addr>) -> Vec<SockFilter> {
+fn filter(kind: Icmpv6Type, hops: Hops, target: Option<Ipv6Addr>) -> Vec<SockFilter> {
     const LOAD_BYTE: u16 = 0x30;
     const LOAD_WORD: u16 = 0x20;
     const JUMP_IF_EQUAL: u16 = 0x15;
     const RETURN: u16 = 0x06;
     /// Counts from the IP header instead (`SKF_NET_OFF`).
     const IP_HEADER: u32 = 0xfff0_0000;
+    const HOPS_AT: u32 = IP_HEADER + 7;
 
     let mut wanted = vec![
         (LOAD_BYTE, 0, u32::from(kind.0)),
-        (LOAD_BYTE, IP_HEADER + 7, HOP_LIMIT),
+        (LOAD_BYTE, HOPS_AT, HOP_LIMIT),
     ];
     if let Some(target) = target {
         let octets = target.octets();
@@ -171,8 +219,10 @@ fn filter(kind: Icmpv6Type, target: Option<Ipv6Addr>) -> Vec<SockFilter> {
     for (number, (load, at, value)) in wanted.into_iter().enumerate() {
         // Over the rest of the checks and over the acceptance.
         let reject = (2 * (checks - number - 1) + 1) as u8;
+        let is_turned = at == HOPS_AT && hops == Hops::Forwarded;
+        let (equal, other) = if is_turned { (reject, 0) } else { (0, reject) };
         program.push(SockFilter::new(load, 0, 0, at));
-        program.push(SockFilter::new(JUMP_IF_EQUAL, 0, reject, value));
+        program.push(SockFilter::new(JUMP_IF_EQUAL, equal, other, value));
     }
     program.push(SockFilter::new(RETURN, 0, 0, u32::MAX));
     program.push(SockFilter::new(RETURN, 0, 0, 0));

@@ -8,5 +8,6 @@ pub mod flags;
 pub mod logging;
 pub mod metrics;
 pub mod notify;
+pub mod reservation;
 pub mod signals;
 pub mod state_dir;

@@ -118,6 +118,15 @@ impl StateDir {
         Ok(key)
     }
 
+    /// The secret of the directory `path`, if there is one. Nothing is made.
+    ///
+    /// # Errors
+    /// If it is there and cannot be read.
+    pub fn known_secret(path: &Path) -> Result<Option<[u64; 2]>, StateError> {
+        let text = Self(path.into()).read("secret")?;
+        Ok(text.as_deref().and_then(parse_key))
+    }
+
     fn failed(&self, name: &str, source: io::Error) -> StateError {
         StateError {
             path: self.0.join(name),
@@ -178,8 +187,13 @@ mod tests {
     #[test]
     fn the_secret_is_made_once() {
         let root = tempfile::tempdir().unwrap();
+        assert_eq!(
+            StateDir::known_secret(&root.path().join("no")).unwrap(),
+            None
+        );
         let dir = StateDir::open(root.path()).unwrap();
         let secret = dir.secret().unwrap();
+        assert_eq!(StateDir::known_secret(root.path()).unwrap(), Some(secret));
         assert_eq!(dir.secret().unwrap(), secret);
         assert_ne!(secret[0], secret[1]);
     }

@@ -4,12 +4,13 @@ use std::net::Ipv6Addr;
 use std::path::Path;
 use std::time::Duration;
 
+use netlink_packet_route::route::RouteMessage;
 use tokio::time::{Instant, sleep};
 use tracing::{debug, info, warn};
 
 use super::error::Error;
 use super::journal::{Journal, Undo};
-use super::netlink::{is_exist, is_ours, same_destination};
+use super::netlink::{interfaces, is_exist, is_ours, same_destination};
 use super::plan::{Address, Plan, Route, Step};
 use super::{Host, sysctl};
 
@@ -101,36 +102,94 @@ impl Applied {
         Ok(())
     }
 
-    /// Puts back what others took away since: routes of the plan that are gone (after a link went
-    /// down and up, say). Returns the number of
-    /// repairs.
+    /// Carries out the steps of `new` in the place of those of `old`: routes that go where an old
+    /// one goes replace it, so that no packet finds none.
+    ///
+    /// # Errors
+    /// The first change that fails.
+    pub async fn swap(&mut self, old: &Plan, new: &Plan) -> Result<(), Error> {
+        let replaces = |step: &Step| {
+            new.steps().iter().any(|other| match (step, other) {
+                (Step::Route(old), Step::Route(new)) => old.has_same_place(new),
+                _ => false,
+            })
+        };
+        for step in new.steps() {
+            self.carry_out(step).await?;
+        }
+        for step in old.steps() {
+            let mut entries = self.journal.entries().iter();
+            let Some(undo) = entries.find(|undo| undo.is_of(step)).cloned() else {
+                continue;
+            };
+            if !replaces(step) {
+                self.host.undo(&undo).await?;
+            }
+            if !new.steps().contains(step) {
+                self.journal.forget(&undo)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Puts back what others took away since: routes that went with a link that was down, addresses
+    /// that were flushed, parameters that were set back. Returns the number of repairs.
     ///
     /// # Errors
     /// The first repair that fails.
     pub async fn reconcile(&mut self, plan: &Plan) -> Result<usize, Error> {
-        let netlink = &self.host.netlink;
         let mut repairs = 0;
         for step in plan.steps() {
-            match step {
-                Step::Route(route) => {
-                    let there = netlink.routes(route.to.is_ipv6()).await?;
-                    let found = there
-                        .iter()
-                        .any(|message| is_ours(message) && same_destination(message, route));
-                    if !found {
-                        netlink.add_route(route, true).await?;
-                        repairs += 1;
-                    }
-                }
-                Step::Tun { .. }
-                | Step::Up { .. }
-                | Step::Sysctl { .. }
-                | Step::Address(_)
-                | Step::Claim { .. }
-                | Step::Proxy { .. } => {}
+            let repaired = match step {
+                Step::Route(route) => self.repair_route(route).await?,
+                Step::Address(address) => self.repair_address(address).await?,
+                Step::Up { dev } => self.repair_up(dev).await?,
+                Step::Sysctl { key, value } => repair_sysctl(key, value),
+                Step::Tun { .. } | Step::Claim { .. } | Step::Proxy { .. } => false,
+            };
+            if repaired {
+                debug!("put back: {step}");
             }
+            repairs += usize::from(repaired);
         }
         Ok(repairs)
+    }
+
+    async fn repair_route(&self, route: &Route) -> Result<bool, Error> {
+        let netlink = &self.host.netlink;
+        let index = netlink.link(&route.dev).await?.index;
+        let there = netlink.routes(route.to.is_ipv6()).await?;
+        let found = there.iter().any(|message| {
+            is_ours(message)
+                && same_destination(message, route)
+                && interfaces(message).contains(&index)
+        });
+        if !found {
+            netlink.add_route(route, false).await?;
+        }
+        Ok(!found)
+    }
+
+    async fn repair_address(&self, address: &Address) -> Result<bool, Error> {
+        let netlink = &self.host.netlink;
+        let index = netlink.link(&address.dev).await?.index;
+        let there = netlink.addresses().await?;
+        let found = there
+            .iter()
+            .any(|have| have.index == index && have.address == address.address);
+        if !found {
+            netlink.add_address(address).await?;
+        }
+        Ok(!found)
+    }
+
+    async fn repair_up(&self, dev: &str) -> Result<bool, Error> {
+        let netlink = &self.host.netlink;
+        let is_down = !netlink.link(dev).await?.up;
+        if is_down {
+            netlink.set_up(dev).await?;
+        }
+        Ok(is_down)
     }
 
     /// Takes everything back, last change first.
@@ -239,11 +298,14 @@ impl Applied {
 
     async fn add_route(&mut self, route: &Route) -> Result<(), Error> {
         let netlink = &self.host.netlink;
+        let index = netlink.link(&route.dev).await?.index;
         let there = netlink.routes(route.to.is_ipv6()).await?;
         let taken = there
             .iter()
             .find(|message| same_destination(message, route));
-        if taken.is_some_and(|message| !is_ours(message)) {
+        // Another instance's is as good as anybody else's.
+        let is_own = |message: &&RouteMessage| is_ours(message) && interfaces(message) == [index];
+        if taken.is_some_and(|message| !is_own(&message)) {
             return Err(Error::Exists {
                 what: route.to_string(),
             });
@@ -284,9 +346,10 @@ impl Host {
                         address,
                     });
                 }
-                // The kernel removes a duplicate at once where it enhances the detection.
+                // The kernel keeps the duplicate of an address that lives for ever: this one was
+                // taken away, by a link that went down or by another program.
                 None => {
-                    return Err(Error::Duplicate {
+                    return Err(Error::TakenAway {
                         dev: dev.into(),
                         address,
                     });
@@ -304,6 +367,12 @@ impl Host {
             }
         }
     }
+}
+
+/// Parameters of an interface that is gone are not missed, and one that cannot be set is somebody
+/// else's decision.
+fn repair_sysctl(key: &str, value: &str) -> bool {
+    sysctl::read(key).is_ok_and(|now| now != value) && sysctl::write(key, value).is_ok()
 }
 
 /// Sets a parameter back to what it was, unless somebody else has changed it meanwhile.

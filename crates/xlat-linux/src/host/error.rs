@@ -41,6 +41,14 @@ pub enum Error {
         /// How long it took, in seconds.
         seconds: u64,
     },
+    /// An address went while it was looked for duplicates of.
+    #[error("{address} was taken off {dev} while it was checked; did the link go down?")]
+    TakenAway {
+        /// The device.
+        dev: String,
+        /// The address.
+        address: Ipv6Addr,
+    },
     /// No way there.
     #[error("there is no route to {0}; bring the network up first")]
     NoRoute(IpAddr),
@@ -48,7 +56,7 @@ pub enum Error {
     #[error("another process already runs with {}; stop it, or choose another --tun", .0.display())]
     Running(PathBuf),
     /// The journal cannot be written or read.
-    #[error("cannot use {}: {source}; choose another --run-dir", path.display())]
+    #[error("cannot use {}: {source}; {}", path.display(), remedy(source))]
     Journal {
         /// The journal.
         path: PathBuf,
@@ -74,4 +82,11 @@ pub enum Error {
     /// Netlink itself does not work.
     #[error("netlink: {0}")]
     Netlink(String),
+}
+
+fn remedy(source: &io::Error) -> &'static str {
+    match source.kind() {
+        io::ErrorKind::PermissionDenied => "run as root, or choose another --run-dir",
+        _ => "choose another --run-dir",
+    }
 }

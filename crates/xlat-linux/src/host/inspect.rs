@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use xlat_core::addr::{Ipv4Prefix, Ipv6Prefix};
 
 use super::error::Error;
-use super::netlink::{Assigned, Link, Way, delegated, is_default, is_ours};
+use super::netlink::{Assigned, Link, Way, delegated, interfaces, is_default, is_ours, used};
 use super::{Host, sysctl};
 
 impl Host {
@@ -38,18 +38,36 @@ impl Host {
     /// # Errors
     /// [`Error::NoRoute`] if nowhere.
     pub async fn way(&self, to: IpAddr) -> Result<Way, Error> {
-        self.netlink.way(to).await
+        self.netlink.way(to, None).await
     }
 
-    /// True if somebody else than us gives this host an IPv4 default route.
+    /// Where packets to `to` go if they leave by the interface with number `index`.
+    ///
+    /// # Errors
+    /// [`Error::NoRoute`] if it does not lead there.
+    pub async fn way_by(&self, to: IpAddr, index: u32) -> Result<Way, Error> {
+        self.netlink.way(to, Some(index)).await
+    }
+
+    /// True if somebody else than us gives this host an IPv4 default route that works. One through
+    /// a tunnel does not count: the tunnel itself needs IPv4, and may have it from us.
     ///
     /// # Errors
     /// If the kernel refuses.
     pub async fn has_native_ipv4(&self) -> Result<bool, Error> {
         let routes = self.netlink.routes(false).await?;
-        Ok(routes
+        let tunnels: Vec<u32> = self
+            .links()
+            .await?
             .iter()
-            .any(|route| is_default(route) && !is_ours(route)))
+            .filter(|link| link.tunnel)
+            .map(|link| link.index)
+            .collect();
+        let leaves = |index: &u32| !tunnels.contains(index);
+        Ok(routes.iter().any(|route| {
+            let is_theirs = is_default(route) && !is_ours(route);
+            is_theirs && interfaces(route).iter().any(leaves)
+        }))
     }
 
     /// An address of this host that lies in the IPv4 prefix, if there is one.
@@ -88,6 +106,15 @@ impl Host {
     pub async fn delegated(&self) -> Result<Vec<Ipv6Prefix>, Error> {
         let routes = self.netlink.routes(true).await?;
         Ok(routes.iter().filter_map(delegated).collect())
+    }
+
+    /// IPv6 networks that this host has addresses in or routes to, other than through us.
+    ///
+    /// # Errors
+    /// If the kernel refuses.
+    pub async fn networks_v6(&self) -> Result<Vec<Ipv6Prefix>, Error> {
+        let routes = self.netlink.routes(true).await?;
+        Ok(routes.iter().filter_map(used).collect())
     }
 
     /// The value of a kernel parameter; `None` if the kernel does not have it.

@@ -9,6 +9,7 @@ mod apply;
 mod error;
 mod inspect;
 mod journal;
+mod lock;
 mod netlink;
 mod plan;
 mod snapshot;
@@ -17,6 +18,7 @@ mod watch;
 
 pub use apply::Applied;
 pub use error::Error;
+pub use lock::Lock;
 pub use netlink::{Assigned, Link, Way};
 pub use plan::{Address, Plan, ROUTE_PROTOCOL, Route, Step, device_key};
 pub use watch::Changes;

@@ -6,12 +6,13 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use futures_util::{Stream, TryStreamExt};
 use netlink_packet_route::AddressFamily;
 use netlink_packet_route::address::{AddressAttribute, AddressFlags, AddressMessage, CacheInfo};
-use netlink_packet_route::link::{LinkAttribute, LinkFlags, LinkMessage};
+use netlink_packet_route::link::{InfoKind, LinkAttribute, LinkFlags, LinkInfo, LinkMessage};
 use netlink_packet_route::neighbour::{
     NeighbourAddress, NeighbourAttribute, NeighbourFlags, NeighbourMessage,
 };
 use netlink_packet_route::route::{
-    RouteAddress, RouteAttribute, RouteMessage, RouteMetric, RouteProtocol, RouteScope, RouteType,
+    RouteAddress, RouteAttribute, RouteFlags, RouteMessage, RouteMetric, RouteProtocol, RouteScope,
+    RouteType,
 };
 use rtnetlink::{Handle, LinkUnspec, RouteMessageBuilder};
 
@@ -38,6 +39,10 @@ pub struct Link {
     /// Its link-layer address, if it has one of the usual six bytes: its neighbours must be told
     /// who is there.
     pub mac: Option<[u8; 6]>,
+    /// How often its carrier has come or gone: another number, and it may be another network.
+    pub carrier_changes: u32,
+    /// It carries packets inside other packets: a VPN or another tunnel.
+    pub tunnel: bool,
 }
 
 /// An address that an interface has.
@@ -103,12 +108,18 @@ impl Netlink {
         Ok(messages.iter().filter_map(assigned).collect())
     }
 
-    pub(super) async fn way(&self, to: IpAddr) -> Result<Way, Error> {
-        let request = self.handle.route().get(host_route(to));
-        match collect("look up a route", request.execute()).await {
+    /// By any interface, or by this one.
+    pub(super) async fn way(&self, to: IpAddr, by: Option<u32>) -> Result<Way, Error> {
+        let mut question = host_route(to);
+        let by = by.map(RouteAttribute::Oif);
+        question.attributes.extend(by);
+        let request = self.handle.route().get(question);
+        let found: Result<Vec<RouteMessage>, rtnetlink::Error> =
+            request.execute().try_collect().await;
+        match found {
             Ok(found) => found.first().map(way).ok_or(Error::NoRoute(to)),
-            Err(Error::Kernel { source, .. }) if is_unreachable(&source) => Err(Error::NoRoute(to)),
-            Err(error) => Err(error),
+            Err(error) if leads_nowhere(&io_error(&error)) => Err(Error::NoRoute(to)),
+            Err(error) => Err(refused("look up a route".into(), error)),
         }
     }
 
@@ -247,29 +258,53 @@ pub(super) fn is_ours(route: &RouteMessage) -> bool {
 
 /// True for a default route in the main table that leads somewhere.
 pub(super) fn is_default(route: &RouteMessage) -> bool {
-    let table = route
-        .attributes
-        .iter()
-        .find_map(|attribute| match attribute {
-            RouteAttribute::Table(id) => Some(*id),
-            _ => None,
-        });
+    let is_dead = RouteFlags::Dead | RouteFlags::Linkdown;
     route.header.destination_prefix_length == 0
         && route.header.kind == RouteType::Unicast
-        && table.unwrap_or_else(|| route.header.table.into()) == MAIN_TABLE
+        && !route.header.flags.intersects(is_dead)
+        && table(route) == MAIN_TABLE
 }
 
-/// The destination of a route that leads nowhere, if it is as long as delegated prefixes are.
+/// Numbers of the interfaces that a route leaves by.
+pub(super) fn interfaces(route: &RouteMessage) -> Vec<u32> {
+    let mut all = Vec::new();
+    for attribute in &route.attributes {
+        match attribute {
+            RouteAttribute::Oif(index) => all.push(*index),
+            RouteAttribute::MultiPath(hops) => {
+                all.extend(hops.iter().map(|hop| hop.interface_index));
+            }
+            _ => {}
+        }
+    }
+    all
+}
+
+/// The destination of an `unreachable` route of the main table that a DHCPv6 client made: it marks
+/// its routes, or those of the programs it hands its prefixes to do (OpenWrt's netifd). What an
+/// administrator types has another mark, and may be anybody's network.
 pub(super) fn delegated(route: &RouteMessage) -> Option<Ipv6Prefix> {
-    let kinds = [
-        RouteType::Unreachable,
-        RouteType::BlackHole,
-        RouteType::Prohibit,
-    ];
+    let shortest = match route.header.protocol {
+        RouteProtocol::Dhcp | RouteProtocol::Ra => 32,
+        RouteProtocol::Static => 48,
+        _ => return None,
+    };
     let len = route.header.destination_prefix_length;
-    if !kinds.contains(&route.header.kind) || !(32..=64).contains(&len) {
+    let fits = (shortest..=64).contains(&len);
+    if route.header.kind != RouteType::Unreachable || !fits || table(route) != MAIN_TABLE {
         return None;
     }
+    destination_v6(route)
+}
+
+/// Where an ordinary IPv6 route leads to.
+pub(super) fn used(route: &RouteMessage) -> Option<Ipv6Prefix> {
+    let is_used = route.header.kind == RouteType::Unicast && !is_ours(route);
+    is_used.then(|| destination_v6(route))?
+}
+
+fn destination_v6(route: &RouteMessage) -> Option<Ipv6Prefix> {
+    let len = route.header.destination_prefix_length;
     let destination = route
         .attributes
         .iter()
@@ -285,14 +320,25 @@ pub(super) fn delegated(route: &RouteMessage) -> Option<Ipv6Prefix> {
     }
 }
 
+fn table(route: &RouteMessage) -> u32 {
+    let id = route
+        .attributes
+        .iter()
+        .find_map(|attribute| match attribute {
+            RouteAttribute::Table(id) => Some(*id),
+            _ => None,
+        });
+    id.unwrap_or_else(|| route.header.table.into())
+}
+
 /// True if `route` goes where `wanted` goes, with the same preference.
 pub(super) fn same_destination(route: &RouteMessage, wanted: &Route) -> bool {
-    let (mut to, mut metric, mut table) = (None, None, u32::from(route.header.table));
+    let (mut to, mut from, mut metric) = (None, None, None);
     for attribute in &route.attributes {
         match attribute {
             RouteAttribute::Destination(address) => to = ip(address),
+            RouteAttribute::Source(address) => from = ip(address),
             RouteAttribute::Priority(priority) => metric = Some(*priority),
-            RouteAttribute::Table(id) => table = *id,
             _ => {}
         }
     }
@@ -300,9 +346,10 @@ pub(super) fn same_destination(route: &RouteMessage, wanted: &Route) -> bool {
         IpAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
         IpAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
     });
-    table == MAIN_TABLE
+    table(route) == MAIN_TABLE
         && route.header.destination_prefix_length == wanted.len
         && to == wanted.to
+        && from == wanted.from.map(IpAddr::V6)
         && (wanted.metric.is_none() || metric == wanted.metric)
 }
 
@@ -343,6 +390,21 @@ fn gone_is_fine(
     }
 }
 
+/// ENETUNREACH, EHOSTUNREACH, and what the kernel says of routes that lead nowhere on purpose:
+/// EINVAL for `blackhole`, EACCES for `prohibit`.
+fn leads_nowhere(error: &std::io::Error) -> bool {
+    use rustix::io::Errno;
+    let nowhere = [
+        Errno::NETUNREACH,
+        Errno::HOSTUNREACH,
+        Errno::INVAL,
+        Errno::ACCESS,
+    ];
+    error
+        .raw_os_error()
+        .is_some_and(|code| nowhere.iter().any(|errno| errno.raw_os_error() == code))
+}
+
 /// ESRCH, ENODEV, ENOENT, EADDRNOTAVAIL: what was to be removed is not there.
 fn is_gone(error: &std::io::Error) -> bool {
     use rustix::io::Errno;
@@ -350,13 +412,6 @@ fn is_gone(error: &std::io::Error) -> bool {
     error
         .raw_os_error()
         .is_some_and(|code| gone.iter().any(|errno| errno.raw_os_error() == code))
-}
-
-fn is_unreachable(error: &std::io::Error) -> bool {
-    matches!(
-        error.kind(),
-        ErrorKind::NetworkUnreachable | ErrorKind::HostUnreachable
-    )
 }
 
 fn family(address: IpAddr) -> AddressFamily {
@@ -385,9 +440,13 @@ fn link(message: &LinkMessage) -> Link {
         running: flags.contains(LinkFlags::Up) && flags.contains(LinkFlags::Running),
         loopback: flags.contains(LinkFlags::Loopback),
         mac: None,
+        carrier_changes: 0,
+        tunnel: false,
     };
     for attribute in &message.attributes {
         match attribute {
+            LinkAttribute::CarrierChanges(count) => link.carrier_changes = *count,
+            LinkAttribute::LinkInfo(infos) => link.tunnel = infos.iter().any(is_tunnel),
             LinkAttribute::IfName(name) => link.name.clone_from(name),
             LinkAttribute::Mtu(mtu) => link.mtu = *mtu,
             LinkAttribute::Address(bytes) if !flags.contains(LinkFlags::Noarp) => {
@@ -397,6 +456,26 @@ fn link(message: &LinkMessage) -> Link {
         }
     }
     link
+}
+
+fn is_tunnel(info: &LinkInfo) -> bool {
+    use InfoKind as Is;
+    let LinkInfo::Kind(kind) = info else {
+        return false;
+    };
+    let tunnels = [
+        Is::Tun,
+        Is::Wireguard,
+        Is::Xfrm,
+        Is::Vti,
+        Is::Vti6,
+        Is::IpIp,
+        Is::Ip6Tnl,
+        Is::SitTun,
+        Is::GreTun,
+        Is::GreTun6,
+    ];
+    tunnels.contains(kind)
 }
 
 fn assigned(message: &AddressMessage) -> Option<Assigned> {
@@ -462,11 +541,20 @@ fn route_message(wanted: &Route, index: u32) -> RouteMessage {
             .scope(RouteScope::Link)
             .protocol(protocol)
             .build(),
-        IpAddr::V6(v6) => RouteMessageBuilder::<Ipv6Addr>::new()
-            .destination_prefix(v6, wanted.len)
-            .output_interface(index)
-            .protocol(protocol)
-            .build(),
+        IpAddr::V6(v6) => {
+            let route = RouteMessageBuilder::<Ipv6Addr>::new()
+                .destination_prefix(v6, wanted.len)
+                .output_interface(index)
+                .protocol(protocol);
+            let route = match wanted.from {
+                Some(from) => route.source_prefix(from, 128),
+                None => route,
+            };
+            match wanted.via {
+                Some(via) => route.gateway(via).build(),
+                None => route.build(),
+            }
+        }
     };
     let attributes = &mut message.attributes;
     if let Some(src) = wanted.src {

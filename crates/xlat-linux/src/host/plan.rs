@@ -88,6 +88,12 @@ pub struct Route {
     pub mtu: Option<u32>,
     /// Source address for packets of this host.
     pub src: Option<IpAddr>,
+    /// IPv6 only: the next hop. Without one the destination is on the link.
+    #[serde(default)]
+    pub via: Option<Ipv6Addr>,
+    /// IPv6 only: the route is for packets from this address.
+    #[serde(default)]
+    pub from: Option<Ipv6Addr>,
 }
 
 impl Route {
@@ -100,7 +106,23 @@ impl Route {
             metric: None,
             mtu: None,
             src: None,
+            via: None,
+            from: None,
         }
+    }
+
+    /// True if the kernel takes both for the same route: one replaces the other.
+    pub(super) fn has_same_place(&self, other: &Self) -> bool {
+        let place = |route: &Self| {
+            (
+                route.to,
+                route.len,
+                route.dev.clone(),
+                route.metric,
+                route.from,
+            )
+        };
+        place(self) == place(other)
     }
 
     /// With this preference; lower is better.
@@ -112,6 +134,12 @@ impl Route {
     /// With this path MTU in bytes.
     pub fn mtu(mut self, mtu: u32) -> Self {
         self.mtu = Some(mtu);
+        self
+    }
+
+    /// For packets from this address, to this next hop or, without one, onto the link.
+    pub fn from(mut self, from: Ipv6Addr, via: Option<Ipv6Addr>) -> Self {
+        (self.from, self.via) = (Some(from), via);
         self
     }
 
@@ -250,11 +278,19 @@ impl fmt::Display for Route {
             metric,
             mtu,
             src,
+            via,
+            from,
         } = self;
         write!(f, "ip {}route add ", family_flag(*to))?;
         match len {
             0 => f.write_str("default")?,
             _ => write!(f, "{to}/{len}")?,
+        }
+        if let Some(from) = from {
+            write!(f, " from {from}")?;
+        }
+        if let Some(via) = via {
+            write!(f, " via {via}")?;
         }
         write!(f, " dev {dev}")?;
         if let Some(src) = src {

@@ -5,12 +5,22 @@ use std::io;
 use netlink_sys::protocols::NETLINK_NETFILTER;
 use netlink_sys::{Socket, SocketAddr};
 
+use super::{Made, NftError};
+
 /// A socket to nftables.
 pub(super) fn connect() -> io::Result<Socket> {
     let mut socket = Socket::new(NETLINK_NETFILTER)?;
     socket.bind_auto()?;
     socket.connect(&SocketAddr::new(0, 0))?;
     Ok(socket)
+}
+
+/// A chain that packets go through.
+pub(super) struct Chain {
+    pub(super) name: &'static str,
+    pub(super) kind: &'static str,
+    pub(super) hook: u32,
+    pub(super) priority: u32,
 }
 
 /// Messages that take effect together or not at all.
@@ -30,7 +40,43 @@ impl Batch {
         }
     }
 
-    pub(super) fn message(&mut self, kind: u16, flags: u16, fill: impl FnOnce(&mut Attributes)) {
+    /// Makes a table that belongs to whoever sends this, with one chain.
+    pub(super) fn table(&mut self, name: &str, chain: &Chain) {
+        self.message(NEW_TABLE, CREATE | EXCLUSIVE, |attributes| {
+            attributes.text(1, name);
+            attributes.number(2, TABLE_OWNER);
+        });
+        self.message(NEW_CHAIN, CREATE, |attributes| {
+            attributes.text(1, name);
+            attributes.text(3, chain.name);
+            attributes.nest(4, |hook| {
+                hook.number(1, chain.hook);
+                hook.number(2, chain.priority);
+            });
+            attributes.text(7, chain.kind);
+        });
+    }
+
+    /// Adds a rule behind the others of a chain.
+    pub(super) fn rule(&mut self, table: &str, chain: &str, fill: impl FnOnce(&mut Attributes)) {
+        self.message(NEW_RULE, CREATE | APPEND, |attributes| {
+            attributes.text(1, table);
+            attributes.text(2, chain);
+            attributes.nest(4, fill);
+        });
+    }
+
+    /// Sends it all over a socket that then holds the table.
+    pub(super) fn make(self) -> Result<Made, NftError> {
+        let failed = |what| move |source| NftError { what, source };
+        let socket = connect().map_err(failed("no netlink socket"))?;
+        self.send(&socket).map_err(failed(
+            "no table of our own (Linux 5.12 with nf_tables is needed)",
+        ))?;
+        Ok(Made { _socket: socket })
+    }
+
+    fn message(&mut self, kind: u16, flags: u16, fill: impl FnOnce(&mut Attributes)) {
         let mut attributes = Attributes(Vec::new());
         fill(&mut attributes);
         self.count += 1;
@@ -39,7 +85,7 @@ impl Batch {
         self.bytes.extend(message);
     }
 
-    pub(super) fn send(mut self, socket: &Socket) -> io::Result<()> {
+    fn send(mut self, socket: &Socket) -> io::Result<()> {
         let end = message(BATCH_END, REQUEST, self.count + 1, NFTABLES_BATCH, &[]);
         self.bytes.extend(end);
         socket.send(&self.bytes, 0)?;
@@ -140,10 +186,12 @@ pub(super) fn attributes(bytes: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
 
 pub(super) const REQUEST: u16 = 1;
 const ACKNOWLEDGE: u16 = 4;
-pub(super) const EXCLUSIVE: u16 = 0x200;
+const TABLE_OWNER: u32 = 2;
+
+const EXCLUSIVE: u16 = 0x200;
 pub(super) const DUMP: u16 = 0x300;
-pub(super) const CREATE: u16 = 0x400;
-pub(super) const APPEND: u16 = 0x800;
+const CREATE: u16 = 0x400;
+const APPEND: u16 = 0x800;
 const NESTED: u16 = 0x8000;
 const KIND: u16 = 0x3fff;
 
@@ -152,10 +200,10 @@ pub(super) const DONE: u16 = 3;
 const BATCH_BEGIN: u16 = 0x10;
 const BATCH_END: u16 = 0x11;
 const NFTABLES: u16 = 10;
-pub(super) const NEW_TABLE: u16 = NFTABLES << 8;
-pub(super) const NEW_CHAIN: u16 = (NFTABLES << 8) | 3;
+const NEW_TABLE: u16 = NFTABLES << 8;
+const NEW_CHAIN: u16 = (NFTABLES << 8) | 3;
 pub(super) const GET_CHAIN: u16 = (NFTABLES << 8) | 4;
-pub(super) const NEW_RULE: u16 = (NFTABLES << 8) | 6;
+const NEW_RULE: u16 = (NFTABLES << 8) | 6;
 
 /// Family and resource of a batch's ends.
 const NFTABLES_BATCH: (u8, u16) = (0, NFTABLES);

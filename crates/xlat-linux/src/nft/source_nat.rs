@@ -3,12 +3,12 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::ops::RangeInclusive;
 
-use netlink_sys::Socket;
-
-use super::NftError;
-use super::message::{
-    APPEND, Attributes, Batch, CREATE, EXCLUSIVE, NEW_CHAIN, NEW_RULE, NEW_TABLE, connect,
+use super::expression::{
+    AT_LEAST, AT_MOST, EQUAL, META_OUT, META_PROTOCOL, REGISTER, compare, expression,
+    interface_name, load, load_meta,
 };
+use super::message::{Attributes, Batch, Chain};
+use super::{Made, NftError};
 
 /// The table as it should be: plain data, to be printed or [made](Self::make).
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -16,13 +16,6 @@ pub struct SourceNat {
     name: String,
     family: Family,
     rules: Vec<Rule>,
-}
-
-/// The table as it is, until this is dropped.
-#[derive(Debug)]
-pub struct Made {
-    /// Holds the table.
-    _socket: Socket,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -108,33 +101,18 @@ impl SourceNat {
     /// # Errors
     /// What the kernel refuses: CAP_NET_ADMIN and Linux 5.12 are needed, and a free name.
     pub fn make(&self) -> Result<Made, NftError> {
-        let failed = |what| move |source| NftError { what, source };
-        let socket = connect().map_err(failed("no netlink socket"))?;
+        let chain = Chain {
+            name: CHAIN,
+            kind: "nat",
+            hook: POSTROUTING,
+            priority: SOURCE_NAT,
+        };
         let mut batch = Batch::new(self.family as u8);
-        batch.message(NEW_TABLE, CREATE | EXCLUSIVE, |attributes| {
-            attributes.text(1, &self.name);
-            attributes.number(2, TABLE_OWNER);
-        });
-        batch.message(NEW_CHAIN, CREATE, |attributes| {
-            attributes.text(1, &self.name);
-            attributes.text(3, CHAIN);
-            attributes.nest(4, |hook| {
-                hook.number(1, POSTROUTING);
-                hook.number(2, SOURCE_NAT);
-            });
-            attributes.text(7, "nat");
-        });
+        batch.table(&self.name, &chain);
         for rule in &self.rules {
-            batch.message(NEW_RULE, CREATE | APPEND, |attributes| {
-                attributes.text(1, &self.name);
-                attributes.text(2, CHAIN);
-                attributes.nest(4, |expressions| rule.encode(expressions));
-            });
+            batch.rule(&self.name, CHAIN, |expressions| rule.encode(expressions));
         }
-        batch.send(&socket).map_err(failed(
-            "no table of our own (Linux 5.12 with nf_tables is needed)",
-        ))?;
-        Ok(Made { _socket: socket })
+        batch.make()
     }
 
     /// The equivalent `nft` commands, one a line.
@@ -181,11 +159,8 @@ impl Rule {
 
     /// The expressions, in registers.
     fn encode(&self, rule: &mut Attributes) {
-        let mut name = [0; 16];
-        let length = self.out.len().min(15);
-        name[..length].copy_from_slice(&self.out.as_bytes()[..length]);
-        load_meta(rule, META_OUTPUT_NAME);
-        compare(rule, EQUAL, &name);
+        load_meta(rule, META_OUT);
+        compare(rule, EQUAL, &interface_name(&self.out));
         let (start, end) = (octets(self.sources.start()), octets(self.sources.end()));
         let place = if start.len() == 4 {
             IPV4_SOURCE
@@ -236,51 +211,15 @@ fn octets(address: &IpAddr) -> Vec<u8> {
     }
 }
 
-fn load_meta(rule: &mut Attributes, key: u32) {
-    expression(rule, "meta", |meta| {
-        meta.number(1, REGISTER);
-        meta.number(2, key);
-    });
-}
-
-fn load(rule: &mut Attributes, register: u32, value: &[u8]) {
-    expression(rule, "immediate", |immediate| {
-        immediate.number(1, register);
-        immediate.nest(2, |data| data.bytes(1, value));
-    });
-}
-
-fn compare(rule: &mut Attributes, operation: u32, value: &[u8]) {
-    expression(rule, "cmp", |cmp| {
-        cmp.number(1, REGISTER);
-        cmp.number(2, operation);
-        cmp.nest(3, |data| data.bytes(1, value));
-    });
-}
-
-fn expression(rule: &mut Attributes, name: &str, data: impl FnOnce(&mut Attributes)) {
-    rule.nest(1, |element| {
-        element.text(1, name);
-        element.nest(2, data);
-    });
-}
-
 /// Name of the one chain of our table.
 const CHAIN: &str = "postrouting";
 
-const TABLE_OWNER: u32 = 2;
 const POSTROUTING: u32 = 4;
 const SOURCE_NAT: u32 = 100;
-const REGISTER: u32 = 1;
-const META_OUTPUT_NAME: u32 = 7;
-const META_PROTOCOL: u32 = 16;
 const NETWORK_HEADER: u32 = 1;
 /// Places of the source address in the headers.
 const IPV4_SOURCE: u32 = 12;
 const IPV6_SOURCE: u32 = 8;
-const EQUAL: u32 = 0;
-const AT_MOST: u32 = 3;
-const AT_LEAST: u32 = 5;
 const TO_SOURCE: u32 = 0;
 
 #[cfg(test)]

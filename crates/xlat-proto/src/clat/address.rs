@@ -109,10 +109,12 @@ pub fn checksum_neutral(address: Ipv6Addr, v4: Ipv4Addr, pref64: Pref64) -> Ipv6
     }
 }
 
-/// A /64 for the CLAT out of prefixes that are delegated to this host, none of whose addresses are
-/// in use: the last one, as networks are numbered from the first on.
-pub fn choose_delegated(delegated: &[Ipv6Prefix], used: &[Ipv6Addr]) -> Option<Ipv6Prefix> {
-    delegated.iter().find_map(|prefix| {
+/// The /64s for a CLAT out of prefixes that are delegated to this host, one of each: the last that
+/// no network in `used` is part of, as networks are numbered from the first on.
+pub fn free_delegated(delegated: &[Ipv6Prefix], used: &[Ipv6Prefix]) -> Vec<Ipv6Prefix> {
+    let free = delegated.iter().filter_map(|prefix| {
+        // A shorter one is where the prefix itself lies: a default route, say.
+        let used = || used.iter().filter(|network| network.len() >= prefix.len());
         let last = Ipv6Prefix::containing(prefix.last(), 64)
             .address()
             .to_bits()
@@ -121,10 +123,19 @@ pub fn choose_delegated(delegated: &[Ipv6Prefix], used: &[Ipv6Addr]) -> Option<I
         let mut networks = (first..=last).rev().take(DELEGATED_TRIES);
         networks.find_map(|network| {
             let network = Ipv6Prefix::containing(Ipv6Addr::from_bits(network << 64), 64);
-            let is_free = !used.iter().any(|address| network.contains(*address));
+            let is_free = !used().any(|other| other.overlaps(&network));
             is_free.then_some(network)
         })
-    })
+    });
+    free.collect()
+}
+
+/// The one of them that a host would talk to `pref64` from (RFC 6724 section 5 rule 6): a network of
+/// this site's own does not reach a global prefix.
+pub fn choose_delegated(free: &[Ipv6Prefix], pref64: Pref64) -> Option<Ipv6Prefix> {
+    let to = label(pref64.prefix().address());
+    let mut fitting = free.iter().filter(|one| label(one.address()) == to);
+    fitting.next().copied()
 }
 
 /// Networks of a delegated prefix that are looked at.
@@ -202,20 +213,35 @@ mod tests {
     fn cl_02_the_last_free_network_of_a_delegated_prefix_is_taken() {
         let delegated: Vec<Ipv6Prefix> = vec!["2001:db8:7::/56".parse().unwrap()];
         let chosen = |used: &[&str]| {
-            let used: Vec<Ipv6Addr> = used.iter().map(|text| text.parse().unwrap()).collect();
-            choose_delegated(&delegated, &used).map(|prefix| prefix.to_string())
+            let used: Vec<Ipv6Prefix> = used.iter().map(|text| text.parse().unwrap()).collect();
+            let free = free_delegated(&delegated, &used);
+            free.first().map(ToString::to_string)
         };
-        assert_eq!(
-            chosen(&["2001:db8:7::1"]).as_deref(),
-            Some("2001:db8:7:ff::/64")
-        );
-        let next = chosen(&["2001:db8:7:ff::1"]);
+        let first = chosen(&["2001:db8:7::1/128", "::/0", "2001:db8::/32"]);
+        assert_eq!(first.as_deref(), Some("2001:db8:7:ff::/64"));
+        let next = chosen(&["2001:db8:7:ff::1/128"]);
         assert_eq!(next.as_deref(), Some("2001:db8:7:fe::/64"));
-        assert_eq!(choose_delegated(&[], &[]), None);
+        // The upper half is another router's.
+        let half = chosen(&["2001:db8:7:80::/57"]);
+        assert_eq!(half.as_deref(), Some("2001:db8:7:7f::/64"));
+        assert!(free_delegated(&[], &[]).is_empty());
         let one: Ipv6Prefix = "2001:db8:9:1::/64".parse().unwrap();
-        assert_eq!(choose_delegated(&[one], &[]), Some(one));
-        let used = "2001:db8:9:1::1".parse().unwrap();
-        assert_eq!(choose_delegated(&[one], &[used]), None);
+        assert_eq!(free_delegated(&[one], &[]), [one]);
+        let used = "2001:db8:9:1::1/128".parse().unwrap();
+        assert!(free_delegated(&[one], &[used]).is_empty());
+    }
+
+    #[test]
+    fn cl_06_a_delegated_prefix_of_the_sites_own_does_not_talk_to_the_world() {
+        let [local, global] =
+            ["fd00:7::/64", "2001:db8:7::/64"].map(|text| text.parse::<Ipv6Prefix>().unwrap());
+        let chosen = |pref64: &str| choose_delegated(&[local, global], pref64.parse().unwrap());
+        assert_eq!(chosen("64:ff9b::/96"), Some(global));
+        assert_eq!(chosen("fd00:64::/96"), Some(local));
+        assert_eq!(
+            choose_delegated(&[local], "64:ff9b::/96".parse().unwrap()),
+            None
+        );
     }
 
     #[test]

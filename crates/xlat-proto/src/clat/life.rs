@@ -8,10 +8,11 @@
 use std::fmt;
 use std::net::{Ipv4Addr, Ipv6Addr};
 
-use xlat_core::addr::{Ipv6Prefix, Pref64};
+use xlat_core::addr::{Ipv4Prefix, Ipv6Prefix, Pref64};
 
 use super::address::{
-    Candidate, checksum_neutral, choose_address, choose_prefix, private_prefix, stable_address,
+    Candidate, checksum_neutral, choose_address, choose_delegated, choose_prefix, private_prefix,
+    stable_address,
 };
 
 /// The administrator's choices.
@@ -35,8 +36,10 @@ pub struct View {
     pub uplink: Option<Uplink>,
     /// Something else than a CLAT gives this host an IPv4 default route.
     pub native_ipv4: bool,
-    /// A /64 that is routed to this host and that nobody uses.
-    pub delegated: Option<Ipv6Prefix>,
+    /// The /64s that are routed to this host and that nobody uses.
+    pub delegated: Vec<Ipv6Prefix>,
+    /// A network whose router we are to be, and that no interface is in.
+    pub missing_lan: Option<Ipv4Prefix>,
 }
 
 /// The interface that leads to the IPv6-only network.
@@ -50,6 +53,22 @@ pub struct Uplink {
     pub mtu: u16,
     /// Its addresses.
     pub addresses: Vec<Candidate>,
+    /// How packets to the NAT64 prefix leave by it.
+    pub lead: Lead,
+}
+
+/// How packets to the NAT64 prefix come to leave by the uplink.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Lead {
+    /// By themselves: the host's routes lead there.
+    #[default]
+    Ordinary,
+    /// The host's routes lead them to another interface. A route of their own has to lead them here,
+    /// to this router or, without one, onto the link (RFC 8781 section 5: a prefix belongs to the
+    /// interface that it came by).
+    Own(Option<Ipv6Addr>),
+    /// The uplink does not lead there.
+    Nowhere,
 }
 
 /// What a running CLAT is.
@@ -67,6 +86,8 @@ pub struct Clat {
     pub origin: Origin,
     /// MTU towards the IPv6-only network in bytes.
     pub mtu: u16,
+    /// How its packets come to leave by the uplink.
+    pub lead: Lead,
 }
 
 /// Where a CLAT's address is from.
@@ -124,6 +145,10 @@ pub enum Standing {
     WaitingForPrefix,
     /// There is no address on the uplink to take a prefix from (yet).
     WaitingForAddress(String),
+    /// The uplink has no route to the NAT64 prefix (yet).
+    WaitingForRoute(String, Pref64),
+    /// No interface is in the network that we are to be the router of (yet).
+    WaitingForLan(Ipv4Prefix),
     /// The NAT64 prefix is one that the host itself lives in.
     PrefixIsLocal(Pref64),
     /// Other hosts had all addresses that were tried.
@@ -156,6 +181,10 @@ impl Life {
 
     /// How things should be with the host like this and this prefix.
     pub fn decide(&mut self, view: &View, prefix: Option<Pref64>) -> Standing {
+        if view.uplink.is_none() {
+            // The next network has other hosts.
+            self.forgive();
+        }
         let standing = self.judge(view, prefix);
         self.running = match &standing {
             Standing::Running(clat) => Some(clat.clone()),
@@ -175,6 +204,11 @@ impl Life {
         self.running = None;
     }
 
+    /// Forgets what other hosts had: they may be gone.
+    pub fn forgive(&mut self) {
+        self.taken = None;
+    }
+
     fn judge(&self, view: &View, prefix: Option<Pref64>) -> Standing {
         let Some(uplink) = &view.uplink else {
             return Standing::WaitingForIpv6;
@@ -192,6 +226,12 @@ impl Life {
         {
             return Standing::PrefixIsLocal(prefix);
         }
+        if let Some(lan) = view.missing_lan {
+            return Standing::WaitingForLan(lan);
+        }
+        if uplink.lead == Lead::Nowhere {
+            return Standing::WaitingForRoute(uplink.name.clone(), prefix);
+        }
         let (address, origin) = match self.address(view, uplink, prefix) {
             Ok(address) => address,
             Err(standing) => return standing,
@@ -203,6 +243,7 @@ impl Life {
             address,
             origin,
             mtu: uplink.mtu,
+            lead: uplink.lead,
         })
     }
 
@@ -226,7 +267,7 @@ impl Life {
         if let Some(kept) = self.kept(view, uplink) {
             return Ok(kept);
         }
-        if let Some(prefix) = view.delegated {
+        if let Some(prefix) = choose_delegated(&view.delegated, pref64) {
             return Ok((self.stable(prefix, uplink, 0, pref64), Origin::Delegated));
         }
         if let Some(prefix) = choose_prefix(&uplink.addresses, pref64) {
@@ -264,7 +305,7 @@ impl Life {
         let running = self.running.as_ref()?;
         let prefix = Ipv6Prefix::containing(running.address, 64);
         let lives = match running.origin {
-            Origin::Delegated => view.delegated == Some(prefix),
+            Origin::Delegated => view.delegated.contains(&prefix),
             Origin::Given | Origin::Link => uplink.addresses.iter().any(|have| {
                 let is_good = have.len == 64 && !have.deprecated && !have.tentative;
                 is_good && prefix.contains(have.address)
@@ -294,6 +335,16 @@ impl fmt::Display for Standing {
                 "waiting: {uplink} has no global IPv6 address; or give one that is routed to this \
                  host with --ipv6"
             ),
+            Self::WaitingForRoute(uplink, prefix) => {
+                write!(
+                    f,
+                    "waiting: {uplink} has no route to the NAT64 prefix {prefix}"
+                )
+            }
+            Self::WaitingForLan(lan) => write!(
+                f,
+                "waiting: no interface of this host has an address of --lan {lan}"
+            ),
             Self::PrefixIsLocal(prefix) => write!(
                 f,
                 "waiting: this host has an address in the NAT64 prefix {prefix}"
@@ -305,10 +356,11 @@ impl fmt::Display for Standing {
             ),
             Self::Running(clat) => write!(
                 f,
-                "reaching IPv4 through {} as {} on {}",
+                "reaching IPv4 through {} as {} on {} ({})",
                 clat.prefix,
                 clat.outer(),
-                clat.uplink
+                clat.uplink,
+                clat.origin
             ),
         }
     }
@@ -335,9 +387,11 @@ mod tests {
                 name: "eth0".into(),
                 mtu: 1500,
                 addresses: addresses.iter().map(|address| candidate(address)).collect(),
+                lead: Lead::Ordinary,
             }),
             native_ipv4: false,
-            delegated: None,
+            delegated: Vec::new(),
+            missing_lan: None,
         }
     }
 
@@ -438,6 +492,40 @@ mod tests {
     }
 
     #[test]
+    fn a_host_that_comes_to_another_network_tries_its_first_address_again() {
+        let mut life = life();
+        let host = view(&["2001:db8:1::5"]);
+        let first = running(life.decide(&host, wkp())).address;
+        life.conflict(first);
+        assert_ne!(running(life.decide(&host, wkp())).address, first);
+        life.decide(&View::default(), wkp());
+        assert_eq!(running(life.decide(&host, wkp())).address, first);
+        life.conflict(first);
+        life.forgive();
+        assert_eq!(running(life.decide(&host, wkp())).address, first);
+    }
+
+    #[test]
+    fn cl_14_packets_are_led_to_the_uplink_or_not_made() {
+        let mut life = life();
+        let mut host = view(&["2001:db8:1::5"]);
+        let router = "fe80::1".parse().ok();
+        host.uplink.as_mut().unwrap().lead = Lead::Own(router);
+        assert_eq!(running(life.decide(&host, wkp())).lead, Lead::Own(router));
+        host.uplink.as_mut().unwrap().lead = Lead::Nowhere;
+        let waiting = Standing::WaitingForRoute("eth0".into(), wkp().unwrap());
+        assert_eq!(life.decide(&host, wkp()), waiting);
+    }
+
+    #[test]
+    fn a_router_waits_for_its_lan() {
+        let lan: Ipv4Prefix = "192.168.1.0/24".parse().unwrap();
+        let mut host = view(&["2001:db8:1::5"]);
+        host.missing_lan = Some(lan);
+        assert_eq!(life().decide(&host, wkp()), Standing::WaitingForLan(lan));
+    }
+
+    #[test]
     fn an_address_that_was_asked_for_is_taken_or_none() {
         let address = "2001:db8:9::1".parse().unwrap();
         let mut life = Life::new(Wishes {
@@ -454,14 +542,14 @@ mod tests {
     #[test]
     fn cl_02_a_delegated_prefix_goes_first_and_needs_no_address_on_the_link() {
         let mut life = life();
-        let delegated: Option<Ipv6Prefix> = "2001:db8:7:ff::/64".parse().ok();
+        let delegated: Vec<Ipv6Prefix> = vec!["2001:db8:7:ff::/64".parse().unwrap()];
         let host = View {
-            delegated,
+            delegated: delegated.clone(),
             ..view(&["fe80::5"])
         };
         let clat = running(life.decide(&host, wkp()));
         assert_eq!(clat.origin, Origin::Delegated);
-        assert!(delegated.unwrap().contains(clat.address));
+        assert!(delegated[0].contains(clat.address));
         // It comes too late for one that runs, and that one ends with its own prefix.
         let mut other = self::life();
         let before = running(other.decide(&view(&["2001:db8:1::5"]), wkp()));

@@ -28,6 +28,8 @@ pub struct Discovery {
     solicit: Option<Retry>,
     heard: bool,
     started: Instant,
+    /// Prefixes that make no sense and were not told yet.
+    refused: Vec<Pref64>,
 }
 
 /// What the DNS64 says.
@@ -106,12 +108,33 @@ impl Discovery {
             solicit: Some(Retry::first(now, SOLICIT_PAUSE)),
             heard: false,
             started: now,
+            refused: Vec::new(),
         }
     }
 
-    /// The DNS servers that the host knows for this link, beside those that routers announce.
-    pub fn set_servers(&mut self, servers: Vec<Ipv6Addr>) {
+    /// The DNS servers that the host knows for this link, beside those that routers announce. New
+    /// ones are asked without a pause: they may be another network's.
+    pub fn set_servers(&mut self, servers: Vec<Ipv6Addr>, now: Instant) {
+        let has_more = servers.iter().any(|one| !self.own_servers.contains(one));
         self.own_servers = servers;
+        if has_more && self.dns.next.is_some_and(|retry| retry.at > now) {
+            let earliest = self.started + ROUTERS_FIRST;
+            self.dns.next = Some(Retry::first(now.max(earliest), DNS_PAUSE));
+        }
+    }
+
+    /// A prefix that was announced or told and makes no sense.
+    pub fn take_refused(&mut self) -> Option<Pref64> {
+        self.refused.pop()
+    }
+
+    /// True if packets can go to a prefix; notes it otherwise.
+    fn accepts(&mut self, prefix: Pref64) -> bool {
+        let is_sane = is_sane(prefix);
+        if !is_sane && self.refused.len() < REFUSED_MAX {
+            self.refused.push(prefix);
+        }
+        is_sane
     }
 
     /// A router has said something. True if the prefix to use may be another one now.
@@ -130,7 +153,9 @@ impl Discovery {
             let key = (router, key(option.prefix));
             if option.lifetime == 0 {
                 self.announced.remove(&key);
-            } else if is_sane(option.prefix) && self.announced.len() < ANNOUNCED_MAX {
+            } else if self.accepts(option.prefix)
+                && (self.announced.len() < ANNOUNCED_MAX || self.announced.contains_key(&key))
+            {
                 let until = now + Duration::from_secs(option.lifetime.into());
                 self.announced.insert(key, until);
             }
@@ -155,9 +180,9 @@ impl Discovery {
         self.dns.asked = false;
         match answer {
             Answer::Addresses(addresses, lifetime) => {
-                let prefixes = rfc7050::prefixes(addresses.iter().copied());
-                let sane = prefixes.into_iter().filter(|prefix| is_sane(*prefix));
-                self.dns.prefixes = sane.collect();
+                let mut prefixes = rfc7050::prefixes(addresses.iter().copied());
+                prefixes.retain(|prefix| self.accepts(*prefix));
+                self.dns.prefixes = prefixes;
                 if self.dns.prefixes.is_empty() {
                     self.dns.until = None;
                     self.dns.fail(now);
@@ -275,7 +300,8 @@ impl Discovery {
     fn note_server(&mut self, router: Ipv6Addr, server: Ipv6Addr, lifetime: u32, now: Instant) {
         if lifetime == 0 {
             self.servers.remove(&(router, server));
-        } else if self.servers.len() < ANNOUNCED_MAX {
+        } else if self.servers.len() < ANNOUNCED_MAX || self.servers.contains_key(&(router, server))
+        {
             let until = Duration::from_secs(lifetime.into());
             let until = (lifetime != u32::MAX).then(|| now + until);
             self.servers.insert((router, server), until);
@@ -373,6 +399,8 @@ const REFRESH_BEFORE: Duration = Duration::from_secs(10);
 const LIFETIME_MIN: u32 = 10;
 /// Most prefixes, and most servers, that are remembered.
 const ANNOUNCED_MAX: usize = 64;
+/// Most prefixes without sense that wait to be told.
+const REFUSED_MAX: usize = 8;
 
 #[cfg(test)]
 mod tests {
@@ -500,7 +528,7 @@ mod tests {
     #[test]
     fn pd_20_without_any_router_the_known_servers_are_asked_after_a_second() {
         let mut discovery = Discovery::new(at(0));
-        discovery.set_servers(vec!["2001:db8::35".parse().unwrap()]);
+        discovery.set_servers(vec!["2001:db8::35".parse().unwrap()], at(0));
         assert_eq!(discovery.poll(at(0)), Some(Ask::Routers));
         assert_eq!(discovery.poll(at(0)), None);
         assert_eq!(discovery.next_timeout(at(0)), Some(at(1)));

@@ -24,6 +24,9 @@ pub const ALL_NODES: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 1);
 /// All routers on a link.
 pub const ALL_ROUTERS: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 2);
 
+/// Type of the option with a NAT64 prefix.
+const PREF64: u8 = 38;
+
 /// Bytes in front of the options of an advertisement.
 const HEADER: usize = 16;
 
@@ -164,6 +167,13 @@ impl Advertisement {
             RouterOption::Pref64(pref64) => Some(pref64),
             _ => None,
         })
+    }
+
+    /// True if a message that was read has a NAT64 prefix among its options that says nothing.
+    pub fn has_odd_pref64(message: &[u8]) -> bool {
+        let options = Split(message.get(HEADER..).unwrap_or_default());
+        let mut options = options.filter_map(Result::ok);
+        options.any(|option| option[0] == PREF64 && RouterOption::parse(option).is_none())
     }
 
     /// The recursive DNS servers, with their lifetime in seconds.
