@@ -38,6 +38,12 @@ pub(crate) struct Run {
     /// routers announce (PREF64), or else what the network's DNS64 tells]
     #[arg(long, value_name = "PREFIX")]
     pub(crate) prefix: Option<Pref64>,
+    /// Use a prefix that was found only if this IPv4 address answers a ping through it
+    #[arg(long, value_name = "ADDR")]
+    pub(crate) probe: Option<Ipv4Addr>,
+    /// Use no prefix that only the DNS tells, whose answers are not validated
+    #[arg(long)]
+    pub(crate) require_secure: bool,
     /// Interface towards the IPv6-only network [default: the one that leads there]
     #[arg(long, value_name = "IFACE", value_parser = interface_name)]
     pub(crate) uplink: Option<String>,

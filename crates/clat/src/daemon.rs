@@ -227,8 +227,8 @@ impl<'a> Daemon<'a> {
             _ => false,
         };
         if !is_known {
-            let hearing = self.hearing.as_ref();
-            let join = |link| Network::join(link, hearing);
+            let (hearing, trust) = (self.hearing.as_ref(), self.settings.trust());
+            let join = |link| Network::join(link, hearing, trust);
             self.network = link.as_ref().map(join).transpose()?;
         }
         Ok(())

@@ -13,7 +13,7 @@ use xlat_proto::clat::life::{Life, Standing, View, Wishes};
 use xlat_proto::discovery::Found;
 
 use crate::cli::Detect;
-use crate::network::{Network, origin};
+use crate::network::{Network, Trust, origin};
 use crate::settings::GROWTH;
 use crate::view::{Wanted, look};
 
@@ -67,7 +67,7 @@ pub(crate) async fn run(detect: &Detect) -> Result<bool> {
 /// Listens until a router has announced a prefix and the DNS has said something, or the time is
 /// over.
 async fn ask(link: &Link, patience: Duration) -> Result<Network> {
-    let mut network = Network::join(link, None)?;
+    let mut network = Network::join(link, None, Trust::default())?;
     let end = Instant::now() + patience;
     while network.found().is_none() && Instant::now() < end {
         network.send().await;

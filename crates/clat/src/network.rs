@@ -3,7 +3,7 @@
 //! [`xlat_proto::discovery`].
 
 use std::collections::HashMap;
-use std::net::Ipv6Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -13,14 +13,25 @@ use tokio::sync::mpsc;
 use tokio::time::sleep;
 use tracing::{debug, info, warn};
 use xlat_core::Instant;
+use xlat_core::addr::Pref64;
+use xlat_linux::daemon::state_dir::random;
 use xlat_linux::host::Link;
-use xlat_linux::icmp6::RouterMessages;
+use xlat_linux::icmp6::{self, RouterMessages};
 use xlat_linux::tun::now;
-use xlat_proto::discovery::{Answer, Ask, Discovery, Found, Source};
+use xlat_proto::discovery::{Answer, Ask, Discovery, Found, Rules, Source};
 use xlat_proto::ra::{ALL_ROUTERS, Advertisement, Invalid, Solicitation};
 
 use crate::hearing::Hearing;
 use crate::{dns, resolvers};
+
+/// Which prefixes are to be used.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Trust {
+    /// Those through which this address answers.
+    pub(crate) probe: Option<Ipv4Addr>,
+    /// Not those that only the DNS tells.
+    pub(crate) require_secure: bool,
+}
 
 /// The discovery on one link.
 pub(crate) struct Network {
@@ -29,6 +40,10 @@ pub(crate) struct Network {
     routers: RouterMessages,
     answers: mpsc::Receiver<Answer>,
     answer: mpsc::Sender<Answer>,
+    /// Who is asked through a prefix, to see whether it leads there.
+    target: Option<Ipv4Addr>,
+    probes: mpsc::Receiver<(Pref64, bool)>,
+    probed: mpsc::Sender<(Pref64, bool)>,
     refused: HashMap<Invalid, u64>,
     /// Prefixes that say nothing, or that nothing can be sent to.
     odd_prefixes: u64,
@@ -38,7 +53,11 @@ pub(crate) struct Network {
 
 impl Network {
     /// Begins to listen on the link.
-    pub(crate) fn join(link: &Link, hearing: Option<&Hearing>) -> Result<Self> {
+    pub(crate) fn join(link: &Link, hearing: Option<&Hearing>, trust: Trust) -> Result<Self> {
+        let rules = Rules {
+            probe: trust.probe.is_some(),
+            require_secure: trust.require_secure,
+        };
         let routers = RouterMessages::of_routers(link).with_context(|| {
             format!(
                 "cannot hear routers on {}; run as root or with CAP_NET_RAW, or give --prefix",
@@ -46,12 +65,16 @@ impl Network {
             )
         })?;
         let (answer, answers) = mpsc::channel(1);
+        let (probed, probes) = mpsc::channel(8);
         let mut network = Self {
             link: link.clone(),
-            discovery: Discovery::new(now()),
+            discovery: Discovery::new(now(), rules),
             routers,
             answers,
             answer,
+            target: trust.probe,
+            probes,
+            probed,
             refused: HashMap::new(),
             odd_prefixes: 0,
             ignored: Arc::default(),
@@ -87,6 +110,7 @@ impl Network {
             match ask {
                 Ask::Routers => self.solicit().await,
                 Ask::Dns(servers) => self.query(servers),
+                Ask::Probe(prefix) => self.probe(prefix),
             }
         }
     }
@@ -106,6 +130,24 @@ impl Network {
             let said = dns::ask(&link, &servers, &ignored).await;
             // Nobody waits for it any more if this fails.
             let _ = answer.send(said).await;
+        });
+    }
+
+    fn probe(&self, prefix: Pref64) {
+        let Some(target) = self.target else { return };
+        let (link, probed) = (self.link.clone(), self.probed.clone());
+        tokio::spawn(async move {
+            let id = random().map_or(0, |random| random[0] as u16);
+            let answered = icmp6::answers(&link, prefix.embed(target), id).await;
+            let answered = answered.unwrap_or_else(|error| {
+                debug!("no probe of {prefix}: {error}");
+                false
+            });
+            if !answered {
+                info!("{target} does not answer through the NAT64 prefix {prefix}");
+            }
+            // Nobody waits for it any more if this fails.
+            let _ = probed.send((prefix, answered)).await;
         });
     }
 
@@ -132,6 +174,9 @@ impl Network {
                 debug!("DNS: {answer:?}");
                 self.discovery.on_answer(&answer, now());
                 self.complain_of_refused();
+            }
+            Some((prefix, answered)) = self.probes.recv() => {
+                self.discovery.on_probe(prefix, answered, now());
             }
             () = sleep(wait) => {}
         }

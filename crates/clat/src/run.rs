@@ -16,7 +16,7 @@ use xlat_proto::clat::life::{Clat, Lead, Life, Origin, Standing, Wishes};
 use xlat_proto::discovery::{Found, Source};
 
 use crate::daemon::Daemon;
-use crate::network::Network;
+use crate::network::{Network, Trust};
 use crate::plan::Parts;
 use crate::settings::{Settings, Side4};
 use crate::translation::{DataPath, commands};
@@ -80,7 +80,7 @@ async fn dry_run(host: &Host, settings: &Settings) -> Result<()> {
         view.native_ipv4 = false;
     }
     let found = match (configured(settings), &link) {
-        (None, Some(link)) => discover(link, DRY_RUN_PATIENCE).await?,
+        (None, Some(link)) => discover(link, settings.trust(), DRY_RUN_PATIENCE).await?,
         (found, _) => found,
     };
     if found.map(|found| found.prefix) != wanted.prefix {
@@ -139,8 +139,8 @@ impl DryRun {
 }
 
 /// Waits for the first prefix on a link, but not for long.
-async fn discover(link: &Link, patience: Duration) -> Result<Option<Found>> {
-    let mut network = Network::join(link, None)?;
+async fn discover(link: &Link, trust: Trust, patience: Duration) -> Result<Option<Found>> {
+    let mut network = Network::join(link, None, trust)?;
     let end = Instant::now() + patience;
     while network.found().is_none() && Instant::now() < end {
         network.send().await;

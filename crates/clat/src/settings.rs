@@ -7,6 +7,7 @@ use xlat_linux::daemon::exit::Usage;
 use xlat_linux::host::Host;
 
 use crate::cli::{Forwarding, Run};
+use crate::network::Trust;
 use crate::view::Wanted;
 
 /// The well-known IPv4 prefix for hosts behind a CLAT (RFC 7335).
@@ -56,6 +57,12 @@ impl Settings {
             let line = "--no-host-setup needs --prefix and --ipv6: the address must be routed to \
                         the TUN by you";
             return Err(Usage(line.into()));
+        }
+        if let Some(target) = run.probe
+            && special::is_never_v4(target)
+        {
+            // Their use is to tell the prefix; nobody answers for them (RFC 7050 section 3.2).
+            return Err(Usage(format!("--probe {target} answers to nobody")));
         }
         check_lan(&run)?;
         Ok(Self { run })
@@ -107,6 +114,14 @@ impl Settings {
     /// True if only the interfaces involved forward IPv6, and not the whole host.
     pub(crate) fn forwards_by_interface(&self, host: &Host) -> bool {
         self.run.forwarding == Forwarding::Interfaces && host.has_force_forwarding()
+    }
+
+    /// Which prefixes are to be used.
+    pub(crate) fn trust(&self) -> Trust {
+        Trust {
+            probe: self.run.probe,
+            require_secure: self.run.require_secure,
+        }
     }
 
     /// Where to look on the host.

@@ -10,14 +10,16 @@ use ipnet::{IpNet, Ipv6Net};
 use lab::capture::Capture;
 use lab::deployment::PATIENCE;
 use lab::inspect::{difference, inspect};
-use lab::laptop::{LAN, Laptop, RESOLVER, advertisement, announcing, directories, synthesised};
+use lab::laptop::{
+    LAN, Laptop, RESOLVER, advertisement, announcing, directories, pref64, synthesised,
+};
 use lab::link::{
     add_address, add_blackhole, add_route, join, set_down, set_up, wait_for_link_local,
 };
 use lab::namespace::Namespace;
 use lab::process::Daemon;
 use lab::suite::Test;
-use lab::topology::{Topology, UPLINK};
+use lab::topology::{PREF64, SERVER, Topology, UPLINK};
 use lab::traffic::ping::ping;
 
 const TESTS: &[Test] = lab::tests![
@@ -32,6 +34,7 @@ const TESTS: &[Test] = lab::tests![
     the_whole_host_can_forward_as_older_kernels_do,
     neighbours_do_not_get_through_to_other_networks,
     routes_that_lead_nowhere_do_not_end_it,
+    pd_12_a_black_hole_is_passed_over,
 ];
 
 fn main() {
@@ -287,6 +290,19 @@ fn routes_that_lead_nowhere_do_not_end_it() -> Result<()> {
     address_client_route(client)?;
     router.announce(&announcing(600))?;
     net.wait_for("running again", Laptop::is_running)?;
+    net.ping()
+}
+
+fn pd_12_a_black_hole_is_passed_over() -> Result<()> {
+    let net = Laptop::new()?;
+    // The better one by the rules (RFC 7050 section 3), and nobody translates it.
+    let lower: Ipv6Net = "2001:db8:63::/96".parse()?;
+    let options = [pref64(lower, 600), pref64(PREF64, 600)];
+    let _router = net.router(&advertisement(&options))?;
+    let _clat = net.clat(&[&format!("--probe={SERVER}")])?;
+    net.wait_for("running", Laptop::is_running)?;
+    let status = net.status()?;
+    ensure!(status.contains("2001:db8:64::/96, announced"), "{status}");
     net.ping()
 }
 

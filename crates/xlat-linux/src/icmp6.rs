@@ -7,6 +7,7 @@
 
 use std::io;
 use std::net::{Ipv6Addr, SocketAddr, SocketAddrV6};
+use std::time::Duration;
 
 use pnet_packet::icmpv6::{Icmpv6Type, Icmpv6Types};
 use socket2::{Domain, Protocol, SockFilter, Socket, Type};
@@ -122,6 +123,39 @@ impl RouterMessages {
     }
 }
 
+/// Pings `target` over a link until an answer comes; false if none does. Must be called within a
+/// tokio runtime.
+///
+/// # Errors
+/// What the system refuses; raw sockets need CAP_NET_RAW.
+pub async fn answers(link: &Link, target: Ipv6Addr, id: u16) -> io::Result<bool> {
+    const TRIES: u8 = 3;
+    const PAUSE: Duration = Duration::from_secs(1);
+    let filter = filter(Icmpv6Types::EchoReply, Hops::Any, None);
+    let socket = open(link, &filter, ALL_NODES)?;
+    for sequence in 0..TRIES {
+        let [high, low] = id.to_be_bytes();
+        let request = [128, 0, 0, 0, high, low, 0, sequence];
+        // A neighbour that cannot be reached is an error of the next call.
+        if socket.send(target, &request).await.is_err() {
+            tokio::time::sleep(PAUSE).await;
+            continue;
+        }
+        let reply = async {
+            loop {
+                let (from, message) = socket.recv_from().await?;
+                if *from.ip() == target && message.get(4..6) == Some(&[high, low]) {
+                    return Ok::<_, io::Error>(());
+                }
+            }
+        };
+        if let Ok(received) = tokio::time::timeout(PAUSE, reply).await {
+            return received.map(|()| true);
+        }
+    }
+    Ok(false)
+}
+
 /// A raw ICMPv6 socket of one link.
 #[derive(Debug)]
 struct LinkSocket {
@@ -185,6 +219,8 @@ enum Hops {
     Untouched,
     /// It does not.
     Forwarded,
+    /// It may come from anywhere.
+    Any,
 }
 
 /// Lets messages of one type pass, about one target where one is given, whose hop limit tells this.
@@ -198,10 +234,10 @@ fn filter(kind: Icmpv6Type, hops: Hops, target: Option<Ipv6Addr>) -> Vec<SockFil
     const IP_HEADER: u32 = 0xfff0_0000;
     const HOPS_AT: u32 = IP_HEADER + 7;
 
-    let mut wanted = vec![
-        (LOAD_BYTE, 0, u32::from(kind.0)),
-        (LOAD_BYTE, HOPS_AT, HOP_LIMIT),
-    ];
+    let mut wanted = vec![(LOAD_BYTE, 0, u32::from(kind.0))];
+    if hops != Hops::Any {
+        wanted.push((LOAD_BYTE, HOPS_AT, HOP_LIMIT));
+    }
     if let Some(target) = target {
         let octets = target.octets();
         let (words, _) = octets.as_chunks::<4>();

@@ -4,6 +4,7 @@
 //! A [`Discovery`] belongs to one link. It is told what arrives and what time it is; it says which
 //! prefix holds, what is to be sent, and when it wants to be asked again.
 
+mod probe;
 pub mod rfc7050;
 
 use std::collections::BTreeMap;
@@ -14,6 +15,8 @@ use xlat_core::Instant;
 use xlat_core::addr::{Pref64, special};
 
 use crate::ra::Advertisement;
+
+use probe::Probes;
 
 /// What is known about one link.
 #[derive(Clone, Debug)]
@@ -30,6 +33,18 @@ pub struct Discovery {
     started: Instant,
     /// Prefixes that make no sense and were not told yet.
     refused: Vec<Pref64>,
+    rules: Rules,
+    probes: Probes,
+}
+
+/// The administrator's choices.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Rules {
+    /// A prefix is used only if packets come back through it.
+    pub probe: bool,
+    /// A prefix is not used if only the DNS tells it, whose answers are not validated (RFC 7050
+    /// section 3.1).
+    pub require_secure: bool,
 }
 
 /// What the DNS64 says.
@@ -81,6 +96,8 @@ pub enum Ask {
     Routers,
     /// The query for [`rfc7050::NAME`], type AAAA, to the first of these servers that answers.
     Dns(Vec<Ipv6Addr>),
+    /// A packet through this prefix that is answered if it leads somewhere.
+    Probe(Pref64),
 }
 
 /// What came of a DNS query.
@@ -96,7 +113,7 @@ pub enum Answer {
 
 impl Discovery {
     /// Nothing is known yet.
-    pub fn new(now: Instant) -> Self {
+    pub fn new(now: Instant, rules: Rules) -> Self {
         Self {
             announced: BTreeMap::new(),
             servers: BTreeMap::new(),
@@ -109,6 +126,8 @@ impl Discovery {
             heard: false,
             started: now,
             refused: Vec::new(),
+            rules,
+            probes: Probes::default(),
         }
     }
 
@@ -200,6 +219,13 @@ impl Discovery {
         self.found(now) != before
     }
 
+    /// What came of a probe. True if the prefix to use may be another one now.
+    pub fn on_probe(&mut self, prefix: Pref64, answered: bool, now: Instant) -> bool {
+        let before = self.found(now);
+        self.probes.on_probe(prefix, answered, now);
+        self.found(now) != before
+    }
+
     /// The prefix to use: an announced one, or else what the DNS64 says; among several a
     /// network's own /96, the well-known one, the longest of the network's own (RFC 7050 section
     /// 3), the lowest.
@@ -212,13 +238,19 @@ impl Discovery {
             })
         });
         announced
+            .filter(|found| self.may_use(found.prefix))
             .min_by_key(|found| order(found.prefix))
             .or_else(|| self.found_by_dns(now))
+    }
+
+    fn may_use(&self, prefix: Pref64) -> bool {
+        !self.rules.probe || self.probes.leads(prefix)
     }
 
     fn found_by_dns(&self, now: Instant) -> Option<Found> {
         let until = self.dns.until?;
         let prefixes = self.dns.prefixes.iter().filter(|_| until > now);
+        let prefixes = prefixes.filter(|prefix| self.may_use(**prefix));
         let prefix = prefixes.min_by_key(|prefix| order(**prefix))?;
         Some(Found {
             prefix: *prefix,
@@ -268,7 +300,10 @@ impl Discovery {
             retry.again(now, SOLICIT_PAUSE_MAX);
             return Some(Ask::Routers);
         }
-        if self.dns.asked || !self.announced.is_empty() {
+        if let Some(prefix) = self.poll_probe(now) {
+            return Some(Ask::Probe(prefix));
+        }
+        if self.dns.asked || !self.announced.is_empty() || self.rules.require_secure {
             return None;
         }
         let is_due = self.dns.next.is_some_and(|retry| retry.at <= now);
@@ -280,15 +315,26 @@ impl Discovery {
         Some(Ask::Dns(servers))
     }
 
+    fn poll_probe(&mut self, now: Instant) -> Option<Pref64> {
+        if !self.rules.probe {
+            return None;
+        }
+        let all: Vec<Pref64> = self.all(now).iter().map(|found| found.prefix).collect();
+        self.probes.keep_to(&all, now);
+        self.probes.poll(now)
+    }
+
     /// When to call again at the latest: something is to be sent then, or a prefix ends.
     pub fn next_timeout(&self, now: Instant) -> Option<Instant> {
-        let dns_waits = self.announced.is_empty() && !self.dns.asked;
+        let may_ask_dns = !self.dns.asked && !self.rules.require_secure;
+        let dns_waits = self.announced.is_empty() && may_ask_dns;
         let may_ask = dns_waits && !self.servers(now).is_empty();
         let dns = self.dns.next.filter(|_| may_ask).map(|retry| retry.at);
         let ends = self.announced.values().copied();
         ends.chain(self.dns.until.filter(|_| !self.dns.prefixes.is_empty()))
             .chain(self.solicit.map(|retry| retry.at))
             .chain(dns)
+            .chain(self.probes.next_timeout())
             .min()
     }
 
@@ -452,7 +498,7 @@ mod tests {
 
     /// A link whose router announces a DNS server and no prefix.
     fn with_dns() -> Discovery {
-        let mut discovery = Discovery::new(at(0));
+        let mut discovery = Discovery::new(at(0), Rules::default());
         assert_eq!(discovery.poll(at(0)), Some(Ask::Routers));
         discovery.on_advertisement(router(1), &advertisement(&[servers(600)]), at(0));
         let expected = Ask::Dns(vec!["2001:db8::53".parse().unwrap()]);
@@ -463,7 +509,7 @@ mod tests {
 
     #[test]
     fn pd_15_a_prefix_lives_as_long_as_announced_and_zero_withdraws_it() {
-        let mut discovery = Discovery::new(at(0));
+        let mut discovery = Discovery::new(at(0), Rules::default());
         let announced = advertisement(&[pref64("64:ff9b::/96", 600)]);
         assert!(discovery.on_advertisement(router(1), &announced, at(0)));
         holds(&discovery, 599, Some("64:ff9b::/96"));
@@ -477,7 +523,7 @@ mod tests {
 
     #[test]
     fn pd_18_a_prefix_of_two_routers_lives_until_the_last_lets_it_go() {
-        let mut discovery = Discovery::new(at(0));
+        let mut discovery = Discovery::new(at(0), Rules::default());
         let long = advertisement(&[pref64("64:ff9b::/96", 800)]);
         let short = advertisement(&[pref64("64:ff9b::/96", 400)]);
         discovery.on_advertisement(router(1), &long, at(0));
@@ -496,7 +542,7 @@ mod tests {
             "64:ff9b::/96",
             "2001:db8:2::/96",
         ];
-        let mut discovery = Discovery::new(at(0));
+        let mut discovery = Discovery::new(at(0), Rules::default());
         for (number, expected) in [(0, 0), (1, 1), (2, 2), (3, 3)] {
             let option = pref64(all[number], 600);
             discovery.on_advertisement(router(1), &advertisement(&[option]), at(0));
@@ -527,7 +573,7 @@ mod tests {
 
     #[test]
     fn pd_20_without_any_router_the_known_servers_are_asked_after_a_second() {
-        let mut discovery = Discovery::new(at(0));
+        let mut discovery = Discovery::new(at(0), Rules::default());
         discovery.set_servers(vec!["2001:db8::35".parse().unwrap()], at(0));
         assert_eq!(discovery.poll(at(0)), Some(Ask::Routers));
         assert_eq!(discovery.poll(at(0)), None);
@@ -587,7 +633,7 @@ mod tests {
 
     #[test]
     fn pd_15_after_a_withdrawal_the_dns_is_asked_at_once() {
-        let mut discovery = Discovery::new(at(0));
+        let mut discovery = Discovery::new(at(0), Rules::default());
         let announced = advertisement(&[pref64("64:ff9b::/96", 600), servers(600)]);
         discovery.on_advertisement(router(1), &announced, at(0));
         assert_eq!(discovery.poll(at(100)), None);
@@ -598,7 +644,7 @@ mod tests {
 
     #[test]
     fn pd_21_prefixes_that_nothing_can_be_sent_to_are_refused() {
-        let mut discovery = Discovery::new(at(0));
+        let mut discovery = Discovery::new(at(0), Rules::default());
         for absurd in ["ff00::/64", "fe80::/64", "::/96"] {
             let announced = advertisement(&[pref64(absurd, 600)]);
             discovery.on_advertisement(router(1), &announced, at(0));
@@ -608,12 +654,72 @@ mod tests {
 
     #[test]
     fn a_flood_of_routers_takes_bounded_memory() {
-        let mut discovery = Discovery::new(at(0));
+        let mut discovery = Discovery::new(at(0), Rules::default());
         for number in 0..1000 {
             let announced = advertisement(&[pref64("64:ff9b::/96", 600), servers(600)]);
             discovery.on_advertisement(router(number), &announced, at(0));
         }
         assert_eq!(discovery.announced.len(), ANNOUNCED_MAX);
         assert_eq!(discovery.servers.len(), ANNOUNCED_MAX);
+    }
+
+    #[test]
+    fn pd_12_a_prefix_that_leads_nowhere_is_not_used() {
+        let rules = Rules {
+            probe: true,
+            ..Rules::default()
+        };
+        let mut discovery = Discovery::new(at(0), rules);
+        let [own, known] = ["2001:db8:64::/96", "64:ff9b::/96"];
+        let both = advertisement(&[pref64(own, 6000), pref64(known, 6000)]);
+        discovery.on_advertisement(router(1), &both, at(0));
+        holds(&discovery, 0, None);
+        let mut asked = Vec::new();
+        while let Some(Ask::Probe(prefix)) = discovery.poll(at(0)) {
+            asked.push(prefix.to_string());
+        }
+        asked.sort();
+        assert_eq!(asked, [own, known]);
+        // The better one is silent; the other one will do.
+        assert!(!discovery.on_probe(own.parse().unwrap(), false, at(2)));
+        assert!(discovery.on_probe(known.parse().unwrap(), true, at(2)));
+        holds(&discovery, 2, Some(known));
+        // It is tried again, and is better when it works.
+        assert_eq!(discovery.poll(at(6)), None);
+        let again = Ask::Probe(own.parse().unwrap());
+        assert_eq!(discovery.poll(at(7)), Some(again.clone()));
+        assert!(discovery.on_probe(own.parse().unwrap(), true, at(8)));
+        holds(&discovery, 8, Some(own));
+        // A lost packet is not the end, three are.
+        assert_eq!(
+            discovery.poll(at(307)),
+            Some(Ask::Probe(known.parse().unwrap()))
+        );
+        for (seconds, used) in [(308, own), (313, own), (323, known)] {
+            assert_eq!(
+                discovery.poll(at(seconds)),
+                Some(again.clone()),
+                "{seconds}"
+            );
+            discovery.on_probe(own.parse().unwrap(), false, at(seconds));
+            discovery.on_probe(known.parse().unwrap(), true, at(seconds));
+            holds(&discovery, seconds, Some(used));
+        }
+    }
+
+    #[test]
+    fn pd_11_what_only_the_dns_tells_can_be_refused() {
+        let rules = Rules {
+            require_secure: true,
+            ..Rules::default()
+        };
+        let mut discovery = Discovery::new(at(0), rules);
+        assert_eq!(discovery.poll(at(0)), Some(Ask::Routers));
+        discovery.on_advertisement(router(1), &advertisement(&[servers(600)]), at(0));
+        assert_eq!(discovery.poll(at(5)), None);
+        assert_eq!(discovery.next_timeout(at(5)), None);
+        let announced = advertisement(&[pref64("64:ff9b::/96", 600)]);
+        discovery.on_advertisement(router(1), &announced, at(6));
+        holds(&discovery, 7, Some("64:ff9b::/96"));
     }
 }

@@ -1,0 +1,83 @@
+//! Which prefixes lead somewhere: a packet was sent through and answered (RFC 7050 section 3.2).
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use xlat_core::Instant;
+use xlat_core::addr::Pref64;
+
+use super::{Pref64Key, key, prefix_of};
+
+/// What is known about each prefix.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Probes(BTreeMap<Pref64Key, Probe>);
+
+#[derive(Clone, Copy, Debug)]
+struct Probe {
+    /// The last word: it leads somewhere.
+    leads: bool,
+    /// An answer is awaited.
+    asked: bool,
+    /// Probes without an answer since the last one with an answer.
+    silent: u32,
+    /// When to probe.
+    next: Instant,
+}
+
+/// Time between probes of a prefix that answers, and between the first that do not.
+const CONTENT: Duration = Duration::from_secs(300);
+const DOUBTING: Duration = Duration::from_secs(5);
+/// Probes without an answer until a prefix that led somewhere is given up.
+const PATIENCE: u32 = 3;
+
+impl Probes {
+    /// True if the prefix has answered lately.
+    pub(super) fn leads(&self, prefix: Pref64) -> bool {
+        self.0.get(&key(prefix)).is_some_and(|probe| probe.leads)
+    }
+
+    /// Keeps to these prefixes: new ones are to be probed now, others are forgotten.
+    pub(super) fn keep_to(&mut self, prefixes: &[Pref64], now: Instant) {
+        let wanted: Vec<Pref64Key> = prefixes.iter().map(|prefix| key(*prefix)).collect();
+        self.0.retain(|key, _| wanted.contains(key));
+        for key in wanted {
+            self.0.entry(key).or_insert(Probe {
+                leads: false,
+                asked: false,
+                silent: 0,
+                next: now,
+            });
+        }
+    }
+
+    /// A prefix that is to be probed now.
+    pub(super) fn poll(&mut self, now: Instant) -> Option<Pref64> {
+        let mut all = self.0.iter_mut();
+        let (key, probe) = all.find(|(_, probe)| !probe.asked && probe.next <= now)?;
+        probe.asked = true;
+        prefix_of(*key)
+    }
+
+    /// What came of a probe.
+    pub(super) fn on_probe(&mut self, prefix: Pref64, answered: bool, now: Instant) {
+        let Some(probe) = self.0.get_mut(&key(prefix)) else {
+            return;
+        };
+        probe.asked = false;
+        if answered {
+            (probe.leads, probe.silent) = (true, 0);
+            probe.next = now + CONTENT;
+            return;
+        }
+        probe.silent += 1;
+        probe.leads &= probe.silent < PATIENCE;
+        // 5, 10, 20 ... seconds.
+        let pause = DOUBTING * 2_u32.saturating_pow(probe.silent.min(8) - 1);
+        probe.next = now + pause.min(CONTENT);
+    }
+
+    pub(super) fn next_timeout(&self) -> Option<Instant> {
+        let waiting = self.0.values().filter(|probe| !probe.asked);
+        waiting.map(|probe| probe.next).min()
+    }
+}
