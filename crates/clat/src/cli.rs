@@ -119,6 +119,12 @@ pub(crate) struct Detect {
     /// As JSON
     #[arg(long)]
     pub(crate) json: bool,
+    /// NAT64 prefix of the network, instead of asking for it
+    #[arg(long, value_name = "PREFIX")]
+    pub(crate) prefix: Option<Pref64>,
+    /// Where `clat` keeps the secret of its address
+    #[arg(long, value_name = "DIR", default_value = "/var/lib/clat")]
+    pub(crate) state_dir: PathBuf,
     /// Interface towards the IPv6-only network [default: the one that leads there]
     #[arg(long, value_name = "IFACE", value_parser = interface_name)]
     pub(crate) uplink: Option<String>,

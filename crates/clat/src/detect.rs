@@ -8,9 +8,10 @@ use anyhow::Result;
 use serde::Serialize;
 use tokio::time::{Instant, timeout_at};
 use xlat_core::addr::Ipv6Prefix;
+use xlat_linux::daemon::state_dir::StateDir;
 use xlat_linux::host::{Host, Link};
-use xlat_proto::clat::life::{Life, Standing, View, Wishes};
-use xlat_proto::discovery::Found;
+use xlat_proto::clat::life::{Clat, Life, Standing, View, Wishes};
+use xlat_proto::discovery::{Found, Source};
 
 use crate::cli::Detect;
 use crate::network::{Network, Trust, origin};
@@ -27,6 +28,8 @@ struct Report {
     ipv4_mtu: Option<u16>,
     prefixes: Vec<Prefix>,
     dns_servers: Vec<Ipv6Addr>,
+    /// The CLAT's address, where it is known already.
+    address: Option<Ipv6Addr>,
     /// Where the CLAT's address would be from: a /64, or an address that it shares.
     address_prefix: Option<String>,
     address_origin: Option<String>,
@@ -46,16 +49,30 @@ struct Prefix {
 /// Looks, asks, and prints. True if a CLAT would run.
 pub(crate) async fn run(detect: &Detect) -> Result<bool> {
     let host = Host::connect()?;
-    let wanted = Wanted {
+    let mut wanted = Wanted {
         uplink: detect.uplink.clone(),
+        prefix: detect.prefix,
         ..Wanted::default()
     };
-    let (view, link) = look(&host, &wanted).await?;
+    let (mut view, link) = look(&host, &wanted).await?;
     let network = match &link {
-        Some(link) => Some(ask(link, Duration::from_secs(detect.seconds)).await?),
-        None => None,
+        Some(link) if detect.prefix.is_none() => {
+            Some(ask(link, Duration::from_secs(detect.seconds)).await?)
+        }
+        _ => None,
     };
-    let report = report(&host, &view, network.as_ref()).await;
+    let given = detect.prefix.map(|prefix| Found {
+        prefix,
+        source: Source::Configured,
+    });
+    let found = given.or_else(|| network.as_ref().and_then(Network::found));
+    if wanted.prefix != found.map(|found| found.prefix) {
+        wanted.prefix = found.map(|found| found.prefix);
+        view = look(&host, &wanted).await?.0;
+    }
+    // Whoever may not read it sees where the address would be from.
+    let secret = StateDir::known_secret(&detect.state_dir).ok().flatten();
+    let report = report(&host, &view, network.as_ref(), found, secret).await;
     print(&if detect.json {
         format!("{}\n", serde_json::to_string(&report)?)
     } else {
@@ -76,12 +93,17 @@ async fn ask(link: &Link, patience: Duration) -> Result<Network> {
     Ok(network)
 }
 
-async fn report(host: &Host, view: &View, network: Option<&Network>) -> Report {
-    let found = network.and_then(Network::found);
+async fn report(
+    host: &Host,
+    view: &View,
+    network: Option<&Network>,
+    found: Option<Found>,
+    secret: Option<[u64; 2]>,
+) -> Report {
     let mut life = Life::new(Wishes {
         always: false,
         address: None,
-        secret: [0, 0],
+        secret: secret.unwrap_or_default(),
         neutral_to: None,
     });
     let standing = life.decide(view, found.map(|found| found.prefix));
@@ -100,10 +122,14 @@ async fn report(host: &Host, view: &View, network: Option<&Network>) -> Report {
         gateway,
         mtu,
         ipv4_mtu: mtu.map(|mtu| mtu - GROWTH),
-        prefixes: network
-            .map(|network| prefixes(network, found))
-            .unwrap_or_default(),
+        prefixes: match network {
+            Some(network) => prefixes(&network.all(), found),
+            None => prefixes(found.as_slice(), found),
+        },
         dns_servers: network.map(Network::servers).unwrap_or_default(),
+        address: running
+            .filter(|clat| secret.is_some() || clat.is_shared())
+            .map(Clat::outer),
         address_prefix: running.map(|clat| {
             let len = if clat.is_shared() { 128 } else { 64 };
             Ipv6Prefix::containing(clat.outer(), len).to_string()
@@ -118,13 +144,12 @@ async fn report(host: &Host, view: &View, network: Option<&Network>) -> Report {
     }
 }
 
-fn prefixes(network: &Network, used: Option<Found>) -> Vec<Prefix> {
-    let all = network.all();
-    all.into_iter()
+fn prefixes(all: &[Found], used: Option<Found>) -> Vec<Prefix> {
+    all.iter()
         .map(|found| Prefix {
             prefix: found.prefix.to_string(),
             source: origin(found.source),
-            used: Some(found) == used,
+            used: Some(*found) == used,
         })
         .collect()
 }
@@ -159,7 +184,11 @@ impl Report {
         };
         line("DNS servers", &servers);
         if let (Some(prefix), Some(origin)) = (&self.address_prefix, &self.address_origin) {
-            line("CLAT address", &format!("one of {prefix}, {origin}"));
+            let address = match self.address {
+                Some(address) => address.to_string(),
+                None => format!("one of {prefix}"),
+            };
+            line("CLAT address", &format!("{address}, {origin}"));
         }
         if let (Some(mtu), Some(ipv4)) = (self.mtu, self.ipv4_mtu) {
             line("MTU", &format!("{mtu}, for IPv4 {ipv4}"));

@@ -598,6 +598,15 @@ fn detect_says_what_was_found_and_how() -> Result<()> {
     }
     let json = net.ask(&["detect", "--json"])?;
     ensure!(json.contains(r#""works":true"#), "{json}");
+    // A host that has run it before knows its address.
+    let mut clat = net.clat(&[])?;
+    net.wait_for("running", Laptop::is_running)?;
+    let address = net.clat_address()?;
+    clat.stop(PATIENCE)?;
+    let state = net.directory.path().join("state").display().to_string();
+    let text = net.ask(&["detect", "--state-dir", &state])?;
+    let line = format!("CLAT address  {address}, in the uplink's prefix");
+    ensure!(text.contains(&line), "{line} in\n{text}");
     let after = inspect(net.topology().client())?;
     ensure!(
         difference(&before, &after).is_empty(),
