@@ -10,9 +10,12 @@
 //!
 //! Layers, bottom up: `sys` are the requests to the kernel, [`vnet`] is the header in front of
 //! each packet, `queue` reads and writes one packet, `gro` joins packets before the write, `pace`
-//! says when to wait for more of them, `worker` is the loop.
+//! says when to wait for more of them, `worker` is the loop; `mailbox` and `handle` are how the rest of
+//! the process reaches it.
 
 mod gro;
+mod handle;
+mod mailbox;
 mod negotiate;
 mod pace;
 mod queue;
@@ -23,9 +26,10 @@ mod worker;
 use std::io;
 use std::os::fd::AsFd;
 
+pub use handle::{Failure, Handle, Totals};
 pub use negotiate::Offloads;
 pub use queue::{Queue, Received, Slot};
-pub use worker::{Engine, Failure, Handle, Totals, now, start};
+pub use worker::{Engine, now, start};
 
 /// What to open.
 #[derive(Clone, Debug, PartialEq, Eq)]

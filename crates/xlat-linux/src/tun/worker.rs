@@ -10,14 +10,12 @@
 //! Order within a flow holds because the kernel gives all packets of a flow to one queue, and a
 //! worker writes to the queue it reads from (which also teaches the kernel to put the replies there).
 
-use std::fmt;
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::thread::{self, JoinHandle};
+use std::os::fd::AsFd;
+use std::sync::Arc;
+use std::thread;
 
-use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec};
+use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::io::Errno;
 use rustix::thread::CpuSet;
 use rustix::time::ClockId;
@@ -26,10 +24,12 @@ use xlat_core::{DropReason, FORESEEN, Frame, Instant, Mapper, Translator, Verdic
 
 use super::Tun;
 use super::gro::{Coalescer, Place};
+use super::handle::{Failure, Handle, OnFailure, Running, Watch};
+use super::mailbox::{Mailbox, Message};
 use super::negotiate::Offloads;
 use super::pace::{PAUSE, Pace};
 use super::queue::{Queue, Received, Slot};
-use crate::counters::{Counters, Snapshot, WriteError};
+use crate::counters::{Counters, WriteError};
 
 /// Packets between two looks at the mailbox and the clock.
 const BATCH: usize = 64;
@@ -120,7 +120,7 @@ fn start_on<E: Engine>(
     for (number, queue) in queues.into_iter().enumerate() {
         let mailbox = Arc::new(Mailbox::new()?);
         let counters = Arc::new(Counters::new());
-        let worker = Worker {
+        let mut worker = Worker {
             engine: make(number),
             pace: Pace::default(),
             coalescer: Coalescer::new(offloads),
@@ -140,7 +140,7 @@ fn start_on<E: Engine>(
                 let processor = processors.get(number % processors.len().max(1)).copied();
                 move || {
                     pin(processor);
-                    watch.over(worker);
+                    watch.over(|| worker.run());
                 }
             })?;
         handle.workers.push(Running {
@@ -167,186 +167,6 @@ fn pin(processor: Option<usize>) {
     set.set(processor);
     if let Err(error) = rustix::thread::sched_setaffinity(None, &set) {
         tracing::warn!("a worker is not kept on processor {processor}: {error}");
-    }
-}
-
-/// The control plane's hold on the workers. Dropping it stops them.
-pub struct Handle<E> {
-    workers: Vec<Running<E>>,
-}
-
-/// All workers' counters, to be read from anywhere.
-#[derive(Clone, Debug)]
-pub struct Totals(Arc<[Arc<Counters>]>);
-
-impl Totals {
-    /// Their sum.
-    pub fn snapshot(&self) -> Snapshot {
-        Snapshot::sum(self.0.iter().map(Arc::as_ref))
-    }
-}
-
-struct Running<E> {
-    mailbox: Arc<Mailbox<E>>,
-    counters: Arc<Counters>,
-    thread: Option<JoinHandle<()>>,
-}
-
-impl<E> Handle<E> {
-    /// Runs `change` on every worker's engine, between two batches. Returns at once; the changes of
-    /// one caller happen in the order of the calls.
-    pub fn update(&self, change: impl Fn(&mut E) + Send + Sync + 'static) {
-        let change: Arc<Change<E>> = Arc::new(change);
-        for worker in &self.workers {
-            worker.mailbox.post(Message::Change(Arc::clone(&change)));
-        }
-    }
-
-    /// The sum of all workers' counters.
-    pub fn counters(&self) -> Snapshot {
-        Snapshot::sum(self.workers.iter().map(|worker| worker.counters.as_ref()))
-    }
-
-    /// The counters for somebody who does not hold the workers.
-    pub fn totals(&self) -> Totals {
-        let counters = self.workers.iter().map(|one| Arc::clone(&one.counters));
-        Totals(counters.collect())
-    }
-
-    /// Stops the workers, waits until they are done and returns their last figures. With them the
-    /// TUN interface goes.
-    pub fn stop(mut self) -> Snapshot {
-        self.join();
-        self.counters()
-    }
-
-    fn join(&mut self) {
-        for worker in &self.workers {
-            worker.mailbox.post(Message::Stop);
-        }
-        for worker in &mut self.workers {
-            if let Some(thread) = worker.thread.take() {
-                // A panic was reported to `on_failure` when it happened.
-                let _ = thread.join();
-            }
-        }
-    }
-}
-
-impl<E> Drop for Handle<E> {
-    fn drop(&mut self) {
-        self.join();
-    }
-}
-
-impl<E> fmt::Debug for Handle<E> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Handle")
-            .field("workers", &self.workers.len())
-            .finish()
-    }
-}
-
-/// A worker ended without having been told to.
-#[derive(Debug)]
-pub struct Failure {
-    /// Which one, from 0 on.
-    pub worker: usize,
-    /// What the kernel said about the TUN; `None` if the worker panicked.
-    pub error: Option<io::Error>,
-}
-
-impl fmt::Display for Failure {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { worker, error } = self;
-        match error {
-            Some(error) => write!(f, "worker {worker} lost the TUN interface: {error}"),
-            None => write!(f, "worker {worker} panicked"),
-        }
-    }
-}
-
-impl std::error::Error for Failure {}
-
-type OnFailure = dyn Fn(Failure) + Send + Sync;
-type Change<E> = dyn Fn(&mut E) + Send + Sync;
-
-enum Message<E> {
-    Change(Arc<Change<E>>),
-    Stop,
-}
-
-/// Where the control plane leaves messages for one worker.
-struct Mailbox<E> {
-    messages: Mutex<Vec<Message<E>>>,
-    /// Looked at between batches, so that a busy worker needs no system call to find out.
-    full: AtomicBool,
-    /// Wakes a sleeping worker.
-    bell: OwnedFd,
-}
-
-impl<E> Mailbox<E> {
-    fn new() -> io::Result<Self> {
-        let flags = EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK;
-        Ok(Self {
-            messages: Mutex::new(Vec::new()),
-            full: AtomicBool::new(false),
-            bell: rustix::event::eventfd(0, flags)?,
-        })
-    }
-
-    fn post(&self, message: Message<E>) {
-        self.messages
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .push(message);
-        self.full.store(true, Ordering::Release);
-        // It only fails when the bell has been rung 2^64 - 2 times and nobody listened.
-        let _ = rustix::io::write(&self.bell, &1_u64.to_ne_bytes());
-    }
-
-    /// The messages in the order they came.
-    fn take(&self) -> Vec<Message<E>> {
-        if !self.full.swap(false, Ordering::Acquire) {
-            return Vec::new();
-        }
-        let mut messages = self.messages.lock().unwrap_or_else(PoisonError::into_inner);
-        std::mem::take(&mut messages)
-    }
-
-    /// To be called by whom the bell woke, before looking at the messages: a message that comes
-    /// later rings again.
-    fn silence(&self) {
-        let _ = rustix::io::read(&self.bell, &mut [0; 8]);
-    }
-}
-
-/// Reports how a worker's thread ended.
-struct Watch {
-    number: usize,
-    on_failure: Arc<OnFailure>,
-}
-
-impl Watch {
-    fn over<E: Engine>(self, mut worker: Worker<E>) {
-        if let Err(error) = worker.run() {
-            self.report(Some(error));
-        }
-    }
-
-    fn report(&self, error: Option<io::Error>) {
-        (self.on_failure)(Failure {
-            worker: self.number,
-            error,
-        });
-    }
-}
-
-impl Drop for Watch {
-    fn drop(&mut self) {
-        if thread::panicking() {
-            self.report(None);
-        }
     }
 }
 
@@ -499,7 +319,7 @@ impl<E: Engine> Worker<E> {
         };
         let mut descriptors = [
             PollFd::from_borrowed_fd(self.output.queue.as_fd(), wanted),
-            PollFd::from_borrowed_fd(self.mailbox.bell.as_fd(), PollFlags::IN),
+            PollFd::from_borrowed_fd(self.mailbox.bell(), PollFlags::IN),
         ];
         match rustix::event::poll(&mut descriptors, pause.as_ref()) {
             Ok(_) | Err(Errno::INTR) => {}
@@ -538,7 +358,7 @@ impl Output {
 #[cfg(test)]
 mod tests {
     use std::os::unix::net::UnixDatagram;
-    use std::sync::mpsc;
+    use std::sync::{Mutex, mpsc};
     use std::time::Duration;
 
     use super::*;
