@@ -32,16 +32,16 @@ impl Sum {
         let mut total: u64 = 0;
         let (chunks, rest) = bytes.as_chunks::<4>();
         for chunk in chunks {
-            total += u64::from(u32::from_be_bytes(*chunk));
+            total += u64::from(u32::from_ne_bytes(*chunk));
         }
         let (pairs, odd) = rest.as_chunks::<2>();
         for pair in pairs {
-            total += u64::from(u16::from_be_bytes(*pair));
+            total += u64::from(u16::from_ne_bytes(*pair));
         }
         if let [last] = odd {
-            total += u64::from(*last) << 8;
+            total += u64::from(u16::from_ne_bytes([*last, 0]));
         }
-        Self(u64::from(fold(total)))
+        Self(u64::from(u16::from_be(fold(total))))
     }
 
     /// Sum over an IPv4 address.
