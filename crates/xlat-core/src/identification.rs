@@ -47,7 +47,8 @@ impl Identifications {
     }
 
     /// The identification of the next packet, and of the `count - 1` ones behind it: a super-packet
-    /// is cut into packets that count up from the one it carries.
+    /// is cut into packets that count up from the one it carries. All of them lie in this worker's
+    /// lane, as long as the lane has so many.
     #[inline]
     pub fn next(
         &mut self,
@@ -57,11 +58,26 @@ impl Identifications {
         count: u16,
     ) -> u16 {
         let hash = keyed_hash(self.key, src, dst, protocol);
-        let counter = &mut self.counters[hash as usize % COUNTERS];
-        let number = *counter;
-        *counter = number.wrapping_add(count);
         // The tuple's own offset keeps two tuples on one counter from telling about each other.
-        self.lane | number.wrapping_add((hash >> 48) as u16) & self.mask
+        let offset = (hash >> 48) as u16;
+        let counter = hash as usize % COUNTERS;
+        let number = self.counters[counter];
+        let place = number.wrapping_add(offset) & self.mask;
+        let skipped = self.skipped(place, count);
+        self.counters[counter] = number.wrapping_add(skipped).wrapping_add(count);
+        self.lane | place.wrapping_add(skipped) & self.mask
+    }
+
+    /// Numbers to leave out so that `count` of them from `place` on do not count on into the next
+    /// lane. With one lane the numbers after the last are the first.
+    #[inline]
+    fn skipped(&self, place: u16, count: u16) -> u16 {
+        let left = self.mask - place;
+        if count.saturating_sub(1) <= left || self.mask == u16::MAX {
+            0
+        } else {
+            left + 1
+        }
     }
 
     /// A number that is random enough to pick one of several addresses.
@@ -125,6 +141,23 @@ mod tests {
         let mut ids = Identifications::new([1, 2], 0, 1);
         let first = ids.next(SRC, DST, Udp, 45);
         assert_eq!(ids.next(SRC, DST, Udp, 1), first.wrapping_add(45));
+    }
+
+    #[test]
+    fn x6_04_a_super_packet_does_not_count_on_into_another_lane() {
+        // 256 numbers in each of 256 lanes.
+        for lane in [0, 7, 255] {
+            let mut ids = Identifications::new([3, 4], lane, 256);
+            let mut before = None;
+            for count in [1, 45, 45, 45, 64, 63, 2, 256, 1, 200, 57, 255, 45].repeat(9) {
+                let first = u32::from(ids.next(SRC, DST, Udp, count));
+                let last = first + u32::from(count) - 1;
+                assert_eq!((first >> 8, last >> 8), (lane.into(), lane.into()));
+                // None is given out twice in a row.
+                assert!(before.is_none_or(|before| first != before), "{first}");
+                before = Some(last);
+            }
+        }
     }
 
     #[test]
