@@ -51,20 +51,22 @@ pub(crate) fn v4_to_v6(frame: &mut Frame<'_>, packet: &V4, policy: &Policy) -> R
     if size <= limit {
         return Ok(Fit::Whole);
     }
-    Ok(cut(frame, packet.header_len, ipv6::HEADER, limit))
+    cut(frame, packet.header_len, ipv6::HEADER, limit)
 }
 
 /// Judges an IPv6 packet on its way to IPv4 (RFC 7915 sections 5 and 5.1).
 #[inline]
 pub(crate) fn v6_to_v4(frame: &mut Frame<'_>, packet: &V6, policy: &Policy) -> Result<Fit, Reject> {
-    if ipv4::HEADER + packet.payload_len() > LENGTH_MAX {
-        return Err(DropReason::TooLong.into());
-    }
     let at = packet.chain.headers_len;
     let size = ipv4::HEADER + segment_len(frame, at, &packet.transport);
     let mtu = usize::from(policy.mtu4);
+    // The length of an IPv4 packet includes its header: the longest IPv6 packets have none.
+    let nameable = ipv4::HEADER + packet.payload_len() <= LENGTH_MAX;
+    if !nameable && !is_udp_super_packet(frame) {
+        return Err(DropReason::TooLong.into());
+    }
     if size <= mtu {
-        return Ok(Fit::Whole);
+        return Ok(if nameable { Fit::Whole } else { Fit::Cut(mtu) });
     }
     if dont_fragment(packet, size) {
         let mtu = policy
@@ -73,7 +75,7 @@ pub(crate) fn v6_to_v4(frame: &mut Frame<'_>, packet: &V6, policy: &Policy) -> R
             .max(MIN_IPV6_MTU);
         return Err(Reject::Answer(DropReason::TooBig, Answer::TooBig { mtu }));
     }
-    Ok(cut(frame, at, ipv4::HEADER, mtu))
+    cut(frame, at, ipv4::HEADER, mtu)
 }
 
 /// The DF bit of an IPv4 packet of `size` bytes made from `packet` (RFC 7915 sections 5.1 and
@@ -90,31 +92,55 @@ pub(crate) fn segment_len(frame: &Frame<'_>, at: usize, transport: &Transport) -
     let Some(gso) = frame.offload.gso else {
         return len;
     };
-    let header = match transport {
-        Transport::Tcp { .. } => tcp::header_len(&frame.packet()[at..]),
-        _ => UDP_HEADER,
-    };
+    let header = segment_header_len(frame, at, transport);
     len.min(header + usize::from(gso.size))
 }
 
+/// How many packets of their own the segments of the packet become.
+#[inline]
+pub(crate) fn segments(frame: &Frame<'_>, at: usize, transport: &Transport) -> usize {
+    let Some(gso) = frame.offload.gso else {
+        return 1;
+    };
+    let size = usize::from(gso.size).max(1);
+    let header = segment_header_len(frame, at, transport);
+    (frame.len() - at)
+        .saturating_sub(header)
+        .div_ceil(size)
+        .max(1)
+}
+
+/// Bytes of the transport header that each segment of a super-packet gets.
+#[inline]
+fn segment_header_len(frame: &Frame<'_>, at: usize, transport: &Transport) -> usize {
+    match transport {
+        Transport::Tcp { .. } => tcp::header_len(&frame.packet()[at..]),
+        _ => UDP_HEADER,
+    }
+}
+
+#[inline]
+fn is_udp_super_packet(frame: &Frame<'_>) -> bool {
+    matches!(frame.offload.gso, Some(gso) if gso.kind == GsoKind::Udp)
+}
+
 /// Makes smaller TCP segments where that is possible, or orders a cut.
-fn cut(frame: &mut Frame<'_>, at: usize, ip_header: usize, limit: usize) -> Fit {
+fn cut(frame: &mut Frame<'_>, at: usize, ip_header: usize, limit: usize) -> Result<Fit, Reject> {
     let Some(Gso {
         kind: GsoKind::TcpV4 | GsoKind::TcpV6,
         ..
     }) = frame.offload.gso
     else {
-        return Fit::Cut(limit);
+        return Ok(Fit::Cut(limit));
     };
     let header = tcp::header_len(&frame.packet()[at..]);
-    let Some(smaller) = limit
+    // No segment is so small that it goes that way, and only datagrams can be cut.
+    let smaller = limit
         .checked_sub(ip_header + header)
         .filter(|&size| size > 0)
-    else {
-        return Fit::Cut(limit);
-    };
+        .ok_or(DropReason::BadOffload)?;
     if let Some(gso) = &mut frame.offload.gso {
         gso.size = smaller as u16;
     }
-    Fit::Whole
+    Ok(Fit::Whole)
 }

@@ -6,7 +6,7 @@ use core::net::Ipv4Addr;
 use pnet_packet::ip::{IpNextHeaderProtocol, IpNextHeaderProtocols};
 
 use crate::checksum::Sum;
-use crate::fit::{dont_fragment, segment_len};
+use crate::fit::{dont_fragment, segment_len, segments};
 use crate::frame::Frame;
 use crate::identification::Identifications;
 use crate::mapper::Rewrite;
@@ -27,6 +27,7 @@ pub(crate) fn rewrite(
 ) {
     let at = packet.chain.headers_len;
     let segment = segment_len(frame, at, &packet.transport);
+    let count = segments(frame, at, &packet.transport);
     rewrite_transport(frame, packet, new, policy);
     frame.offload.shift(ipv4::HEADER as isize - at as isize);
     if let Some(gso) = &mut frame.offload.gso
@@ -37,12 +38,7 @@ pub(crate) fn rewrite(
     let mut header = header(packet, packet.payload_len(), new, policy);
     header.dont_fragment = dont_fragment(packet, ipv4::HEADER + segment);
     if packet.chain.fragment.is_none() && !header.dont_fragment {
-        let segments = if frame.offload.gso.is_some() {
-            packet.payload_len().div_ceil(segment.max(1)).max(1)
-        } else {
-            1
-        };
-        header.id = ids.next(new.src, new.dst, header.protocol, segments as u16);
+        header.id = ids.next(new.src, new.dst, header.protocol, count as u16);
     }
     let header = header.emit();
     frame.replace_front(at, &header);

@@ -390,6 +390,78 @@ fn l4_11_datagrams_without_df_are_taken_apart_and_cut() {
 }
 
 #[test]
+fn l4_11_a_super_packet_of_datagrams_whose_length_ipv4_cannot_say_is_cut() {
+    // 65535 bytes behind the IPv6 header; 20 more do not fit the length of an IPv4 packet.
+    let body = pattern(65_535 - 8);
+    for (size, fits) in [(1032, true), (1460, true), (1472, true), (1473, false)] {
+        let (packet, offload) = super_packet::super_packet(false, false, 0, size, &body);
+        let out = run_with(&mut translator(policy()), &packet, offload);
+        let Out::Split(pieces) = out else {
+            assert!(!fits, "{size}: {out:?}");
+            continue;
+        };
+        assert!(fits, "{size}");
+        let size = usize::from(size);
+        assert_eq!(pieces.len(), body.len().div_ceil(size));
+        let mut payload = Vec::new();
+        for (number, piece) in pieces.iter().enumerate() {
+            let (packet, datagram) = piece.split_at(20);
+            assert_eq!(usize::from(word_at(packet, 2)), piece.len());
+            assert_eq!(naive_checksum(&[packet]), 0);
+            let pseudo = pseudo_v4(NODE4, HOST4, 17, datagram.len());
+            assert_eq!(naive_checksum(&[&pseudo, datagram]), 0);
+            let id = word_at(&pieces[0], 4).wrapping_add(number as u16);
+            assert_eq!(word_at(packet, 4), id);
+            payload.extend_from_slice(&datagram[8..]);
+        }
+        assert!(payload == body);
+    }
+    // TCP of that length is no kernel's.
+    let (packet, offload) = super_packet::super_packet(false, true, 0, 1000, &pattern(65_500));
+    let out = run_with(&mut translator(policy()), &packet, offload);
+    assert_eq!(out.dropped(), DropReason::TooLong);
+}
+
+#[test]
+fn x6_04_a_super_packet_takes_a_number_for_each_of_its_segments() {
+    // Segments so small that their headers weigh more than what they carry, and larger ones.
+    for (is_tcp, size, body) in [(false, 5, 320), (false, 1000, 60_000), (true, 1000, 44_000)] {
+        let (packet, offload) = super_packet::super_packet(false, is_tcp, 0, size, &pattern(body));
+        let mut translator = translator(policy());
+        let mut id = || match run_with(&mut translator, &packet, offload) {
+            Out::Forward(out, _) => word_at(&out, 4),
+            other => panic!("{other:?}"),
+        };
+        let count = body.div_ceil(usize::from(size)) as u16;
+        let first = id();
+        assert_eq!(id(), first.wrapping_add(count), "{is_tcp} {size}");
+    }
+}
+
+#[test]
+fn l4_11_tcp_is_never_taken_for_datagrams_where_no_segment_fits() {
+    let narrow = |mtu4| Policy { mtu4, ..policy() };
+    let body = pattern(3000);
+    let offer = |mtu4| {
+        let (packet, offload) = super_packet::super_packet(false, true, 0, 1000, &body);
+        run_with(&mut translator(narrow(mtu4)), &packet, offload)
+    };
+    let Out::Forward(_, offload) = offer(68) else {
+        panic!("28 bytes of payload fit");
+    };
+    assert_eq!(offload.gso, gso(GsoKind::TcpV4, 28));
+    // 48 bytes of TCP header leave nothing.
+    let options = [&[1; 28][..]].concat();
+    let packet = V6::new(6).packet(&tcp(from_node6(6), ACK, &options, &body));
+    let offload = Offload {
+        checksum: partial(40, 16),
+        gso: gso(GsoKind::TcpV6, 1000),
+    };
+    let out = run_with(&mut translator(narrow(68)), &packet, offload);
+    assert_eq!(out.dropped(), DropReason::BadOffload);
+}
+
+#[test]
 fn l4_11_a_super_packet_that_was_joined_on_the_way_in_is_translated() {
     let offload = Offload {
         checksum: Checksum::Verified,
