@@ -50,7 +50,8 @@ impl<E> Mailbox<E> {
 
     /// The messages in the order they came.
     pub(super) fn take(&self) -> Vec<Message<E>> {
-        if !self.full.swap(false, Ordering::Acquire) {
+        // A load leaves the cache line where it is, which a swap would not.
+        if !self.full.load(Ordering::Acquire) || !self.full.swap(false, Ordering::Acquire) {
             return Vec::new();
         }
         let mut messages = self.messages.lock().unwrap_or_else(PoisonError::into_inner);
