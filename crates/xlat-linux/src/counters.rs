@@ -141,8 +141,9 @@ impl Counters {
         self.wakeups.add(1);
     }
 
-    pub(crate) fn write_failed(&self, error: WriteError) {
-        self.write_errors[error as usize].add(1);
+    /// The kernel did not take a packet that stands for so many that were read.
+    pub(crate) fn write_failed(&self, error: WriteError, packets: u16) {
+        self.write_errors[error as usize].add(packets.into());
     }
 
     /// The counters as they stand now.
@@ -409,7 +410,7 @@ mod tests {
         workers[0].dropped(DropReason::HopLimit);
         workers[1].dropped(DropReason::HopLimit);
         workers[1].replied(DropReason::TooBig);
-        workers[0].write_failed(WriteError::InterfaceDown);
+        workers[0].write_failed(WriteError::InterfaceDown, 1);
         let sum = Snapshot::sum(&workers);
         let traffic = |packets, bytes| Traffic { packets, bytes };
         assert_eq!(sum.ipv4_in, traffic(2, 50));

@@ -14,7 +14,8 @@
 //! Order within a flow holds by construction: a flow has at most one packet held back, and whatever
 //! of the flow cannot be appended to it goes behind it. Between flows there is no order to keep.
 //!
-//! Pure: where packets go is the caller's `write`.
+//! Pure: where packets go is the caller's `write`, which is told how many of them each one stands
+//! for.
 
 use std::mem;
 
@@ -109,6 +110,10 @@ impl Place {
         }
     }
 
+    pub(super) fn len(self) -> usize {
+        self.len
+    }
+
     pub(super) fn frame(self, slot: &mut Slot) -> Option<Frame<'_>> {
         Frame::new(&mut slot.0, self.start, self.len, self.offload)
     }
@@ -143,7 +148,7 @@ impl Coalescer {
         &mut self,
         slot: &mut Slot,
         place: Place,
-        write: &mut impl FnMut(&mut Frame<'_>) -> Result<(), E>,
+        write: &mut impl FnMut(&mut Frame<'_>, u16) -> Result<(), E>,
     ) -> Result<(), E> {
         match self.classify(place.packet(slot), &place.offload) {
             Class::Other => {}
@@ -157,10 +162,7 @@ impl Coalescer {
                 return self.join(slot, place, flow, headers, write);
             }
         }
-        match place.frame(slot) {
-            Some(mut frame) => write(&mut frame),
-            None => Ok(()),
-        }
+        write_alone(slot, place, write)
     }
 
     /// Writes everything that was held back.
@@ -170,12 +172,22 @@ impl Coalescer {
     #[inline]
     pub(super) fn flush<E>(
         &mut self,
-        write: &mut impl FnMut(&mut Frame<'_>) -> Result<(), E>,
+        write: &mut impl FnMut(&mut Frame<'_>, u16) -> Result<(), E>,
     ) -> Result<(), E> {
         while self.held > 0 {
             self.release(0, write)?;
         }
         Ok(())
+    }
+
+    /// Joins no more packets to super-packets of this kind; false if it did not before either. To be
+    /// called while nothing is held back.
+    pub(super) fn stop(&mut self, kind: GsoKind) -> bool {
+        let joins = match kind {
+            GsoKind::Udp => &mut self.udp,
+            GsoKind::TcpV4 | GsoKind::TcpV6 => &mut self.tcp,
+        };
+        mem::take(joins)
     }
 
     /// How many packets were appended to another one since the last call.
@@ -189,7 +201,7 @@ impl Coalescer {
         place: Place,
         flow: Flow,
         headers: Headers,
-        write: &mut impl FnMut(&mut Frame<'_>) -> Result<(), E>,
+        write: &mut impl FnMut(&mut Frame<'_>, u16) -> Result<(), E>,
     ) -> Result<(), E> {
         let packet = place.packet(slot);
         let closes = closes(&flow, headers, packet);
@@ -206,10 +218,7 @@ impl Coalescer {
             self.release(number, write)?;
         }
         if closes {
-            return match place.frame(slot) {
-                Some(mut frame) => write(&mut frame),
-                None => Ok(()),
-            };
+            return write_alone(slot, place, write);
         }
         if self.held == self.lanes.len() {
             self.release(0, write)?;
@@ -235,14 +244,14 @@ impl Coalescer {
     fn release<E>(
         &mut self,
         number: usize,
-        write: &mut impl FnMut(&mut Frame<'_>) -> Result<(), E>,
+        write: &mut impl FnMut(&mut Frame<'_>, u16) -> Result<(), E>,
     ) -> Result<(), E> {
         self.lanes[number..self.held].rotate_left(1);
         self.held -= 1;
         let lane = &mut self.lanes[self.held];
         lane.finish();
         match lane.place.frame(&mut lane.slot) {
-            Some(mut frame) => write(&mut frame),
+            Some(mut frame) => write(&mut frame, lane.segments),
             None => Ok(()),
         }
     }
@@ -397,6 +406,19 @@ impl Flow {
         }
         flow.ports.copy_from_slice(ports);
         flow
+    }
+}
+
+/// Writes a packet that nothing was joined to.
+#[inline]
+fn write_alone<E>(
+    slot: &mut Slot,
+    place: Place,
+    write: &mut impl FnMut(&mut Frame<'_>, u16) -> Result<(), E>,
+) -> Result<(), E> {
+    match place.frame(slot) {
+        Some(mut frame) => write(&mut frame, 1),
+        None => Ok(()),
     }
 }
 

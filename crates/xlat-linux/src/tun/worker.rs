@@ -20,6 +20,7 @@ use rustix::io::Errno;
 use rustix::thread::CpuSet;
 use rustix::time::ClockId;
 
+use xlat_core::offload::GsoKind;
 use xlat_core::{DropReason, FORESEEN, Frame, Instant, Mapper, Translator, Verdict};
 
 use super::Tun;
@@ -27,7 +28,7 @@ use super::gro::{Coalescer, Place};
 use super::handle::{Failure, Handle, OnFailure, Running, Watch};
 use super::mailbox::{Mailbox, Message};
 use super::negotiate::Offloads;
-use super::pace::{PAUSE, Pace};
+use super::pace::{self, PAUSE, Pace};
 use super::queue::{Queue, Received, Slot};
 use crate::counters::{Counters, WriteError};
 
@@ -37,7 +38,7 @@ const BATCH: usize = 64;
 /// Packets that are read before the first of them is translated, where that is worth its while.
 const AHEAD: usize = FORESEEN;
 
-/// Longest packet in bytes that is read ahead of others.
+/// Longest packet in bytes that is read ahead of others, and that others wait behind.
 const LARGE: usize = 4096;
 
 /// What a worker does to each packet. The engine of the daemons is [`Translator`].
@@ -127,6 +128,7 @@ fn start_on<E: Engine>(
             output: Output {
                 queue,
                 counters: Arc::clone(&counters),
+                refused: None,
             },
             mailbox: Arc::clone(&mailbox),
         };
@@ -140,6 +142,7 @@ fn start_on<E: Engine>(
                 let processor = processors.get(number % processors.len().max(1)).copied();
                 move || {
                     pin(processor);
+                    pace::set_slack();
                     watch.over(|| worker.run());
                 }
             })?;
@@ -182,6 +185,8 @@ struct Worker<E> {
 struct Output {
     queue: Queue,
     counters: Arc<Counters>,
+    /// The kind of the last joined packet that the kernel found wrong.
+    refused: Option<GsoKind>,
 }
 
 enum Batch {
@@ -204,8 +209,15 @@ impl<E: Engine> Worker<E> {
             }
             let now = now();
             let batch = self.batch(&mut slots, now)?;
-            self.coalescer.flush(&mut |frame| self.output.send(frame))?;
+            self.flush()?;
             self.output.counters.joined(self.coalescer.take_joined());
+            if let Some(kind) = self.output.refused.take()
+                && self.coalescer.stop(kind)
+            {
+                tracing::warn!(
+                    "the kernel refuses packets that were joined ({kind:?}): no more are"
+                );
+            }
             if let Batch::Drained = batch {
                 let pause = self.pace.is_dense(now).then_some(PAUSE);
                 self.sleep(pause)?;
@@ -219,7 +231,7 @@ impl<E: Engine> Worker<E> {
         while count < BATCH
             && let Batch::Full = batch
         {
-            let mut places = [None; AHEAD];
+            let mut places: [Option<Place>; AHEAD] = [None; AHEAD];
             batch = self.read(&mut slots[..ahead], &mut places)?;
             count += ahead;
             if ahead > 1 {
@@ -228,7 +240,8 @@ impl<E: Engine> Worker<E> {
                 self.engine.foresee(packets);
             }
             for (slot, place) in slots.iter_mut().zip(places) {
-                let Some(mut frame) = place.and_then(|place: Place| place.frame(slot)) else {
+                let Some(place) = place else { continue };
+                let Some(mut frame) = place.frame(slot) else {
                     continue;
                 };
                 let verdict = self.engine.translate(&mut frame, now);
@@ -258,7 +271,8 @@ impl<E: Engine> Worker<E> {
                         break;
                     }
                 }
-                Received::Impossible(_) => {
+                Received::Impossible(why) => {
+                    tracing::trace!("packet with an impossible virtio-net header: {why}");
                     self.output.counters.dropped(DropReason::BadOffload);
                 }
                 Received::Empty => return Ok(Batch::Drained),
@@ -287,15 +301,15 @@ impl<E: Engine> Worker<E> {
         match verdict {
             Verdict::Forward => return Ok(Some(Place::of(&frame))),
             Verdict::Split(mut split) => {
-                self.coalescer.flush(&mut |frame| self.output.send(frame))?;
+                self.flush()?;
                 while let Some(mut piece) = split.next(&mut frame) {
                     self.output.counters.piece();
-                    self.output.send(&mut piece)?;
+                    self.output.send(&mut piece, 1)?;
                 }
             }
             Verdict::Reply(reason) => {
                 self.output.counters.replied(reason);
-                self.output.send(&mut frame)?;
+                self.output.send(&mut frame, 1)?;
             }
             Verdict::Drop(reason) => self.output.counters.dropped(reason),
             Verdict::Held => self.output.counters.held(),
@@ -306,8 +320,16 @@ impl<E: Engine> Worker<E> {
     #[inline]
     fn forward(&mut self, slot: &mut Slot, place: Option<Place>) -> io::Result<()> {
         let Some(place) = place else { return Ok(()) };
+        self.coalescer.push(slot, place, &mut |frame, count| {
+            self.output.send(frame, count)
+        })
+    }
+
+    /// Writes what waits for more of its flow.
+    #[inline]
+    fn flush(&mut self) -> io::Result<()> {
         self.coalescer
-            .push(slot, place, &mut |frame| self.output.send(frame))
+            .flush(&mut |frame, count| self.output.send(frame, count))
     }
 
     /// Waits for a packet or a message; with a pause, for that time or a message.
@@ -338,20 +360,22 @@ impl<E: Engine> Worker<E> {
 }
 
 impl Output {
-    /// Writes one packet. An error that concerns only this packet is counted.
+    /// Writes one packet, which `count` packets that were read have been joined to. An error that
+    /// concerns only this packet is counted, for each of them.
     #[inline]
-    fn send(&mut self, frame: &mut Frame<'_>) -> io::Result<()> {
+    fn send(&mut self, frame: &mut Frame<'_>, count: u16) -> io::Result<()> {
         let Err(error) = self.queue.send(frame) else {
             self.counters.sent(frame.packet());
             return Ok(());
         };
-        match WriteError::classify(&error) {
-            Some(kind) => {
-                self.counters.write_failed(kind);
-                Ok(())
-            }
-            None => Err(error),
+        let Some(kind) = WriteError::classify(&error) else {
+            return Err(error);
+        };
+        self.counters.write_failed(kind, count);
+        if kind == WriteError::Invalid && count > 1 {
+            self.refused = frame.offload.gso.map(|gso| gso.kind);
         }
+        Ok(())
     }
 }
 
@@ -412,6 +436,13 @@ mod tests {
     }
 
     fn worker_with(
+        script: impl FnMut() -> Script,
+    ) -> (Handle<Script>, UnixDatagram, mpsc::Receiver<Failure>) {
+        worker_that(Offloads::NONE, script)
+    }
+
+    fn worker_that(
+        offloads: Offloads,
         mut script: impl FnMut() -> Script,
     ) -> (Handle<Script>, UnixDatagram, mpsc::Receiver<Failure>) {
         let (near, far) = UnixDatagram::pair().expect("socket pair");
@@ -420,8 +451,7 @@ mod tests {
         let queue = Queue::new(near.into(), "test").expect("queue");
         let (fail, failures) = mpsc::channel();
         let report = move |failure| fail.send(failure).unwrap_or(());
-        let handle =
-            start_on(vec![queue], Offloads::NONE, &[], |_| script(), report).expect("started");
+        let handle = start_on(vec![queue], offloads, &[], |_| script(), report).expect("started");
         (handle, far, failures)
     }
 
@@ -433,7 +463,7 @@ mod tests {
     /// The next packet that the worker writes.
     #[track_caller]
     fn next(kernel: &UnixDatagram) -> Vec<u8> {
-        let mut wire = [0; 100];
+        let mut wire = vec![0; 70_000];
         let length = kernel.recv(&mut wire).expect("a packet in time");
         wire[10..length].to_vec()
     }
@@ -495,6 +525,70 @@ mod tests {
         assert_eq!(sum.drops.count(DropReason::BadOffload), 15);
         let foreseen = foreseen.lock().expect("not poisoned");
         assert_eq!(*foreseen, (0..100).collect::<Vec<u8>>());
+    }
+
+    /// A UDP datagram that can be joined with the one before, and that the script forwards.
+    fn datagram(id: u16, payload: usize) -> Vec<u8> {
+        let mut ip = etherparse::Ipv4Header::new(
+            (8 + payload) as u16,
+            63,
+            etherparse::IpNumber::UDP,
+            [192, 0, 2, 1],
+            [192, 0, 2, 2],
+        )
+        .expect("fits");
+        ip.identification = id;
+        // The script's `f`, as type of service.
+        (ip.dscp, ip.ecn) = (
+            etherparse::IpDscp::try_new(b'f' >> 2).expect("6 bits"),
+            etherparse::IpEcn::try_new(b'f' & 3).expect("2 bits"),
+        );
+        let payload = vec![1; payload];
+        let udp = etherparse::UdpHeader::with_ipv4_checksum(7, 7, &ip, &payload).expect("fits");
+        let headers = [ip.to_bytes().as_slice(), udp.to_bytes().as_slice()].concat();
+        [headers, payload].concat()
+    }
+
+    /// Keeps the worker from reading until the sender is dropped.
+    fn hold(handle: &Handle<Script>) -> mpsc::SyncSender<()> {
+        let (go, wait) = mpsc::sync_channel::<()>(0);
+        let wait = Mutex::new(wait);
+        handle.update(move |_| {
+            let _ = wait.lock().expect("not poisoned").recv();
+        });
+        go
+    }
+
+    #[test]
+    fn joining_ends_when_the_kernel_refuses_what_was_joined() {
+        let (near, kernel) = UnixDatagram::pair().expect("socket pair");
+        near.set_nonblocking(true).expect("non-blocking");
+        kernel.set_read_timeout(Some(LONG)).expect("time-out");
+        // Each datagram has room in this socket, two of them joined have not.
+        rustix::net::sockopt::set_socket_send_buffer_size(&near, 1).expect("smallest");
+        let room = rustix::net::sockopt::socket_send_buffer_size(&near).expect("known");
+        let payload = room * 2 / 3;
+        let queue = Queue::new(near.into(), "test").expect("queue");
+        let make = |_| Script::default();
+        let handle = start_on(vec![queue], Offloads::ALL, &[], make, |_| {}).expect("started");
+        let go = hold(&handle);
+        for id in 0..2 {
+            send(&kernel, PLAIN, &datagram(id, payload));
+        }
+        drop(go);
+        while handle.counters().write_errors.total() == 0 {
+            thread::yield_now();
+        }
+        let go = hold(&handle);
+        for id in 2..4 {
+            send(&kernel, PLAIN, &datagram(id, payload));
+        }
+        drop(go);
+        // Whether the socket has room for the other one as well is another matter.
+        assert_eq!(next(&kernel), datagram(2, payload));
+        let sum = handle.stop();
+        assert_eq!(sum.write_errors.count(WriteError::Invalid), 2);
+        assert_eq!((sum.ipv4_in.packets, sum.joined), (4, 1));
     }
 
     #[test]

@@ -449,8 +449,10 @@ fn push_all(packets: Vec<Packet>) -> Vec<Packet> {
 
 fn push_through(coalescer: &mut Coalescer, packets: Vec<Packet>) -> Vec<Packet> {
     let mut written = Vec::new();
-    let mut write = |frame: &mut Frame<'_>| {
-        written.push((frame.packet().to_vec(), frame.offload));
+    let mut write = |frame: &mut Frame<'_>, count| {
+        let packet = (frame.packet().to_vec(), frame.offload);
+        assert_eq!(cut_one(&packet).len(), usize::from(count));
+        written.push(packet);
         Ok::<_, Infallible>(())
     };
     let mut slot = Slot::new();
