@@ -241,6 +241,9 @@ impl<E: Engine> Worker<E> {
             }
             for (slot, place) in slots.iter_mut().zip(places) {
                 let Some(place) = place else { continue };
+                if place.len() > LARGE {
+                    self.flush()?;
+                }
                 let Some(mut frame) = place.frame(slot) else {
                     continue;
                 };
@@ -557,6 +560,22 @@ mod tests {
             let _ = wait.lock().expect("not poisoned").recv();
         });
         go
+    }
+
+    #[test]
+    fn a_datagram_does_not_wait_behind_a_large_packet() {
+        let (handle, kernel, _failures) = worker_that(Offloads::ALL, Script::default);
+        let go = hold(&handle);
+        let mut large = vec![0; LARGE + 1];
+        // No Next Header: of no flow that could be joined.
+        large[..7].copy_from_slice(b"\x60f\0\0\0\0\x3b");
+        for packet in [&datagram(1, 100), &datagram(2, 100), &large] {
+            send(&kernel, PLAIN, packet);
+        }
+        drop(go);
+        assert_eq!(next(&kernel).len(), 28 + 200);
+        assert_eq!(next(&kernel).len(), LARGE + 1);
+        assert_eq!(handle.stop().joined, 1);
     }
 
     #[test]
