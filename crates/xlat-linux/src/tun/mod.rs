@@ -24,7 +24,9 @@ pub mod vnet;
 mod worker;
 
 use std::io;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
+
+use rustix::io::Errno;
 
 pub use handle::{Failure, Handle, Totals};
 pub use negotiate::Offloads;
@@ -170,9 +172,25 @@ fn interface_flags(multi_queue: bool) -> u16 {
 }
 
 /// Ten bytes in the machine's own order, said aloud although it is what a new interface has.
-fn set_header(fd: std::os::fd::BorrowedFd<'_>) -> io::Result<()> {
+fn set_header(fd: BorrowedFd<'_>) -> io::Result<()> {
     sys::set_header_size(fd, vnet::HEADER_LEN as i32)?;
-    sys::set_little_endian(fd, cfg!(target_endian = "little"))
+    unless_unknown(sys::set_little_endian(fd, cfg!(target_endian = "little")))
+}
+
+/// What the kernel said to a request for what it does anyway. One that is older than the request
+/// (Linux before 3.19) knows no other byte order than the machine's.
+fn unless_unknown(answer: io::Result<()>) -> io::Result<()> {
+    match answer {
+        Err(error)
+            if matches!(
+                Errno::from_io_error(&error),
+                Some(Errno::INVAL | Errno::NOTTY)
+            ) =>
+        {
+            Ok(())
+        }
+        answer => answer,
+    }
 }
 
 /// What the kernel takes for an interface name (`dev_valid_name`).
@@ -219,22 +237,22 @@ pub enum OpenError {
 impl OpenError {
     /// Sorts what `open` of the clone device said.
     fn device(error: io::Error) -> Self {
-        match rustix::io::Errno::from_io_error(&error) {
-            Some(rustix::io::Errno::NOENT | rustix::io::Errno::NODEV | rustix::io::Errno::NXIO) => {
+        match Errno::from_io_error(&error) {
+            Some(Errno::NOENT | Errno::NODEV | Errno::NXIO) => {
                 Self::NoDevice
             }
-            Some(rustix::io::Errno::PERM | rustix::io::Errno::ACCESS) => Self::DevicePermission,
+            Some(Errno::PERM | Errno::ACCESS) => Self::DevicePermission,
             _ => Self::Kernel(error),
         }
     }
 
     /// Sorts what `TUNSETIFF` said. `EINVAL` is an interface of that name that is no TUN of ours.
     fn attach(name: &str, error: io::Error) -> Self {
-        match rustix::io::Errno::from_io_error(&error) {
-            Some(rustix::io::Errno::BUSY | rustix::io::Errno::EXIST | rustix::io::Errno::INVAL) => {
+        match Errno::from_io_error(&error) {
+            Some(Errno::BUSY | Errno::EXIST | Errno::INVAL) => {
                 Self::InUse(name.to_owned())
             }
-            Some(rustix::io::Errno::PERM | rustix::io::Errno::ACCESS) => {
+            Some(Errno::PERM | Errno::ACCESS) => {
                 Self::Permission(name.to_owned())
             }
             _ => Self::Kernel(error),
@@ -275,10 +293,17 @@ mod tests {
     }
 
     #[test]
+    fn a_kernel_without_a_choice_of_byte_order_will_do() {
+        for unknown in [Errno::INVAL, Errno::NOTTY] {
+            assert!(unless_unknown(Err(unknown.into())).is_ok());
+        }
+        assert!(unless_unknown(Err(Errno::BADFD.into())).is_err());
+    }
+
+    #[test]
     fn each_refusal_says_what_to_do() {
         let errno = |number| io::Error::from(number);
         let text = |error: OpenError| error.to_string();
-        use rustix::io::Errno;
         assert!(text(OpenError::device(errno(Errno::NOENT))).contains("modprobe tun"));
         assert!(text(OpenError::device(errno(Errno::ACCESS))).contains("root"));
         assert!(text(OpenError::attach("clat", errno(Errno::PERM))).contains("CAP_NET_ADMIN"));
