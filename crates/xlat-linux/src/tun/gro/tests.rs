@@ -240,6 +240,72 @@ fn differences_between_tcp_segments_keep_them_apart() {
 }
 
 #[test]
+fn no_header_field_of_a_tcp_segment_is_lost() {
+    const TOS: usize = 1;
+    let edits: &[(&str, usize, u8)] = &[
+        ("ACK number", 20 + 11, 1),
+        ("reserved bits", 20 + 12, 0x02),
+        ("FIN", 20 + 13, 0x01),
+        ("SYN", 20 + 13, 0x02),
+        ("RST", 20 + 13, 0x04),
+        ("no ACK", 20 + 13, 0x10),
+        ("URG", 20 + 13, 0x20),
+        ("ECE", 20 + 13, 0x40),
+        ("CWR", 20 + 13, 0x80),
+        ("urgent pointer", 20 + 19, 1),
+        ("DSCP", TOS, 0x28),
+        ("ECN", TOS, 0x01),
+        ("TTL", 8, 1),
+        ("evil bit", 6, 0x80),
+    ];
+    for (what, at, bits) in edits {
+        apart(&TCP, what, *at, *bits);
+    }
+    for (what, at, bits) in [
+        ("traffic class", 0, 0x01),
+        ("ECN", 1, 0x10),
+        ("flow label", 3, 0x01),
+        ("hop limit", 7, 0x01),
+        ("CWR", 40 + 13, 0x80),
+        ("urgent pointer", 40 + 19, 1),
+    ] {
+        apart(&TCP6, what, at, bits);
+    }
+}
+
+#[test]
+fn options_and_extension_headers_keep_packets_apart() {
+    // IPv4 options: one word of padding behind the fixed header.
+    let with_options = |spec: &Spec| {
+        let (mut packet, offload) = build(spec);
+        packet.splice(20..20, [1, 1, 1, 0]);
+        packet[0] = 0x46;
+        packet[3] += 4;
+        packet[10..12].fill(0);
+        let sum = checksum_by_hand(&packet[..24]);
+        packet[10..12].copy_from_slice(&sum.to_be_bytes());
+        (packet, offload)
+    };
+    // Destination options with padding behind the fixed header.
+    let with_extension = |spec: &Spec| {
+        let (mut packet, offload) = build(spec);
+        let protocol = packet[6];
+        packet.splice(40..40, [protocol, 0, 1, 4, 0, 0, 0, 0]);
+        packet[6] = 60;
+        packet[5] += 8;
+        (packet, offload)
+    };
+    for first in [UDP, TCP] {
+        let packets: Vec<_> = continued(&first, 3).iter().map(with_options).collect();
+        assert_eq!(push_all(packets.clone()), packets);
+    }
+    for first in [UDP6, TCP6] {
+        let packets: Vec<_> = continued(&first, 3).iter().map(with_extension).collect();
+        assert_eq!(push_all(packets.clone()), packets);
+    }
+}
+
+#[test]
 fn a_push_ends_a_super_packet_and_stays_on_its_last_segment() {
     let mut flow = continued(&TCP, 4);
     flow[2].push = true;
@@ -479,6 +545,43 @@ fn not_joined(stream: &[Spec], expected: &[usize]) {
     let counts: Vec<_> = written.iter().map(|packet| cut_one(packet).len()).collect();
     assert_eq!(counts, expected, "{stream:?}");
     assert_eq!(cut(&written), wire(stream));
+}
+
+/// The second packet of a flow leaves on its own, as it came, if these bits of it are different.
+#[track_caller]
+fn apart(first: &Spec, what: &str, at: usize, bits: u8) {
+    let flow = continued(first, 3);
+    let packets: Vec<_> = flow.iter().map(build).collect();
+    assert_eq!(push_all(packets.clone()).len(), 1, "the flow is joined");
+    let mut packets = packets;
+    let packet = &mut packets[1].0;
+    packet[at] ^= bits;
+    // All that is checked stays right, so that nothing but the difference keeps them apart.
+    let ip = if first.v6 { 40 } else { 20 };
+    if !first.v6 {
+        packet[10..12].fill(0);
+        let sum = checksum_by_hand(&packet[..20]);
+        packet[10..12].copy_from_slice(&sum.to_be_bytes());
+    }
+    let addresses = if first.v6 { 8..40 } else { 12..20 };
+    let length = ((packet.len() - ip) as u16).to_be_bytes();
+    packet[ip + 16..ip + 18].fill(0);
+    let covered = [&packet[addresses], &[0, 6], &length, &packet[ip..]].concat();
+    let sum = checksum_by_hand(&covered).to_be_bytes();
+    packet[ip + 16..ip + 18].copy_from_slice(&sum);
+    assert_eq!(push_all(packets.clone()), packets, "{what}");
+}
+
+/// RFC 1071, word by word.
+fn checksum_by_hand(bytes: &[u8]) -> u16 {
+    let mut sum: u32 = 0;
+    for pair in bytes.chunks(2) {
+        sum += u32::from(pair[0]) << 8 | u32::from(*pair.get(1).unwrap_or(&0));
+    }
+    while sum > 0xffff {
+        sum = (sum & 0xffff) + (sum >> 16);
+    }
+    !(sum as u16)
 }
 
 fn of_flow(packets: &[Vec<u8>], port: u16) -> Vec<&Vec<u8>> {
