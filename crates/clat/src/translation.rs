@@ -34,12 +34,7 @@ impl DataPath {
         failures: mpsc::UnboundedSender<Failure>,
     ) -> Result<Self> {
         let seed = random().context("no random numbers from the kernel")?;
-        let options = tun::Options::new(&settings.run.place.tun);
-        let tun = Tun::open(
-            &options
-                .pin(settings.run.flags.pin)
-                .queues(settings.run.flags.queue_count()),
-        )?;
+        let tun = Tun::open(&settings.run.flags.tun(&settings.run.place.tun))?;
         let policy = policy(settings, side4, clat);
         policy.validate()?;
         let mapper = mapper(settings, side4, clat)?;

@@ -137,7 +137,7 @@ impl Outcome {
 fn attach(topology: &Topology) -> Result<Queue> {
     let client = topology.client();
     let mut options = Options::new(TUN);
-    options.offload = false;
+    options.offloads = xlat_linux::tun::Offloads::NONE;
     let tun = client.run(|| Ok(Tun::open(&options)?))?;
     client.set_sysctl("ipv6/conf/all/forwarding", "1")?;
     client.set_sysctl(&format!("ipv6/conf/{TUN}/accept_dad"), "0")?;

@@ -72,8 +72,7 @@ pub(crate) fn start<M: Mapper + Clone + Send + 'static>(
     alarm: Option<&Arc<Alarm>>,
 ) -> Result<(Handle<Ringing<M>>, mpsc::UnboundedReceiver<Failure>)> {
     let seed = random().context("no random numbers from the kernel")?;
-    let options = tun::Options::new(&run.place.tun);
-    let tun = Tun::open(&options.pin(run.flags.pin).queues(run.flags.queue_count()))?;
+    let tun = Tun::open(&run.flags.tun(&run.place.tun))?;
     let lanes = tun.queues() as u16;
     let engines = (0..lanes).map(|lane| {
         let ids = Identifications::new(seed, lane, lanes);

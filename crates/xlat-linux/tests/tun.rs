@@ -15,9 +15,13 @@ use std::sync::{Mutex, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use futures_util::TryStreamExt as _;
 use libtest_mimic::{Arguments, Trial};
+use netlink_packet_route::link::LinkAttribute;
 use nix::sched::CloneFlags;
 use rtnetlink::{LinkUnspec, RouteMessageBuilder};
+use socket2::{Domain, Protocol, Socket, Type};
+use xlat_core::checksum::{self, Sum};
 use xlat_core::identification::Identifications;
 use xlat_core::mapper::{ErrorFlow, ErrorRewrite, Flow, Mapper, Refusal, Rewrite};
 use xlat_core::offload::{Checksum, Gso, GsoKind, PartialChecksum};
@@ -61,6 +65,26 @@ const TESTS: &[(&str, fn())] = &[
     (
         "x4_20_flows_keep_their_order_across_queues",
         x4_20_flows_keep_their_order_across_queues,
+    ),
+    (
+        "x4_20_more_flows_than_the_kernel_remembers_keep_their_order",
+        x4_20_more_flows_than_the_kernel_remembers_keep_their_order,
+    ),
+    (
+        "l4_11_any_set_of_offloads_will_do",
+        l4_11_any_set_of_offloads_will_do,
+    ),
+    (
+        "l4_11_congestion_marks_cross_in_super_packets",
+        l4_11_congestion_marks_cross_in_super_packets,
+    ),
+    (
+        "a_queue_is_as_long_as_was_asked_for",
+        a_queue_is_as_long_as_was_asked_for,
+    ),
+    (
+        "workers_have_the_nice_value_that_was_asked_for",
+        workers_have_the_nice_value_that_was_asked_for,
     ),
     (
         "l4_11_tcp_and_udp_cross_the_translator",
@@ -130,6 +154,7 @@ fn every_offload_of_the_kernel_is_agreed_on() {
     assert!(offloads.contains(Offloads::CHECKSUM), "{offloads}");
     assert!(offloads.contains(Offloads::TSO4), "{offloads}");
     assert!(offloads.contains(Offloads::TSO6), "{offloads}");
+    assert!(offloads.contains(Offloads::TSO_ECN), "{offloads}");
     assert_eq!(
         offloads.contains(Offloads::USO),
         kernel_has_uso(),
@@ -138,8 +163,7 @@ fn every_offload_of_the_kernel_is_agreed_on() {
 }
 
 fn offloads_can_be_left_off() {
-    let mut options = Options::new(NAME);
-    options.offload = false;
+    let options = Options::new(NAME).offloads(Offloads::NONE);
     let tun = Tun::open(&options).expect("opened");
     assert_eq!(tun.offloads(), Offloads::NONE);
 }
@@ -191,17 +215,7 @@ fn l4_11_udp_crosses_in_super_packets() {
         (HERE4.into(), IpAddr::from(PEER4), 20),
         (HERE6.into(), PEER6.into(), 40),
     ] {
-        let socket = bind(here);
-        let port = socket.local_addr().expect("bound").port();
-        let segment = nix::sys::socket::sockopt::UdpGsoSegment;
-        nix::sys::socket::setsockopt(&socket, segment, &1000).expect("UDP_SEGMENT");
-        let payload = pattern(5300);
-        socket.send_to(&payload, (peer, port)).expect("sent");
-        for expected in payload.chunks(1000) {
-            let mut back = [0; 2000];
-            let (count, _) = socket.recv_from(&mut back).expect("reflected");
-            assert_eq!(&back[..count], expected);
-        }
+        exchange_datagrams(here, peer);
         let seen = lab.seen.try_iter().collect::<Vec<_>>();
         if !kernel_has_uso() {
             assert!(seen.iter().all(|seen| seen.offload.gso.is_none()));
@@ -223,8 +237,7 @@ fn l4_11_udp_crosses_in_super_packets() {
 }
 
 fn l4_11_without_offloads_every_packet_is_complete() {
-    let mut options = Options::new(NAME);
-    options.offload = false;
+    let options = Options::new(NAME).offloads(Offloads::NONE);
     let lab = Reflector::new(&options);
     exchange_tcp(HERE4.into(), PEER4.into());
     for seen in lab.seen.try_iter() {
@@ -300,10 +313,169 @@ fn datagrams_that_follow_each_other_are_written_as_one() {
     }
 }
 
-/// One host is both ends: an IPv4 socket that talks to 198.51.100.2, which is an IPv6 socket that
-/// talks to 2001:db8:4::1.
-fn l4_11_tcp_and_udp_cross_the_translator() {
-    let tun = Tun::open(&Options::new(NAME).queues(2)).expect("opened");
+fn l4_11_any_set_of_offloads_will_do() {
+    let checksum = Offloads::CHECKSUM;
+    for (offloads, tso4, tso6, uso) in [
+        (Offloads::NONE, false, false, false),
+        (checksum, false, false, false),
+        (checksum | Offloads::TSO4, true, false, false),
+        (checksum | Offloads::TSO6, false, true, false),
+        (checksum | Offloads::USO, false, false, kernel_has_uso()),
+        (
+            checksum | Offloads::TSO4 | Offloads::TSO6,
+            true,
+            true,
+            false,
+        ),
+    ] {
+        let lab = Reflector::new(&Options::new(NAME).offloads(offloads));
+        for (here, peer) in [
+            (HERE4.into(), IpAddr::from(PEER4)),
+            (HERE6.into(), PEER6.into()),
+        ] {
+            exchange_tcp(here, peer);
+            exchange_datagrams(here, peer);
+        }
+        let seen = lab.seen.try_iter().collect::<Vec<_>>();
+        let any = |kind| {
+            let is = |seen: &Seen| seen.offload.gso.is_some_and(|gso| gso.kind == kind);
+            seen.iter().any(is)
+        };
+        let kinds = [GsoKind::TcpV4, GsoKind::TcpV6, GsoKind::Udp].map(any);
+        assert_eq!(kinds, [tso4, tso6, uso], "{offloads}");
+        let partial = seen.iter().any(|seen| seen.offload.is_partial());
+        assert_eq!(partial, offloads != Offloads::NONE, "{offloads}");
+        assert_eq!(lab.handle.stop().write_errors.total(), 0, "{offloads}");
+    }
+}
+
+/// A super-packet whose first segment carries CWR says so, before and behind the translator.
+fn l4_11_congestion_marks_cross_in_super_packets() {
+    std::fs::write("/proc/sys/net/ipv4/tcp_ecn", "1").expect("ECN on");
+    let (tell, reduced) = mpsc::channel();
+    let handle = start_translator(1, |translator| Congested {
+        translator,
+        packets: 0,
+        reduced: tell.clone(),
+    });
+    wait_for_translation();
+    send_tcp(HERE6.into(), FAR4.into(), FAR6.into());
+    send_tcp(HERE4.into(), FAR6.into(), FAR4.into());
+    let kinds = reduced.try_iter().collect::<Vec<_>>();
+    assert!(kinds.contains(&GsoKind::TcpV4), "{kinds:?}");
+    assert!(kinds.contains(&GsoKind::TcpV6), "{kinds:?}");
+    let sum = handle.stop();
+    assert_eq!(sum.write_errors.total(), 0, "{sum}");
+    assert_eq!(sum.drops.count(DropReason::BadOffload), 0, "{sum}");
+}
+
+fn a_queue_is_as_long_as_was_asked_for() {
+    let mut options = Options::new(NAME).queues(2);
+    options.queue_length = Some(77);
+    let _tun = Tun::open(&options).expect("opened");
+    let (tell, told) = mpsc::channel();
+    netlink(async |handle| {
+        let mut links = handle.link().get().match_name(NAME.to_owned()).execute();
+        while let Some(link) = links.try_next().await? {
+            let _ = tell.send(link.attributes);
+        }
+        Ok(())
+    });
+    let attributes = told.try_recv().expect("the interface");
+    let length = LinkAttribute::TxQueueLen(77);
+    assert!(attributes.contains(&length), "{attributes:?}");
+}
+
+fn workers_have_the_nice_value_that_was_asked_for() {
+    let mut options = Options::new(NAME).queues(2);
+    options.nice = Some(5);
+    let lab = Reflector::new(&options);
+    let (tell, told) = mpsc::channel();
+    lab.handle.update(move |_| {
+        let value = rustix::process::getpriority_process(None);
+        let _ = tell.send(value.expect("known"));
+    });
+    for _ in 0..2 {
+        assert_eq!(told.recv_timeout(LONG), Ok(5));
+    }
+    let own = rustix::process::getpriority_process(None).expect("known");
+    assert_ne!(own, 5, "the others keep theirs");
+}
+
+/// One direction after the other. The kernel remembers 4096 flows, and goes by their hash for the
+/// rest.
+fn x4_20_more_flows_than_the_kernel_remembers_keep_their_order() {
+    /// Of a flow, directly behind those of the other flows of its group.
+    const PACKETS: u32 = 4;
+    let handle = start_translator(4, |translator| translator);
+    wait_for_translation();
+    let ports: Vec<u16> = (20_000..26_000).collect();
+    for (from, to, here) in [
+        (IpAddr::from(HERE4), IpAddr::from(FAR4), IpAddr::from(HERE6)),
+        (HERE6.into(), FAR6.into(), HERE4.into()),
+    ] {
+        let all = hear_everything(here);
+        let sender = bind(from);
+        // Twice, so that what the kernel learnt in the first turn is in force in the second.
+        for group in ports.chunks(25).chain(ports.chunks(25)) {
+            for number in 0..PACKETS {
+                for port in group {
+                    let sent = sender.send_to(&number.to_be_bytes(), (to, *port));
+                    sent.expect("sent");
+                }
+            }
+            let mut next = vec![0; group.len()];
+            while next.iter().any(|next| *next < PACKETS) {
+                let (port, numbers) = next_datagrams(&all, here);
+                // Others are what the wait for the translation has left.
+                let Some(at) = group.iter().position(|one| *one == port) else {
+                    continue;
+                };
+                for number in numbers {
+                    assert_eq!(number, next[at], "port {port}");
+                    next[at] += 1;
+                }
+            }
+        }
+    }
+    let sum = handle.stop();
+    assert_eq!(sum.write_errors.total(), 0, "{sum}");
+}
+
+/// A socket for the datagrams to all ports of an address.
+fn hear_everything(here: IpAddr) -> Socket {
+    let domain = Domain::for_address((here, 0).into());
+    let all = Socket::new(domain, Type::RAW, Some(Protocol::UDP)).expect("a raw socket");
+    all.bind(&SocketAddr::new(here, 0).into()).expect("bound");
+    all.set_read_timeout(Some(LONG)).expect("time-out");
+    all
+}
+
+/// Destination port and payloads of what a raw socket hears next. It hears datagrams that were
+/// joined in one piece.
+fn next_datagrams(mut socket: &Socket, here: IpAddr) -> (u16, Vec<u32>) {
+    let mut bytes = [0; 1000];
+    let length = socket.read(&mut bytes).expect("a datagram");
+    // IPv4 comes with its header.
+    let datagram = &bytes[if here.is_ipv4() { 20 } else { 0 }..length];
+    let port = u16::from_be_bytes([datagram[2], datagram[3]]);
+    let (numbers, _) = datagram[8..].as_chunks();
+    (
+        port,
+        numbers
+            .iter()
+            .map(|number| u32::from_be_bytes(*number))
+            .collect(),
+    )
+}
+
+/// The translator test's network: one host is both ends. An IPv4 socket talks to 198.51.100.2,
+/// which is an IPv6 socket that talks to 2001:db8:4::1.
+fn start_translator<E: Engine>(
+    queues: usize,
+    mut wrap: impl FnMut(Translator<Pair>) -> E,
+) -> Handle<E> {
+    let tun = Tun::open(&Options::new(NAME).queues(queues)).expect("opened");
     configure();
     let index = index_of(NAME).expect("there");
     netlink(async |handle| {
@@ -316,11 +488,14 @@ fn l4_11_tcp_and_udp_cross_the_translator() {
     });
     let make = |number| {
         let policy = Policy::new(Ipv4Addr::new(192, 0, 0, 1), Ipv6Addr::LOCALHOST);
-        let ids = Identifications::new([1, 2], number as u16, 2);
-        Translator::new(Pair, policy, ids).expect("good policy")
+        let ids = Identifications::new([1, 2], number as u16, queues as u16);
+        wrap(Translator::new(Pair, policy, ids).expect("good policy"))
     };
-    let handle = start(tun, make, |failure| panic!("{failure}")).expect("started");
+    start(tun, make, |failure| panic!("{failure}")).expect("started")
+}
 
+/// One datagram each way.
+fn wait_for_translation() {
     wait_for_ipv6_through(|| {
         let here = bind(HERE4.into());
         let far = bind(HERE6.into());
@@ -338,6 +513,11 @@ fn l4_11_tcp_and_udp_cross_the_translator() {
         assert_eq!(from, SocketAddr::new(FAR4.into(), port));
         answer == *b"!"
     });
+}
+
+fn l4_11_tcp_and_udp_cross_the_translator() {
+    let handle = start_translator(2, |translator| translator);
+    wait_for_translation();
     // From the IPv4 side, and from the IPv6 side.
     send_tcp(HERE6.into(), FAR4.into(), FAR6.into());
     send_tcp(HERE4.into(), FAR6.into(), FAR4.into());
@@ -497,6 +677,45 @@ struct Reflect {
     offload: Option<Offload>,
 }
 
+/// A translator behind a bottleneck that marks a packet now and then instead of dropping it.
+struct Congested {
+    translator: Translator<Pair>,
+    packets: u32,
+    /// Kinds of the super-packets whose sender says that it slows down.
+    reduced: mpsc::Sender<GsoKind>,
+}
+
+impl Engine for Congested {
+    fn translate(&mut self, frame: &mut Frame<'_>, now: xlat_core::Instant) -> Verdict {
+        if let Some(gso) = frame.offload.gso {
+            self.packets += 1;
+            if self.packets.is_multiple_of(8) {
+                mark(frame.packet_mut());
+            }
+            if gso.ecn {
+                let _ = self.reduced.send(gso.kind);
+            }
+        }
+        self.translator.translate(frame, now)
+    }
+}
+
+/// Congestion experienced, if the packet's sender knows what that is (RFC 3168).
+fn mark(packet: &mut [u8]) {
+    if packet[0] >> 4 == 6 {
+        if packet[1] & 0x30 != 0 {
+            packet[1] |= 0x30;
+        }
+    } else if packet[1] & 3 != 0 {
+        let before = Sum::word(u16::from_be_bytes([packet[0], packet[1]]));
+        packet[1] |= 3;
+        let after = Sum::word(u16::from_be_bytes([packet[0], packet[1]]));
+        let sum = u16::from_be_bytes([packet[10], packet[11]]);
+        let sum = checksum::update(sum, after - before);
+        packet[10..12].copy_from_slice(&sum.to_be_bytes());
+    }
+}
+
 /// The two ends of the translator test know each other by these addresses.
 struct Pair;
 
@@ -611,6 +830,21 @@ impl Engine for Reflect {
             frame.offload = offload;
         }
         Verdict::Forward
+    }
+}
+
+/// One write of several datagrams, reflected and compared.
+fn exchange_datagrams(here: IpAddr, peer: IpAddr) {
+    let socket = bind(here);
+    let port = socket.local_addr().expect("bound").port();
+    let segment = nix::sys::socket::sockopt::UdpGsoSegment;
+    nix::sys::socket::setsockopt(&socket, segment, &1000).expect("UDP_SEGMENT");
+    let payload = pattern(5300);
+    socket.send_to(&payload, (peer, port)).expect("sent");
+    for expected in payload.chunks(1000) {
+        let mut back = [0; 2000];
+        let (count, _) = socket.recv_from(&mut back).expect("reflected");
+        assert_eq!(&back[..count], expected);
     }
 }
 

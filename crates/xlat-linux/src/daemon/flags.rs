@@ -12,6 +12,7 @@ use xlat_core::mappers::Hairpin;
 use xlat_core::policy::{ErrorRate, MssClamp, TrafficClass, UdpZeroChecksum, UnmappedSource};
 
 use super::logging::LogFormat;
+use crate::tun;
 
 /// How a daemon runs.
 #[derive(Args, Clone, Debug)]
@@ -29,6 +30,13 @@ pub struct RunFlags {
     /// Keep each of these threads on a processor of its own
     #[arg(long)]
     pub pin: bool,
+    /// Nice value of these threads, -20 to 19; below 0 it takes CAP_SYS_NICE [default: the process's]
+    #[arg(long, value_name = "N", allow_negative_numbers = true,
+          value_parser = clap::value_parser!(i8).range(-20..=19))]
+    pub nice: Option<i8>,
+    /// Packets that wait for a thread in one TUN queue [default: the kernel's, 500]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(16..=65_536))]
+    pub tun_queue_length: Option<u32>,
     /// Print what would be changed on this host, as commands, and change nothing
     #[arg(long)]
     pub dry_run: bool,
@@ -38,6 +46,17 @@ pub struct RunFlags {
 }
 
 impl RunFlags {
+    /// The TUN with this name.
+    pub fn tun(&self, name: &str) -> tun::Options {
+        tun::Options {
+            queues: self.queue_count(),
+            pin: self.pin,
+            nice: self.nice,
+            queue_length: self.tun_queue_length,
+            ..tun::Options::new(name)
+        }
+    }
+
     /// The number of queues that was asked for, or the number of processors.
     pub fn queue_count(&self) -> usize {
         let processors = || {

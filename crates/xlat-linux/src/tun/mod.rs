@@ -41,11 +41,16 @@ pub struct Options {
     pub name: String,
     /// How many queues, and so how many workers: 1 to 256.
     pub queues: usize,
-    /// Whether the kernel may put work off. Only off to look for faults: it is what makes a TUN
-    /// fast.
-    pub offload: bool,
+    /// The work that the kernel may put off, where it knows how to. Less than all only to look for
+    /// faults: it is what makes a TUN fast.
+    pub offloads: Offloads,
     /// Whether each worker stays on a processor of its own.
     pub pin: bool,
+    /// The workers' nice value, -20 to 19, if it is another than the process's.
+    pub nice: Option<i8>,
+    /// Packets that wait for a worker in one queue, if they are another number than the kernel's
+    /// (500).
+    pub queue_length: Option<u32>,
 }
 
 /// An open TUN interface with its queues.
@@ -55,6 +60,7 @@ pub struct Tun {
     offloads: Offloads,
     queues: Vec<Queue>,
     pin: bool,
+    nice: Option<i8>,
 }
 
 /// Most queues that the kernel gives a TUN (`MAX_TAP_QUEUES`).
@@ -66,15 +72,17 @@ impl Options {
         Self {
             name: name.into(),
             queues: 1,
-            offload: true,
+            offloads: Offloads::ALL,
             pin: false,
+            nice: None,
+            queue_length: None,
         }
     }
 
-    /// The same with workers that stay on their processors, or do not.
+    /// The same with other work that may be put off.
     #[must_use]
-    pub fn pin(mut self, pin: bool) -> Self {
-        self.pin = pin;
+    pub fn offloads(mut self, offloads: Offloads) -> Self {
+        self.offloads = offloads;
         self
     }
 
@@ -115,14 +123,11 @@ impl Tun {
         let name = sys::attach(first.as_fd(), &options.name, flags | sys::IFF_TUN_EXCL)
             .map_err(|error| OpenError::attach(&options.name, error))?;
         set_header(first.as_fd()).map_err(OpenError::Kernel)?;
-        let wanted = if options.offload {
-            Offloads::ALL
-        } else {
-            Offloads::NONE
-        };
-        let offloads =
-            negotiate::negotiate(wanted, |set| sys::set_offload(first.as_fd(), set.bits()))
-                .map_err(OpenError::Kernel)?;
+        let set = |set: Offloads| sys::set_offload(first.as_fd(), set.bits());
+        let offloads = negotiate::negotiate(options.offloads, set).map_err(OpenError::Kernel)?;
+        if let Some(length) = options.queue_length {
+            sys::set_queue_length(&name, length).map_err(OpenError::Kernel)?;
+        }
 
         let mut queues = vec![Queue::new(first, &name).map_err(OpenError::Kernel)?];
         while queues.len() < options.queues {
@@ -137,6 +142,7 @@ impl Tun {
             offloads,
             queues,
             pin: options.pin,
+            nice: options.nice,
         })
     }
 
@@ -238,9 +244,7 @@ impl OpenError {
     /// Sorts what `open` of the clone device said.
     fn device(error: io::Error) -> Self {
         match Errno::from_io_error(&error) {
-            Some(Errno::NOENT | Errno::NODEV | Errno::NXIO) => {
-                Self::NoDevice
-            }
+            Some(Errno::NOENT | Errno::NODEV | Errno::NXIO) => Self::NoDevice,
             Some(Errno::PERM | Errno::ACCESS) => Self::DevicePermission,
             _ => Self::Kernel(error),
         }
@@ -249,12 +253,8 @@ impl OpenError {
     /// Sorts what `TUNSETIFF` said. `EINVAL` is an interface of that name that is no TUN of ours.
     fn attach(name: &str, error: io::Error) -> Self {
         match Errno::from_io_error(&error) {
-            Some(Errno::BUSY | Errno::EXIST | Errno::INVAL) => {
-                Self::InUse(name.to_owned())
-            }
-            Some(Errno::PERM | Errno::ACCESS) => {
-                Self::Permission(name.to_owned())
-            }
+            Some(Errno::BUSY | Errno::EXIST | Errno::INVAL) => Self::InUse(name.to_owned()),
+            Some(Errno::PERM | Errno::ACCESS) => Self::Permission(name.to_owned()),
             _ => Self::Kernel(error),
         }
     }

@@ -6,6 +6,7 @@
 
 use std::fmt;
 use std::io;
+use std::ops::BitOr;
 
 use rustix::io::Errno;
 
@@ -51,6 +52,14 @@ impl Offloads {
 
     const fn with(self, other: Self) -> Self {
         Self(self.0 | other.0)
+    }
+}
+
+impl BitOr for Offloads {
+    type Output = Self;
+
+    fn bitor(self, other: Self) -> Self {
+        self.with(other)
     }
 }
 

@@ -6,6 +6,7 @@
 //!   flags from it and writes the name it chose back into it;
 //! - `TUNGETFEATURES` writes one `unsigned int`, the flags that `TUNSETIFF` understands;
 //! - `TUNSETVNETHDRSZ` and `TUNSETVNETLE` read one `int` through a pointer;
+//! - `SIOCSIFTXQLEN`, a request to any socket, takes a `struct ifreq` with a name and one `int`;
 //! - `TUNSETOFFLOAD` takes its value itself as the argument, not a pointer.
 //!
 //! Everything else about the device goes through safe calls.
@@ -16,6 +17,7 @@ use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 
 use rustix::fs::{Mode, OFlags};
 use rustix::ioctl::{Getter, IntegerSetter, Opcode, Setter, Updater, ioctl, opcode};
+use rustix::net::{AddressFamily, SocketType};
 
 /// Room for an interface name with its final zero byte (`IFNAMSIZ`).
 pub(super) const NAME_SIZE: usize = 16;
@@ -36,6 +38,17 @@ const GET_FEATURES: Opcode = opcode::read::<u32>(b'T', 207);
 const SET_OFFLOAD: Opcode = opcode::write::<u32>(b'T', 208);
 const SET_HEADER_SIZE: Opcode = opcode::write::<i32>(b'T', 216);
 const SET_LITTLE_ENDIAN: Opcode = opcode::write::<i32>(b'T', 220);
+
+/// `SIOCSIFTXQLEN`, which is older than the encoding of the others.
+const SET_QUEUE_LENGTH: Opcode = 0x8943;
+
+/// `struct ifreq` as `SIOCSIFTXQLEN` uses it.
+#[repr(C)]
+struct QueueLengthRequest {
+    name: [u8; NAME_SIZE],
+    length: i32,
+    rest: [u8; 20],
+}
 
 /// `struct ifreq` as `TUNSETIFF` uses it.
 #[repr(C)]
@@ -64,18 +77,36 @@ pub(super) fn features(fd: BorrowedFd<'_>) -> io::Result<u32> {
 /// `name` must be shorter than [`NAME_SIZE`]; what is longer is cut off.
 pub(super) fn attach(fd: BorrowedFd<'_>, name: &str, flags: u16) -> io::Result<String> {
     let mut request = InterfaceRequest {
-        name: [0; NAME_SIZE],
+        name: name_field(name),
         flags,
         rest: [0; 22],
     };
-    let length = name.len().min(NAME_SIZE - 1);
-    request.name[..length].copy_from_slice(&name.as_bytes()[..length]);
     // SAFETY: TUNSETIFF reads and writes one `struct ifreq`; `InterfaceRequest` has its layout and
     // is at least as large on every architecture.
     unsafe { ioctl(fd, Updater::<SET_IFF, _>::new(&mut request)) }?;
     let end = request.name.iter().position(|byte| *byte == 0);
     let name = &request.name[..end.unwrap_or(NAME_SIZE)];
     Ok(String::from_utf8_lossy(name).into_owned())
+}
+
+fn name_field(name: &str) -> [u8; NAME_SIZE] {
+    let mut field = [0; NAME_SIZE];
+    let length = name.len().min(NAME_SIZE - 1);
+    field[..length].copy_from_slice(&name.as_bytes()[..length]);
+    field
+}
+
+/// Sets how many packets wait in each queue of the interface.
+pub(super) fn set_queue_length(name: &str, length: u32) -> io::Result<()> {
+    let request = QueueLengthRequest {
+        name: name_field(name),
+        length: i32::try_from(length).map_err(|_| io::ErrorKind::InvalidInput)?,
+        rest: [0; 20],
+    };
+    let any = rustix::net::socket(AddressFamily::INET, SocketType::DGRAM, None)?;
+    // SAFETY: SIOCSIFTXQLEN reads one `struct ifreq`; `QueueLengthRequest` has its layout and is at
+    // least as large on every architecture.
+    Ok(unsafe { ioctl(any, Setter::<SET_QUEUE_LENGTH, _>::new(request)) }?)
 }
 
 /// Sets the size of the header in front of each packet, in bytes.

@@ -7,8 +7,12 @@
 //! one flow that directly follow each other leave together) and no other system call, no
 //! allocation and no log line; the clock is read once per batch.
 //!
-//! Order within a flow holds because the kernel gives all packets of a flow to one queue, and a
-//! worker writes to the queue it reads from (which also teaches the kernel to put the replies there).
+//! Order within a flow holds because the kernel gives the packets of a flow in one direction to one
+//! queue, and a worker writes to the queue it reads from, which also teaches the kernel to put the
+//! replies there. It remembers 4096 flows for at least 3 s (`MAX_TAP_FLOWS`, `TUN_FLOW_EXPIRATION`);
+//! without memory it goes by a hash of the flow, which does not change either. So the two directions
+//! of a flow may be on two workers, and a flow that is learnt or forgotten while its packets are on
+//! their way may move: those that are still in the old queue can then be overtaken, once.
 
 use std::io;
 use std::os::fd::AsFd;
@@ -103,14 +107,32 @@ pub fn start<E: Engine>(
     on_failure: impl Fn(Failure) + Send + Sync + 'static,
 ) -> io::Result<Handle<E>> {
     let offloads = tun.offloads();
-    let processors = if tun.pin { processors() } else { Vec::new() };
-    start_on(tun.into_queues(), offloads, &processors, make, on_failure)
+    let standing = Standing {
+        processors: if tun.pin { processors() } else { Vec::new() },
+        nice: tun.nice,
+    };
+    start_on(tun.into_queues(), offloads, &standing, make, on_failure)
+}
+
+/// How the workers' threads stand to the processors.
+#[derive(Debug, Default)]
+struct Standing {
+    /// Those that the workers are kept on, if they are.
+    processors: Vec<usize>,
+    nice: Option<i8>,
+}
+
+impl Standing {
+    fn processor(&self, worker: usize) -> Option<usize> {
+        let count = self.processors.len().max(1);
+        self.processors.get(worker % count).copied()
+    }
 }
 
 fn start_on<E: Engine>(
     queues: Vec<Queue>,
     offloads: Offloads,
-    processors: &[usize],
+    standing: &Standing,
     mut make: impl FnMut(usize) -> E,
     on_failure: impl Fn(Failure) + Send + Sync + 'static,
 ) -> io::Result<Handle<E>> {
@@ -139,9 +161,10 @@ fn start_on<E: Engine>(
         let thread = thread::Builder::new()
             .name(format!("tun-worker-{number}"))
             .spawn({
-                let processor = processors.get(number % processors.len().max(1)).copied();
+                let (processor, nice) = (standing.processor(number), standing.nice);
                 move || {
                     pin(processor);
+                    set_nice(nice);
                     pace::set_slack();
                     watch.over(|| worker.run());
                 }
@@ -170,6 +193,15 @@ fn pin(processor: Option<usize>) {
     set.set(processor);
     if let Err(error) = rustix::thread::sched_setaffinity(None, &set) {
         tracing::warn!("a worker is not kept on processor {processor}: {error}");
+    }
+}
+
+/// Gives this thread its nice value, if it is to have one of its own.
+fn set_nice(nice: Option<i8>) {
+    let Some(nice) = nice else { return };
+    // Without a process this is about the calling thread, as far as Linux is concerned.
+    if let Err(error) = rustix::process::setpriority_process(None, nice.into()) {
+        tracing::warn!("a worker's nice value is not {nice}: {error}; it takes CAP_SYS_NICE");
     }
 }
 
@@ -454,7 +486,14 @@ mod tests {
         let queue = Queue::new(near.into(), "test").expect("queue");
         let (fail, failures) = mpsc::channel();
         let report = move |failure| fail.send(failure).unwrap_or(());
-        let handle = start_on(vec![queue], offloads, &[], |_| script(), report).expect("started");
+        let handle = start_on(
+            vec![queue],
+            offloads,
+            &Standing::default(),
+            |_| script(),
+            report,
+        )
+        .expect("started");
         (handle, far, failures)
     }
 
@@ -589,7 +628,14 @@ mod tests {
         let payload = room * 2 / 3;
         let queue = Queue::new(near.into(), "test").expect("queue");
         let make = |_| Script::default();
-        let handle = start_on(vec![queue], Offloads::ALL, &[], make, |_| {}).expect("started");
+        let handle = start_on(
+            vec![queue],
+            Offloads::ALL,
+            &Standing::default(),
+            make,
+            |_| {},
+        )
+        .expect("started");
         let go = hold(&handle);
         for id in 0..2 {
             send(&kernel, PLAIN, &datagram(id, payload));
