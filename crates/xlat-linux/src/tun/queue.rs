@@ -65,7 +65,8 @@ pub enum Received<'s> {
     Empty,
 }
 
-/// One queue of a TUN interface.
+/// One queue of a TUN interface. Its `tun` device also holds an AF_INET socket for requests about the
+/// interface, which nobody makes.
 pub struct Queue {
     device: tun::Device,
 }
