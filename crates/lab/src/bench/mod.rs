@@ -1,22 +1,25 @@
 //! `cargo lab bench`: translators side by side in the same network, with the same traffic.
 //!
-//! The kernel's own IPv4 forwarding is the limit, TAYGA the peer, where it is installed. Rounds go
+//! The kernel's own IPv4 forwarding is the limit, each TAYGA that is installed a peer. Rounds go
 //! over all cases one after the other, so that what disturbs the machine disturbs all of them; the
 //! table has medians.
 
+mod bars;
 mod cases;
 mod chart;
 mod dns64;
+mod figures;
 mod load;
 mod table;
+mod taygas;
 
 use anyhow::Result;
 use lab::binaries::Binaries;
 
 use crate::cli::Bench;
 use cases::Case;
-use load::Figures;
-use table::Results;
+use figures::Figures;
+use table::{Column, Results};
 
 /// Runs it; `false` when a case could not be measured.
 ///
@@ -26,18 +29,21 @@ pub(crate) fn run(bench: &Bench, binaries: &Binaries) -> Result<bool> {
     if bench.dns64 {
         return dns64(bench, binaries);
     }
-    let cases: Vec<Case> = Case::all()
-        .into_iter()
-        .filter(|case| bench.only.is_empty() || bench.only.iter().any(|name| case.name == *name))
-        .filter(|case| case.is_possible())
-        .collect();
-    let mut results = Results::new(cases.iter().map(|case| case.name));
+    let taygas = taygas::installed(std::env::var_os("PATH").as_deref(), &bench.tayga);
+    let mut cases = Case::all(&bench.plat_flag, &bench.clat_flag, &taygas);
+    if !bench.only.is_empty() {
+        cases.retain(|case| bench.only.contains(&case.name));
+    }
+    let mut results = Results::new(cases.iter().map(|case| Column {
+        name: case.name.clone(),
+        peer: case.peer(),
+    }));
     let mut complete = true;
     for round in 1..=bench.rounds {
         for case in &cases {
             say(&format!("round {round} of {}: {}", bench.rounds, case.name));
             match measure(case, binaries, bench) {
-                Ok(figures) => results.add(case.name, figures),
+                Ok(figures) => results.add(&case.name, figures),
                 Err(error) => {
                     say(&format!("  {}: {error:#}", case.name));
                     complete = false;
@@ -45,8 +51,8 @@ pub(crate) fn run(bench: &Bench, binaries: &Binaries) -> Result<bool> {
             }
         }
     }
-    let text = results.to_markdown();
-    show(&text);
+    show(&format!("{}\n\n", bench.command()));
+    show(&results.to_markdown());
     if let Some(path) = &bench.chart {
         std::fs::write(path, chart::svg(&results))?;
         say(&format!("chart in {}", path.display()));

@@ -3,236 +3,187 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
-use super::load::{
-    ALL, Figures, LOADED_99, PING_50, TCP_1_DOWN, TCP_4_DOWN, UDP_64, UDP_1200, WAKEUPS,
-};
+use super::bars::{self, Bars};
+use super::cases::KERNEL;
+use super::figures::{self, Figures, Row};
 
-const KERNEL: &str = "kernel IPv4 forwarding";
-const STATEFUL: &str = "plat, stateful";
-const TAYGA: &str = "TAYGA";
-const BOTH: &str = "clat and plat";
-const TWO: &str = "two TAYGAs";
+/// A column of the table.
+#[derive(Clone, Debug)]
+pub(crate) struct Column {
+    pub(crate) name: String,
+    /// The case that this one is to be compared with.
+    pub(crate) peer: &'static str,
+}
 
-/// What each round gave, by case and figure.
+/// What each round gave, by case and row.
 pub(crate) struct Results {
-    cases: Vec<&'static str>,
-    all: BTreeMap<(&'static str, &'static str), Vec<f64>>,
-}
-
-/// A bar: what is compared, and how much is enough.
-struct Bar {
-    what: &'static str,
-    figure: &'static str,
-    case: &'static str,
-    other: &'static str,
-    /// At least this ratio, or at most, where less is better.
-    ratio: f64,
-    less: bool,
-}
-
-const BARS: [Bar; 9] = [
-    bar(
-        "TCP 1 flow, stateful, to TAYGA",
-        TCP_1_DOWN,
-        STATEFUL,
-        TAYGA,
-        3.5,
-        false,
-    ),
-    bar(
-        "TCP 1 flow, stateful, to the kernel",
-        TCP_1_DOWN,
-        STATEFUL,
-        KERNEL,
-        0.5,
-        false,
-    ),
-    bar(
-        "TCP 4 flows, stateful, to TAYGA",
-        TCP_4_DOWN,
-        STATEFUL,
-        TAYGA,
-        5.0,
-        false,
-    ),
-    bar(
-        "TCP 1 flow, both, to two TAYGAs",
-        TCP_1_DOWN,
-        BOTH,
-        TWO,
-        4.0,
-        false,
-    ),
-    bar(
-        "TCP 4 flows, both, to two TAYGAs",
-        TCP_4_DOWN,
-        BOTH,
-        TWO,
-        4.0,
-        false,
-    ),
-    bar(
-        "UDP 64 bytes, stateful, to TAYGA",
-        UDP_64,
-        STATEFUL,
-        TAYGA,
-        1.5,
-        false,
-    ),
-    bar(
-        "UDP 1200 bytes, stateful, to TAYGA",
-        UDP_1200,
-        STATEFUL,
-        TAYGA,
-        2.0,
-        false,
-    ),
-    bar(
-        "ping idle, stateful, to TAYGA",
-        PING_50,
-        STATEFUL,
-        TAYGA,
-        1.0,
-        true,
-    ),
-    bar(
-        "ping loaded p99, stateful, to TAYGA",
-        LOADED_99,
-        STATEFUL,
-        TAYGA,
-        1.0,
-        true,
-    ),
-];
-
-const fn bar(
-    what: &'static str,
-    figure: &'static str,
-    case: &'static str,
-    other: &'static str,
-    ratio: f64,
-    less: bool,
-) -> Bar {
-    Bar {
-        what,
-        figure,
-        case,
-        other,
-        ratio,
-        less,
-    }
+    columns: Vec<Column>,
+    all: BTreeMap<(String, &'static str), Vec<f64>>,
 }
 
 impl Results {
-    pub(crate) fn new(cases: impl Iterator<Item = &'static str>) -> Self {
+    pub(crate) fn new(columns: impl Iterator<Item = Column>) -> Self {
         Self {
-            cases: cases.collect(),
+            columns: columns.collect(),
             all: BTreeMap::new(),
         }
     }
 
-    pub(crate) fn add(&mut self, case: &'static str, figures: Figures) {
-        for (name, figure) in figures.0 {
-            self.all.entry((case, name)).or_default().push(figure);
+    pub(crate) fn add(&mut self, case: &str, figures: Figures) {
+        for (row, figure) in figures.0 {
+            let key = (case.to_owned(), row.name);
+            self.all.entry(key).or_default().push(figure);
         }
     }
 
-    pub(crate) fn cases(&self) -> &[&'static str] {
-        &self.cases
+    pub(crate) fn cases(&self) -> impl Iterator<Item = &str> {
+        self.columns.iter().map(|column| column.name.as_str())
     }
 
     /// The median of all rounds.
-    pub(crate) fn median(&self, case: &'static str, figure: &'static str) -> Option<f64> {
-        let mut all = self.all.get(&(case, figure))?.clone();
-        all.sort_by(f64::total_cmp);
+    pub(crate) fn median(&self, case: &str, row: Row) -> Option<f64> {
+        let all = self.sorted(case, row)?;
         all.get(all.len() / 2).copied()
     }
 
-    /// How far the rounds are apart, as a part of the median.
-    fn spread(&self, case: &'static str, figure: &'static str) -> Option<f64> {
-        let all = self.all.get(&(case, figure))?;
-        let least = all.iter().copied().fold(f64::MAX, f64::min);
-        let most = all.iter().copied().fold(0.0, f64::max);
-        Some((most - least) / self.median(case, figure)?.max(f64::MIN_POSITIVE))
+    fn sorted(&self, case: &str, row: Row) -> Option<Vec<f64>> {
+        let mut all = self.all.get(&(case.to_owned(), row.name))?.clone();
+        all.sort_by(f64::total_cmp);
+        Some(all)
     }
 
-    /// The table, and the bars.
+    /// The median of one case in terms of that of another.
+    fn ratio(&self, case: &str, other: &str, row: Row) -> Option<f64> {
+        let (one, other) = (self.median(case, row)?, self.median(other, row)?);
+        (other != 0.0).then_some(one / other)
+    }
+
+    /// The figures, the ratios and the bars.
     pub(crate) fn to_markdown(&self) -> String {
-        let mut text = format!("| | {} |\n|---|", self.cases.join(" | "));
-        text += &"---|".repeat(self.cases.len());
+        let figures = self.table("", |column, row| self.cell(&column.name, row));
+        let to_kernel = self.table("to the kernel", |column, row| {
+            self.ratio_cell(column, KERNEL, row)
+        });
+        let to_peers = self.table("to TAYGA, or two of them", |column, row| {
+            self.ratio_cell(column, column.peer, row)
+        });
+        [figures, to_kernel, to_peers, self.bars()].join("\n")
+    }
+
+    /// A table over all rows and cases; rows without any value are left out.
+    fn table(&self, title: &str, cell: impl Fn(&Column, Row) -> Option<String>) -> String {
+        let names: Vec<_> = self.cases().collect();
+        let mut text = format!("| {title} | {} |\n|---|", names.join(" | "));
+        text += &"---|".repeat(names.len());
         text.push('\n');
-        for figure in ALL {
-            let cells = self.cases.iter().map(|case| self.cell(case, figure));
-            let cells: Vec<String> = cells.collect();
-            // Writing into a string does not fail.
-            let _ = writeln!(text, "| {figure} | {} |", cells.join(" | "));
-        }
-        text += "\n| bar | ratio | wanted | |\n|---|---|---|---|\n";
-        for bar in &BARS {
-            let (Some(one), Some(other)) = (
-                self.median(bar.case, bar.figure),
-                self.median(bar.other, bar.figure),
-            ) else {
+        for row in figures::all() {
+            let cells: Vec<_> = self.columns.iter().map(|one| cell(one, row)).collect();
+            if cells.iter().all(Option::is_none) {
                 continue;
-            };
-            let ratio = one / other;
-            let (sign, met) = match bar.less {
-                true => ("at most", ratio <= bar.ratio),
-                false => ("at least", ratio >= bar.ratio),
-            };
-            let met = if met { "met" } else { "**missed**" };
-            let _ = writeln!(
-                text,
-                "| {} | {ratio:.2} | {sign} {} | {met} |",
-                bar.what, bar.ratio
-            );
-        }
-        if let Some(wakeups) = self.median(BOTH, WAKEUPS) {
-            let _ = writeln!(
-                text,
-                "| wakeups a second of both daemons, idle | {wakeups:.1} | timers that are due | |"
-            );
+            }
+            let cells: Vec<_> = cells
+                .into_iter()
+                .map(|cell| cell.unwrap_or_else(|| "-".to_owned()))
+                .collect();
+            // Writing into a string does not fail.
+            let _ = writeln!(text, "| {} | {} |", row.name, cells.join(" | "));
         }
         text
     }
 
-    fn cell(&self, case: &'static str, figure: &'static str) -> String {
-        match (self.median(case, figure), self.spread(case, figure)) {
-            (Some(median), Some(spread)) => {
-                let digits = if median >= 100.0 { 0 } else { 2 };
-                format!("{median:.digits$} ±{:.0} %", spread * 50.0)
+    fn cell(&self, case: &str, row: Row) -> Option<String> {
+        let all = self.sorted(case, row)?;
+        let (median, least, most) = (self.median(case, row)?, all.first()?, all.last()?);
+        let digits = if median >= 100.0 { 0 } else { 2 };
+        Some(if row.range {
+            format!("{median:.digits$} ({least:.digits$} to {most:.digits$})")
+        } else {
+            let spread = (most - least) * 50.0 / median.max(f64::MIN_POSITIVE);
+            match median == 0.0 {
+                true => format!("{median:.digits$}"),
+                false => format!("{median:.digits$} ±{spread:.0} %"),
             }
-            _ => "-".to_owned(),
+        })
+    }
+
+    fn ratio_cell(&self, column: &Column, other: &str, row: Row) -> Option<String> {
+        if column.name == other {
+            return None;
         }
+        let ratio = self.ratio(&column.name, other, row)?;
+        Some(format!("{ratio:.2}"))
+    }
+
+    fn bars(&self) -> String {
+        let mut text = "| bar | | wanted | |\n|---|---|---|---|\n".to_owned();
+        for Bars { case, to, wanted } in bars::ALL {
+            for (row, wanted) in *wanted {
+                let value = match to {
+                    Some(other) => self.ratio(case, other, *row),
+                    None => self.median(case, *row),
+                };
+                let Some(value) = value else { continue };
+                let what = match to {
+                    Some(other) => format!("{}: {case}, to {other}", row.name),
+                    None => format!("{}: {case}", row.name),
+                };
+                let met = if wanted.is_met_by(value) {
+                    "met"
+                } else {
+                    "**missed**"
+                };
+                let _ = writeln!(text, "| {what} | {value:.2} | {wanted} | {met} |");
+            }
+        }
+        text
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::cases::{STATEFUL, TAYGA};
+    use super::super::figures::{PING_IDLE, PING_LOADED, TCP_1_DOWN, WAKEUPS};
     use super::*;
 
-    #[test]
-    fn the_table_has_medians_and_says_which_bar_is_missed() {
-        let mut results = Results::new([STATEFUL, TAYGA].into_iter());
-        for figure in [1.0, 9.0, 8.0] {
-            results.add(
-                STATEFUL,
-                Figures(vec![(TCP_1_DOWN, figure), (PING_50, 30.0)]),
-            );
-            results.add(TAYGA, Figures(vec![(TCP_1_DOWN, 2.0), (PING_50, 20.0)]));
+    fn results() -> String {
+        let columns = [KERNEL, STATEFUL, TAYGA].map(|name| Column {
+            name: name.to_owned(),
+            peer: TAYGA,
+        });
+        let mut results = Results::new(columns.into_iter());
+        let rows = [TCP_1_DOWN.rate, PING_IDLE.median, PING_LOADED.late, WAKEUPS];
+        let figures = |values: [f64; 4]| Figures(rows.into_iter().zip(values).collect());
+        for rate in [1.0, 9.0, 8.0] {
+            results.add(STATEFUL, figures([rate, 30.0, rate * 100.0, rate - 1.0]));
+            results.add(TAYGA, figures([2.0, 20.0, 800.0, 0.0]));
+            results.add(KERNEL, Figures(vec![(TCP_1_DOWN.rate, 10.0)]));
         }
-        let text = results.to_markdown();
-        assert!(
-            text.contains("| TCP 1 flow down, Gbit/s | 8.00 ±50 % | 2.00 ±0 % |"),
-            "{text}"
-        );
-        assert!(
-            text.contains("| TCP 1 flow, stateful, to TAYGA | 4.00 | at least 3.5 | met |"),
-            "{text}"
-        );
-        assert!(
-            text.contains("| ping idle, stateful, to TAYGA | 1.50 | at most 1 | **missed** |"),
-            "{text}"
-        );
+        results.to_markdown()
+    }
+
+    #[track_caller]
+    fn says(line: &str) {
+        let text = results();
+        assert!(text.lines().any(|one| one == line), "{text}");
+    }
+
+    #[test]
+    fn the_table_has_medians_and_how_far_the_rounds_are_apart() {
+        says("| TCP 1 flow down, Gbit/s | 10.00 ±0 % | 8.00 ±50 % | 2.00 ±0 % |");
+        says("| ping loaded p99, us | - | 800 (100 to 900) | 800 (800 to 800) |");
+    }
+
+    #[test]
+    fn every_row_is_compared_with_the_kernel_and_the_peer() {
+        says("| TCP 1 flow down, Gbit/s | - | 0.80 | 0.20 |");
+        says("| TCP 1 flow down, Gbit/s | 5.00 | 4.00 | - |");
+        says("| ping idle p50, us | - | 1.50 | - |");
+    }
+
+    #[test]
+    fn each_bar_is_met_or_missed() {
+        says("| TCP 1 flow down, Gbit/s: plat, stateful, to TAYGA | 4.00 | at least 3.5 | met |");
+        says("| ping idle p50, us: plat, stateful, to TAYGA | 1.50 | at most 1 | **missed** |");
+        says("| wakeups a second, idle: plat, stateful | 7.00 | at most 0 | **missed** |");
     }
 }

@@ -1,0 +1,99 @@
+//! New sessions: many short ones at the same time, no two of them with the same port.
+
+use std::io;
+use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, ensure};
+use lab::topology::SERVER;
+use lab::traffic::PATIENCE;
+use lab::traffic::udp::Echo;
+use socket2::{Domain, Protocol, SockAddr, Socket, Type};
+
+use super::any_address;
+use crate::bench::cases::Running;
+
+/// Threads that make sessions.
+const THREADS: u16 = 16;
+/// Ports that each of them has.
+const PORTS: u16 = 4000;
+const FIRST_PORT: u16 = 1024;
+/// An answer that has not come by then is lost.
+const LOST: Duration = Duration::from_millis(500);
+
+/// Thousand connections that were made a second.
+pub(super) fn tcp(running: &Running, time: Duration) -> Result<f64> {
+    let network = &running.topology;
+    let listener = network.server.run(|| Ok(TcpListener::bind((SERVER, 0))?))?;
+    let target = SocketAddr::from((running.target, listener.local_addr()?.port()));
+    let over = AtomicBool::new(false);
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            while !over.load(Ordering::Relaxed) {
+                drop(listener.accept());
+            }
+        });
+        let rate = many(running, time, |local| {
+            let kind = Domain::for_address(target);
+            let socket = Socket::new(kind, Type::STREAM, Some(Protocol::TCP))?;
+            socket.bind(local)?;
+            // The end is a reset: nothing waits for the last packets.
+            socket.set_linger(Some(Duration::ZERO))?;
+            socket.connect_timeout(&target.into(), LOST)
+        });
+        over.store(true, Ordering::Relaxed);
+        // One more lets the other end see it.
+        let last = || Ok(TcpStream::connect_timeout(&target, PATIENCE)?);
+        drop(network.client().run(last));
+        rate
+    })
+}
+
+/// Thousand datagrams from new ports that were answered a second.
+pub(super) fn udp(running: &Running, time: Duration) -> Result<f64> {
+    let echo = Echo::start(&running.topology.server, SERVER.into())?;
+    let target = SocketAddr::from((running.target, echo.address().port()));
+    many(running, time, |local| {
+        let kind = Domain::for_address(target);
+        let socket = Socket::new(kind, Type::DGRAM, Some(Protocol::UDP))?;
+        socket.bind(local)?;
+        let socket = UdpSocket::from(socket);
+        socket.set_read_timeout(Some(LOST))?;
+        socket.connect(target)?;
+        socket.send(b"session")?;
+        socket.recv(&mut [0; 16]).map(drop)
+    })
+}
+
+/// Thousand sessions a second, from the client and on all threads. One that fails is none.
+fn many(
+    running: &Running,
+    time: Duration,
+    session: impl Fn(&SockAddr) -> io::Result<()> + Sync,
+) -> Result<f64> {
+    let any = any_address(running);
+    let (count, elapsed) = running.topology.client().run(|| {
+        let begin = Instant::now();
+        // The threads are in the namespace of the one that started them.
+        let count = thread::scope(|scope| {
+            let work = |thread: u16| {
+                let session = &session;
+                scope.spawn(move || {
+                    let first = FIRST_PORT + thread * PORTS;
+                    (first..first + PORTS)
+                        .take_while(|_| begin.elapsed() < time)
+                        .filter(|port| session(&SocketAddr::from((any, *port)).into()).is_ok())
+                        .count()
+                })
+            };
+            let threads: Vec<_> = (0..THREADS).map(work).collect();
+            let counts = threads.into_iter().map(|one| one.join().unwrap_or(0));
+            counts.sum::<usize>()
+        });
+        Ok((count, begin.elapsed()))
+    })?;
+    ensure!(count > 0, "no session could be made");
+    Ok(count as f64 / 1000.0 / elapsed.as_secs_f64())
+}
