@@ -20,13 +20,15 @@ const THREADS: u16 = 16;
 /// Ports that each of them has.
 const PORTS: u16 = 4000;
 const FIRST_PORT: u16 = 1024;
+/// Connections that wait to be accepted, as far as the system lets them.
+const BACKLOG: i32 = 65_535;
 /// An answer that has not come by then is lost.
 const LOST: Duration = Duration::from_millis(500);
 
 /// Thousand connections that were made a second.
 pub(super) fn tcp(running: &Running, time: Duration) -> Result<f64> {
     let network = &running.topology;
-    let listener = network.server.run(|| Ok(TcpListener::bind((SERVER, 0))?))?;
+    let listener = network.server.run(listen)?;
     let target = SocketAddr::from((running.target, listener.local_addr()?.port()));
     let over = AtomicBool::new(false);
     thread::scope(|scope| {
@@ -51,6 +53,14 @@ pub(super) fn tcp(running: &Running, time: Duration) -> Result<f64> {
     })
 }
 
+/// A listener that many can wait for at the same time.
+fn listen() -> Result<TcpListener> {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, Some(Protocol::TCP))?;
+    socket.bind(&SocketAddr::from((SERVER, 0)).into())?;
+    socket.listen(BACKLOG)?;
+    Ok(socket.into())
+}
+
 /// Thousand datagrams from new ports that were answered a second.
 pub(super) fn udp(running: &Running, time: Duration) -> Result<f64> {
     let echo = Echo::start(&running.topology.server, SERVER.into())?;
@@ -67,7 +77,8 @@ pub(super) fn udp(running: &Running, time: Duration) -> Result<f64> {
     })
 }
 
-/// Thousand sessions a second, from the client and on all threads. One that fails is none.
+/// Thousand sessions a second, from the client and on all threads. One that fails, or is not made in
+/// time, is none.
 fn many(
     running: &Running,
     time: Duration,
@@ -76,23 +87,28 @@ fn many(
     let any = any_address(running);
     let (count, elapsed) = running.topology.client().run(|| {
         let begin = Instant::now();
+        let in_time = || begin.elapsed() < time;
         // The threads are in the namespace of the one that started them.
-        let count = thread::scope(|scope| {
+        Ok(thread::scope(|scope| {
             let work = |thread: u16| {
                 let session = &session;
                 scope.spawn(move || {
                     let first = FIRST_PORT + thread * PORTS;
-                    (first..first + PORTS)
-                        .take_while(|_| begin.elapsed() < time)
+                    let count = (first..first + PORTS)
+                        .take_while(|_| in_time())
                         .filter(|port| session(&SocketAddr::from((any, *port)).into()).is_ok())
-                        .count()
+                        .filter(|_| in_time())
+                        .count();
+                    // Before the time is over, when there is no port left.
+                    (count, begin.elapsed().min(time))
                 })
             };
             let threads: Vec<_> = (0..THREADS).map(work).collect();
-            let counts = threads.into_iter().map(|one| one.join().unwrap_or(0));
-            counts.sum::<usize>()
-        });
-        Ok((count, begin.elapsed()))
+            let all = threads.into_iter().filter_map(|one| one.join().ok());
+            all.fold((0, Duration::ZERO), |(sum, longest), (count, elapsed)| {
+                (sum + count, longest.max(elapsed))
+            })
+        }))
     })?;
     ensure!(count > 0, "no session could be made");
     Ok(count as f64 / 1000.0 / elapsed.as_secs_f64())
