@@ -11,6 +11,7 @@ use std::time::Duration;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use etherparse::{Icmpv4Type, Icmpv6Type, PacketBuilder, icmpv4, icmpv6};
 use xlat_core::addr::Pref64;
+use xlat_core::checksum::Sum;
 use xlat_core::frame::{HEADROOM, TAILROOM};
 use xlat_core::identification::Identifications;
 use xlat_core::mappers::Clat;
@@ -195,6 +196,17 @@ fn translate(c: &mut Criterion) {
     });
 }
 
+/// What is summed where a checksum has to be made or verified.
+fn checksum(c: &mut Criterion) {
+    let bytes = vec![0x5a; 65_535];
+    let mut group = c.benchmark_group("checksum");
+    for length in [20, 72, 1460, 65_535] {
+        group.bench_function(length.to_string(), |b| {
+            b.iter(|| Sum::of(black_box(&bytes[..length])).checksum());
+        });
+    }
+}
+
 fn set_dont_fragment(packet: &mut [u8]) {
     packet[6] |= 0x40;
     let (mut header, _) = etherparse::Ipv4Header::from_slice(packet).expect("an IPv4 header");
@@ -202,5 +214,5 @@ fn set_dont_fragment(packet: &mut [u8]) {
     packet[..20].copy_from_slice(&header.to_bytes());
 }
 
-criterion_group!(benches, translate);
+criterion_group!(benches, translate, checksum);
 criterion_main!(benches);
