@@ -1,12 +1,17 @@
-//! A mapper that hides some IPv4 hosts from the IPv6 side.
+//! A mapper of a gateway, which all packets for the NAT64 prefixes are routed to.
 //!
-//! The gateway that a translator runs on has IPv4 addresses of its own, and so have the hosts that
-//! manage it. A client must not get to them through the NAT64 prefix, where no filter of the IPv6
-//! side would see it come.
+//! Such a gateway has IPv4 addresses of its own, and so have the hosts that manage it. A client must
+//! not get to them through a prefix, where no filter of the IPv6 side would see it come.
+//!
+//! And nobody behind it has an address in a prefix. A packet from one is forged, or comes from a
+//! translator that sends back what it got (RFC 6146 section 3.5); a packet to one would come back to
+//! this translator at once. So neither goes through, and there are no loops but those that other
+//! routers make, which end by the hop limit.
 
 use alloc::vec::Vec;
 use core::net::{Ipv4Addr, Ipv6Addr};
 
+use super::prohibited;
 use crate::addr::{Ipv4Prefix, Pref64s};
 use crate::mapper::{
     Coming, ErrorFlow, ErrorRewrite, Flow, Fragment, Mapper, Own, Refusal, Rewrite, Unreachable,
@@ -14,7 +19,7 @@ use crate::mapper::{
 use crate::reason::DropReason;
 use crate::time::Instant;
 
-/// Another mapper, without some of its IPv4 destinations.
+/// Another mapper, without some of its IPv4 destinations, and without nodes in the prefixes.
 #[derive(Clone, Debug)]
 pub struct Guarded<M> {
     inner: M,
@@ -48,6 +53,23 @@ impl<M: Mapper> Guarded<M> {
     }
 
     #[inline]
+    fn check_source(&self, src: Ipv6Addr) -> Result<(), Refusal> {
+        match self.pref64s.lookup(src) {
+            Some(_) => Err(Refusal::Silent(DropReason::SourceInPref64)),
+            None => Ok(()),
+        }
+    }
+
+    /// Refuses to send a packet where it would come back from.
+    #[inline]
+    fn check_receiver(&self, dst: Ipv6Addr) -> Result<(), Refusal> {
+        match self.pref64s.lookup(dst) {
+            Some(_) => Err(prohibited(DropReason::UnmappedDestination)),
+            None => Ok(()),
+        }
+    }
+
+    #[inline]
     fn check(&self, dst: Ipv6Addr) -> Result<(), Refusal> {
         if self.hidden.is_empty() {
             return Ok(());
@@ -72,6 +94,7 @@ impl<M: Mapper> Mapper for Guarded<M> {
         flow: &Flow<Ipv6Addr>,
         now: Instant,
     ) -> Result<Rewrite<Ipv4Addr>, Refusal> {
+        self.check_source(flow.src)?;
         self.check(flow.dst)?;
         self.inner.map_v6(flow, now)
     }
@@ -82,11 +105,14 @@ impl<M: Mapper> Mapper for Guarded<M> {
         flow: &Flow<Ipv4Addr>,
         now: Instant,
     ) -> Result<Rewrite<Ipv6Addr>, Refusal> {
-        self.inner.map_v4(flow, now)
+        let rewrite = self.inner.map_v4(flow, now)?;
+        self.check_receiver(rewrite.dst)?;
+        Ok(rewrite)
     }
 
     fn icmpv6_fragment(&mut self, flow: &Flow<Ipv6Addr>, now: Instant) -> Refusal {
-        match self.check(flow.dst) {
+        let checked = self.check_source(flow.src);
+        match checked.and_then(|()| self.check(flow.dst)) {
             Ok(()) => self.inner.icmpv6_fragment(flow, now),
             Err(refusal) => refusal,
         }
@@ -101,6 +127,7 @@ impl<M: Mapper> Mapper for Guarded<M> {
         error: &ErrorFlow<Ipv6Addr>,
         now: Instant,
     ) -> Result<ErrorRewrite<Ipv4Addr>, Refusal> {
+        self.check_source(error.src)?;
         self.check(error.dst)
             .map_err(|_| Refusal::Silent(DropReason::Denied))?;
         self.inner.map_v6_error(error, now)
@@ -111,7 +138,10 @@ impl<M: Mapper> Mapper for Guarded<M> {
         error: &ErrorFlow<Ipv4Addr>,
         now: Instant,
     ) -> Result<ErrorRewrite<Ipv6Addr>, Refusal> {
-        self.inner.map_v4_error(error, now)
+        let rewrite = self.inner.map_v4_error(error, now)?;
+        self.check_receiver(rewrite.dst)
+            .map_err(|_| Refusal::Silent(DropReason::UnmappedDestination))?;
+        Ok(rewrite)
     }
 
     #[inline]
