@@ -19,6 +19,9 @@ pub struct Schedule {
     first: u8,
     /// Hosts that wait for an answer of their own, and until when.
     waiting: Vec<(Ipv6Addr, Instant)>,
+    /// Answers to single hosts that may be sent still, and when the last one was added.
+    answers: u32,
+    added: Instant,
 }
 
 /// An advertisement that is due.
@@ -34,30 +37,47 @@ impl Schedule {
     /// Begins at `now`, with at most `longest` (4 to 65535 seconds, RFC 4861 section 6.2.1 and
     /// RFC 8319) between two advertisements to all.
     pub fn new(longest: Duration, now: Instant) -> Self {
+        let mut schedule = Self {
+            longest: LONGEST_MAX,
+            shortest: DELAY_BETWEEN,
+            next: now,
+            last: None,
+            first: INITIAL,
+            waiting: Vec::new(),
+            answers: WAITING_MAX,
+            added: now,
+        };
+        schedule.restart(longest, now);
+        schedule
+    }
+
+    /// Begins anew, as an interface does that comes up, or whose configuration is another one
+    /// (section 6.2.8). The last advertisement still counts.
+    pub fn restart(&mut self, longest: Duration, now: Instant) {
         let longest = longest.clamp(LONGEST_MIN, LONGEST_MAX);
         let shortest = if longest >= Duration::from_secs(9) {
             longest / 3
         } else {
             longest * 3 / 4
         };
-        Self {
-            longest,
-            shortest: shortest.max(DELAY_BETWEEN),
-            next: now,
-            last: None,
-            first: INITIAL,
-            waiting: Vec::new(),
-        }
+        self.longest = longest;
+        self.shortest = shortest.max(DELAY_BETWEEN);
+        self.first = INITIAL;
+        self.next = self.earliest(now);
     }
 
-    /// A host has asked. Nobody asks from the unspecified address for itself alone, so that all
-    /// are told then. `random` is any number.
+    /// A host has asked. All are told if it has no address on the link to be answered at (the
+    /// kernel would choose a source for another one that is not the link's), or if so many have
+    /// asked that answers of their own are over. `random` is any number.
     pub fn on_solicitation(&mut self, from: Ipv6Addr, now: Instant, random: u64) {
         let soon = now + DELAY_MAX.mul_f64(fraction(random));
-        if from.is_unspecified() || self.waiting.len() == WAITING_MAX {
-            self.hasten(soon);
-        } else if !self.waiting.iter().any(|(host, _)| *host == from) {
+        if self.waiting.iter().any(|(host, _)| *host == from) {
+            return;
+        }
+        if from.is_unicast_link_local() && self.take_answer(now) {
             self.waiting.push((from, soon));
+        } else {
+            self.hasten(soon);
         }
     }
 
@@ -88,10 +108,27 @@ impl Schedule {
         waiting.min().map_or(self.next, |soon| soon.min(self.next))
     }
 
-    /// Advertisements to all are three seconds apart at least (MIN_DELAY_BETWEEN_RAS).
     fn hasten(&mut self, soon: Instant) {
+        self.next = self.next.min(self.earliest(soon));
+    }
+
+    /// Advertisements to all are three seconds apart at least (MIN_DELAY_BETWEEN_RAS).
+    fn earliest(&self, soon: Instant) -> Instant {
         let earliest = self.last.map_or(soon, |last| last + DELAY_BETWEEN);
-        self.next = self.next.min(soon.max(earliest));
+        soon.max(earliest)
+    }
+
+    /// True if one more host can have an answer of its own.
+    fn take_answer(&mut self, now: Instant) -> bool {
+        let more = now.saturating_since(self.added).as_millis() / ANSWER_EVERY.as_millis();
+        if more > 0 {
+            let more = u32::try_from(more).unwrap_or(WAITING_MAX);
+            self.answers = self.answers.saturating_add(more).min(WAITING_MAX);
+            self.added = now;
+        }
+        let has_some = self.answers > 0;
+        self.answers = self.answers.saturating_sub(1);
+        has_some
     }
 
     fn interval(&self, random: u64) -> Duration {
@@ -119,8 +156,10 @@ const DELAY_MAX: Duration = Duration::from_millis(500);
 /// MAX_INITIAL_RTR_ADVERTISEMENTS and MAX_INITIAL_RTR_ADVERT_INTERVAL.
 const INITIAL: u8 = 3;
 const INITIAL_MAX: Duration = Duration::from_secs(16);
-/// Hosts that get an answer of their own; with more waiting all are told at once.
-const WAITING_MAX: usize = 32;
+/// Hosts that get an answer of their own one after the other, and how soon one more can. With more
+/// all are told at once.
+const WAITING_MAX: u32 = 32;
+const ANSWER_EVERY: Duration = Duration::from_millis(100);
 
 #[cfg(test)]
 mod tests {
@@ -206,25 +245,56 @@ mod tests {
         assert_eq!(schedule.poll(soon, 0), None);
     }
 
-    #[test]
-    fn ra_07_a_flood_of_solicitations_makes_one_answer_to_all_every_three_seconds() {
+    /// Ten seconds with a solicitation every millisecond: when all were answered, and how many
+    /// hosts were.
+    fn flood(from: impl Fn(u64) -> Ipv6Addr) -> (Vec<u64>, usize) {
         let (mut schedule, begin) = settled(600);
-        let mut to_all = Vec::new();
-        let mut to_one = 0;
-        for step in 0..10_000_u64 {
+        let (mut to_all, mut to_one) = (Vec::new(), 0);
+        for step in 0..10_000 {
             let now = begin + Duration::from_millis(step);
-            schedule.on_solicitation(host(step as u16), now, 0);
-            schedule.on_solicitation(Ipv6Addr::UNSPECIFIED, now, 0);
+            schedule.on_solicitation(from(step), now, 0);
             while let Some(due) = schedule.poll(now, 0) {
                 match due {
                     Due::All => to_all.push(step),
                     Due::Host(_) => to_one += 1,
                 }
             }
-            assert!(schedule.waiting.len() <= WAITING_MAX);
+            assert!(schedule.waiting.len() <= WAITING_MAX as usize);
         }
+        (to_all, to_one)
+    }
+
+    #[test]
+    fn ra_07_a_flood_of_solicitations_makes_one_answer_to_all_every_three_seconds() {
+        let (to_all, to_one) = flood(|_| Ipv6Addr::UNSPECIFIED);
+        assert_eq!((to_all, to_one), (vec![3000, 6000, 9000], 0));
+        // 32 at once, and ten a second from then on.
+        let (to_all, to_one) = flood(|step| host(step as u16));
         assert_eq!(to_all, [3000, 6000, 9000]);
-        assert!(to_one <= 10_000);
+        assert!((120..=132).contains(&to_one), "{to_one}");
+    }
+
+    #[test]
+    fn ra_01_who_asks_from_another_address_than_the_links_is_answered_with_all() {
+        let (mut schedule, last) = settled(600);
+        let now = last + Duration::from_secs(60);
+        schedule.on_solicitation("2001:db8::7".parse().unwrap(), now, 0);
+        assert_eq!(schedule.poll(now, 0), Some(Due::All));
+        assert_eq!(schedule.poll(now, 0), None);
+    }
+
+    #[test]
+    fn ra_20_an_interface_that_comes_back_is_served_soon_and_often_and_not_too_soon() {
+        let (mut schedule, last) = settled(600);
+        schedule.restart(Duration::from_secs(600), last + Duration::from_secs(1));
+        let mut times = Vec::new();
+        for _ in 0..4 {
+            let now = schedule.next_timeout();
+            assert_eq!(schedule.poll(now, u64::MAX), Some(Due::All));
+            times.push(now.saturating_since(last).as_secs());
+        }
+        assert_eq!(times[..3], [3, 19, 35]);
+        assert!(times[3] >= 600, "{times:?}");
     }
 
     #[test]
