@@ -53,10 +53,24 @@ impl Changes {
         })
     }
 
-    /// Waits until something has changed since the last time, and has settled for a moment.
+    /// Waits until something has changed since the last time, and has settled for a moment. A
+    /// change is not lost if whoever waits goes away meanwhile.
     pub async fn next(&self) {
         self.bell.notified().await;
+        let mut again = Again(Some(&self.bell));
         sleep(SETTLE).await;
+        again.0 = None;
+    }
+}
+
+/// Rings once more when it is dropped, unless that is called off.
+struct Again<'a>(Option<&'a Notify>);
+
+impl Drop for Again<'_> {
+    fn drop(&mut self) {
+        if let Some(bell) = self.0 {
+            bell.notify_one();
+        }
     }
 }
 
