@@ -1,8 +1,8 @@
 //! How translated packets leave towards IPv4: masqueraded, or from addresses of the link.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, UdpSocket};
 use std::process::{Command, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
 use ipnet::IpNet;
@@ -19,6 +19,8 @@ use lab::traffic::tcp::{Way, transfer};
 const TESTS: &[Test] = lab::tests![
     plat_without_flags_hides_all_clients_behind_its_own_address,
     a_changed_wan_address_is_followed,
+    se_06_an_address_that_the_host_gets_later_is_hidden_too,
+    se_02_a_forged_source_in_the_prefix_makes_no_ipv4_packet,
     neighbours_on_the_link_are_answered_for_the_pool,
     nothing_of_the_table_is_left_and_others_are_not_touched,
     a_chain_that_drops_what_is_forwarded_is_named,
@@ -82,6 +84,64 @@ fn a_changed_wan_address_is_followed() -> Result<()> {
     }
     let seen = seen_by_server(network, network.client(), Way::Upload)?;
     ensure!(seen == new, "the server saw {seen}");
+    Ok(())
+}
+
+fn se_06_an_address_that_the_host_gets_later_is_hidden_too() -> Result<()> {
+    let late = Ipv4Addr::new(203, 0, 113, 77);
+    let reaches = |deployment: &Deployment| {
+        let patience = Duration::from_millis(300);
+        let client = deployment.topology.client();
+        client.run(|| ping(embedded(late), 56, patience)).is_ok()
+    };
+    for (flags, is_hidden) in [(&["--expose-host"][..], false), (&[], true)] {
+        let setup = Setup::plat_alone(flags);
+        let topology = Topology::new(&Plan::with_routers())?;
+        let deployment = Deployment::with(&Binaries::find()?, topology, setup)?;
+        let edge = &deployment.topology.edge;
+        add_address((edge, UPLINK), IpNet::new_assert(late.into(), 24))?;
+        let end = Instant::now() + PATIENCE;
+        while reaches(&deployment) == is_hidden {
+            ensure!(Instant::now() < end, "hidden: {is_hidden}");
+        }
+    }
+    Ok(())
+}
+
+fn se_02_a_forged_source_in_the_prefix_makes_no_ipv4_packet() -> Result<()> {
+    let map = format!("--map=192.168.64.9={}", Topology::client_address(0));
+    let setup = Setup::plat_alone(&[&map]);
+    let topology = Topology::new(&Plan::default())?;
+    let deployment = Deployment::with(&Binaries::find()?, topology, setup)?;
+    let network = &deployment.topology;
+    let forged = embedded(Ipv4Addr::new(198, 51, 100, 99));
+    add_address(
+        (network.client(), UPLINK),
+        IpNet::new_assert(forged.into(), 128),
+    )?;
+    let server = network.server.run(|| Ok(UdpSocket::bind((SERVER, 0))?))?;
+    server.set_read_timeout(Some(PATIENCE))?;
+    let target = (embedded(SERVER), server.local_addr()?.port());
+    let send = |from: Ipv6Addr, text: &[u8]| {
+        let client = network.client();
+        client.run(|| Ok(UdpSocket::bind((from, 0))?.send_to(text, target)?))
+    };
+    send(forged, b"forged")?;
+    let end = Instant::now() + PATIENCE;
+    while !deployment
+        .ask_plat(&["status", "--json"])?
+        .contains("\"source-in-pref64\":1")
+    {
+        ensure!(Instant::now() < end, "it was not dropped");
+    }
+    send(Topology::client_address(0), b"honest")?;
+    let mut text = [0; 16];
+    let (length, source) = server.recv_from(&mut text)?;
+    let expected = IpAddr::from(Ipv4Addr::new(192, 168, 64, 9));
+    ensure!(
+        &text[..length] == b"honest" && source.ip() == expected,
+        "{source}"
+    );
     Ok(())
 }
 

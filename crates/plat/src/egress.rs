@@ -14,7 +14,7 @@ use tracing::{info, warn};
 use xlat_core::addr::{Ipv4Prefix, Pref64};
 use xlat_linux::daemon::exit::Usage;
 use xlat_linux::daemon::flags::interface_name;
-use xlat_linux::host::{Error, Host, Link, Plan};
+use xlat_linux::host::{Error, Host, Ipv4Route, Link, Plan};
 use xlat_linux::nft::{Made, SourceNat};
 
 use crate::cli::Run;
@@ -170,35 +170,59 @@ pub(crate) fn plan(settings: &Settings, plan: &mut Plan) -> Result<()> {
 /// What is not part of the plan, as commands.
 pub(crate) fn commands(settings: &Settings) -> Vec<String> {
     match &settings.run.egress {
-        Some(Egress::Masquerade(interface)) => table(settings, interface).commands(),
+        Some(Egress::Masquerade(interface)) => {
+            let (name, sources) = (table_name(settings), sources(settings));
+            SourceNat::masquerade(&name, &sources, interface).commands()
+        }
         _ => Vec::new(),
     }
 }
 
-/// Opens the way out, if it takes more than the plan. It closes when what is returned is dropped.
-pub(crate) fn open(settings: &Settings) -> Result<Option<Made>> {
+/// A way out that takes more than the plan. It closes when this is dropped.
+#[derive(Debug)]
+pub(crate) struct WayOut {
+    table: String,
+    _made: Made,
+}
+
+/// Opens the way out, if it takes more than the plan; beside `old`, which may be in use.
+pub(crate) fn open(settings: &Settings, old: Option<&WayOut>) -> Result<Option<WayOut>> {
     let Some(Egress::Masquerade(interface)) = &settings.run.egress else {
         return Ok(None);
     };
-    let table = table(settings, interface);
-    let made = table.make()?;
-    let name = table.name();
+    let mut name = table_name(settings);
+    if old.is_some_and(|old| old.table == name) {
+        name += "_b";
+    }
+    let made = SourceNat::masquerade(&name, &sources(settings), interface).make()?;
     info!("IPv4 packets leave with the address of {interface} (nftables table {name})");
-    Ok(Some(made))
+    Ok(Some(WayOut {
+        table: name,
+        _made: made,
+    }))
 }
 
-/// True if there is a way out: a route towards IPv4, by an interface with a carrier.
+/// True if there is a way out. What hides behind an interface or is asked for on its link needs
+/// the default route there. Where the pool is routed any route will do that leads elsewhere than to
+/// the clients: there may be no default route at all.
 pub(crate) async fn is_open(host: &Host, settings: &Settings) -> Result<bool> {
     let links = host.links().await?;
-    let runs = |is_it: &dyn Fn(&Link) -> bool| links.iter().any(|link| is_it(link) && link.running);
-    match &settings.run.egress {
+    let routes = host.ipv4_routes().await?;
+    let leads_by = |is_it: &dyn Fn(&Link, &Ipv4Route) -> bool| {
+        routes.iter().any(|route| {
+            let by = |link: &&Link| route.links.contains(&link.index) && link.running;
+            links.iter().filter(by).any(|link| is_it(link, route))
+        })
+    };
+    Ok(match &settings.run.egress {
         Some(Egress::Masquerade(name) | Egress::ProxyArp(name)) => {
-            let is_up = runs(&|link| link.name == *name);
-            Ok(is_up && host.has_native_ipv4().await?)
+            leads_by(&|link, route| route.is_default && link.name == *name)
         }
-        // Where the pool is routed the administrator may have no default route at all.
-        Some(Egress::Route) | None => Ok(true),
-    }
+        Some(Egress::Route) | None => leads_by(&|link, _| {
+            let run = &settings.run;
+            !link.loopback && link.name != run.place.tun && !run.advertise.lan.contains(&link.name)
+        }),
+    })
 }
 
 /// Says where the kernel drops answers because it would not send there what they answer: a strict
@@ -223,9 +247,8 @@ pub(crate) async fn warn_of_reverse_paths(host: &Host, settings: &Settings) {
     }
 }
 
-fn table(settings: &Settings, interface: &str) -> SourceNat {
-    let name = format!("xlat_{}", settings.run.place.tun);
-    SourceNat::masquerade(&name, &sources(settings), interface)
+fn table_name(settings: &Settings) -> String {
+    format!("xlat_{}", settings.run.place.tun)
 }
 
 /// The addresses that hide: all that the translator speaks for.

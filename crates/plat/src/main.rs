@@ -2,10 +2,11 @@
 //!
 //! Flags ([`cli`]) become settings ([`settings`]), settings and the host as it is become a plan
 //! ([`plan`]), and the plan is carried out while packets are translated ([`run`]) by the workers'
-//! engines ([`data_path`]). [`leases`] and [`stateful`] are what the translator remembers;
+//! engines ([`data_path`]). [`state`] is what the translator remembers, [`begun`] what runs;
 //! [`control`] is what it tells about itself; [`reload`] reads the configuration file again.
 
 mod advertise;
+mod begun;
 mod cli;
 mod control;
 mod data_path;
@@ -16,6 +17,7 @@ mod plan;
 mod reload;
 mod run;
 mod settings;
+mod state;
 mod stateful;
 
 use std::path::Path;

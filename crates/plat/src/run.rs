@@ -1,11 +1,12 @@
 //! Translates until told to stop.
 
+use std::collections::BTreeSet;
 use std::future::pending;
 use std::net::IpAddr;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Result, anyhow};
 use nat64::Modes;
 use nat64::dynamic::Dynamic;
 use tokio::sync::mpsc;
@@ -18,20 +19,21 @@ use xlat_linux::daemon::control::Socket;
 use xlat_linux::daemon::metrics::Metrics;
 use xlat_linux::daemon::notify;
 use xlat_linux::daemon::signals::{Request, Signals};
-use xlat_linux::daemon::state_dir::StateDir;
-use xlat_linux::host::{Applied, Changes, Host};
-use xlat_linux::nft::{self, Made};
+use xlat_linux::host::{Applied, Changes, Host, Plan};
+use xlat_linux::nft;
 use xlat_linux::tun::{Failure, Handle, now};
 
 use crate::advertise::{self, Advertising};
+use crate::begun::Begun;
 use crate::control::Facts;
 use crate::data_path::{self, Ringing};
 use crate::dns::{self, Dns64};
-use crate::egress;
+use crate::egress::{self, WayOut};
 use crate::leases::Leases;
 use crate::plan::{Own6, check_overlaps, plan};
 use crate::reload::{self, Follow, Orders, Reading, Values, Wish, Wishes};
 use crate::settings::Settings;
+use crate::state::State;
 use crate::stateful::Stateful;
 
 /// How often changed leases are written to disk.
@@ -65,6 +67,8 @@ pub(crate) async fn run(settings: Settings) -> Result<()> {
         own_v6,
         policy,
         state,
+        changes: Changes::listen()?,
+        addresses: addresses(&host).await?,
         advertisements: Arc::default(),
         wishes,
     };
@@ -100,42 +104,6 @@ fn policy(settings: &Settings, own_v6: Own6) -> Result<Policy> {
     Ok(policy)
 }
 
-/// What the translator remembers, by the kinds of clients that it has.
-struct State {
-    leases: Option<Leases>,
-    stateful: Option<Stateful>,
-}
-
-impl State {
-    fn load(settings: &Settings) -> Result<Self> {
-        let open = || StateDir::open(&settings.run.state_dir);
-        let leases = match settings.pool() {
-            Some(config) => Some(Leases::load(config, open()?)?),
-            None => None,
-        };
-        let workers = settings.run.flags.queue_count();
-        let stateful = match settings.stateful(workers)? {
-            Some(config) => {
-                let log = settings.run.stateful.session_log.as_deref();
-                let pref64s = settings.pref64s.clone();
-                Some(Stateful::load(config, pref64s, open()?, log)?)
-            }
-            None => None,
-        };
-        Ok(Self { leases, stateful })
-    }
-
-    /// Writes everything to disk; to be called when no packet comes any more.
-    fn save(&mut self) {
-        if let Some(leases) = &mut self.leases {
-            leases.save(true);
-        }
-        if let Some(stateful) = &mut self.stateful {
-            stateful.save();
-        }
-    }
-}
-
 /// Everything that a running translator needs.
 struct Daemon<'a> {
     host: &'a Host,
@@ -145,18 +113,13 @@ struct Daemon<'a> {
     own_v6: Own6,
     policy: Policy,
     state: State,
+    /// Listens since before the host was looked at.
+    changes: Changes,
+    /// What this host was last seen to have.
+    addresses: BTreeSet<(IpAddr, u8)>,
     advertisements: Arc<advertise::Counters>,
     /// Where a reload is asked for.
     wishes: Wishes,
-}
-
-/// What was begun for a running translator, in the order in which it ends.
-struct Begun<M: Mapper + Send + 'static> {
-    advertising: Advertising,
-    dns64: Option<Dns64>,
-    way_out: Option<Made>,
-    applied: Option<Applied>,
-    workers: Handle<Ringing<Guarded<M>>>,
 }
 
 impl Daemon<'_> {
@@ -193,55 +156,61 @@ impl Daemon<'_> {
         // Its port may be taken: that is found out before anything is changed.
         let dns64 = Dns64::start(self.host, &self.settings).await?;
         let pref64s = self.settings.pref64s.clone();
-        let mapper = Guarded::new(mapper, pref64s, self.hidden().await?);
+        let mapper = Guarded::new(mapper, pref64s, self.hidden());
         let alarm = self.state.stateful.as_ref().map(Stateful::alarm);
         let (workers, failures) =
             data_path::start(&self.settings.run, &self.policy, &mapper, alarm.as_ref())?;
         let facts = self.facts(&workers, dns64.as_ref());
-        let _metrics = self.metrics(&facts).await?;
-        let socket = self.control_socket(facts)?;
         let mut begun = Begun {
-            applied: self.set_up().await?,
-            way_out: self.open_way_out().await?,
-            advertising: self.advertise(dns64.as_ref()).await?,
-            dns64,
+            metrics: self.metrics(&facts).await?,
+            socket: self.control_socket(facts)?,
             workers,
+            dns64,
+            applied: None,
+            way_out: None,
+            advertising: None,
         };
+        let outcome = match self.begin(&mut begun).await {
+            Ok(()) => {
+                self.say_ready();
+                let end = self.wait(&mut signals, failures, wanted, &mut begun).await;
+                notify::stopping();
+                Ok(end)
+            }
+            Err(error) => Err(error),
+        };
+        let (counters, undone) = begun.end().await;
+        // A start that failed leaves the files of the last run as they are.
+        let end = outcome?;
+        self.state.save();
+        undone?;
+        let counters = counters.to_string();
+        info!("stopped, the host is as it was\n{}", counters.trim_end());
+        end
+    }
+
+    /// Changes the host and tells the clients. What was done before an error is in `begun`.
+    async fn begin<M: Mapper + Send + 'static>(&self, begun: &mut Begun<M>) -> Result<()> {
+        begun.applied = self.set_up().await?;
+        begun.way_out = self.open_way_out().await?;
+        begun.advertising = Some(self.advertise(begun.dns64.as_ref()).await?);
+        Ok(())
+    }
+
+    fn say_ready(&self) {
+        self.state.taken_up();
         let line = self.settings.describe();
-        info!(
-            "translator is {} and {}",
-            self.settings.own_v4, self.own_v6.address
-        );
+        let (v4, v6) = (self.settings.own_v4, self.own_v6.address);
+        info!("translator is {v4} and {v6}");
         info!("ready: {line}");
         notify::ready(&line);
-
-        let end = self.wait(&mut signals, failures, wanted, &mut begun).await;
-        notify::stopping();
-        begun.advertising.stop().await;
-        drop(begun.dns64);
-        drop(begun.way_out);
-        if let Some(applied) = begun.applied {
-            applied
-                .undo()
-                .await
-                .context("not everything could be put back; try `plat recover`")?;
-        }
-        socket.abort();
-        // The socket is gone from the file system when its task is.
-        let _ = socket.await;
-        let counters = begun.workers.stop();
-        self.state.save();
-        info!(
-            "stopped, the host is as it was\n{}",
-            counters.to_string().trim_end()
-        );
-        end
     }
 
     async fn advertise(&self, dns64: Option<&Dns64>) -> Result<Advertising> {
         let servers = dns64.map(Dns64::addresses).unwrap_or_default();
         let counters = Arc::clone(&self.advertisements);
-        Advertising::start(self.host, &self.settings, servers, counters).await
+        let open = egress::is_open(self.host, &self.settings).await?;
+        Advertising::start(self.host, &self.settings, servers, counters, open).await
     }
 
     async fn set_up(&self) -> Result<Option<Applied>> {
@@ -254,26 +223,28 @@ impl Daemon<'_> {
         Ok(Some(applied))
     }
 
-    async fn open_way_out(&self) -> Result<Option<Made>> {
+    async fn open_way_out(&self) -> Result<Option<WayOut>> {
         if self.settings.run.flags.no_host_setup {
             return Ok(None);
         }
         nft::warn_of_dropping_chains(&self.settings.run.place.tun);
         egress::warn_of_reverse_paths(self.host, &self.settings).await;
-        egress::open(&self.settings)
+        egress::open(&self.settings, None)
     }
 
     /// What clients must not reach through the prefix: the addresses of this host (SE-06).
-    async fn hidden(&self) -> Result<Vec<Ipv4Prefix>> {
+    fn hidden(&self) -> Vec<Ipv4Prefix> {
         if self.settings.run.expose_host {
-            return Ok(Vec::new());
+            return Vec::new();
         }
-        let addresses = self.host.addresses().await?;
-        let v4 = addresses.iter().filter_map(|have| match have.address {
-            IpAddr::V4(address) => Some(Ipv4Prefix::host(address)),
-            IpAddr::V6(_) => None,
-        });
-        Ok(v4.collect())
+        let v4 = self
+            .addresses
+            .iter()
+            .filter_map(|(address, _)| match address {
+                IpAddr::V4(address) => Some(Ipv4Prefix::host(*address)),
+                IpAddr::V6(_) => None,
+            });
+        v4.collect()
     }
 
     fn facts<M: Mapper + Send + 'static>(
@@ -322,7 +293,6 @@ impl Daemon<'_> {
         mut wanted: mpsc::Receiver<Wish>,
         begun: &mut Begun<M>,
     ) -> Result<()> {
-        let changes = Changes::listen()?;
         let mut watchdog = notify::Watchdog::new();
         let mut save = interval(SAVE_EVERY);
         let has_leases = self.state.leases.is_some();
@@ -353,7 +323,12 @@ impl Daemon<'_> {
                     }
                 }
                 () = watchdog.feed() => {}
-                () = changes.next() => self.watch_way_out(&begun.advertising).await,
+                () = self.changes.next() => {
+                    self.watch_way_out(begun).await;
+                    if let Err(error) = self.watch_addresses(begun).await {
+                        tracing::warn!("the addresses of this host are not known: {error:#}");
+                    }
+                }
                 Some(failure) = failures.recv() => {
                     return Err(anyhow!("the data path broke: {failure}"));
                 }
@@ -362,11 +337,31 @@ impl Daemon<'_> {
     }
 
     /// Without a way out this host is no router for IPv4.
-    async fn watch_way_out(&self, advertising: &Advertising) {
+    async fn watch_way_out<M: Mapper + Send + 'static>(&self, begun: &Begun<M>) {
+        let Some(advertising) = &begun.advertising else {
+            return;
+        };
         match egress::is_open(self.host, &self.settings).await {
             Ok(open) => advertising.set_open(open),
             Err(error) => tracing::debug!("{error:#}"),
         }
+    }
+
+    /// An address that this host gets is kept from clients, and its network may ask the DNS64.
+    async fn watch_addresses<M: Follow + Send + 'static>(
+        &mut self,
+        begun: &Begun<M>,
+    ) -> Result<()> {
+        let addresses = addresses(self.host).await?;
+        if addresses == self.addresses {
+            return Ok(());
+        }
+        self.addresses = addresses;
+        self.hide(begun);
+        if let Some(server) = &begun.dns64 {
+            server.update(dns::Orders::new(self.host, &self.settings).await?);
+        }
+        Ok(())
     }
 
     /// Reads the configuration file again, writes down how things are, and looks at the host
@@ -384,7 +379,7 @@ impl Daemon<'_> {
             stateful.reload();
         }
         let outcome = self.take_up(begun).await;
-        self.hide(begun).await;
+        self.hide(begun);
         match outcome {
             Ok(line) => {
                 info!("{line}");
@@ -416,10 +411,17 @@ impl Daemon<'_> {
         };
         let config = settings.stateful(settings.run.flags.queue_count())?;
         let (coming, going) = reload::host_changes(&self.settings, &settings)?;
+        // While both are there, the first one that knows a packet has it.
+        let way_out = match &begun.way_out {
+            Some(old) if settings.ipv4_prefixes() != self.settings.ipv4_prefixes() => {
+                egress::open(&settings, Some(old))?
+            }
+            _ => None,
+        };
         if let Some(applied) = &mut begun.applied
             && let Err(error) = applied.extend(&coming).await
         {
-            applied.retract(&coming).await?;
+            take_back(applied, &coming).await;
             return Err(error.into());
         }
         let view = match (&self.state.stateful, config) {
@@ -427,7 +429,7 @@ impl Daemon<'_> {
                 Ok(view) => Some(view),
                 Err(error) => {
                     if let Some(applied) = &mut begun.applied {
-                        applied.retract(&coming).await?;
+                        take_back(applied, &coming).await;
                     }
                     return Err(error.into());
                 }
@@ -453,34 +455,39 @@ impl Daemon<'_> {
             server.update(orders);
         }
         let servers = begun.dns64.as_ref().map(Dns64::addresses);
-        begun
-            .advertising
-            .update(&settings, servers.unwrap_or_default());
-        if let Some(applied) = &mut begun.applied
-            && let Err(error) = applied.retract(&going).await
-        {
-            tracing::warn!("not everything could be taken back: {error}");
+        if let Some(advertising) = &begun.advertising {
+            advertising.update(&settings, servers.unwrap_or_default());
         }
-        let is_other_pool = settings.ipv4_prefixes() != self.settings.ipv4_prefixes();
+        if let Some(applied) = &mut begun.applied {
+            take_back(applied, &going).await;
+        }
+        if way_out.is_some() {
+            begun.way_out = way_out;
+        }
         (self.settings, self.values, self.policy) = (settings, values, policy);
-        if is_other_pool && begun.way_out.take().is_some() {
-            match self.open_way_out().await {
-                Ok(way_out) => begun.way_out = way_out,
-                Err(error) => tracing::warn!("the way out is closed: {error:#}"),
-            }
-        }
         Ok(reload::describe(&changed))
     }
 
     /// Keeps clients from the addresses that this host has now.
-    async fn hide<M: Follow + Send + 'static>(&self, begun: &Begun<M>) {
-        match self.hidden().await {
-            Ok(hidden) => begun.workers.update(move |engine| {
-                engine.translator_mut().mapper_mut().hide(hidden.clone());
-            }),
-            Err(error) => tracing::warn!("the addresses of this host are not known: {error:#}"),
-        }
+    fn hide<M: Follow + Send + 'static>(&self, begun: &Begun<M>) {
+        let hidden = self.hidden();
+        begun.workers.update(move |engine| {
+            engine.translator_mut().mapper_mut().hide(hidden.clone());
+        });
     }
+}
+
+/// Takes back what was added, as far as that goes: whoever calls has an outcome of his own.
+async fn take_back(applied: &mut Applied, plan: &Plan) {
+    if let Err(error) = applied.retract(plan).await {
+        tracing::warn!("not everything could be taken back: {error}");
+    }
+}
+
+/// The addresses of this host, with the lengths of their networks.
+async fn addresses(host: &Host) -> Result<BTreeSet<(IpAddr, u8)>> {
+    let all = host.addresses().await?;
+    Ok(all.iter().map(|have| (have.address, have.len)).collect())
 }
 
 /// When the stateful translator wants its turn.

@@ -109,21 +109,23 @@ pub(crate) struct Advertising {
 }
 
 impl Advertising {
-    /// Begins to advertise on each LAN.
+    /// Begins to advertise on each LAN; `open` as in [`Self::set_open`].
     pub(crate) async fn start(
         host: &Host,
         settings: &Settings,
         dns_servers: Vec<Ipv6Addr>,
         counters: Arc<Counters>,
+        open: bool,
     ) -> Result<Self> {
         let content = Content::new(settings, dns_servers);
-        let (open, is_open) = watch::channel(true);
+        let (open, is_open) = watch::channel(open);
         let (content, is_changed) = watch::channel(content);
         let (stop, is_over) = watch::channel(false);
         let mut tasks = Vec::new();
         for name in &settings.run.advertise.lan {
             let link = host.link(name).await?;
-            let lan = Lan::new(host, link, is_changed.clone(), Arc::clone(&counters)).await?;
+            let mut lan = Lan::new(host, link, is_changed.clone(), Arc::clone(&counters)).await?;
+            lan.open = *is_open.borrow();
             tasks.push(tokio::spawn(lan.run(is_open.clone(), is_over.clone())));
         }
         Ok(Self {

@@ -140,6 +140,11 @@ impl Stateful {
         }
     }
 
+    /// The sessions of the last run are here to stay: their file goes.
+    pub(crate) fn taken_up(&self) {
+        saved::forget(&self.dir);
+    }
+
     /// Writes the sessions to disk; to be called when no packet comes any more.
     pub(crate) fn save(&mut self) {
         self.write_log();

@@ -1,7 +1,7 @@
 //! Sessions on disk over a restart.
 //!
-//! They are written when the daemon ends and read once when it starts: a file that was taken up is
-//! removed, so that a crash later does not bring back sessions of long ago. The first and the last
+//! They are written when the daemon ends and read when it starts: once a start has succeeded the
+//! file is removed, so that a crash later does not bring back sessions of long ago. The first and the last
 //! line tell a whole file from one that was cut off; a damaged file is set aside and nothing of it
 //! is taken up.
 
@@ -55,12 +55,18 @@ pub(crate) fn restore(nat: &Nat64, dir: &StateDir) {
         return;
     };
     let (taken, skipped) = take_up(nat, file);
-    if let Err(error) = dir.remove(FILE) {
-        warn!("{error}");
-    }
     info!("{taken} sessions taken up");
     for (reason, count) in skipped {
         info!("{count} sessions not taken up: {reason}");
+    }
+}
+
+/// Removes the file, if there is one.
+pub(crate) fn forget(dir: &StateDir) {
+    if let Ok(Some(_)) = dir.open_file(FILE)
+        && let Err(error) = dir.remove(FILE)
+    {
+        warn!("{error}");
     }
 }
 
@@ -160,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn nb_06_what_is_saved_is_taken_up_once() {
+    fn nb_06_what_is_saved_is_taken_up_until_a_start_has_succeeded() {
         let root = tempfile::tempdir().unwrap();
         let dir = StateDir::open(root.path()).unwrap();
         let before = nat();
@@ -171,9 +177,15 @@ mod tests {
         let after = nat();
         restore(&after, &dir);
         assert_eq!(sessions(&after), 10);
+        // A start that fails now has lost nothing.
         let again = nat();
         restore(&again, &dir);
-        assert_eq!(sessions(&again), 0);
+        assert_eq!(sessions(&again), 10);
+        forget(&dir);
+        let late = nat();
+        restore(&late, &dir);
+        assert_eq!(sessions(&late), 0);
+        forget(&dir);
     }
 
     #[test]

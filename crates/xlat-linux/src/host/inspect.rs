@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use xlat_core::addr::{Ipv4Prefix, Ipv6Prefix};
 
 use super::error::Error;
+use super::ipv4_route::Ipv4Route;
 use super::netlink::{Assigned, Link, Way, delegated, interfaces, is_default, is_ours, used};
 use super::{Host, sysctl};
 
@@ -68,6 +69,17 @@ impl Host {
             let is_theirs = is_default(route) && !is_ours(route);
             is_theirs && interfaces(route).iter().any(leaves)
         }))
+    }
+
+    /// The IPv4 routes of the main table that somebody else than us has made and that lead
+    /// somewhere.
+    ///
+    /// # Errors
+    /// If the kernel refuses.
+    pub async fn ipv4_routes(&self) -> Result<Vec<Ipv4Route>, Error> {
+        let routes = self.netlink.routes(false).await?;
+        let others = routes.iter().filter(|route| !is_ours(route));
+        Ok(others.filter_map(Ipv4Route::new).collect())
     }
 
     /// An address of this host that lies in the IPv4 prefix, if there is one.

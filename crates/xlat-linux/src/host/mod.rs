@@ -8,6 +8,7 @@
 mod apply;
 mod error;
 mod inspect;
+mod ipv4_route;
 mod journal;
 mod lock;
 mod netlink;
@@ -18,6 +19,7 @@ mod watch;
 
 pub use apply::Applied;
 pub use error::Error;
+pub use ipv4_route::Ipv4Route;
 pub use lock::Lock;
 pub use netlink::{Assigned, Link, Way};
 pub use plan::{Address, Plan, ROUTE_PROTOCOL, Route, Step, device_key};

@@ -258,9 +258,13 @@ pub(super) fn is_ours(route: &RouteMessage) -> bool {
 
 /// True for a default route in the main table that leads somewhere.
 pub(super) fn is_default(route: &RouteMessage) -> bool {
+    route.header.destination_prefix_length == 0 && leads_somewhere(route)
+}
+
+/// True for a route in the main table that leads somewhere.
+pub(super) fn leads_somewhere(route: &RouteMessage) -> bool {
     let is_dead = RouteFlags::Dead | RouteFlags::Linkdown;
-    route.header.destination_prefix_length == 0
-        && route.header.kind == RouteType::Unicast
+    route.header.kind == RouteType::Unicast
         && !route.header.flags.intersects(is_dead)
         && table(route) == MAIN_TABLE
 }

@@ -1,0 +1,97 @@
+//! Starts of `plat` that fail half way: the host and the saved sessions are as they were.
+
+use std::net::{Ipv6Addr, TcpListener};
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use anyhow::{Result, ensure};
+use lab::binaries::Binaries;
+use lab::deployment::{Deployment, PATIENCE, Setup};
+use lab::inspect::{difference, inspect};
+use lab::namespace::Namespace;
+use lab::process::Daemon;
+use lab::suite::Test;
+use lab::topology::{PREF64, Plan, SERVER, Topology, embedded};
+use lab::traffic::ping::ping;
+
+const TESTS: &[Test] = lab::tests![
+    a_start_that_fails_half_way_leaves_the_host_as_it_was,
+    nb_06_a_start_that_fails_keeps_the_saved_sessions,
+];
+
+const NFT: &str = "/usr/sbin/nft";
+
+fn main() {
+    lab::suite::run_with_programs(
+        TESTS,
+        &[("a_start_that_fails_half_way_leaves_the_host_as_it_was", NFT)],
+    )
+}
+
+fn a_start_that_fails_half_way_leaves_the_host_as_it_was() -> Result<()> {
+    let topology = Topology::new(&Plan::with_routers())?;
+    let edge = &topology.edge;
+    for (key, value) in [("ipv4/ip_forward", "0"), ("ipv6/conf/all/forwarding", "0")] {
+        edge.set_sysctl(key, value)?;
+    }
+    // Routes and sysctls are there before this name is found to be taken.
+    nft(edge, "add table ip xlat_nat64")?;
+    let before = inspect(edge)?;
+    let directory = tempfile::tempdir()?;
+    let flags = ["--pool=192.168.64.9", "--egress=masquerade:eth0"];
+    let log = refused(edge, &flags, directory.path())?;
+    ensure!(log.contains("nftables: "), "{log}");
+    let changed = difference(&before, &inspect(edge)?);
+    ensure!(changed.is_empty(), "{changed:?}");
+    ensure!(edge.sysctl("ipv4/ip_forward")? == "0");
+    Ok(())
+}
+
+fn nb_06_a_start_that_fails_keeps_the_saved_sessions() -> Result<()> {
+    let setup = Setup::plat_alone(&["--pool=192.168.64.9"]);
+    let topology = Topology::new(&Plan::default())?;
+    let mut deployment = Deployment::with(&Binaries::find()?, topology, setup)?;
+    let client = deployment.topology.client();
+    client.run(|| ping(embedded(SERVER), 56, PATIENCE))?;
+    deployment.plat.stop(PATIENCE)?;
+    let file = deployment.directory().join("plat/state/sessions");
+    let saved = std::fs::read_to_string(&file)?;
+    ensure!(saved.lines().count() == 3, "{saved}");
+
+    let edge = &deployment.topology.edge;
+    let taken = edge.run(|| Ok(TcpListener::bind((Ipv6Addr::LOCALHOST, 0))?))?;
+    let metrics = format!("--metrics={}", taken.local_addr()?);
+    let flags = ["--pool=192.168.64.9", &metrics];
+    let log = refused(edge, &flags, &deployment.directory().join("plat"))?;
+    ensure!(log.contains("--metrics"), "{log}");
+    ensure!(std::fs::read_to_string(&file)? == saved, "another file");
+    drop(taken);
+    deployment.restart_plat()?;
+    let sessions = deployment.ask_plat(&["sessions", "--json"])?;
+    ensure!(sessions.lines().count() == 1, "{sessions}");
+    ensure!(!file.exists(), "a crash would bring old sessions back");
+    Ok(())
+}
+
+/// Starts `plat`, which must end with 1, and returns what it said.
+fn refused(edge: &Namespace, flags: &[&str], directory: &Path) -> Result<String> {
+    let place = |name: &str| format!("--{name}-dir={}", directory.join(name).display());
+    let mut all: Vec<String> = flags.iter().map(ToString::to_string).collect();
+    all.extend([place("run"), place("state"), format!("--prefix={PREF64}")]);
+    let mut plat = Daemon::start(edge, &Binaries::find()?.plat, &all)?;
+    let status = plat.wait(PATIENCE)?;
+    let log = plat.log();
+    ensure!(status.code() == Some(1), "{status}: {log}");
+    Ok(log)
+}
+
+/// Runs commands of `nft`, separated by semicolons as it wants them.
+fn nft(namespace: &Namespace, commands: &str) -> Result<()> {
+    let mut process = Command::new(NFT);
+    process.arg(commands);
+    process.stdout(Stdio::piped()).stderr(Stdio::piped());
+    let output = namespace.spawn(process)?.wait_with_output()?;
+    let complaint = String::from_utf8_lossy(&output.stderr);
+    ensure!(output.status.success(), "nft {commands}: {complaint}");
+    Ok(())
+}

@@ -1,0 +1,48 @@
+//! What was begun for a running translator, and how it ends.
+
+use anyhow::{Context, Result};
+use tokio::task::JoinHandle;
+use xlat_core::Mapper;
+use xlat_core::mappers::Guarded;
+use xlat_linux::counters::Snapshot;
+use xlat_linux::daemon::metrics::Metrics;
+use xlat_linux::host::Applied;
+use xlat_linux::tun::Handle;
+
+use crate::advertise::Advertising;
+use crate::data_path::Ringing;
+use crate::dns::Dns64;
+use crate::egress::WayOut;
+
+/// Everything that runs. The parts that change the host come one after the other, so that a start
+/// that fails half way has something to take back.
+pub(crate) struct Begun<M: Mapper + Send + 'static> {
+    pub(crate) workers: Handle<Ringing<Guarded<M>>>,
+    pub(crate) dns64: Option<Dns64>,
+    pub(crate) metrics: Option<Metrics>,
+    pub(crate) socket: JoinHandle<()>,
+    pub(crate) applied: Option<Applied>,
+    pub(crate) way_out: Option<WayOut>,
+    pub(crate) advertising: Option<Advertising>,
+}
+
+impl<M: Mapper + Send + 'static> Begun<M> {
+    /// Ends everything, what came last first, whatever fails on the way.
+    pub(crate) async fn end(self) -> (Snapshot, Result<()>) {
+        if let Some(advertising) = self.advertising {
+            advertising.stop().await;
+        }
+        drop(self.dns64);
+        drop(self.way_out);
+        let undone = match self.applied {
+            Some(applied) => applied.undo().await,
+            None => Ok(()),
+        };
+        drop(self.metrics);
+        self.socket.abort();
+        // The socket is gone from the file system when its task is.
+        let _ = self.socket.await;
+        let undone = undone.context("not everything could be put back; try `plat recover`");
+        (self.workers.stop(), undone)
+    }
+}

@@ -1,0 +1,53 @@
+//! What the translator remembers, by the kinds of clients that it has.
+
+use anyhow::Result;
+use xlat_linux::daemon::state_dir::StateDir;
+
+use crate::leases::Leases;
+use crate::settings::Settings;
+use crate::stateful::Stateful;
+
+/// Leases of the dynamic pool, sessions of the shared one.
+#[derive(Debug)]
+pub(crate) struct State {
+    pub(crate) leases: Option<Leases>,
+    pub(crate) stateful: Option<Stateful>,
+}
+
+impl State {
+    /// What the last run has left. Its files stay until [`State::taken_up`].
+    pub(crate) fn load(settings: &Settings) -> Result<Self> {
+        let open = || StateDir::open(&settings.run.state_dir);
+        let leases = match settings.pool() {
+            Some(config) => Some(Leases::load(config, open()?)?),
+            None => None,
+        };
+        let workers = settings.run.flags.queue_count();
+        let stateful = match settings.stateful(workers)? {
+            Some(config) => {
+                let log = settings.run.stateful.session_log.as_deref();
+                let pref64s = settings.pref64s.clone();
+                Some(Stateful::load(config, pref64s, open()?, log)?)
+            }
+            None => None,
+        };
+        Ok(Self { leases, stateful })
+    }
+
+    /// The start has succeeded: from now on the files are out of date.
+    pub(crate) fn taken_up(&self) {
+        if let Some(stateful) = &self.stateful {
+            stateful.taken_up();
+        }
+    }
+
+    /// Writes everything to disk; to be called when no packet comes any more.
+    pub(crate) fn save(&mut self) {
+        if let Some(leases) = &mut self.leases {
+            leases.save(true);
+        }
+        if let Some(stateful) = &mut self.stateful {
+            stateful.save();
+        }
+    }
+}
