@@ -66,6 +66,16 @@ pub fn set_up(namespace: &Namespace, name: &str) -> Result<()> {
     })
 }
 
+/// Removes a link, both ends of it.
+///
+/// # Errors
+/// When there is no such interface.
+pub fn remove(namespace: &Namespace, name: &str) -> Result<()> {
+    netlink(namespace, async |handle| {
+        Ok(handle.link().del(index(name)?).execute().await?)
+    })
+}
+
 /// Sets an interface down; its IPv6 addresses and routes go.
 ///
 /// # Errors

@@ -11,12 +11,14 @@ use lab::binaries::Binaries;
 use lab::capture::Capture;
 use lab::deployment::{Deployment, PATIENCE, Setup};
 use lab::inspect::{difference, inspect};
-use lab::link::{add_address, add_route, remove_address, remove_route, set_down, set_up};
+use lab::link::{
+    add_address, add_route, join, remove, remove_address, remove_route, set_down, set_up,
+};
 use lab::namespace::Namespace;
 use lab::process::Daemon;
 use lab::router::Router;
 use lab::suite::Test;
-use lab::topology::{PREF64, Plan, Topology, UPLINK};
+use lab::topology::{MTU, PREF64, Plan, Topology, UPLINK};
 use xlat_proto::ra::{Advertisement, Pref64Option, Preference, RouterOption};
 
 const TESTS: &[Test] = lab::tests![
@@ -24,7 +26,9 @@ const TESTS: &[Test] = lab::tests![
     ra_06_a_host_that_asks_is_answered_and_configures_itself,
     ra_08_ra_22_a_stopped_plat_says_goodbye,
     ra_22_without_a_way_out_nat64_and_router_are_withdrawn_and_come_back,
+    ra_22_without_a_way_out_at_the_start_nothing_is_promised,
     ra_20_a_removed_prefix_is_deprecated,
+    ra_20_an_interface_that_went_down_or_was_made_anew_is_served_again,
     ra_18_what_does_not_fit_comes_in_several_advertisements,
     ra_19_a_router_that_says_otherwise_is_named,
     another_router_program_is_found_before_anything_is_changed,
@@ -145,6 +149,60 @@ fn ra_22_without_a_way_out_nat64_and_router_are_withdrawn_and_come_back() -> Res
     add_route(&deployment.topology.edge, everywhere, far, None)?;
     advertisement(router, |packet| lifetime(packet) == 12).context("back again")?;
     Ok(())
+}
+
+fn ra_22_without_a_way_out_at_the_start_nothing_is_promised() -> Result<()> {
+    for egress in [&["--egress=masquerade:eth0"][..], &[]] {
+        let topology = Topology::new(&Plan::with_routers())?;
+        set_down(&topology.edge, UPLINK)?;
+        let flags = ["--lan=access", "--ra-interval=4", "--pool=192.168.64.9"];
+        let flags = [&flags[..], egress].concat();
+        let setup = Setup::plat_alone(&flags);
+        let capture = Capture::start(
+            &[(topology.router6.as_ref().context("router6")?, UPLINK)],
+            512,
+        )?;
+        let deployment = Deployment::with(&Binaries::find()?, topology, setup)?;
+        let (router, edge) = (&deployment.topology.router6, &deployment.topology.edge);
+        let router = router.as_ref().context("router6")?;
+        advertisement(router, |_| true)?;
+        let packets = capture.stop()?.packets;
+        let mut packets = packets.iter().map(|packet| packet.ip());
+        let is_promise = |packet: &&[u8]| is_advertisement(packet) && packet[46..48] != [0, 0];
+        ensure!(
+            packets.find(is_promise).is_none(),
+            "a router without a way out"
+        );
+        set_up(edge, UPLINK)?;
+        let everywhere = IpNet::from(ipnet::Ipv4Net::default());
+        add_route(edge, everywhere, "203.0.113.2".parse()?, None)?;
+        advertisement(router, |packet| packet[46..48] == [0, 12]).context("a way out")?;
+    }
+    Ok(())
+}
+
+fn ra_20_an_interface_that_went_down_or_was_made_anew_is_served_again() -> Result<()> {
+    let topology = Topology::new(&Plan::default())?;
+    let deployment = on(topology, &["--lan=client0", "--pool=192.168.64.9"])?;
+    let (client, edge) = (deployment.topology.client(), &deployment.topology.edge);
+    let address = |group: u16| Ipv6Addr::new(0x2001, 0xdb8, group, 0, 0, 0, 0, 1);
+    let net = |group: u16| IpNet::new_assert(address(group).into(), 64);
+    set_down(edge, LAN)?;
+    set_up(edge, LAN)?;
+    add_address((edge, LAN), net(8))?;
+    advertisement(client, |packet| has(packet, prefix(8)))
+        .with_context(|| format!("up again: {}", deployment.plat.log()))?;
+
+    remove(edge, LAN)?;
+    join((client, UPLINK), (edge, LAN), MTU)?;
+    add_address((edge, LAN), net(9))?;
+    advertisement(client, |packet| has(packet, prefix(9)))
+        .with_context(|| format!("made anew: {}", deployment.plat.log()))?;
+    Ok(())
+}
+
+fn prefix(group: u16) -> Ipv6Addr {
+    Ipv6Addr::new(0x2001, 0xdb8, group, 0, 0, 0, 0, 0)
 }
 
 fn ra_20_a_removed_prefix_is_deprecated() -> Result<()> {
@@ -275,10 +333,12 @@ fn rdisc6_understands_it() -> Result<()> {
 /// The next advertisement of this kind that arrives on the uplink: IPv6 packet.
 fn advertisement(namespace: &Namespace, is_it: impl Fn(&[u8]) -> bool) -> Result<Vec<u8>> {
     let end = Instant::now() + PATIENCE;
+    let mut capture = Capture::start(&[(namespace, UPLINK)], 2048)?;
     loop {
-        let capture = Capture::start(&[(namespace, UPLINK)], 2048)?;
-        thread::sleep(Duration::from_millis(500));
-        let captured = capture.stop()?;
+        thread::sleep(Duration::from_millis(200));
+        // The next one listens before this one is over.
+        let next = Capture::start(&[(namespace, UPLINK)], 2048)?;
+        let captured = std::mem::replace(&mut capture, next).stop()?;
         let packets = captured.packets.iter().map(|packet| packet.ip());
         let found = packets
             .filter(|packet| is_advertisement(packet))

@@ -9,7 +9,7 @@ use xlat_linux::daemon::flags::{Switch, interface_name};
 use xlat_proto::ra::Preference;
 
 /// What is advertised, and where.
-#[derive(Args, Clone, Debug)]
+#[derive(Args, Clone, Debug, PartialEq, Eq)]
 #[command(next_help_heading = "Router advertisements")]
 pub(crate) struct AdvertiseFlags {
     /// Be the router of this interface's IPv6 network: advertise its prefixes, the NAT64 prefix and
@@ -48,7 +48,27 @@ pub(crate) struct AdvertiseFlags {
     /// Other things are to be had by DHCPv6
     #[arg(long)]
     pub(crate) ra_other: bool,
-    /// How long the prefixes are valid, in seconds
+    /// Hop limit that hosts shall use; 0 leaves it to them
+    #[arg(long, value_name = "N", default_value_t = 64)]
+    pub(crate) ra_hop_limit: u8,
+    /// How long a neighbour counts as reachable, in milliseconds to an hour; 0 leaves it to the hosts
+    #[arg(long, value_name = "MS", default_value_t = 0,
+          value_parser = clap::value_parser!(u32).range(..=3_600_000))]
+    pub(crate) ra_reachable: u32,
+    /// Time between two solicitations of a neighbour, in milliseconds; 0 leaves it to the hosts
+    #[arg(long, value_name = "MS", default_value_t = 0)]
+    pub(crate) ra_retransmit: u32,
+    /// Addresses in the prefixes are on the link
+    #[arg(long, value_enum, value_name = "on|off", default_value_t = Switch::On)]
+    pub(crate) ra_on_link: Switch,
+    /// Hosts make themselves addresses in the prefixes (SLAAC)
+    #[arg(long, value_enum, value_name = "on|off", default_value_t = Switch::On)]
+    pub(crate) ra_autonomous: Switch,
+    /// Name this host's whole address in each prefix (RFC 6275)
+    #[arg(long)]
+    pub(crate) ra_router_address: bool,
+    /// How long the prefixes are valid, in seconds; one that was delegated is not announced for
+    /// longer than it is ours
     #[arg(long, value_name = "SECONDS", default_value_t = 2_592_000)]
     pub(crate) ra_prefix_valid: u32,
     /// How long addresses in them are preferred, in seconds

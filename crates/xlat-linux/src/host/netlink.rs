@@ -62,6 +62,10 @@ pub struct Assigned {
     pub deprecated: bool,
     /// It is a privacy address that changes (RFC 8981).
     pub temporary: bool,
+    /// How long it is valid from now on, in seconds; `u32::MAX` is for ever.
+    pub valid: u32,
+    /// How long new connections may use it, in the same way.
+    pub preferred: u32,
 }
 
 /// What the routing table says about one destination.
@@ -484,12 +488,16 @@ fn is_tunnel(info: &LinkInfo) -> bool {
 
 fn assigned(message: &AddressMessage) -> Option<Assigned> {
     let (mut address, mut local) = (None, None);
+    let (mut valid, mut preferred) = (u32::MAX, u32::MAX);
     let mut flags = AddressFlags::from_bits_retain(u32::from(message.header.flags.bits()));
     for attribute in &message.attributes {
         match attribute {
             AddressAttribute::Address(ip) => address = Some(*ip),
             AddressAttribute::Local(ip) => local = Some(*ip),
             AddressAttribute::Flags(all) => flags = *all,
+            AddressAttribute::CacheInfo(info) => {
+                (valid, preferred) = (info.ifa_valid, info.ifa_preferred);
+            }
             _ => {}
         }
     }
@@ -503,6 +511,8 @@ fn assigned(message: &AddressMessage) -> Option<Assigned> {
         deprecated: flags.contains(AddressFlags::Deprecated),
         // The same bit means "secondary" for IPv4 and "temporary" for IPv6.
         temporary: address.is_ipv6() && flags.contains(AddressFlags::Secondary),
+        valid,
+        preferred,
     })
 }
 
