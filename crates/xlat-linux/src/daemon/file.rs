@@ -9,6 +9,7 @@ use std::ffi::OsString;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
+use clap::error::ErrorKind;
 use clap::parser::ValueSource;
 use clap::{Arg, ArgAction, ArgMatches, Command};
 use toml::Spanned;
@@ -157,43 +158,62 @@ fn entries(path: &Path, text: &str) -> Result<Vec<Entry>, FileError> {
         message: error.message().to_owned(),
     })?;
     let mut entries = Vec::new();
-    flatten("", table.get_ref(), &line_of, &mut entries);
+    flatten("", table.get_ref(), &line_of, &mut entries).map_err(|(key, line)| {
+        FileError::Value {
+            path: path.into(),
+            line,
+            key,
+            message: "a list has plain values in it".into(),
+        }
+    })?;
     entries.sort_by_key(|entry| entry.line);
     Ok(entries)
 }
 
+/// Tables become names. The error is the key and the line of a list with lists or tables in it.
 fn flatten(
     prefix: &str,
     table: &DeTable<'_>,
     line_of: &impl Fn(Range<usize>) -> usize,
     into: &mut Vec<Entry>,
-) {
+) -> Result<(), (String, usize)> {
     for (key, value) in table {
         let name = match prefix {
             "" => key.get_ref().to_string(),
             prefix => format!("{prefix}-{}", key.get_ref()),
         };
         if let DeValue::Table(inner) = value.get_ref() {
-            flatten(&name, inner, line_of, into);
+            flatten(&name, inner, line_of, into)?;
             continue;
         }
+        let line = line_of(key.span());
+        let Some(values) = values(value) else {
+            return Err((name, line));
+        };
         into.push(Entry {
             key: name,
-            line: line_of(key.span()),
-            values: values(value),
+            line,
+            values,
         });
+    }
+    Ok(())
+}
+
+fn values(value: &Spanned<DeValue<'_>>) -> Option<Vec<String>> {
+    match value.get_ref() {
+        DeValue::Array(array) => array.iter().map(plain).collect(),
+        _ => plain(value).map(|value| vec![value]),
     }
 }
 
-fn values(value: &Spanned<DeValue<'_>>) -> Vec<String> {
+fn plain(value: &Spanned<DeValue<'_>>) -> Option<String> {
     match value.get_ref() {
-        DeValue::Array(array) => array.iter().flat_map(values).collect(),
-        DeValue::String(text) => vec![text.to_string()],
-        DeValue::Boolean(value) => vec![value.to_string()],
-        DeValue::Integer(number) => vec![number.to_string()],
-        DeValue::Float(number) => vec![number.to_string()],
-        DeValue::Datetime(time) => vec![time.to_string()],
-        DeValue::Table(_) => Vec::new(),
+        DeValue::String(text) => Some(text.to_string()),
+        DeValue::Boolean(value) => Some(value.to_string()),
+        DeValue::Integer(number) => Some(number.to_string()),
+        DeValue::Float(number) => Some(number.to_string()),
+        DeValue::Datetime(time) => Some(time.to_string()),
+        DeValue::Array(_) | DeValue::Table(_) => None,
     }
 }
 
@@ -254,7 +274,8 @@ fn each(flag: &str, arg: &Arg, values: &[String]) -> Vec<OsString> {
         .collect()
 }
 
-/// Parses what one entry stands for by itself, so that a complaint can name its line.
+/// Parses what one entry stands for by itself, so that a complaint can name its line. Whether it goes
+/// without others is seen when all are parsed together.
 fn check(
     path: &Path,
     command: &Command,
@@ -266,6 +287,7 @@ fn check(
     let alone = std::iter::once(name).chain(arguments.iter().cloned());
     match command.clone().try_get_matches_from(alone) {
         Ok(_) => Ok(()),
+        Err(error) if error.kind() == ErrorKind::MissingRequiredArgument => Ok(()),
         Err(error) => Err(FileError::Value {
             path: path.into(),
             line: entry.line,
@@ -277,7 +299,9 @@ fn check(
 
 fn unknown(path: &Path, flags: &Command, entry: &Entry) -> FileError {
     let names = flags.get_arguments().filter(|arg| is_key(arg));
-    let names = names.filter_map(Arg::get_long);
+    let names = names
+        .filter_map(Arg::get_long_and_visible_aliases)
+        .flatten();
     let nearest = names
         .map(|name| (distance(name, &entry.key), name))
         .min()
@@ -331,6 +355,10 @@ mod tests {
         always: bool,
         #[arg(long, value_enum, default_value = "off")]
         ra_pref64: Switch,
+        #[arg(long, visible_alias = "net")]
+        lan: Option<String>,
+        #[arg(long, requires = "lan")]
+        lan_prefix6: Option<String>,
     }
 
     fn parse(text: &str, more: &[&str]) -> Result<Cli, String> {
@@ -362,6 +390,16 @@ mod tests {
     }
 
     #[test]
+    fn a_key_may_need_another_one_and_may_have_two_names() {
+        let text = "lan-prefix6 = \"p\"\nlan = \"l\"\n";
+        let cli = parse(text, &[]).unwrap();
+        assert_eq!(cli.lan.as_deref(), Some("l"));
+        assert_eq!(cli.lan_prefix6.as_deref(), Some("p"));
+        let cli = parse("net = \"l\"\n", &[]).unwrap();
+        assert_eq!(cli.lan.as_deref(), Some("l"));
+    }
+
+    #[test]
     fn what_is_wrong_is_named_with_its_line() {
         for (text, expected) in [
             (
@@ -374,6 +412,18 @@ mod tests {
             (
                 "ra-interval = [1, 2]\n",
                 "line 1: ra-interval: it has one value",
+            ),
+            (
+                "always = true\n[[map]]\nfrom = \"a\"\n",
+                "line 2: map: a list has plain values in it",
+            ),
+            (
+                "map = [\"a\", { to = \"b\" }]\n",
+                "line 1: map: a list has plain values in it",
+            ),
+            (
+                "[ra]\ninterval = [[1]]\n",
+                "line 2: ra-interval: a list has plain values in it",
             ),
             ("always = 3\n", "line 1: always: it is true or false"),
             ("map = [\"a\"\nfoo", "line 2: "),
