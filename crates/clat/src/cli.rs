@@ -108,6 +108,9 @@ pub(crate) enum Forwarding {
 
 #[derive(Args, Clone, Debug)]
 pub(crate) struct Recover {
+    /// Print what was taken back, as JSON
+    #[arg(long)]
+    pub(crate) json: bool,
     #[command(flatten)]
     pub(crate) place: Place,
     #[command(flatten)]

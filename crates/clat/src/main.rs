@@ -57,7 +57,7 @@ fn dispatch(cli: Cli) -> Result<u8> {
     match cli.command {
         Some(Command::Recover(recover)) => {
             recover.log.init();
-            runtime.block_on(run::recover(&recover.place))
+            runtime.block_on(run::recover(&recover))
         }
         Some(Command::Run(run)) => translate(&runtime, *run),
         Some(Command::Detect(detect)) => {

@@ -8,6 +8,7 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tracing::{info, warn};
 use xlat_linux::daemon::notify;
+use xlat_linux::daemon::recovered;
 use xlat_linux::daemon::signals::{Request, Signals};
 use xlat_linux::daemon::state_dir::{StateDir, random};
 use xlat_linux::host::{Host, Link, Lock};
@@ -56,13 +57,9 @@ async fn take_back_leftovers(host: &Host, settings: &Settings) -> Result<()> {
 }
 
 /// Takes back what a killed run left.
-pub(crate) async fn recover(place: &crate::cli::Place) -> Result<()> {
-    let count = Host::connect()?.recover(&place.run_dir, &place.tun).await?;
-    match count {
-        0 => info!("nothing was left behind"),
-        count => info!("{count} changes of a killed run were taken back"),
-    }
-    Ok(())
+pub(crate) async fn recover(recover: &crate::cli::Recover) -> Result<()> {
+    let place = &recover.place;
+    Ok(recovered::run(&place.run_dir, &place.tun, recover.json).await?)
 }
 
 /// Prints what would be done with the network as it is.

@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
@@ -312,9 +312,15 @@ fn the_recover_commands_put_the_hosts_back() -> Result<()> {
         (&network.edge, &binaries.plat, &deployment.plat),
     ] {
         let mut command = Command::new(program);
-        command.args(["recover", "--run-dir", &run_dir(daemon)]);
-        let status = namespace.spawn(command)?.wait()?;
-        ensure!(status.success(), "{program:?}: {status}");
+        command.args(["recover", "--json", "--run-dir", &run_dir(daemon)]);
+        command.stdout(Stdio::piped());
+        let output = namespace.spawn(command)?.wait_with_output()?;
+        ensure!(output.status.success(), "{program:?}: {}", output.status);
+        let text = String::from_utf8(output.stdout)?;
+        ensure!(
+            text.starts_with("{\"taken_back\":[\"") && text.contains("sysctl net.ipv6.conf."),
+            "{text}"
+        );
     }
     let after = [inspect(network.client())?, inspect(&network.edge)?];
     assert_same(&before[0], &after[0]);

@@ -101,6 +101,9 @@ pub(crate) struct Run {
 
 #[derive(Args, Clone, Debug)]
 pub(crate) struct Recover {
+    /// Print what was taken back, as JSON
+    #[arg(long)]
+    pub(crate) json: bool,
     #[command(flatten)]
     pub(crate) place: Place,
     #[command(flatten)]

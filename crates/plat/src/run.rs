@@ -18,6 +18,7 @@ use xlat_core::{Mapper, Policy};
 use xlat_linux::daemon::control::Socket;
 use xlat_linux::daemon::metrics::Metrics;
 use xlat_linux::daemon::notify;
+use xlat_linux::daemon::recovered;
 use xlat_linux::daemon::signals::{Request, Signals};
 use xlat_linux::host::{Applied, Changes, Host, Plan};
 use xlat_linux::nft;
@@ -76,13 +77,9 @@ pub(crate) async fn run(settings: Settings) -> Result<()> {
 }
 
 /// Takes back what a killed run left.
-pub(crate) async fn recover(place: &crate::cli::Place) -> Result<()> {
-    let count = Host::connect()?.recover(&place.run_dir, &place.tun).await?;
-    match count {
-        0 => info!("nothing was left behind"),
-        count => info!("{count} changes of a killed run were taken back"),
-    }
-    Ok(())
+pub(crate) async fn recover(recover: &crate::cli::Recover) -> Result<()> {
+    let place = &recover.place;
+    Ok(recovered::run(&place.run_dir, &place.tun, recover.json).await?)
 }
 
 fn policy(settings: &Settings, own_v6: Own6) -> Result<Policy> {

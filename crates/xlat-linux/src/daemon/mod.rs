@@ -9,5 +9,6 @@ pub mod logging;
 pub mod metrics;
 pub mod notify;
 pub mod reservation;
+pub mod recovered;
 pub mod signals;
 pub mod state_dir;

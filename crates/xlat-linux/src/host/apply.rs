@@ -45,6 +45,16 @@ impl Host {
         Ok(count)
     }
 
+    /// What [`recover`](Self::recover) would take back, last first, for people.
+    ///
+    /// # Errors
+    /// [`Error::Running`] if the process lives, or the journal cannot be read.
+    pub fn leftovers(&self, run_dir: &Path, name: &str) -> Result<Vec<String>, Error> {
+        let journal = Journal::open(run_dir, name)?;
+        let entries = journal.entries().iter().rev();
+        Ok(entries.map(ToString::to_string).collect())
+    }
+
     /// Carries out `plan`, with a journal of this name in `run_dir`. Leftovers of a killed process
     /// are taken back first.
     ///

@@ -4,6 +4,7 @@
 //! is not locked was left by a process that was killed. Most of what it lists is gone with the TUN
 //! device by then; what is left are kernel parameters and the address on the uplink.
 
+use std::fmt;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::net::IpAddr;
@@ -48,6 +49,18 @@ impl Undo {
                 },
             ) => (dev, address) == (of_dev, of),
             _ => false,
+        }
+    }
+}
+
+impl fmt::Display for Undo {
+    /// The change that was made.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Sysctl { key, ours, was } => write!(f, "sysctl {key}={ours}, before: {was}"),
+            Self::Address(address) => write!(f, "{address}"),
+            Self::Route(route) => write!(f, "{route}"),
+            Self::Proxy { dev, address } => write!(f, "proxy {address} dev {dev}"),
         }
     }
 }

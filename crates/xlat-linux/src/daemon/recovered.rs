@@ -1,0 +1,30 @@
+//! `recover`: what a killed run left behind is taken back, and named.
+
+use std::path::Path;
+
+use tracing::info;
+
+use crate::host::{Error, Host};
+
+/// Takes back what the instance `name` left and says so: in the log, or as JSON on standard output.
+///
+/// # Errors
+/// It runs still, or something cannot be taken back.
+#[expect(clippy::print_stdout, reason = "the list is what was asked for")]
+pub async fn run(run_dir: &Path, name: &str, json: bool) -> Result<(), Error> {
+    let host = Host::connect()?;
+    let left = host.leftovers(run_dir, name)?;
+    let count = host.recover(run_dir, name).await?;
+    if json {
+        println!("{}", serde_json::json!({ "taken_back": left }));
+        return Ok(());
+    }
+    match count {
+        0 => info!("nothing was left behind"),
+        count => info!("{count} changes of a killed run were taken back"),
+    }
+    for one in left {
+        info!("  {one}");
+    }
+    Ok(())
+}
