@@ -14,7 +14,7 @@ use xlat_proto::ra::Preference;
 pub(crate) struct AdvertiseFlags {
     /// Be the router of this interface's IPv6 network: advertise its prefixes, the NAT64 prefix and
     /// DNS servers; several times
-    #[arg(long, value_name = "IFACE", value_parser = interface_name)]
+    #[arg(long, visible_alias = "ra", value_name = "IFACE", value_parser = interface_name)]
     pub(crate) lan: Vec<String>,
     /// Longest time between two advertisements, in seconds: 4 to 1800
     #[arg(long, value_name = "SECONDS", default_value_t = 600,

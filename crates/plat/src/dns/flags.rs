@@ -14,7 +14,7 @@ pub(crate) struct DnsFlags {
     #[arg(long, visible_alias = "dns64-listen", value_name = "ADDR")]
     pub(crate) dns64: Vec<Ipv6Addr>,
     /// Resolver that it asks; several times [default: those of /etc/resolv.conf]
-    #[arg(long, value_name = "ADDR[:PORT]")]
+    #[arg(long, visible_alias = "dns-upstream", value_name = "ADDR[:PORT]")]
     pub(crate) dns64_upstream: Vec<Upstream>,
     /// Clients that may ask; several times [default: those on this host's own IPv6 networks, and
     /// those of --client]

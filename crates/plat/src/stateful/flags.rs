@@ -73,7 +73,7 @@ pub(crate) struct StatefulFlags {
     #[arg(long, value_name = "TIME", default_value = "2m")]
     pub(crate) port_rest: humantime::Duration,
     /// Accept timeouts below the RFCs' minimum
-    #[arg(long)]
+    #[arg(long, visible_alias = "allow-short-timers")]
     pub(crate) allow_short_timeouts: bool,
     /// Most sessions in total; outsiders can open seven eighths of them
     #[arg(long, value_name = "N", default_value_t = 1 << 20)]
@@ -95,8 +95,8 @@ pub(crate) struct StatefulFlags {
     #[arg(long, value_enum, value_name = "on|off", default_value_t = Switch::On)]
     pub(crate) port_parity: Switch,
     /// Hand out ports in blocks, so that one log record covers many: size of a block, and how many
-    /// a subscriber can have, as in 512x4
-    #[arg(long, value_name = "SIZExCOUNT")]
+    /// a subscriber can have, as in 512x4; the size alone means four
+    #[arg(long, value_name = "SIZE[xCOUNT]")]
     pub(crate) port_block: Option<Blocks>,
     /// Give each subscriber of --client a block of ports that follows from its prefix (RFC 7422):
     /// no log is needed to know who had which port; see `plat whose`
@@ -206,8 +206,10 @@ impl StatefulFlags {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum FilteringFlag {
     /// Everybody
+    #[value(alias = "eif")]
     EndpointIndependent,
     /// Only addresses that the client has sent to
+    #[value(alias = "adf")]
     AddressDependent,
 }
 
@@ -325,8 +327,8 @@ impl FromStr for Blocks {
     type Err = &'static str;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        const FORM: &str = "not of the form 512x4";
-        let (size, count) = text.split_once('x').ok_or(FORM)?;
+        const FORM: &str = "not of the form 512x4 or 512";
+        let (size, count) = text.split_once('x').unwrap_or((text, "4"));
         Ok(Self(PortBlocks {
             size: size.parse().map_err(|_| FORM)?,
             per_subscriber: count.parse().map_err(|_| FORM)?,
@@ -359,6 +361,23 @@ mod tests {
         assert_eq!(shards(pool, 4), 8);
         assert_eq!(shards("--pool=192.0.2.1", 32), 16);
         assert_eq!(shards("--pool=192.0.2.1:2000-2003", 4), 1);
+    }
+
+    #[test]
+    fn names_of_the_first_design_are_understood() {
+        let flags = flags(&[
+            "--pool=192.0.2.1",
+            "--filtering=adf",
+            "--port-block=512",
+            "--allow-short-timers",
+        ])
+        .unwrap();
+        assert_eq!(flags.filtering, FilteringFlag::AddressDependent);
+        assert!(flags.allow_short_timeouts);
+        let blocks = flags.port_block.unwrap().0;
+        assert_eq!((blocks.size, blocks.per_subscriber), (512, 4));
+        assert_eq!("512x4".parse(), Ok(Blocks(blocks)));
+        assert!("x4".parse::<Blocks>().is_err() && "512x".parse::<Blocks>().is_err());
     }
 
     #[test]
