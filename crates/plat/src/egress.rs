@@ -27,7 +27,7 @@ const SOMEWHERE: Ipv4Addr = Ipv4Addr::new(198, 41, 0, 4);
 const PROXIES_MAX: usize = 4096;
 
 /// Private pools for a `plat` without flags, the first that this host does not use.
-const POOLS: [&str; 3] = ["192.168.64.0/28", "172.31.64.0/28", "10.64.64.0/28"];
+pub(crate) const POOLS: [&str; 3] = ["192.168.64.0/28", "172.31.64.0/28", "10.64.64.0/28"];
 
 /// How packets leave.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -68,13 +68,8 @@ impl fmt::Display for Egress {
 /// hides behind the interface of the IPv4 default route, and reach IPv4 under the well-known
 /// prefix.
 pub(crate) async fn fill_in(mut run: Run) -> Result<Run> {
-    let is_told =
-        !run.map.is_empty() || run.dynamic_pool.is_some() || !run.stateful.pool.is_empty();
-    if is_told {
+    if !is_to_choose(&run)? {
         return Ok(run);
-    }
-    if !run.stateful.bind.is_empty() {
-        return Err(Usage("--bind needs --pool".into()).into());
     }
     let host = Host::connect()?;
     if !run.flags.dry_run {
@@ -85,20 +80,33 @@ pub(crate) async fn fill_in(mut run: Run) -> Result<Run> {
         run.egress = Some(Egress::Masquerade(way_out(&host).await?));
     }
     let pool = free_pool(&host).await?;
-    run.stateful
-        .pool
-        .push(pool.parse().context("a pool of ours")?);
-    if run.prefix.is_empty() {
-        run.prefix.push(
-            WELL_KNOWN
-                .parse::<Pref64>()
-                .context("the well-known prefix")?,
-        );
-    }
+    choose(&mut run, pool)?;
     if let Some(egress) = &run.egress {
         info!("no pool was given: all clients share {pool}, --egress {egress}");
     }
     Ok(run)
+}
+
+/// True if nobody has said whom to translate for.
+pub(crate) fn is_to_choose(run: &Run) -> Result<bool, Usage> {
+    if !run.map.is_empty() || run.dynamic_pool.is_some() || !run.stateful.pool.is_empty() {
+        return Ok(false);
+    }
+    if !run.stateful.bind.is_empty() {
+        return Err(Usage("--bind needs --pool".into()));
+    }
+    Ok(true)
+}
+
+/// Puts a pool in, and the well-known prefix unless there is another one.
+pub(crate) fn choose(run: &mut Run, pool: &str) -> Result<()> {
+    let pool = pool.parse().context("a pool of ours")?;
+    run.stateful.pool.push(pool);
+    if run.prefix.is_empty() {
+        let prefix = WELL_KNOWN.parse::<Pref64>();
+        run.prefix.push(prefix.context("the well-known prefix")?);
+    }
+    Ok(())
 }
 
 const WELL_KNOWN: &str = "64:ff9b::/96";

@@ -7,6 +7,7 @@
 
 mod advertise;
 mod begun;
+mod check;
 mod cli;
 mod control;
 mod data_path;
@@ -20,7 +21,6 @@ mod settings;
 mod state;
 mod stateful;
 
-use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::Result;
@@ -60,7 +60,7 @@ fn dispatch(cli: Cli) -> Result<()> {
             runtime.block_on(run::recover(&recover))
         }
         Some(Command::Run(run)) => translate(&runtime, *run),
-        Some(Command::Check(check)) => check_file(&check.file),
+        Some(Command::Check(check)) => check::file(&check.file),
         Some(Command::Whose(whose)) => {
             let external = whose.external;
             ask(&whose.place, &control::Request::Whose { external })
@@ -87,20 +87,6 @@ fn translate(runtime: &tokio::runtime::Runtime, run: cli::Run) -> Result<()> {
         let run = egress::fill_in(run).await?;
         run::run(Settings::new(run)?).await
     })
-}
-
-/// Reads a configuration file as a start would, and prints all values that are in force then.
-#[expect(clippy::print_stdout, reason = "the values are what was asked for")]
-fn check_file(path: &Path) -> Result<()> {
-    let args = vec![NAME.into(), "--config".into(), path.into()];
-    let (run, values) = reload::read(args).map_err(|error| Usage(format!("{error:#}")))?;
-    // Without pools and maps the start chooses some.
-    let chooses = run.stateful.pool.is_empty() && run.dynamic_pool.is_none() && run.map.is_empty();
-    if !chooses {
-        Settings::new(run)?;
-    }
-    print!("{values}");
-    Ok(())
 }
 
 fn ask(place: &cli::Place, request: &control::Request) -> Result<()> {

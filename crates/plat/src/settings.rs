@@ -162,7 +162,7 @@ impl Settings {
     }
 }
 
-fn join(parts: &[impl ToString]) -> String {
+pub(crate) fn join(parts: &[impl ToString]) -> String {
     let parts: Vec<String> = parts.iter().map(ToString::to_string).collect();
     parts.join(", ")
 }

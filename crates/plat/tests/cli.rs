@@ -3,6 +3,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on may panic")]
 
+use std::path::Path;
 use std::process::{Command, Output};
 
 fn plat(args: &[&str]) -> Output {
@@ -84,16 +85,6 @@ fn a_pool_that_holds_an_address_of_this_host_ends_with_code_1() {
 
 #[test]
 fn a_file_is_checked_and_its_effect_printed() {
-    let dir = tempfile::tempdir().unwrap();
-    let file = dir.path().join("plat.toml");
-    let check = |text: &str| {
-        std::fs::write(&file, text).unwrap();
-        Command::new(env!("CARGO_BIN_EXE_plat"))
-            .arg("check")
-            .arg(&file)
-            .output()
-            .unwrap()
-    };
     let good =
         check("prefix = [\"64:ff9b::/96\"]\npool = [\"192.0.2.0/28\"]\n[ra]\ninterval = 10\n");
     let text = String::from_utf8(good.stdout).unwrap();
@@ -121,6 +112,103 @@ fn a_file_is_checked_and_its_effect_printed() {
         assert_eq!(bad.status.code(), Some(2), "{complaint}");
         assert!(complaint.contains(expected), "{complaint}");
         assert_eq!(complaint.trim_end().lines().count(), 1, "{complaint}");
+    }
+}
+
+/// `plat check` of a file with this text.
+fn check(text: &str) -> Output {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("plat.toml");
+    std::fs::write(&file, text).unwrap();
+    check_file(&file)
+}
+
+fn check_file(file: &Path) -> Output {
+    let mut plat = Command::new(env!("CARGO_BIN_EXE_plat"));
+    plat.arg("check").arg(file).output().unwrap()
+}
+
+#[test]
+fn a_check_refuses_what_a_start_would() {
+    const POOL: &str = "prefix = \"2001:db8:64::/96\"\npool = \"192.0.2.0/28\"\n";
+    let wide = "egress = \"proxy-arp:eth0\"\npool = \"10.0.0.0/19\"\n";
+    for (text, expected) in [
+        (
+            format!("{POOL}udp-timeout = \"5s\"\n"),
+            "below the RFC's minimum",
+        ),
+        (
+            format!("prefix = \"2001:db8:64::/96\"\n{wide}"),
+            "answers for 4096 addresses at most",
+        ),
+        (
+            format!("{POOL}dns64 = \"2001:db8::1\"\ndns64-upstream = \"2001:db8::1\"\n"),
+            "is this DNS64 itself",
+        ),
+        ("udp-timeout = \"5s\"\n".into(), "below the RFC's minimum"),
+        (
+            "bind = \"tcp:192.0.2.1:80=[2001:db8::1]:80\"\n".into(),
+            "--bind needs --pool",
+        ),
+        (
+            "[ra]\ninterval = 600\nlifetime = 7\n".into(),
+            "shorter than",
+        ),
+        (
+            format!("{POOL}[[bind]]\nfrom = 80\n"),
+            "line 3: bind: a list has plain values",
+        ),
+    ] {
+        let output = check(&text);
+        let complaint = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(2), "{text}: {complaint}");
+        assert!(complaint.contains(expected), "{text}: {complaint}");
+    }
+}
+
+#[test]
+fn a_check_tells_what_a_start_chooses() {
+    let lines = |text: &str| {
+        let output = check(text);
+        assert_eq!(output.status.code(), Some(0), "{text}");
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let all = lines("ra = \"lan0\"\n");
+    for line in [
+        "lan = [\"lan0\"]",
+        "# prefix: 64:ff9b::/96",
+        "# egress: masquerade behind the interface of the IPv4 default route, chosen at the start",
+        "# ipv6: an address of this host, chosen at the start",
+        "# ra-lifetime: 1800",
+    ] {
+        assert!(all.lines().any(|one| one == line), "{line} in {all}");
+    }
+    assert!(
+        all.contains("\n# pool: the first of 192.168.64.0/28, "),
+        "{all}"
+    );
+    let some = lines("prefix = \"2001:db8:64::/96\"\npool = \"192.0.2.0/28\"\n");
+    for line in [
+        "# egress: route",
+        "# ipv4: 192.0.2.0",
+        "# ipv6: 2001:db8:64::c000:200",
+    ] {
+        assert!(some.lines().any(|one| one == line), "{line} in {some}");
+    }
+    // What it prints can be checked again.
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("again.toml");
+    std::fs::write(&file, &some).unwrap();
+    assert_eq!(String::from_utf8(check_file(&file).stdout).unwrap(), some);
+}
+
+#[test]
+fn the_example_files_are_right() {
+    let examples = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../../examples"));
+    for example in ["classic-topology", "plat-carrier"] {
+        let output = check_file(&examples.join(example).join("plat.toml"));
+        let complaint = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(0), "{example}: {complaint}");
     }
 }
 

@@ -243,6 +243,14 @@ fn upstreams(settings: &Settings) -> Result<Vec<SocketAddr>> {
     Ok(servers)
 }
 
+/// Refuses what makes no sense on any host.
+pub(crate) fn check(settings: &Settings) -> Result<()> {
+    if settings.run.dns.dns64.is_empty() || settings.run.dns.dns64_upstream.is_empty() {
+        return Ok(());
+    }
+    upstreams(settings).map(drop)
+}
+
 /// The clients that may ask.
 async fn allowed(host: &Host, settings: &Settings) -> Result<Vec<Ipv6Prefix>> {
     let given = &settings.run.dns.dns64_allow;

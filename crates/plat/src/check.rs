@@ -1,0 +1,77 @@
+//! `plat check FILE`: everything about a configuration that can be known without the host, and what
+//! a start would make of it.
+
+use std::net::Ipv6Addr;
+use std::path::Path;
+
+use anyhow::Result;
+use xlat_linux::daemon::exit::Usage;
+use xlat_linux::host::Plan;
+
+use crate::cli::Run;
+use crate::settings::Settings;
+use crate::{NAME, dns, egress, reload};
+
+/// Stands for an address of the host, which is not looked at.
+const OF_THE_HOST: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1);
+
+/// Reads a configuration file as a start would, and prints all values that are in force then.
+#[expect(clippy::print_stdout, reason = "the values are what was asked for")]
+pub(crate) fn file(path: &Path) -> Result<()> {
+    let args = vec![NAME.into(), "--config".into(), path.into()];
+    let usage = |error: anyhow::Error| Usage(format!("{error:#}"));
+    let (run, values) = reload::read(args).map_err(usage)?;
+    let choices = check(run).map_err(usage)?;
+    print!("{values}");
+    for line in choices {
+        println!("# {line}");
+    }
+    Ok(())
+}
+
+/// Refuses what a start refuses on any host. Returns what it chooses, for people.
+fn check(mut run: Run) -> Result<Vec<String>> {
+    let mut choices = Vec::new();
+    let has_prefix = !run.prefix.is_empty();
+    if egress::is_to_choose(&run)? {
+        let pools = egress::POOLS.join(", ");
+        choices.push(format!(
+            "pool: the first of {pools} that this host does not use, chosen at the start"
+        ));
+        if run.egress.is_none() {
+            let line = "egress: masquerade behind the interface of the IPv4 default route, chosen \
+                        at the start";
+            choices.push(line.into());
+        }
+        egress::choose(&mut run, egress::POOLS[0])?;
+        if !has_prefix {
+            choices.push(format!("prefix: {}", crate::settings::join(&run.prefix)));
+        }
+    } else if run.egress.is_none() {
+        choices.push("egress: route".into());
+    }
+    let settings = Settings::new(run)?;
+    validate(&settings)?;
+    choices.push(format!("ipv4: {}", settings.own_v4));
+    choices.push(match settings.own_v6 {
+        Some(address) => format!("ipv6: {address}"),
+        None => "ipv6: an address of this host, chosen at the start".into(),
+    });
+    if !settings.run.advertise.lan.is_empty() {
+        let lifetime = settings.run.advertise.lifetime();
+        choices.push(format!("ra-lifetime: {lifetime}"));
+    }
+    Ok(choices)
+}
+
+fn validate(settings: &Settings) -> Result<()> {
+    settings.stateful(settings.run.flags.queue_count())?;
+    let own_v6 = settings.own_v6.unwrap_or(OF_THE_HOST);
+    let (mtu4, mtu6) = (settings.mtu4, settings.run.mtu);
+    let policy = &settings.run.policy;
+    policy
+        .policy(settings.own_v4, own_v6, mtu4, mtu6)
+        .validate()?;
+    egress::plan(settings, &mut Plan::new())?;
+    dns::check(settings)
+}
