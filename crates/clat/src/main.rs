@@ -23,9 +23,10 @@ mod view;
 
 use std::process::ExitCode;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use xlat_linux::daemon::control::ask_and_print;
 use xlat_linux::daemon::exit::{self, Usage};
+use xlat_linux::daemon::privileges;
 
 use cli::{Cli, Command};
 use settings::Settings;
@@ -76,5 +77,6 @@ fn dispatch(cli: Cli) -> Result<u8> {
 
 fn translate(runtime: &tokio::runtime::Runtime, run: cli::Run) -> Result<()> {
     run.log.init();
+    privileges::keep_what_is_needed().context("privileges cannot be dropped")?;
     runtime.block_on(run::run(Settings::new(run)?))
 }

@@ -130,10 +130,9 @@ impl Daemon {
     /// # Errors
     /// When the process has ended.
     pub fn resident(&self) -> Result<u64> {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id()))?;
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-        let figure = line.and_then(|line| line.split_whitespace().next());
-        Ok(figure.context("no VmRSS: the process has ended")?.parse()?)
+        let figure = self.status("VmRSS")?;
+        let figure = figure.split_whitespace().next().unwrap_or_default();
+        Ok(figure.parse()?)
     }
 
     /// Processor time that the process has used, in all its threads, user and system.
@@ -153,6 +152,18 @@ impl Daemon {
         let (user, system) = (ticks(11).context("utime")?, ticks(12).context("stime")?);
         let per_second = rustix::param::clock_ticks_per_second();
         Ok(Duration::from_millis((user + system) * 1000 / per_second))
+    }
+
+    /// A line of `/proc/PID/status`, without its name.
+    ///
+    /// # Errors
+    /// When the process has ended, or there is no such line.
+    pub fn status(&self, name: &str) -> Result<String> {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id()))?;
+        let mut lines = status.lines().filter_map(|line| line.split_once(':'));
+        let found = lines.find(|(field, _)| *field == name);
+        let (_, value) = found.with_context(|| format!("no {name}: the process has ended"))?;
+        Ok(value.trim().to_owned())
     }
 
     /// The names of the process's threads, and the processors that each may run on.

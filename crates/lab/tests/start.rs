@@ -1,6 +1,7 @@
 //! Starts of `plat` that fail half way: the host and the saved sessions are as they were.
 
 use std::net::{Ipv6Addr, TcpListener};
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
@@ -17,6 +18,7 @@ use lab::traffic::ping::ping;
 const TESTS: &[Test] = lab::tests![
     a_start_that_fails_half_way_leaves_the_host_as_it_was,
     nb_06_a_start_that_fails_keeps_the_saved_sessions,
+    se_24_running_daemons_can_do_no_more_than_they_need,
 ];
 
 const NFT: &str = "/usr/sbin/nft";
@@ -71,6 +73,33 @@ fn nb_06_a_start_that_fails_keeps_the_saved_sessions() -> Result<()> {
     ensure!(sessions.lines().count() == 1, "{sessions}");
     ensure!(!file.exists(), "a crash would bring old sessions back");
     Ok(())
+}
+
+fn se_24_running_daemons_can_do_no_more_than_they_need() -> Result<()> {
+    let setup = Setup::plat_alone(&["--pool=192.168.64.9"]).with_clats();
+    let topology = Topology::new(&Plan::default())?;
+    let mut deployment = Deployment::with(&Binaries::find()?, topology, setup)?;
+    let clat = &deployment.clats[0];
+    for daemon in [&deployment.plat, clat] {
+        // CAP_NET_BIND_SERVICE, CAP_NET_ADMIN and CAP_NET_RAW.
+        for set in ["CapEff", "CapPrm"] {
+            let has = u64::from_str_radix(&daemon.status(set)?, 16)?;
+            ensure!(has == 1 << 10 | 1 << 12 | 1 << 13, "{set}: {has:x}");
+        }
+        for set in ["CapInh", "CapAmb"] {
+            let has = daemon.status(set)?;
+            ensure!(has.trim_matches('0').is_empty(), "{set}: {has}");
+        }
+        ensure!(daemon.status("NoNewPrivs")? == "1", "new privileges");
+    }
+    for name in ["plat/run/nat64.sock", "clat0/run/clat.sock"] {
+        let path = deployment.directory().join(name);
+        let mode = std::fs::metadata(&path)?.permissions().mode();
+        ensure!(mode & 0o777 == 0o600, "{name}: {mode:o}");
+    }
+    // It is enough to take everything back, too.
+    deployment.clats[0].stop(PATIENCE)?;
+    deployment.plat.stop(PATIENCE)
 }
 
 /// Starts `plat`, which must end with 1, and returns what it said.

@@ -1,0 +1,56 @@
+//! Least privilege: a daemon keeps what it needs and gives the rest away before it begins.
+
+use std::io;
+
+use rustix::thread::{
+    CapabilitySet, CapabilitySets, capabilities, set_capabilities, set_no_new_privs,
+};
+
+/// What a daemon needs while it runs: the TUN, addresses, routes, sysctls below `net/` and nftables;
+/// ICMPv6 of its own; a DNS64 or metrics on a low port.
+const NEEDED: CapabilitySet = CapabilitySet::NET_ADMIN
+    .union(CapabilitySet::NET_RAW)
+    .union(CapabilitySet::NET_BIND_SERVICE);
+
+/// Keeps those capabilities of this thread, and of all threads and processes that it starts, that a
+/// daemon needs, and gives the others away for good. To be called before there are other threads.
+///
+/// # Errors
+/// If the kernel refuses.
+pub fn keep_what_is_needed() -> io::Result<()> {
+    set_no_new_privs(true)?;
+    let has = capabilities(None)?;
+    Ok(set_capabilities(None, needed_of(has))?)
+}
+
+fn needed_of(has: CapabilitySets) -> CapabilitySets {
+    CapabilitySets {
+        effective: has.effective & NEEDED,
+        permitted: has.permitted & NEEDED,
+        inheritable: CapabilitySet::empty(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn se_24_nothing_is_kept_that_is_not_needed_and_nothing_comes_to_it() {
+        let all = CapabilitySets {
+            effective: CapabilitySet::all(),
+            permitted: CapabilitySet::all(),
+            inheritable: CapabilitySet::all(),
+        };
+        // Bits 10, 12 and 13 of linux/capability.h.
+        assert_eq!(needed_of(all).effective.bits(), 0x3400);
+        assert_eq!(needed_of(all).permitted.bits(), 0x3400);
+        assert_eq!(needed_of(all).inheritable.bits(), 0);
+        let none = CapabilitySets {
+            effective: CapabilitySet::empty(),
+            permitted: CapabilitySet::NET_RAW,
+            inheritable: CapabilitySet::empty(),
+        };
+        assert_eq!(needed_of(none), none);
+    }
+}
