@@ -74,8 +74,8 @@ impl Facts {
                 Ok(line) => answer.text(&line).await,
                 Err(reason) => answer.refuse(reason).await,
             },
-            Request::Status { json: true } => answer.json(&self.status()).await,
-            Request::Status { json: false } => answer.text(&self.status().to_text()).await,
+            Request::Status { json: true } => answer.json(&self.status_with_top()).await,
+            Request::Status { json: false } => answer.text(&self.status_with_top().to_text()).await,
             Request::Sessions { json, client } => self.sessions(json, client, answer).await,
         }
     }
@@ -155,6 +155,16 @@ impl Facts {
         page.into_text()
     }
 
+    /// The whole status: a look at all subscribers, which nobody takes for a figure.
+    fn status_with_top(&self) -> Status {
+        let mut status = self.status();
+        if let (Some(stateful), Some(nat)) = (&mut status.stateful, &self.nat) {
+            let top = nat.top_subscribers(TOP);
+            stateful.top_subscribers = top.iter().map(Top::new).collect();
+        }
+        status
+    }
+
     fn status(&self) -> Status {
         let leases = self
             .leases
@@ -184,7 +194,7 @@ impl Facts {
             subscribers: counts.subscribers,
             ports: PerProtocol::new(self.ports),
             free_ports: PerProtocol::new(counts.free_ports),
-            top_subscribers: nat.top_subscribers(TOP).iter().map(Top::new).collect(),
+            top_subscribers: Vec::new(),
             lost_log_records: lost.map(|lost| lost.load(Ordering::Relaxed)),
         }
     }

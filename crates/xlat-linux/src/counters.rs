@@ -5,6 +5,8 @@
 //! reads all of them and adds up: [`Snapshot::sum`]. Figures of one snapshot may be a few packets
 //! apart from each other, never wrong by themselves.
 
+mod icmp;
+
 use std::fmt;
 use std::io;
 use std::ops::AddAssign;
@@ -14,6 +16,8 @@ use rustix::io::Errno;
 use serde::Serialize;
 use serde::ser::{SerializeMap, Serializer};
 use xlat_core::DropReason;
+
+pub use icmp::{IcmpKind, PerKind};
 
 /// How many reasons there are.
 const REASONS: usize = DropReason::ALL.len();
@@ -27,6 +31,8 @@ pub struct Counters {
     ipv6_in: TrafficCounter,
     ipv4_out: TrafficCounter,
     ipv6_out: TrafficCounter,
+    icmpv4: icmp::Counters,
+    icmpv6: icmp::Counters,
     pieces: Counter,
     joined: Counter,
     held: Counter,
@@ -81,6 +87,8 @@ impl Counters {
             ipv6_in: TrafficCounter::default(),
             ipv4_out: TrafficCounter::default(),
             ipv6_out: TrafficCounter::default(),
+            icmpv4: std::array::from_fn(|_| Counter::default()),
+            icmpv6: std::array::from_fn(|_| Counter::default()),
             pieces: Counter::default(),
             joined: Counter::default(),
             held: Counter::default(),
@@ -104,10 +112,15 @@ impl Counters {
     /// A packet was written.
     #[inline]
     pub(crate) fn sent(&self, packet: &[u8]) {
-        if is_ipv6(packet) {
+        let (icmp, kind) = if is_ipv6(packet) {
             self.ipv6_out.add(packet.len());
+            (&self.icmpv6, IcmpKind::of_v6(packet))
         } else {
             self.ipv4_out.add(packet.len());
+            (&self.icmpv4, IcmpKind::of_v4(packet))
+        };
+        if let Some(kind) = kind {
+            icmp[kind as usize].add(1);
         }
     }
 
@@ -153,6 +166,8 @@ impl Counters {
             ipv6_in: self.ipv6_in.value(),
             ipv4_out: self.ipv4_out.value(),
             ipv6_out: self.ipv6_out.value(),
+            icmpv4: PerKind::of(&self.icmpv4),
+            icmpv6: PerKind::of(&self.icmpv6),
             pieces: self.pieces.value(),
             joined: self.joined.value(),
             held: self.held.value(),
@@ -233,6 +248,10 @@ pub struct Snapshot {
     pub ipv4_out: Traffic,
     /// IPv6 packets written to the TUN.
     pub ipv6_out: Traffic,
+    /// ICMPv4 messages written, translated ones and our own.
+    pub icmpv4: PerKind,
+    /// The same for ICMPv6.
+    pub icmpv6: PerKind,
     /// Pieces written of packets that were too long for their way.
     pub pieces: u64,
     /// Packets that were read one by one and written as a part of a super-packet, its first one not
@@ -340,6 +359,8 @@ impl AddAssign for Snapshot {
         self.ipv6_in += rhs.ipv6_in;
         self.ipv4_out += rhs.ipv4_out;
         self.ipv6_out += rhs.ipv6_out;
+        self.icmpv4.add(&rhs.icmpv4);
+        self.icmpv6.add(&rhs.icmpv6);
         self.pieces += rhs.pieces;
         self.joined += rhs.joined;
         self.held += rhs.held;
@@ -407,6 +428,10 @@ mod tests {
         workers[0].received(&[0x45; 20]);
         workers[1].received(&[0x45; 30]);
         workers[1].sent(&[0x60; 40]);
+        let mut echo = [0x60; 48];
+        (echo[6], echo[40]) = (58, 128);
+        workers[0].sent(&echo);
+        workers[1].sent(&echo);
         workers[0].dropped(DropReason::HopLimit);
         workers[1].dropped(DropReason::HopLimit);
         workers[1].replied(DropReason::TooBig);
@@ -414,7 +439,9 @@ mod tests {
         let sum = Snapshot::sum(&workers);
         let traffic = |packets, bytes| Traffic { packets, bytes };
         assert_eq!(sum.ipv4_in, traffic(2, 50));
-        assert_eq!(sum.ipv6_out, traffic(1, 40));
+        assert_eq!(sum.ipv6_out, traffic(3, 136));
+        assert_eq!(sum.icmpv6.count(IcmpKind::EchoRequest), 2);
+        assert_eq!(sum.icmpv4, PerKind::default());
         assert_eq!(sum.ipv6_in, Traffic::default());
         assert_eq!(sum.drops.count(DropReason::HopLimit), 2);
         assert_eq!(sum.drops.total(), 2);

@@ -1,7 +1,7 @@
 //! Figures for Prometheus: one page over HTTP, in its text format.
 //!
-//! Nothing but `GET` is understood and each connection gets one answer, which is all that a scraper
-//! wants.
+//! Nothing but `GET` and `HEAD` is understood and each connection gets one answer, which is all that
+//! a scraper wants. A few are served at a time; the others wait.
 
 use std::fmt::Write as _;
 use std::net::SocketAddr;
@@ -10,13 +10,16 @@ use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
-use crate::counters::{Snapshot, Traffic};
+use crate::counters::{PerKind, Snapshot, Traffic};
 
 /// How long a scraper may take.
 const PATIENCE: Duration = Duration::from_secs(5);
+/// Scrapers at the same time.
+const SCRAPERS_MAX: usize = 8;
 /// Longest request.
 const REQUEST_MAX: usize = 4096;
 
@@ -45,7 +48,11 @@ impl Metrics {
         let listener = TcpListener::bind(address).await.map_err(failed)?;
         let page = Arc::new(page);
         Ok(Self(tokio::spawn(async move {
+            let places = Arc::new(Semaphore::new(SCRAPERS_MAX));
             loop {
+                let Ok(place) = Arc::clone(&places).acquire_owned().await else {
+                    return;
+                };
                 let Ok((stream, _)) = listener.accept().await else {
                     tokio::time::sleep(Duration::from_secs(1)).await;
                     continue;
@@ -54,6 +61,7 @@ impl Metrics {
                 tokio::spawn(async move {
                     // A scraper that goes away is its own affair.
                     let _ = timeout(PATIENCE, answer(stream, page.as_ref())).await;
+                    drop(place);
                 });
             }
         })))
@@ -75,11 +83,17 @@ async fn answer(mut stream: TcpStream, page: &impl Fn() -> String) -> std::io::R
             length => request.extend(&buffer[..length]),
         }
     }
-    let (status, body) = if request.starts_with(b"GET / ") || request.starts_with(b"GET /metrics ")
-    {
-        ("200 OK", page())
-    } else {
-        ("404 Not Found", "only /metrics is here\n".to_owned())
+    let request = String::from_utf8_lossy(&request);
+    let mut words = request.split_ascii_whitespace();
+    let (method, target) = (words.next().unwrap_or(""), words.next().unwrap_or(""));
+    let path = target.split('?').next().unwrap_or(target);
+    let (status, body) = match (method, path) {
+        ("GET" | "HEAD", "/" | "/metrics") => ("200 OK", page()),
+        ("GET" | "HEAD", _) => ("404 Not Found", "only /metrics is here\n".to_owned()),
+        _ => (
+            "405 Method Not Allowed",
+            "only GET is understood\n".to_owned(),
+        ),
     };
     let head = format!(
         "HTTP/1.1 {status}\r\nContent-Type: text/plain; version=0.0.4; charset=utf-8\r\n\
@@ -87,7 +101,9 @@ async fn answer(mut stream: TcpStream, page: &impl Fn() -> String) -> std::io::R
         body.len()
     );
     stream.write_all(head.as_bytes()).await?;
-    stream.write_all(body.as_bytes()).await?;
+    if method != "HEAD" {
+        stream.write_all(body.as_bytes()).await?;
+    }
     stream.shutdown().await
 }
 
@@ -155,6 +171,18 @@ impl Page {
             .write_errors
             .iter()
             .map(|(error, count)| (error.name(), count));
+        let kinds = |family: &'static str, kinds: &PerKind| {
+            let labelled = kinds.iter().map(move |(kind, count)| {
+                let labels = format!("family=\"{family}\",kind=\"{}\"", kind.name());
+                (labels, count)
+            });
+            labelled.collect::<Vec<_>>()
+        };
+        let icmp = [
+            kinds("ipv4", &snapshot.icmpv4),
+            kinds("ipv6", &snapshot.icmpv6),
+        ]
+        .concat();
         let single = |count| [(String::new(), count)];
         self.family(
             "xlat_packets_total",
@@ -167,6 +195,12 @@ impl Page {
             "counter",
             "Bytes through the TUN.",
             each(|one| one.bytes),
+        )
+        .family(
+            "xlat_icmp_total",
+            "counter",
+            "ICMP messages that were sent, translated ones and our own.",
+            icmp,
         )
         .family(
             "xlat_dropped_total",
@@ -256,19 +290,57 @@ mod tests {
         drop(free);
         let served = runtime.block_on(Metrics::serve(address, || "figures\n".into()));
         let _served = served.unwrap();
-        for (path, status, body) in [
-            ("/metrics", "HTTP/1.1 200 OK", "figures\n"),
+        for (request, status, body) in [
+            ("GET /metrics", "HTTP/1.1 200 OK", "\r\n\r\nfigures\n"),
+            ("GET /metrics?name[]=x", "HTTP/1.1 200 OK", "figures\n"),
             (
-                "/other",
-                "HTTP/1.1 404 Not Found",
-                "only /metrics is here\n",
+                "HEAD /metrics",
+                "HTTP/1.1 200 OK",
+                "Connection: close\r\n\r\n",
             ),
+            ("GET /other", "HTTP/1.1 404 ", "only /metrics is here\n"),
+            ("POST /metrics", "HTTP/1.1 405 ", "only GET is understood\n"),
+            ("", "HTTP/1.1 405 ", ""),
         ] {
             let mut stream = std::net::TcpStream::connect(address).unwrap();
-            write!(stream, "GET {path} HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
+            write!(stream, "{request} HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
             let mut text = String::new();
             stream.read_to_string(&mut text).unwrap();
             assert!(text.starts_with(status) && text.ends_with(body), "{text}");
+            let is_right = text.contains("Content-Length: 8\r\n");
+            assert!(is_right || !status.contains("200"), "{text}");
         }
+    }
+
+    #[test]
+    fn silent_scrapers_keep_others_waiting_and_no_longer_than_their_time() {
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .enable_all()
+            .build()
+            .unwrap();
+        let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = free.local_addr().unwrap();
+        drop(free);
+        let calls = Arc::new(std::sync::atomic::AtomicUsize::new(0));
+        let count = Arc::clone(&calls);
+        let page = move || {
+            count.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+            String::new()
+        };
+        let _served = runtime.block_on(Metrics::serve(address, page)).unwrap();
+        let connect = || std::net::TcpStream::connect(address).unwrap();
+        let silent: Vec<_> = (0..SCRAPERS_MAX).map(|_| connect()).collect();
+        let mut last = connect();
+        last.write_all(b"GET / HTTP/1.1\r\n\r\n").unwrap();
+        last.set_read_timeout(Some(Duration::from_millis(200)))
+            .unwrap();
+        assert!(last.read(&mut [0; 64]).is_err(), "nobody has to wait");
+        assert_eq!(calls.load(std::sync::atomic::Ordering::Relaxed), 0);
+        drop(silent);
+        last.set_read_timeout(Some(PATIENCE)).unwrap();
+        let mut text = String::new();
+        last.read_to_string(&mut text).unwrap();
+        assert!(text.starts_with("HTTP/1.1 200 OK"), "{text}");
     }
 }

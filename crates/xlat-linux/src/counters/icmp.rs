@@ -1,0 +1,160 @@
+//! ICMP messages by kind.
+
+use serde::Serialize;
+
+use super::{Counter, add_each};
+
+/// Kinds that say what a network is up to; the same for both families.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum IcmpKind {
+    /// Somebody pings.
+    EchoRequest,
+    /// Somebody is there.
+    EchoReply,
+    /// A destination cannot be reached.
+    Unreachable,
+    /// A packet is larger than the way allows.
+    TooBig,
+    /// A packet has used up its hops, or its fragments did not come.
+    TimeExceeded,
+    /// A header is not understood.
+    ParameterProblem,
+    /// Anything else.
+    Other,
+}
+
+impl IcmpKind {
+    /// All of them, in the order of their numbers.
+    pub const ALL: &'static [Self] = &[
+        Self::EchoRequest,
+        Self::EchoReply,
+        Self::Unreachable,
+        Self::TooBig,
+        Self::TimeExceeded,
+        Self::ParameterProblem,
+        Self::Other,
+    ];
+
+    /// The name in counters and metrics.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::EchoRequest => "echo-request",
+            Self::EchoReply => "echo-reply",
+            Self::Unreachable => "unreachable",
+            Self::TooBig => "too-big",
+            Self::TimeExceeded => "time-exceeded",
+            Self::ParameterProblem => "parameter-problem",
+            Self::Other => "other",
+        }
+    }
+
+    /// What an IPv4 packet is; `None` if it is no ICMP message or does not begin one.
+    #[inline]
+    pub(super) fn of_v4(packet: &[u8]) -> Option<Self> {
+        const ICMP: u8 = 1;
+        if *packet.get(9)? != ICMP || packet[6] & 0x1f != 0 || packet[7] != 0 {
+            return None;
+        }
+        let message = packet.get(usize::from(packet[0] & 15) * 4..)?;
+        Some(match (*message.first()?, *message.get(1)?) {
+            (8, _) => Self::EchoRequest,
+            (0, _) => Self::EchoReply,
+            (3, 4) => Self::TooBig,
+            (3, _) => Self::Unreachable,
+            (11, _) => Self::TimeExceeded,
+            (12, _) => Self::ParameterProblem,
+            _ => Self::Other,
+        })
+    }
+
+    /// The same for an IPv6 packet; one with extension headers counts as none.
+    #[inline]
+    pub(super) fn of_v6(packet: &[u8]) -> Option<Self> {
+        const ICMP: u8 = 58;
+        if *packet.get(6)? != ICMP {
+            return None;
+        }
+        Some(match *packet.get(40)? {
+            128 => Self::EchoRequest,
+            129 => Self::EchoReply,
+            1 => Self::Unreachable,
+            2 => Self::TooBig,
+            3 => Self::TimeExceeded,
+            4 => Self::ParameterProblem,
+            _ => Self::Other,
+        })
+    }
+}
+
+/// Counters of one worker and family.
+pub(super) type Counters = [Counter; IcmpKind::ALL.len()];
+
+/// One number per [`IcmpKind`]. Serialised as a map from their names.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PerKind([u64; IcmpKind::ALL.len()]);
+
+impl PerKind {
+    pub(super) fn of(counters: &Counters) -> Self {
+        Self(counters.each_ref().map(Counter::value))
+    }
+
+    pub(super) fn add(&mut self, more: &Self) {
+        add_each(&mut self.0, &more.0);
+    }
+
+    /// The number for one kind.
+    pub fn count(&self, kind: IcmpKind) -> u64 {
+        self.0[kind as usize]
+    }
+
+    /// All kinds with their numbers, zeros included.
+    pub fn iter(&self) -> impl Iterator<Item = (IcmpKind, u64)> {
+        IcmpKind::ALL.iter().copied().zip(self.0)
+    }
+}
+
+impl Serialize for PerKind {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_map(self.iter().map(|(kind, count)| (kind.name(), count)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn kinds_are_told_by_type_and_code() {
+        let v4 = |protocol, kind, code| {
+            let mut packet = vec![0x46, 0, 0, 26, 0, 0, 0x40, 0, 64, protocol];
+            packet.resize(24, 0);
+            packet.extend([kind, code]);
+            IcmpKind::of_v4(&packet)
+        };
+        assert_eq!(v4(1, 8, 0), Some(IcmpKind::EchoRequest));
+        assert_eq!(v4(1, 3, 4), Some(IcmpKind::TooBig));
+        assert_eq!(v4(1, 3, 13), Some(IcmpKind::Unreachable));
+        assert_eq!(v4(1, 13, 0), Some(IcmpKind::Other));
+        assert_eq!(v4(17, 8, 0), None);
+        let mut piece = vec![0x45, 0, 0, 22, 0, 0, 0, 1, 64, 1];
+        piece.resize(22, 0);
+        assert_eq!(IcmpKind::of_v4(&piece), None);
+        let v6 = |next, kind| {
+            let mut packet = vec![0x60, 0, 0, 0, 0, 8, next];
+            packet.resize(40, 0);
+            packet.push(kind);
+            IcmpKind::of_v6(&packet)
+        };
+        assert_eq!(v6(58, 129), Some(IcmpKind::EchoReply));
+        assert_eq!(v6(58, 2), Some(IcmpKind::TooBig));
+        assert_eq!(v6(6, 129), None);
+        for length in 0..41 {
+            let mut packet = vec![0x45; length];
+            if length > 9 {
+                (packet[6], packet[7], packet[9]) = (0, 0, 1);
+            }
+            IcmpKind::of_v4(&packet);
+            IcmpKind::of_v6(&packet);
+        }
+    }
+}
