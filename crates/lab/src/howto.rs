@@ -12,6 +12,7 @@ use ipnet::{IpNet, Ipv4Net};
 use tempfile::TempDir;
 
 use crate::binaries::Binaries;
+use crate::capture::Capture;
 use crate::deployment::PATIENCE;
 use crate::inspect::inspect;
 use crate::link::{add_address, add_route, join, set_down, set_up, wait_for_link_local};
@@ -42,6 +43,8 @@ pub struct Classic {
     pub plat: Daemon,
     /// The client.
     pub client: Namespace,
+    /// What the router advertisements have said.
+    resolver: Ipv6Addr,
     server: Namespace,
     _gateway: Namespace,
     _names: Upstream,
@@ -93,6 +96,7 @@ impl Classic {
         plat.wait_for_line("ready: ", PATIENCE)?;
 
         // The cable is plugged in now: the kernel asks for routers.
+        let heard = Capture::start(&[(&client, UPLINK)], 1500)?;
         client.set_sysctl(&format!("ipv6/conf/{UPLINK}/accept_ra"), "1")?;
         set_down(&client, UPLINK)?;
         set_up(&client, UPLINK)?;
@@ -102,7 +106,11 @@ impl Classic {
             &directories(directory.path(), "clat"),
         )?;
         clat.wait_for_line("ready: ", PATIENCE)?;
+        let heard = heard.stop()?;
+        let mut heard = heard.packets.iter().map(|packet| packet.ip());
+        let resolver = heard.find_map(announced_resolver);
         Ok(Self {
+            resolver: resolver.context("no router has announced a resolver")?,
             clat,
             plat,
             client,
@@ -159,7 +167,9 @@ fn ping_literal(network: &Classic) -> Result<String> {
 }
 
 fn by_name(network: &Classic) -> Result<String> {
-    let answer = network.client.run(|| exchange(GATEWAY6, NAME, AAAA))?;
+    let resolver = network.resolver;
+    ensure!(resolver == GATEWAY6, "{resolver} was announced");
+    let answer = network.client.run(|| exchange(resolver, NAME, AAAA))?;
     let addresses = addresses(&answer);
     let address = *addresses.first().context("no address")?;
     ensure!(
@@ -167,7 +177,25 @@ fn by_name(network: &Classic) -> Result<String> {
         "{address}"
     );
     let peer = network.connect(address.into())?;
-    Ok(format!("{NAME} is {address}; the server sees {peer}"))
+    Ok(format!(
+        "{NAME} is {address}, says {resolver}, which was announced; the server sees {peer}"
+    ))
+}
+
+/// The first resolver in a router advertisement, by hand (RFC 8106 section 5.1).
+fn announced_resolver(packet: &[u8]) -> Option<Ipv6Addr> {
+    if *packet.get(6)? != 58 || *packet.get(40)? != 134 {
+        return None;
+    }
+    let mut options = packet.get(56..)?;
+    while let [kind, units, ..] = options {
+        let (option, rest) = options.split_at_checked(usize::from(*units).max(1) * 8)?;
+        if *kind == 25 {
+            return Some(<[u8; 16]>::try_from(option.get(8..24)?).ok()?.into());
+        }
+        options = rest;
+    }
+    None
 }
 
 fn by_literal(network: &Classic) -> Result<String> {

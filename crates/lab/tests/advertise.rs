@@ -124,6 +124,11 @@ fn ra_08_ra_22_a_stopped_plat_says_goodbye() -> Result<()> {
         .collect::<Vec<_>>();
     ensure!(last.len() >= 3, "{} advertisements", last.len());
     for packet in &last[last.len() - 3..] {
+        // RDNSS and DNSSL with a lifetime of 0 (RFC 8106).
+        for option in [[25, 3, 0, 0, 0, 0, 0, 0], [31, 3, 0, 0, 0, 0, 0, 0]] {
+            let mut places = packet[56..].chunks(8);
+            ensure!(places.any(|eight| eight == option), "{packet:x?}");
+        }
         // Router lifetime, and in the last option the lifetime of the NAT64 prefix.
         let pref64 = &packet[packet.len() - 16..][..4];
         ensure!(
@@ -315,9 +320,10 @@ fn another_router_program_is_found_before_anything_is_changed() -> Result<()> {
 }
 
 fn rdisc6_understands_it() -> Result<()> {
-    let deployment = on(Topology::new(&Plan::default())?, &FLAGS)?;
+    let flags = [&FLAGS[..], &["--ra-route=2001:db8:2::/48"]].concat();
+    let deployment = on(Topology::new(&Plan::default())?, &flags)?;
     let mut process = Command::new(RDISC6);
-    process.args(["-1", "-q", "-w", "3000", UPLINK]);
+    process.args(["-1", "-w", "3000", UPLINK]);
     process.args(["-r", "3"]);
     process.stdout(Stdio::piped()).stderr(Stdio::piped());
     let output = deployment
@@ -326,7 +332,14 @@ fn rdisc6_understands_it() -> Result<()> {
         .spawn(process)?
         .wait_with_output()?;
     let text = String::from_utf8_lossy(&output.stdout);
-    ensure!(text.contains("2001:db8:1::/64"), "{text}");
+    for part in [
+        "2001:db8:1::/64",
+        "2001:db8:2::/48",
+        "2001:db8:1::1",
+        "lan.example",
+    ] {
+        ensure!(text.contains(part), "{part} in {text}");
+    }
     Ok(())
 }
 

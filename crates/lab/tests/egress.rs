@@ -199,17 +199,23 @@ fn nothing_of_the_table_is_left_and_others_are_not_touched() -> Result<()> {
 
 fn a_chain_that_drops_what_is_forwarded_is_named() -> Result<()> {
     let topology = Topology::new(&Plan::with_routers())?;
-    nft(
-        &topology.edge,
-        "add table ip filter; add chain ip filter FORWARD { type filter hook forward priority 0; policy drop; }",
-    )?;
+    let edge = &topology.edge;
+    let families = ["ip", "ip6", "inet"];
+    for family in families {
+        let chain = "{ type filter hook forward priority 0; policy drop; }";
+        nft(edge, &format!("add table {family} filter"))?;
+        nft(edge, &format!("add chain {family} filter FORWARD {chain}"))?;
+    }
     let deployment = Deployment::with(&Binaries::find()?, topology, Setup::plat_alone(&[]))?;
     let log = deployment.plat.log();
-    ensure!(
-        log.contains("chain FORWARD of table ip filter drops forwarded packets")
-            && log.contains("nft insert rule ip filter FORWARD iifname nat64 accept"),
-        "{log}"
-    );
+    for family in families {
+        let named = format!("chain FORWARD of table {family} filter drops forwarded packets");
+        let remedy = format!("nft insert rule {family} filter FORWARD iifname nat64 accept");
+        ensure!(
+            log.contains(&named) && log.contains(&remedy),
+            "{family}: {log}"
+        );
+    }
     Ok(())
 }
 

@@ -10,6 +10,7 @@ pub mod fragments;
 pub mod icmp;
 pub mod ping;
 pub mod pmtu;
+pub mod solicit;
 pub mod tcp;
 pub mod traceroute;
 pub mod udp;
