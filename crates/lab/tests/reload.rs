@@ -1,6 +1,7 @@
 //! `plat reload` and SIGHUP: the configuration file is read again while packets go on.
 
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::collections::BTreeSet;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -12,15 +13,17 @@ use lab::capture::Capture;
 use lab::deployment::{Deployment, Setup};
 
 use lab::suite::Test;
-use lab::topology::{Plan, SERVER, Topology, UPLINK, embedded};
+use lab::topology::{MTU, Plan, SERVER, Topology, UPLINK, embedded};
 use lab::traffic::PATIENCE;
-use lab::traffic::dns::question;
+use lab::traffic::dns::{self, AAAA, Upstream, question};
 use lab::traffic::ping::ping;
+use lab::traffic::tcp::{Way, transfer};
 use lab::traffic::udp::{Echo, exchange};
 use rustix::process::Signal;
 
 const TESTS: &[Test] = lab::tests![
     a_reload_under_traffic_loses_no_packet,
+    maps_that_change_behind_a_masquerade_show_nobody_and_break_nothing,
     port_forwards_and_denials_come_and_go_with_the_file,
     static_maps_come_and_go_with_their_routes,
     advertisements_and_dns64_follow_the_file,
@@ -31,6 +34,9 @@ fn main() {
     lab::suite::run(TESTS)
 }
 
+/// The edge towards the IPv4 router, and that router.
+const WAN: IpAddr = IpAddr::V4(Ipv4Addr::new(203, 0, 113, 1));
+const FAR: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 2);
 /// The one address that clients share.
 const SHARED: Ipv4Addr = Ipv4Addr::new(192, 168, 64, 9);
 /// The edge on the clients' link.
@@ -76,6 +82,93 @@ fn a_reload_under_traffic_loses_no_packet() -> Result<()> {
     let sessions = fixture.deployment.ask_plat(&["sessions", "--json"])?;
     ensure!(sessions.lines().count() == 2, "{sessions}");
     Ok(())
+}
+
+fn maps_that_change_behind_a_masquerade_show_nobody_and_break_nothing() -> Result<()> {
+    let base = format!(
+        "{POOL}egress = \"masquerade:eth0\"\nlan = \"client0\"\nra-interval = 4\n\
+         dns64 = \"{RESOLVER}\"\ndns64-upstream = \"{FAR}\"\n"
+    );
+    let plan = Plan {
+        router4: Some(MTU),
+        ..Plan::default()
+    };
+    let fixture = Fixture::on(&plan, &base, true)?;
+    let network = &fixture.deployment.topology;
+    let router = network.router4.as_ref().context("router4")?;
+    let _names = Upstream::start(router, FAR, SERVER, 1)?;
+    let server = network.server.run(|| Ok(UdpSocket::bind((SERVER, 0))?))?;
+    let target = SocketAddr::new(embedded(SERVER).into(), server.local_addr()?.port());
+    let over = AtomicBool::new(false);
+    let (flows, strangers, transferred) = thread::scope(|scope| -> Result<_> {
+        let over = &over;
+        let mirror = scope.spawn(move || mirror(&server, over));
+        // Each flow is a new one: none can live on what the kernel remembers.
+        let flows = scope.spawn(move || -> Result<u32> {
+            let mut flows = 0;
+            while !over.load(Ordering::Relaxed) {
+                let client = network.client();
+                client.run(|| exchange(target, [100], Duration::from_secs(2)))?;
+                flows += 1;
+            }
+            Ok(flows)
+        });
+        let (client, server) = (network.client(), &network.server);
+        let connection = scope.spawn(move || {
+            transfer(
+                client,
+                server,
+                SERVER.into(),
+                Way::Download,
+                1 << 25,
+                PATIENCE,
+            )
+        });
+        let outcome = reload_and_ask(&fixture, &base);
+        let transferred = connection.join();
+        over.store(true, Ordering::Relaxed);
+        outcome?;
+        let flows = flows.join().ok().context("the flows panicked")??;
+        let strangers = mirror.join().ok().context("the mirror panicked")??;
+        let transferred = transferred.ok().context("the connection panicked")??;
+        Ok((flows, strangers, transferred))
+    })?;
+    ensure!(flows > 10, "{flows} flows");
+    ensure!(strangers.is_empty(), "the server has seen {strangers:?}");
+    ensure!(transferred.peer == WAN, "{}", transferred.peer);
+    Ok(())
+}
+
+/// For two seconds: another map, and a name by the DNS64.
+fn reload_and_ask(fixture: &Fixture, base: &str) -> Result<()> {
+    let maps = ["", "map = \"192.168.64.77=2001:db8:1::77\"\n"];
+    let end = Instant::now() + Duration::from_secs(2);
+    let mut reloads = 0;
+    while Instant::now() < end || reloads < 6 {
+        reloads += 1;
+        fixture.reload(&format!("{base}{}", maps[reloads % 2]))?;
+        let client = fixture.deployment.topology.client();
+        let answer = client.run(|| dns::exchange(RESOLVER, "a.example", AAAA))?;
+        let addresses = dns::addresses(&answer);
+        ensure!(addresses == [embedded(SERVER)], "{addresses:?}");
+    }
+    Ok(())
+}
+
+/// Sends all datagrams back until it is over. Returns the senders that were not the gateway.
+fn mirror(server: &UdpSocket, over: &AtomicBool) -> Result<BTreeSet<IpAddr>> {
+    let mut strangers = BTreeSet::new();
+    let mut datagram = [0; 2048];
+    server.set_read_timeout(Some(Duration::from_millis(50)))?;
+    while !over.load(Ordering::Relaxed) {
+        if let Ok((length, from)) = server.recv_from(&mut datagram) {
+            server.send_to(&datagram[..length], from)?;
+            if from.ip() != WAN {
+                strangers.insert(from.ip());
+            }
+        }
+    }
+    Ok(strangers)
 }
 
 fn port_forwards_and_denials_come_and_go_with_the_file() -> Result<()> {
@@ -141,11 +234,19 @@ fn advertisements_and_dns64_follow_the_file() -> Result<()> {
             Ok(socket.recv(&mut [0; 512]).is_ok())
         })
     };
-    ensure!(answers()?, "no answer");
+    // The thread of the DNS64 takes its orders up when its turn comes.
+    let wait_for = |wanted: bool| -> Result<()> {
+        let end = Instant::now() + PATIENCE;
+        while answers()? != wanted {
+            ensure!(Instant::now() < end, "answered: {}", !wanted);
+        }
+        Ok(())
+    };
+    wait_for(true)?;
     let more = "dns64-allow = \"2001:db8:7777::/48\"\nra-mtu = 1423\n";
     let answer = fixture.reload(&format!("{base}{more}"))?;
     ensure!(answer.trim() == "taken up: dns64-allow, ra-mtu", "{answer}");
-    ensure!(!answers()?, "a stranger is answered");
+    wait_for(false).context("a stranger")?;
     // The option by its bytes: type 5, one unit of eight bytes, reserved, 32 bits of MTU.
     let option = [5, 1, 0, 0, 0, 0, 0x05, 0x8f];
     let end = Instant::now() + PATIENCE;
@@ -160,7 +261,7 @@ fn advertisements_and_dns64_follow_the_file() -> Result<()> {
         ensure!(Instant::now() < end, "the MTU is not announced");
     }
     fixture.reload(&base)?;
-    ensure!(answers()?, "no answer after the second reload");
+    wait_for(true).context("after the second reload")?;
     Ok(())
 }
 
@@ -227,11 +328,18 @@ struct Fixture {
 
 impl Fixture {
     fn new(text: &str) -> Result<Self> {
+        Self::on(&Plan::default(), text, false)
+    }
+
+    fn on(plan: &Plan, text: &str, clats: bool) -> Result<Self> {
         let directory = tempfile::tempdir()?;
         let file = directory.path().join("plat.toml");
         std::fs::write(&file, text)?;
-        let setup = Setup::plat_alone(&["--config", &file.display().to_string()]);
-        let topology = Topology::new(&Plan::default())?;
+        let setup = Setup {
+            clats,
+            ..Setup::plat_alone(&["--config", &file.display().to_string()])
+        };
+        let topology = Topology::new(plan)?;
         Ok(Self {
             deployment: Deployment::with(&Binaries::find()?, topology, setup)?,
             file,
