@@ -3,11 +3,15 @@
 //! `cargo test`; `cargo fuzz run TARGET` looks for what nobody thought of.
 
 mod check;
+mod config;
 mod engine;
 mod packets;
+mod routers;
 mod stateful;
 
+pub use config::config;
 pub use engine::{icmp_errors, offload, v4_to_v6, v6_to_v4};
+pub use routers::routers;
 pub use stateful::stateful;
 
 use std::net::Ipv6Addr;
@@ -19,13 +23,15 @@ use xlat_proto::ndp::Solicitation;
 pub type Target = (&'static str, fn(&[u8]));
 
 /// All targets.
-pub const TARGETS: [Target; 6] = [
+pub const TARGETS: [Target; 8] = [
     ("v4_to_v6", v4_to_v6),
     ("v6_to_v4", v6_to_v4),
     ("icmp_errors", icmp_errors),
     ("offload", offload),
     ("stateful", stateful),
     ("parsers", parsers),
+    ("routers", routers),
+    ("config", config),
 ];
 
 /// Text and messages from outside: what is accepted must read back the same when it is printed.

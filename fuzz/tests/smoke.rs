@@ -8,6 +8,9 @@ use fuzz::{TARGETS, Target};
 
 const RANDOM_INPUTS: u64 = 10_000;
 
+/// Each line of a file is parsed as a command line.
+const RANDOM_FILES: u64 = 1_000;
+
 /// A script stands for dozens of packets.
 const RANDOM_SCRIPTS: u64 = 2_000;
 
@@ -90,4 +93,14 @@ fn stateful() {
 #[test]
 fn parsers() {
     smoke("parsers", RANDOM_INPUTS);
+}
+
+#[test]
+fn se_01_router_messages() {
+    smoke("routers", RANDOM_INPUTS);
+}
+
+#[test]
+fn se_01_configuration_files() {
+    smoke("config", RANDOM_FILES);
 }

@@ -79,6 +79,24 @@ pub fn expand(
     args: Vec<OsString>,
     complaint: impl Fn(&clap::Error) -> String,
 ) -> Result<Vec<OsString>, FileError> {
+    expand_with(
+        command,
+        args,
+        |path| std::fs::read_to_string(path),
+        complaint,
+    )
+}
+
+/// The same with a file that `read` reads.
+///
+/// # Errors
+/// What is wrong with the file.
+pub fn expand_with(
+    command: &Command,
+    args: Vec<OsString>,
+    read: impl FnOnce(&Path) -> std::io::Result<String>,
+    complaint: impl Fn(&clap::Error) -> String,
+) -> Result<Vec<OsString>, FileError> {
     // What is wrong with the command line itself is said by whoever parses it.
     let Ok(matches) = command.clone().try_get_matches_from(&args) else {
         return Ok(args);
@@ -91,8 +109,7 @@ pub fn expand(
     let Ok(Some(path)) = own.try_get_one::<PathBuf>("config") else {
         return Ok(args);
     };
-    let read = std::fs::read_to_string(path);
-    let text = read.map_err(|source| FileError::Read {
+    let text = read(path).map_err(|source| FileError::Read {
         path: path.clone(),
         source,
     })?;
@@ -135,10 +152,17 @@ pub fn effective(command: &Command, matches: &ArgMatches) -> String {
 }
 
 fn quote(value: &str) -> String {
-    match value.parse::<u64>() {
-        Ok(_) => value.to_owned(),
-        Err(_) => format!("\"{}\"", value.replace('\\', "\\\\").replace('"', "\\\"")),
+    // A number in TOML has no plus, no leading zeros and 63 bits.
+    match value.parse::<i64>() {
+        Ok(number) if number.to_string() == value => return value.to_owned(),
+        _ => {}
     }
+    let escaped = value.chars().map(|letter| match letter {
+        '\\' | '"' => format!("\\{letter}"),
+        letter if letter.is_control() => format!("\\u{:04X}", u32::from(letter)),
+        letter => letter.to_string(),
+    });
+    format!("\"{}\"", escaped.collect::<String>())
 }
 
 /// Flags that make sense in a file.
@@ -448,5 +472,17 @@ mod tests {
         assert!(effective.contains("ra-pref64 = \"off\""));
         let again = parse(&effective, &[]).unwrap();
         assert_eq!(again.map, ["a", "b"]);
+        let odd = [
+            "007",
+            "+5",
+            "-5",
+            "18446744073709551615",
+            "a\"b\\c\nd\u{7f}e",
+        ];
+        let args = odd.iter().map(|value| format!("--map={value}"));
+        let args = std::iter::once("x".to_owned()).chain(args);
+        let matches = Cli::command().get_matches_from(args);
+        let effective = super::effective(&Cli::command(), &matches);
+        assert_eq!(parse(&effective, &[]).unwrap().map, odd);
     }
 }
