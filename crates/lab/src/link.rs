@@ -14,7 +14,9 @@ use anyhow::{Context, Result, ensure};
 use ipnet::{IpNet, Ipv6Net};
 use nix::net::if_::{if_nameindex, if_nametoindex};
 use rtnetlink::packet_route::AddressFamily;
-use rtnetlink::packet_route::address::{AddressAttribute, AddressHeaderFlags, AddressMessage};
+use rtnetlink::packet_route::address::{
+    AddressAttribute, AddressHeaderFlags, AddressMessage, CacheInfo,
+};
 use rtnetlink::packet_route::link::{InfoData, InfoVeth, LinkMessage};
 use rtnetlink::packet_route::route::{RouteAttribute, RouteMessage, RouteMetric, RouteType};
 use rtnetlink::{Handle, LinkMessageBuilder, LinkUnspec, LinkVeth, RouteMessageBuilder};
@@ -63,6 +65,22 @@ pub fn set_up(namespace: &Namespace, name: &str) -> Result<()> {
     netlink(namespace, async |handle| {
         let link = LinkUnspec::new_with_index(index(name)?).up().build();
         Ok(handle.link().set(link).execute().await?)
+    })
+}
+
+/// Adds an address that lasts so many seconds, and may be used for new connections so many.
+///
+/// # Errors
+/// When the kernel refuses it.
+pub fn lend_address(end: End<'_>, address: IpNet, valid: u32, preferred: u32) -> Result<()> {
+    netlink(end.0, async |handle| {
+        let (index, length) = (index(end.1)?, address.prefix_len());
+        let mut request = handle.address().add(index, address.addr(), length);
+        let mut lifetimes = CacheInfo::default();
+        (lifetimes.ifa_valid, lifetimes.ifa_preferred) = (valid, preferred);
+        let attributes = &mut request.message_mut().attributes;
+        attributes.push(AddressAttribute::CacheInfo(lifetimes));
+        Ok(request.execute().await?)
     })
 }
 

@@ -12,7 +12,8 @@ use lab::capture::Capture;
 use lab::deployment::{Deployment, PATIENCE, Setup};
 use lab::inspect::{difference, inspect};
 use lab::link::{
-    add_address, add_route, join, remove, remove_address, remove_route, set_down, set_up,
+    add_address, add_route, join, lend_address, remove, remove_address, remove_route, set_down,
+    set_up,
 };
 use lab::namespace::Namespace;
 use lab::process::Daemon;
@@ -28,6 +29,7 @@ const TESTS: &[Test] = lab::tests![
     ra_22_without_a_way_out_nat64_and_router_are_withdrawn_and_come_back,
     ra_22_without_a_way_out_at_the_start_nothing_is_promised,
     ra_20_a_removed_prefix_is_deprecated,
+    ra_20_a_borrowed_prefix_is_not_promised_for_longer_than_it_is_ours,
     ra_20_an_interface_that_went_down_or_was_made_anew_is_served_again,
     ra_18_what_does_not_fit_comes_in_several_advertisements,
     ra_19_a_router_that_says_otherwise_is_named,
@@ -234,6 +236,24 @@ fn ra_20_a_removed_prefix_is_deprecated() -> Result<()> {
         }))
     };
     wait_for(|| Ok(has("20010db800090000", "00")? && has("20010db800010000", "20")?))
+}
+
+fn ra_20_a_borrowed_prefix_is_not_promised_for_longer_than_it_is_ours() -> Result<()> {
+    let deployment = on(Topology::new(&Plan::default())?, &FLAGS)?;
+    let (client, edge) = (deployment.topology.client(), &deployment.topology.edge);
+    let net = "2001:db8:7::1/64".parse()?;
+    lend_address((edge, LAN), net, 1000, 500)?;
+    let packet = advertisement(client, |packet| has(packet, prefix(7)))?;
+    // Type, length, prefix length, flags, valid and preferred lifetime, and so on.
+    let options = packet[56..].windows(32);
+    let mut options = options
+        .filter(|option| option[..4] == [3, 4, 64, 0xc0] && option[16..] == prefix(7).octets());
+    let option = options.next().context("the option")?;
+    let seconds = |at: usize| u32::from_be_bytes([0, 1, 2, 3].map(|byte| option[at + byte]));
+    let (valid, preferred) = (seconds(4), seconds(8));
+    ensure!((900..=1000).contains(&valid), "{valid}");
+    ensure!((400..=500).contains(&preferred), "{preferred}");
+    Ok(())
 }
 
 fn ra_18_what_does_not_fit_comes_in_several_advertisements() -> Result<()> {

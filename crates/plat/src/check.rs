@@ -9,6 +9,7 @@ use xlat_linux::daemon::exit::Usage;
 use xlat_linux::host::Plan;
 
 use crate::cli::Run;
+use crate::plan::Own6;
 use crate::settings::Settings;
 use crate::{NAME, dns, egress, reload};
 
@@ -66,12 +67,11 @@ fn check(mut run: Run) -> Result<Vec<String>> {
 
 fn validate(settings: &Settings) -> Result<()> {
     settings.stateful(settings.run.flags.queue_count())?;
-    let own_v6 = settings.own_v6.unwrap_or(OF_THE_HOST);
-    let (mtu4, mtu6) = (settings.mtu4, settings.run.mtu);
-    let policy = &settings.run.policy;
-    policy
-        .policy(settings.own_v4, own_v6, mtu4, mtu6)
-        .validate()?;
+    settings.policy(Own6 {
+        address: settings.own_v6.unwrap_or(OF_THE_HOST),
+        is_ours: settings.own_v6.is_some(),
+        routed: false,
+    })?;
     egress::plan(settings, &mut Plan::new())?;
     dns::check(settings)
 }

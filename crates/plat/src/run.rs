@@ -55,7 +55,7 @@ pub(crate) async fn run(settings: Settings) -> Result<()> {
         let more = egress::commands(&settings).join("\n");
         return print(format!("{plan}{more}").trim_end());
     }
-    let policy = policy(&settings, own_v6)?;
+    let policy = settings.policy(own_v6)?;
     for (outer, inner) in settings.eams.overlaps() {
         tracing::warn!("--map {inner} lies inside --map {outer}: each wins on its own side");
     }
@@ -80,25 +80,6 @@ pub(crate) async fn run(settings: Settings) -> Result<()> {
 pub(crate) async fn recover(recover: &crate::cli::Recover) -> Result<()> {
     let place = &recover.place;
     Ok(recovered::run(&place.run_dir, &place.tun, recover.json).await?)
-}
-
-fn policy(settings: &Settings, own_v6: Own6) -> Result<Policy> {
-    let policy = settings.run.policy.policy(
-        settings.own_v4,
-        own_v6.address,
-        settings.mtu4,
-        settings.run.mtu,
-    );
-    // What comes to an address that clients share is theirs, by either of its names.
-    let is_shared = settings.own_v4_is_shared();
-    let is_its_name = settings.pref64s.lookup(own_v6.address).is_some();
-    let policy = Policy {
-        answer_v4: !is_shared,
-        answer_v6: own_v6.is_ours && !(is_shared && is_its_name),
-        ..policy
-    };
-    policy.validate()?;
-    Ok(policy)
 }
 
 /// Everything that a running translator needs.
@@ -401,7 +382,7 @@ impl Daemon<'_> {
             changed,
         } = reload::read_again(&self.settings, &self.values)?;
         check_overlaps(self.host, &settings).await?;
-        let policy = policy(&settings, self.own_v6)?;
+        let policy = settings.policy(self.own_v6)?;
         let dns64 = match &begun.dns64 {
             Some(_) => Some(dns::Orders::new(self.host, &settings).await?),
             None => None,

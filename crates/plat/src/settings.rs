@@ -4,12 +4,14 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 
 use nat64::config::{Config, ConfigError};
 use nat64::dynamic::PoolConfig;
+use xlat_core::Policy;
 use xlat_core::addr::{EamTable, Ipv4Prefix, Ipv6Prefix, Pref64, Pref64s, special};
-use xlat_core::policy::DUMMY_V4;
+use xlat_core::policy::{DUMMY_V4, PolicyError};
 use xlat_linux::daemon::exit::Usage;
 use xlat_linux::daemon::flags::Switch;
 
 use crate::cli::Run;
+use crate::plan::Own6;
 
 /// Settings that make sense together.
 #[derive(Clone, Debug)]
@@ -91,6 +93,24 @@ impl Settings {
             error => Usage(error.to_string()),
         })?;
         Ok(Some(config))
+    }
+
+    /// The translator's policy, with this IPv6 address of its own.
+    pub(crate) fn policy(&self, own_v6: Own6) -> Result<Policy, PolicyError> {
+        let run = &self.run;
+        let policy = run
+            .policy
+            .policy(self.own_v4, own_v6.address, self.mtu4, run.mtu);
+        // What comes to an address that clients share is theirs, by either of its names.
+        let is_shared = self.own_v4_is_shared();
+        let is_its_name = self.pref64s.lookup(own_v6.address).is_some();
+        let policy = Policy {
+            answer_v4: !is_shared,
+            answer_v6: own_v6.is_ours && !(is_shared && is_its_name),
+            ..policy
+        };
+        policy.validate()?;
+        Ok(policy)
     }
 
     /// What is translated, in a line.

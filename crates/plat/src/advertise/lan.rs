@@ -37,6 +37,8 @@ pub(super) struct Orders {
 /// The advertising on one interface.
 pub(super) struct Lan {
     host: Host,
+    /// Listens since before the interface was looked at.
+    changes: Changes,
     link: Link,
     /// Where advertisements come from; `None` while the interface is down or has no such address
     /// yet.
@@ -79,6 +81,7 @@ impl Lan {
         let mut lan = Self {
             // A connection answers one question at a time, and all look at the same changes.
             host: Host::connect()?,
+            changes: Changes::listen()?,
             sockets: Sockets::open(&link)?,
             schedule: Schedule::new(content.interval(), now()),
             link_local: None,
@@ -98,10 +101,6 @@ impl Lan {
     }
 
     pub(super) async fn run(mut self, mut is_over: watch::Receiver<bool>) {
-        let changes = match Changes::listen() {
-            Ok(changes) => changes,
-            Err(error) => return warn!("{}: {error}", self.link.name),
-        };
         loop {
             self.send_what_is_due().await;
             let wait = self.schedule.next_timeout().saturating_since(now());
@@ -114,7 +113,7 @@ impl Lan {
                 Ok((router, message)) = self.sockets.routers.recv() => {
                     self.compare(router, &message);
                 }
-                () = changes.next() => self.follow().await,
+                () = self.changes.next() => self.follow().await,
                 Ok(()) = self.orders.open.changed() => {
                     self.announcement.open = *self.orders.open.borrow_and_update();
                     self.schedule.on_change(now());
