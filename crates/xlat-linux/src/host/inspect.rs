@@ -6,7 +6,7 @@ use xlat_core::addr::{Ipv4Prefix, Ipv6Prefix};
 
 use super::error::Error;
 use super::ipv4_route::Ipv4Route;
-use super::netlink::{Assigned, Link, Way, delegated, interfaces, is_default, is_ours, used};
+use super::netlink::{Assigned, Link, Way, delegated, is_ours, used};
 use super::{Host, sysctl};
 
 impl Host {
@@ -56,19 +56,10 @@ impl Host {
     /// # Errors
     /// If the kernel refuses.
     pub async fn has_native_ipv4(&self) -> Result<bool, Error> {
-        let routes = self.netlink.routes(false).await?;
-        let tunnels: Vec<u32> = self
-            .links()
-            .await?
-            .iter()
-            .filter(|link| link.tunnel)
-            .map(|link| link.index)
-            .collect();
-        let leaves = |index: &u32| !tunnels.contains(index);
-        Ok(routes.iter().any(|route| {
-            let is_theirs = is_default(route) && !is_ours(route);
-            is_theirs && interfaces(route).iter().any(leaves)
-        }))
+        let (routes, links) = (self.ipv4_routes().await?, self.links().await?);
+        let is_tunnel = |index| links.iter().any(|link| link.index == index && link.tunnel);
+        let leaves = |route: &Ipv4Route| route.links.iter().any(|index| !is_tunnel(*index));
+        Ok(routes.iter().any(|route| route.is_default && leaves(route)))
     }
 
     /// The IPv4 routes of the main table that somebody else than us has made and that lead

@@ -1,8 +1,8 @@
 //! Where IPv4 packets can go from this host.
 
-use netlink_packet_route::route::{RouteAttribute, RouteMessage};
+use netlink_packet_route::route::RouteMessage;
 
-use super::netlink::{is_default, leads_somewhere};
+use super::netlink::{interfaces, is_default, leads_somewhere};
 
 /// A route that leads somewhere.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -16,14 +16,9 @@ pub struct Ipv4Route {
 impl Ipv4Route {
     /// `None` if the route is not in the main table, or leads nowhere.
     pub(super) fn new(route: &RouteMessage) -> Option<Self> {
-        let links = route.attributes.iter().flat_map(|one| match one {
-            RouteAttribute::Oif(index) => vec![*index],
-            RouteAttribute::MultiPath(hops) => hops.iter().map(|hop| hop.interface_index).collect(),
-            _ => Vec::new(),
-        });
         leads_somewhere(route).then(|| Self {
             is_default: is_default(route),
-            links: links.collect(),
+            links: interfaces(route),
         })
     }
 }
