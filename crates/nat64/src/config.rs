@@ -131,6 +131,8 @@ pub struct Limits {
     pub subscriber_ports: u32,
     /// New bindings of one subscriber per second, on average.
     pub subscriber_rate: Option<u32>,
+    /// Bytes that fragments on their way may take up; one source gets one in 32 of them.
+    pub fragment_memory: u32,
 }
 
 /// How ports are handed out.
@@ -194,6 +196,7 @@ impl Config {
                 subscriber_sessions: 1 << 16,
                 subscriber_ports: u32::MAX,
                 subscriber_rate: None,
+                fragment_memory: 32 << 20,
             },
             ports: PortPolicy {
                 parity: true,

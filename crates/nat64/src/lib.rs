@@ -16,7 +16,7 @@
 //!   bindings they hang on; `subscribers.rs`: who pays for the bindings;
 //! - `pool.rs` and `ports.rs`: which ports are free, which rest, which block is whose;
 //! - `wheel.rs`: when sessions end; `tcp.rs`: the TCP state table; `syn.rs`: SYNs that wait;
-//! - `fragments.rs`: the fragments that cannot tell their ports;
+//! - `fragments/`: the fragments that cannot tell their ports;
 //! - `event.rs`: what the session log is told; `snapshot.rs`: what survives a restart.
 //!
 //! All tables are sized once, for [`config::Limits::sessions`], and grow by the page as they fill:

@@ -9,7 +9,7 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 
 use xlat_core::mapper::{Coming, ErrorFlow, ErrorRewrite, Flow, Fragment, Own, Refusal, Rewrite};
 use xlat_core::mappers::Siit;
-use xlat_core::{Instant, Mapper};
+use xlat_core::{DropReason, Instant, Mapper};
 
 use crate::dynamic::Dynamic;
 use crate::nat64::Nat64;
@@ -198,12 +198,20 @@ impl<S: OneToOne> Mapper for Modes<S> {
         self.shared.foresee(coming);
     }
 
+    fn udp_without_checksum(&mut self, flow: &Flow<Ipv4Addr>, now: Instant) -> Refusal {
+        if self.own.has_address(flow.dst) {
+            self.own.udp_without_checksum(flow, now)
+        } else {
+            self.shared.udp_without_checksum(flow, now)
+        }
+    }
+
     fn next_packet(&mut self, now: Instant) -> Option<Own<'_>> {
         self.shared.next_packet(now)
     }
 
     /// Only the stateful side ever waits for another packet.
-    fn hold(&mut self, packet: &[u8], now: Instant) -> bool {
+    fn hold(&mut self, packet: &[u8], now: Instant) -> Result<(), DropReason> {
         self.shared.hold(packet, now)
     }
 }

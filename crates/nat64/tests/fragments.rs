@@ -189,7 +189,9 @@ fn a_refused_first_fragment_takes_the_others_along() {
     // Nothing is bound to the port.
     let sent = [1, 0, 2].map(|number| v4_piece(SERVER, "192.0.2.1:0", 77, number, &pieces));
     assert!(lab.pass(&sent).is_empty());
-    assert_eq!((lab.held, lab.dropped.len()), (1, 2));
+    // The held one is counted when it goes.
+    assert_eq!((lab.held, lab.dropped.len()), (1, 3));
+    assert_eq!(lab.dropped.pop(), Some(DropReason::FragmentRefused));
 }
 
 #[test]
@@ -266,12 +268,88 @@ fn se_11_se_12_overlapping_fragments_end_the_datagram_both_ways() {
     assert!(lab.pass(&sent).is_empty());
 }
 
+#[test]
+fn l4_05_a_fragmented_datagram_without_checksum_gets_one() {
+    for order in ORDERS {
+        let mut lab = Lab::new();
+        lab.open(CLIENT);
+        let mut pieces = datagram(53, 4000);
+        pieces[0][6..8].fill(0);
+        let sent = order.map(|number| v4_piece(SERVER, "192.0.2.1:0", 77, number, &pieces));
+        let got = lab.pass(&sent);
+        assert_eq!(
+            (got.len(), lab.held),
+            (1, 3),
+            "{order:?}: {:?}",
+            lab.dropped
+        );
+        let got = &got[0];
+        assert_eq!((got[0] >> 4, got[6], got.len()), (6, UDP, 40 + 43));
+        assert_eq!(got[24..40], sock6(CLIENT).ip().octets());
+        assert_eq!(got[40..44], [0, 53, 0x13, 0x88]);
+        assert_eq!(got[48..], pieces.concat()[8..]);
+        let whole = sum(&[&got[8..40], &[0, UDP, 0, 43], &got[40..]]);
+        assert_eq!(whole, 0xffff, "{order:?}");
+    }
+}
+
+#[test]
+fn l4_05_a_datagram_with_and_without_checksum_is_nobodys() {
+    let mut lab = Lab::new();
+    lab.open(CLIENT);
+    let pieces = datagram(53, 4000);
+    let mut bare = pieces.clone();
+    bare[0][6..8].fill(0);
+    let piece = |number, pieces: &[Vec<u8>]| v4_piece(SERVER, "192.0.2.1:0", 77, number, pieces);
+    let sent = [
+        piece(0, &bare),
+        piece(0, &pieces),
+        piece(1, &pieces),
+        piece(2, &pieces),
+    ];
+    assert!(lab.pass(&sent).is_empty());
+    lab.now = lab.now + Duration::from_secs(1);
+    assert!(lab.pass(&[]).is_empty());
+    assert_eq!(lab.dropped, [DropReason::FragmentRefused; 4]);
+}
+
+#[test]
+fn se_13_who_sent_a_message_that_is_never_whole_is_told() {
+    let mut lab = Lab::new();
+    let pieces = echo(128, 77, &PSEUDO6);
+    let first = v6_piece_of(58, CLIENT, SERVER, 7, 0, &pieces);
+    let second = v6_piece_of(58, CLIENT, SERVER, 7, 1, &pieces);
+    // Without its first fragment nobody is told (RFC 8200 section 4.5).
+    let other = v6_piece_of(58, CLIENT, SERVER, 8, 1, &pieces);
+    assert!(lab.pass(&[first.clone(), second, other]).is_empty());
+    lab.now = lab.now + Duration::from_secs(3);
+    assert!(lab.pass(&[]).is_empty());
+    assert_eq!(lab.dropped, [DropReason::FragmentTimeout; 3]);
+    let [reply] = lab.replies.try_into().unwrap();
+    // ICMPv6 3/1, fragment reassembly time exceeded, quoting the fragment.
+    assert_eq!(reply[40..42], [3, 1]);
+    assert_eq!(reply[24..40], sock6(CLIENT).ip().octets());
+    assert_eq!(reply[48..], first);
+}
+
+#[test]
+fn nf_02_complete_datagrams_are_no_load() {
+    let mut lab = Lab::new();
+    let pieces = datagram(5000, 53);
+    for id in 0..20_000 {
+        let sent = [2, 0, 1].map(|number| v6_piece(CLIENT, SERVER, id, number, &pieces));
+        assert_eq!(lab.pass(&sent).len(), 3, "datagram {id}");
+    }
+    assert_eq!(lab.dropped, []);
+}
+
 /// A translator over a pool of 192.0.2.1, ports 4000 to 4001, and what became of the packets.
 struct Lab {
     translator: Translator<nat64::Nat64>,
     now: Instant,
     held: usize,
     dropped: Vec<DropReason>,
+    replies: Vec<Vec<u8>>,
 }
 
 impl Lab {
@@ -284,6 +362,7 @@ impl Lab {
             now: Instant::from_secs(1000),
             held: 0,
             dropped: Vec::new(),
+            replies: Vec::new(),
         }
     }
 
@@ -318,7 +397,11 @@ impl Lab {
         match verdict {
             Verdict::Forward => out.push(frame.packet().to_vec()),
             Verdict::Held => self.held += 1,
-            Verdict::Drop(reason) | Verdict::Reply(reason) => self.dropped.push(reason),
+            Verdict::Drop(reason) => self.dropped.push(reason),
+            Verdict::Reply(reason) => {
+                self.dropped.push(reason);
+                self.replies.push(frame.packet().to_vec());
+            }
             Verdict::Split(_) => panic!("nothing here is too long"),
         }
     }

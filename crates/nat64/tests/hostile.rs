@@ -171,7 +171,7 @@ fn take(world: &mut World, step: Step) {
         }
     };
     if held == Some(Refusal::Hold) {
-        world.nat.hold(&[0x45; 40], now);
+        let _ = world.nat.hold(&[0x45; 40], now);
     }
 }
 

@@ -14,6 +14,7 @@ use world::{
     ACK, ICMP, ICMPV6, SYN, TCP, UDP, World, answer, config, embed, flow4, flow6, silent, sock4,
     sock6,
 };
+use xlat_core::mapper::ErrorFlow;
 use xlat_core::mapper::Unreachable::{Address, Prohibited, Protocol as ProtocolUnreachable};
 use xlat_core::{DropReason, Mapper};
 
@@ -526,6 +527,56 @@ fn ne_02_an_outbound_error_hides_behind_the_clients_address() {
         .error_out(ICMPV6, "2001:db8::7", "198.51.100.7:0", "[2001:db8::7]:77")
         .unwrap();
     assert_eq!(error.quoted.ports.unwrap().src, ping.port());
+}
+
+#[test]
+fn nt_07_se_02_an_outbound_error_from_behind_the_prefix_is_dropped() {
+    let mut world = World::with_pool("192.0.2.0/28");
+    world.udp_out(CLIENT, SERVER).unwrap();
+    let spoofed = world.error_out(UDP, "2001:db8:64::192.0.2.77", SERVER, CLIENT);
+    assert_eq!(spoofed, silent(DropReason::SourceInPref64));
+    // A router on the way to the client need not be a client itself.
+    assert!(
+        world
+            .error_out(UDP, "2001:db8:ffff::1", SERVER, CLIENT)
+            .is_ok()
+    );
+}
+
+#[test]
+fn ne_02_an_error_goes_to_who_sent_the_packet_and_to_nobody_else() {
+    let mut world = World::with_pool("192.0.2.0/28");
+    let bound = world.udp_out(CLIENT, SERVER).unwrap();
+    let (server, other) = (embed(sock4(SERVER)), embed(sock4("203.0.113.5:53")));
+    let error = ErrorFlow {
+        src: *sock6(CLIENT).ip(),
+        dst: *other.ip(),
+        quoted: flow6(UDP, 0, server, sock6(CLIENT)),
+    };
+    let sent = world.nat.map_v6_error(&error, world.now);
+    assert_eq!(sent, silent(DropReason::QuotedUnmapped));
+    let error = ErrorFlow {
+        src: "203.0.113.5".parse().unwrap(),
+        dst: "192.0.2.15".parse().unwrap(),
+        quoted: flow4(UDP, 0, bound, sock4(SERVER)),
+    };
+    let got = world.nat.map_v4_error(&error, world.now);
+    assert_eq!(got, silent(DropReason::QuotedUnmapped));
+}
+
+#[test]
+fn cg_03_errors_do_not_reach_who_is_denied() {
+    let mut world = World::with_pool("192.0.2.0/28");
+    world.udp_out(CLIENT, SERVER).unwrap();
+    let mut config = config("192.0.2.0/28");
+    config.denied = vec![Destination {
+        prefix: "198.51.100.0/24".parse().unwrap(),
+        ports: None,
+    }];
+    let view = world.nat.reconfigure(config, world.now).unwrap();
+    world.nat.adopt(view);
+    let sent = world.error_out(UDP, "2001:db8::7", SERVER, CLIENT);
+    assert_eq!(sent, silent(DropReason::Denied));
 }
 
 #[test]

@@ -25,6 +25,7 @@ pub struct Identifications {
     /// The low bits, which count.
     mask: u16,
     random: u64,
+    workers: u16,
 }
 
 impl Identifications {
@@ -35,6 +36,7 @@ impl Identifications {
         let counters = (0..COUNTERS)
             .map(|_| split_mix(&mut random) as u16)
             .collect();
+        let workers = lanes.max(1);
         let lanes = lanes.clamp(1, 1 << 12).next_power_of_two();
         let counting = u16::BITS - lanes.trailing_zeros();
         Self {
@@ -43,7 +45,21 @@ impl Identifications {
             lane: ((u32::from(lane % lanes)) << counting) as u16,
             mask: ((1u32 << counting) - 1) as u16,
             random,
+            workers,
         }
+    }
+
+    /// How many workers there are, this one included.
+    pub(crate) const fn workers(&self) -> u16 {
+        self.workers
+    }
+
+    /// A hash that nobody outside can foresee.
+    pub(crate) fn hash(&self, word: u64) -> u64 {
+        folded_multiply(
+            folded_multiply(word ^ self.key[0], self.key[1] | 1) ^ self.key[1],
+            self.key[0] | 1,
+        )
     }
 
     /// The identification of the next packet, and of the `count - 1` ones behind it: a super-packet

@@ -53,6 +53,7 @@ extern crate alloc;
 pub mod addr;
 pub mod bucket;
 pub mod checksum;
+mod error_limits;
 mod fit;
 pub mod frame;
 mod icmp;

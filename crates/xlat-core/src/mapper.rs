@@ -147,7 +147,7 @@ pub enum Unreachable {
     Address,
     /// Port unreachable: ICMPv6 1/4, ICMPv4 3/3.
     Port,
-    /// Protocol not supported: ICMPv6 4/1 pointing at the Next Header field, ICMPv4 3/2.
+    /// The transport protocol is not carried: ICMPv6 1/4, ICMPv4 3/2 (RFC 6146 section 3.5).
     Protocol,
 }
 
@@ -158,6 +158,20 @@ pub enum Own<'a> {
     Send(&'a [u8]),
     /// Translate it: it was held until now.
     Translate(&'a [u8]),
+    /// An ICMPv4 error that answers a packet which was held: send it, if the rate limits allow it.
+    Answer {
+        /// The error.
+        packet: &'a [u8],
+        /// Its addressee is one of our own nodes, so it takes the second turn of a hairpin.
+        turns: bool,
+        /// Why the packet was not translated.
+        reason: DropReason,
+    },
+    /// The first fragment of a datagram whose rest did not come in time. Its sender is told
+    /// (RFC 8200 section 4.5, RFC 792).
+    Expired(&'a [u8]),
+    /// A packet that was held is gone.
+    Lost(DropReason),
 }
 
 /// An address policy: static maps, one CLAT address, a dynamic pool, a stateful NAT64.
@@ -268,10 +282,20 @@ pub trait Mapper {
         let _ = coming;
     }
 
-    /// Takes a copy of a packet for which [`Refusal::Hold`] was the answer. False if there is no
-    /// room; the packet is then dropped as [`DropReason::TableFull`].
-    fn hold(&mut self, packet: &[u8], now: Instant) -> bool {
+    /// What becomes of the first fragment of a UDP datagram without a checksum. A stateless
+    /// translator cannot make one (RFC 7915 section 4.5); one that puts the datagram together can
+    /// (RFC 6146 section 3.4).
+    fn udp_without_checksum(&mut self, flow: &Flow<Ipv4Addr>, now: Instant) -> Refusal {
+        let _ = (flow, now);
+        Refusal::Silent(DropReason::UdpZeroChecksum)
+    }
+
+    /// Takes a copy of a packet for which [`Refusal::Hold`] was the answer.
+    ///
+    /// # Errors
+    /// Why it is not kept; the packet is then dropped for that reason.
+    fn hold(&mut self, packet: &[u8], now: Instant) -> Result<(), DropReason> {
         let _ = (packet, now);
-        false
+        Err(DropReason::TableFull)
     }
 }

@@ -77,6 +77,12 @@ reasons! {
     FragmentTooLong = "fragment-too-long",
     /// A fragment other than the last whose length is not a multiple of 8 (RFC 8200 section 4.5).
     FragmentLength = "fragment-length",
+    /// A piece of a datagram whose first fragment was refused, or whose pieces overlap (RFC 5722).
+    FragmentRefused = "fragment-refused",
+    /// There is no room for another datagram in fragments.
+    FragmentLimit = "fragment-limit",
+    /// The rest of its datagram did not come in time.
+    FragmentTimeout = "fragment-timeout",
 
     // Transport.
     /// The transport header is cut off.
@@ -149,6 +155,8 @@ reasons! {
     NoBinding = "no-binding",
     /// The filter lets nobody in from this address (RFC 6146 section 3.5.1).
     Filtered = "filtered",
+    /// There is no room for another SYN that waits for one of the client's.
+    SynLimit = "syn-limit",
     /// The administrator denied this client or destination.
     Denied = "denied",
     /// The stateful translator does not carry this transport protocol (RFC 6146 section 3.4).

@@ -25,6 +25,8 @@ pub(crate) enum Answer {
     TooBig { mtu: u16 },
     /// ICMPv6 type 1, ICMPv4 type 3.
     Unreachable(Unreachable),
+    /// The fragments of a datagram did not come in time: ICMPv6 3/1, ICMPv4 11/1.
+    ReassemblyTimeout,
     /// ICMPv4 3/5 (IPv4 only).
     SourceRouteFailed,
     /// ICMPv6 4/0 with this pointer (IPv6 only).

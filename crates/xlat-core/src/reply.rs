@@ -7,14 +7,14 @@ use core::net::{Ipv4Addr, Ipv6Addr};
 use pnet_packet::ip::IpNextHeaderProtocols;
 
 use crate::addr::Ipv4Prefix;
-use crate::bucket::TokenBucket;
 use crate::checksum::{self, Sum};
+use crate::error_limits::{Limits, source_v4, source_v6};
 use crate::frame::Frame;
 use crate::identification::Identifications;
 use crate::mapper::Unreachable;
 use crate::offload::{Checksum, Gso, GsoKind, Offload};
 use crate::packet::{Chain, UDP_CHECKSUM, UDP_HEADER, complete_checksum, walk};
-use crate::policy::{ErrorRate, MIN_IPV6_MTU, Policy};
+use crate::policy::{MIN_IPV6_MTU, Policy};
 use crate::reason::DropReason;
 use crate::reject::Answer;
 use crate::time::Instant;
@@ -33,45 +33,19 @@ pub(crate) struct Replier {
     v6: Limits,
 }
 
-/// The rate limits of one family. Errors that path MTU discovery needs have a bucket of their own.
-#[derive(Debug)]
-struct Limits {
-    rate: ErrorRate,
-    errors: TokenBucket,
-    too_big: TokenBucket,
-}
-
-impl Limits {
-    fn new(rate: ErrorRate) -> Self {
-        let bucket = || match rate {
-            ErrorRate::Limited { per_second, burst } => TokenBucket::new(per_second, burst),
-            ErrorRate::Off | ErrorRate::Unlimited => TokenBucket::new(1, 1),
-        };
-        Self {
-            rate,
-            errors: bucket(),
-            too_big: bucket(),
-        }
-    }
-
-    fn allow(&mut self, answer: Answer, now: Instant) -> bool {
-        match self.rate {
-            ErrorRate::Off => false,
-            ErrorRate::Unlimited => true,
-            ErrorRate::Limited { .. } => match answer {
-                Answer::TooBig { .. } => self.too_big.take(now),
-                _ => self.errors.take(now),
-            },
-        }
-    }
-}
-
 impl Replier {
-    pub(crate) fn new(policy: &Policy) -> Self {
+    /// One of `workers` repliers that keep to the policy's rates together.
+    pub(crate) fn new(policy: &Policy, workers: u16) -> Self {
         Self {
-            v4: Limits::new(policy.icmpv4_errors),
-            v6: Limits::new(policy.icmpv6_errors),
+            v4: Limits::new(policy.icmpv4_errors, workers),
+            v6: Limits::new(policy.icmpv6_errors, workers),
         }
+    }
+
+    /// True if an ICMPv4 error that a mapper has made may go to `dst` now.
+    pub(crate) fn allows_v4(&mut self, dst: Ipv4Addr, ids: &Identifications, now: Instant) -> bool {
+        let answer = Answer::Unreachable(Unreachable::Port);
+        self.v4.allow(answer, source_v4(dst, ids), now)
     }
 
     /// Answers the packet in `frame`, or drops it where no answer may be given.
@@ -86,7 +60,7 @@ impl Replier {
     ) -> Verdict {
         let sent = match frame.packet()[0] >> 4 {
             4 => self.reply_v4(frame, answer, policy, ids, now),
-            _ => self.reply_v6(frame, answer, policy, now),
+            _ => self.reply_v6(frame, answer, policy, ids, now),
         };
         if sent.is_none() {
             return Verdict::Drop(reason);
@@ -105,7 +79,9 @@ impl Replier {
     ) -> Option<()> {
         let ip = ipv4::Header::parse(frame.array(0)?);
         let header_len = ipv4::header_len(frame.packet()[0]);
-        if !may_answer_v4(frame, &ip, header_len) || !self.v4.allow(answer, now) {
+        if !may_answer_v4(frame, &ip, header_len)
+            || !self.v4.allow(answer, source_v4(ip.src, ids), now)
+        {
             return None;
         }
         let src = if answer == Answer::EchoReply {
@@ -150,11 +126,14 @@ impl Replier {
         frame: &mut Frame<'_>,
         answer: Answer,
         policy: &Policy,
+        ids: &Identifications,
         now: Instant,
     ) -> Option<()> {
         let ip = ipv6::Header::parse(frame.array(0)?);
         let chain = walk(ip.next_header, frame.packet()).ok()?;
-        if !may_answer_v6(frame, &ip, &chain, answer) || !self.v6.allow(answer, now) {
+        if !may_answer_v6(frame, &ip, &chain, answer)
+            || !self.v6.allow(answer, source_v6(ip.src, ids), now)
+        {
             return None;
         }
         let src = if answer == Answer::EchoReply {
@@ -236,6 +215,7 @@ fn message_v4(answer: Answer) -> Option<[u8; icmp::HEADER]> {
     use icmp::v4;
     let (icmp_type, code, mtu) = match answer {
         Answer::TimeExceeded => (v4::TIME_EXCEEDED, 0, 0),
+        Answer::ReassemblyTimeout => (v4::TIME_EXCEEDED, 1, 0),
         Answer::TooBig { mtu } => (v4::UNREACHABLE, 4, mtu),
         Answer::Unreachable(Unreachable::Prohibited) => (v4::UNREACHABLE, 13, 0),
         Answer::Unreachable(Unreachable::Address) => (v4::UNREACHABLE, 1, 0),
@@ -253,12 +233,11 @@ fn message_v6(answer: Answer) -> Option<[u8; icmp::HEADER]> {
     use icmp::v6;
     let (icmp_type, code, word) = match answer {
         Answer::TimeExceeded => (v6::TIME_EXCEEDED, 0, 0),
+        Answer::ReassemblyTimeout => (v6::TIME_EXCEEDED, 1, 0),
         Answer::TooBig { mtu } => (v6::PACKET_TOO_BIG, 0, u32::from(mtu)),
         Answer::Unreachable(Unreachable::Prohibited) => (v6::UNREACHABLE, 1, 0),
         Answer::Unreachable(Unreachable::Address) => (v6::UNREACHABLE, 3, 0),
-        Answer::Unreachable(Unreachable::Port) => (v6::UNREACHABLE, 4, 0),
-        // Points at the Next Header field.
-        Answer::Unreachable(Unreachable::Protocol) => (v6::PARAMETER_PROBLEM, 1, 6),
+        Answer::Unreachable(Unreachable::Port | Unreachable::Protocol) => (v6::UNREACHABLE, 4, 0),
         Answer::ErroneousField { pointer } => (v6::PARAMETER_PROBLEM, 0, pointer),
         Answer::SourceRouteFailed | Answer::EchoReply => return None,
     };

@@ -28,6 +28,7 @@ use crate::reply::Replier;
 use crate::split::Split;
 use crate::time::Instant;
 use crate::verdict::Verdict;
+use crate::wire::ipv4;
 use crate::{transport, v4_to_v6, v6_to_v4};
 
 /// Translates packets between IPv4 and IPv6 (RFC 7915) as its [`Mapper`] says who is who.
@@ -63,6 +64,14 @@ impl Turn {
     }
 }
 
+/// What to do with a packet of the mapper's own.
+enum Then {
+    Send,
+    Translate,
+    Answer { turns: bool, reason: DropReason },
+    Complain,
+}
+
 /// Packets that [`Translator::foresee`] looks at.
 pub const FORESEEN: usize = 16;
 
@@ -74,7 +83,7 @@ impl<M: Mapper> Translator<M> {
     /// A policy value that makes no sense.
     pub fn new(mapper: M, policy: Policy, ids: Identifications) -> Result<Self, PolicyError> {
         policy.validate()?;
-        let replier = Replier::new(&policy);
+        let replier = Replier::new(&policy, ids.workers());
         Ok(Self {
             mapper,
             policy,
@@ -128,20 +137,55 @@ impl<M: Mapper> Translator<M> {
     ///
     /// A packet too long for the buffer is dropped.
     pub fn next_packet(&mut self, frame: &mut Frame<'_>, now: Instant) -> Option<Verdict> {
-        let (bytes, held) = match self.mapper.next_packet(now)? {
-            Own::Send(bytes) => (bytes, false),
-            Own::Translate(bytes) => (bytes, true),
+        let (bytes, then) = match self.mapper.next_packet(now)? {
+            Own::Send(bytes) => (bytes, Then::Send),
+            Own::Translate(bytes) => (bytes, Then::Translate),
+            Own::Answer {
+                packet,
+                turns,
+                reason,
+            } => (packet, Then::Answer { turns, reason }),
+            Own::Expired(bytes) => (bytes, Then::Complain),
+            Own::Lost(reason) => return Some(Verdict::Drop(reason)),
         };
         if !frame.resize(bytes.len()) {
             return Some(Verdict::Drop(DropReason::TooLong));
         }
         frame.packet_mut().copy_from_slice(bytes);
         frame.offload = Offload::NONE;
-        Some(if held {
-            self.translate(frame, now)
-        } else {
-            Verdict::Forward
+        Some(match then {
+            Then::Send => Verdict::Forward,
+            Then::Translate => self.translate(frame, now),
+            Then::Answer { turns, reason } => self.answer(frame, turns, reason, now),
+            Then::Complain => {
+                let reason = DropReason::FragmentTimeout;
+                self.reject(
+                    frame,
+                    Reject::Answer(reason, Answer::ReassemblyTimeout),
+                    now,
+                )
+            }
         })
+    }
+
+    /// Sends an ICMPv4 error of the mapper's, within the rate limits.
+    fn answer(
+        &mut self,
+        frame: &mut Frame<'_>,
+        turns: bool,
+        reason: DropReason,
+        now: Instant,
+    ) -> Verdict {
+        let Some(ip) = frame.array(0).map(ipv4::Header::parse) else {
+            return Verdict::Drop(reason);
+        };
+        if !self.replier.allows_v4(ip.dst, &self.ids, now) {
+            return Verdict::Drop(reason);
+        }
+        if turns && self.second_turn(frame, now).is_err() {
+            return Verdict::Drop(reason);
+        }
+        Verdict::Reply(reason)
     }
 
     #[inline]
@@ -211,7 +255,12 @@ impl<M: Mapper> Translator<M> {
         }
         let partial = frame.offload.is_partial();
         let fragmented = packet.ip.is_fragment();
-        transport::check_v4_to_v6(&packet.transport, fragmented, partial, &self.policy)?;
+        match transport::check_v4_to_v6(&packet.transport, fragmented, partial, &self.policy) {
+            Err(DropReason::UdpZeroChecksum) if fragmented && turn == Turn::First => {
+                return Err(self.mapper.udp_without_checksum(&packet.flow(), now).into());
+            }
+            checked => checked?,
+        }
         let fit = fit::v4_to_v6(frame, &packet, &self.policy)?;
         let flow = packet.flow();
         let rewrite = match turn {
@@ -275,8 +324,10 @@ impl<M: Mapper> Translator<M> {
                 self.replier
                     .reply(frame, reason, answer, &self.policy, &mut self.ids, now)
             }
-            Reject::Hold if self.mapper.hold(frame.packet(), now) => Verdict::Held,
-            Reject::Hold => Verdict::Drop(DropReason::TableFull),
+            Reject::Hold => match self.mapper.hold(frame.packet(), now) {
+                Ok(()) => Verdict::Held,
+                Err(reason) => Verdict::Drop(reason),
+            },
         }
     }
 
@@ -301,7 +352,7 @@ impl<M: Mapper> Translator<M> {
     /// A policy value that makes no sense; the old policy stays in force.
     pub fn set_policy(&mut self, policy: Policy) -> Result<(), PolicyError> {
         policy.validate()?;
-        self.replier = Replier::new(&policy);
+        self.replier = Replier::new(&policy, self.ids.workers());
         self.policy = policy;
         Ok(())
     }

@@ -10,9 +10,9 @@ use xlat_core::mapper::{Flow, Fragment, Refusal, Rewrite};
 use xlat_core::{DropReason, Instant};
 
 use super::tuple::protocol;
-use super::{Holding, Nat64, lock};
+use super::{Ended, Holding, Nat64, WaitingPiece, lock};
 use crate::clock::Tick;
-use crate::fragments::{DatagramKey, Decision, Fragments};
+use crate::fragments::{DatagramKey, Decision, Fragments, Held};
 use crate::session::Protocol;
 
 impl Nat64 {
@@ -23,32 +23,29 @@ impl Nat64 {
         now: Instant,
     ) -> Result<Rewrite<Ipv4Addr>, Refusal> {
         let key = DatagramKey::v6(flow.src, flow.dst, fragment.id, flow.protocol);
-        let known = self.part(&key).piece(&key, fragment.into(), Tick::at(now));
+        let known = self.known(&key, fragment, now);
         if !fragment.is_first() {
-            return match known {
-                Some(Decision::ToV4(rewrite, _)) => Ok(rewrite),
-                Some(_) => Err(refused()),
-                None => {
-                    self.check_v6(flow)?;
-                    Err(self.wait_for_first(key, fragment, flow.protocol))
-                }
+            let Some(known) = known else {
+                self.check_v6(flow)?;
+                return Err(self.wait_for_first(key, fragment, flow.protocol));
             };
+            return self.follow_to_v4(known);
         }
         let rewrite = self
             .outbound(flow, now)
-            .inspect_err(|_| self.part(&key).refuse(&key))?;
-        match known {
+            .inspect_err(|_| self.refuse(&key, now))?;
+        let decided = match known {
+            Some(known) => known,
             None => {
                 let id = self.next_id(rewrite.src, rewrite.dst, flow.protocol);
-                self.decide(key, fragment, Decision::ToV4(rewrite, id), now);
-                Ok(rewrite)
+                self.decide(key, fragment, Decision::ToV4(rewrite, id), now)?
             }
-            Some(Decision::ToV4(before, _)) if before == rewrite => Ok(rewrite),
-            Some(_) => {
-                self.part(&key).refuse(&key);
-                Err(refused())
-            }
-        }
+        };
+        let agreed = self
+            .follow_to_v4(decided)
+            .ok()
+            .filter(|agreed| *agreed == rewrite);
+        agreed.ok_or_else(|| self.disagree(&key, now))
     }
 
     pub(super) fn inbound_fragment(
@@ -58,31 +55,100 @@ impl Nat64 {
         now: Instant,
     ) -> Result<Rewrite<Ipv6Addr>, Refusal> {
         let key = DatagramKey::v4(flow.src, flow.dst, fragment.id, flow.protocol);
-        let known = self.part(&key).piece(&key, fragment.into(), Tick::at(now));
+        let known = self.known(&key, fragment, now);
         if !fragment.is_first() {
-            return match known {
-                Some(Decision::ToV6(rewrite)) => Ok(rewrite),
-                Some(_) => Err(refused()),
-                None => {
-                    self.check_v4(flow)?;
-                    Err(self.wait_for_first(key, fragment, flow.protocol))
-                }
+            let Some(known) = known else {
+                self.check_v4(flow)?;
+                return Err(self.wait_for_first(key, fragment, flow.protocol));
             };
+            return follow_to_v6(known);
         }
         let rewrite = self
             .inbound(flow, now)
-            .inspect_err(|_| self.part(&key).refuse(&key))?;
-        match known {
-            None => {
-                self.decide(key, fragment, Decision::ToV6(rewrite), now);
-                Ok(rewrite)
-            }
-            Some(Decision::ToV6(before)) if before == rewrite => Ok(rewrite),
-            Some(_) => {
-                self.part(&key).refuse(&key);
-                Err(refused())
+            .inspect_err(|_| self.refuse(&key, now))?;
+        let decided = match known {
+            Some(known) => known,
+            None => self.decide(key, fragment, Decision::ToV6(rewrite), now)?,
+        };
+        let agreed = follow_to_v6(decided)
+            .ok()
+            .filter(|agreed| *agreed == rewrite);
+        agreed.ok_or_else(|| self.disagree(&key, now))
+    }
+
+    /// Keeps a fragment for which [`Refusal::Hold`] was the answer.
+    pub(super) fn hold_piece(
+        &mut self,
+        waiting: WaitingPiece,
+        packet: &[u8],
+        now: Instant,
+    ) -> Result<(), DropReason> {
+        let WaitingPiece {
+            key,
+            piece,
+            gathers,
+        } = waiting;
+        let held = self
+            .part(&key)
+            .hold(key, piece, gathers, packet, Tick::at(now));
+        match held {
+            Held::Refused(reason) => return Err(reason),
+            Held::Kept => {}
+            Held::Ready => self.released.push_back(packet.into()),
+            Held::Whole(pieces) => self.release_whole(&pieces),
+        }
+        Ok(())
+    }
+
+    /// Looks for pieces that have waited in vain.
+    pub(super) fn find_gone(&mut self, now: Instant) {
+        for part in &self.shared.fragments {
+            let gone = lock(part).take_gone(Tick::at(now));
+            self.gone.firsts.extend(gone.firsts);
+            self.gone.late += gone.late;
+            self.gone.refused += gone.refused;
+        }
+    }
+
+    /// What became of a piece that has waited in vain.
+    pub(super) fn next_gone(&mut self) -> Option<Ended> {
+        if let Some(first) = self.gone.firsts.pop() {
+            return Some(Ended::Expired(first.into_vec()));
+        }
+        for (count, reason) in [
+            (&mut self.gone.late, DropReason::FragmentTimeout),
+            (&mut self.gone.refused, DropReason::FragmentRefused),
+        ] {
+            if *count > 0 {
+                *count -= 1;
+                return Some(Ended::Lost(reason));
             }
         }
+        None
+    }
+
+    fn known(&self, key: &DatagramKey, fragment: Fragment, now: Instant) -> Option<Decision> {
+        self.part(key).piece(key, fragment.into(), Tick::at(now))
+    }
+
+    fn follow_to_v4(&mut self, decision: Decision) -> Result<Rewrite<Ipv4Addr>, Refusal> {
+        match decision {
+            Decision::ToV4(rewrite, id) => {
+                self.fragment_id = Some(id);
+                Ok(rewrite)
+            }
+            Decision::ToV6(_) | Decision::Refused => Err(refused()),
+        }
+    }
+
+    /// Two first fragments of a datagram that do not say the same: it ends.
+    fn disagree(&self, key: &DatagramKey, now: Instant) -> Refusal {
+        self.refuse(key, now);
+        refused()
+    }
+
+    fn refuse(&self, key: &DatagramKey, now: Instant) {
+        self.part(key).refuse(key, Tick::at(now));
     }
 
     /// The part of the fragments that a datagram belongs to.
@@ -92,11 +158,19 @@ impl Nat64 {
         lock(&parts[number])
     }
 
-    fn decide(&mut self, key: DatagramKey, first: Fragment, decision: Decision, now: Instant) {
-        let held = self
+    fn decide(
+        &mut self,
+        key: DatagramKey,
+        first: Fragment,
+        decision: Decision,
+        now: Instant,
+    ) -> Result<Decision, Refusal> {
+        let decided = self
             .part(&key)
             .decide(key, first.into(), decision, Tick::at(now));
+        let (decision, held) = decided.map_err(Refusal::Silent)?;
         self.released.extend(held);
+        Ok(decision)
     }
 
     /// A fragment of which nothing is known yet is worth keeping only if its first one could pass.
@@ -108,7 +182,11 @@ impl Nat64 {
     ) -> Refusal {
         match protocol(number) {
             Ok(Protocol::Udp | Protocol::Tcp) => {
-                self.holding = Some(Holding::Fragment(key, fragment.into()));
+                self.holding = Some(Holding::Piece(WaitingPiece {
+                    key,
+                    piece: fragment.into(),
+                    gathers: false,
+                }));
                 Refusal::Hold
             }
             // They are asked about as messages to be put together.
@@ -135,8 +213,15 @@ impl Nat64 {
     }
 }
 
+fn follow_to_v6(decision: Decision) -> Result<Rewrite<Ipv6Addr>, Refusal> {
+    match decision {
+        Decision::ToV6(rewrite) => Ok(rewrite),
+        Decision::ToV4(..) | Decision::Refused => Err(refused()),
+    }
+}
+
 /// A fragment of a datagram whose first one was refused, or came twice and did not agree with
 /// itself.
 fn refused() -> Refusal {
-    Refusal::Silent(DropReason::BadTransport)
+    Refusal::Silent(DropReason::FragmentRefused)
 }

@@ -1,52 +1,39 @@
-//! ICMP messages that come in fragments: put together, translated as a whole and cut again.
+//! Datagrams that cannot be translated in pieces: put together, translated as a whole and cut
+//! again.
 //!
-//! The checksum of a message covers a pseudo-header in ICMPv6 and none in ICMPv4, and with it the
-//! length of the message, which no fragment but the last one tells.
+//! The checksum of an ICMP message covers a pseudo-header in ICMPv6 and none in ICMPv4, and with
+//! it the length of the message, which no fragment but the last one tells. A UDP datagram from
+//! IPv4 without a checksum needs one in IPv6, and that covers all of it (RFC 6146 section 3.4).
 
 use std::net::Ipv4Addr;
 
 use pnet_packet::ip::IpNextHeaderProtocols;
-use xlat_core::Instant;
-use xlat_core::checksum::Sum;
+use xlat_core::checksum::{self, Sum};
 use xlat_core::mapper::{Fragment, Refusal};
 
-use super::{Holding, Nat64};
-use crate::clock::Tick;
-use crate::fragments::{DatagramKey, Gathered, Piece};
+use super::{Holding, Nat64, WaitingPiece};
+use crate::fragments::DatagramKey;
 
 impl Nat64 {
-    /// What to do with a piece of a message that could pass.
-    pub(super) fn message_piece(&mut self, key: DatagramKey, fragment: Fragment) -> Refusal {
-        self.holding = Some(Holding::Message(key, fragment.into(), !fragment.more));
+    /// What to do with a piece of a datagram that could pass as a whole.
+    pub(super) fn gather(&mut self, key: DatagramKey, fragment: Fragment) -> Refusal {
+        self.holding = Some(Holding::Piece(WaitingPiece {
+            key,
+            piece: fragment.into(),
+            gathers: true,
+        }));
         Refusal::Hold
     }
 
-    /// Keeps a piece of a message. The whole message is to be translated when it is there.
-    pub(super) fn gather(
-        &mut self,
-        key: DatagramKey,
-        piece: Piece,
-        is_last: bool,
-        packet: &[u8],
-        now: Instant,
-    ) -> bool {
-        let gathered = self
-            .part(&key)
-            .gather(key, piece, is_last, packet, Tick::at(now));
-        match gathered {
-            Gathered::Refused => return false,
-            Gathered::Part => {}
-            Gathered::Whole(pieces) => {
-                let everywhere = Ipv4Addr::UNSPECIFIED;
-                let id = self.next_id(everywhere, everywhere, IpNextHeaderProtocols::Icmp);
-                self.released.extend(put_together(&pieces, id));
-            }
-        }
-        true
+    /// All pieces of a datagram are there: it is to be translated.
+    pub(super) fn release_whole(&mut self, pieces: &[Box<[u8]>]) {
+        let everywhere = Ipv4Addr::UNSPECIFIED;
+        let id = self.next_id(everywhere, everywhere, IpNextHeaderProtocols::Icmp);
+        self.released.extend(put_together(pieces, id));
     }
 }
 
-/// The packet whose pieces these are; `None` if it would be longer than an IP header can say. An
+/// The packet whose pieces these are; `None` if its lengths make no sense. An
 /// IPv6 packet keeps its Fragment header, with nothing before and behind it (RFC 6946) and `id` as
 /// its identification: that it could be cut is to be seen on the other side too.
 fn put_together(packets: &[Box<[u8]>], id: u16) -> Option<Box<[u8]>> {
@@ -101,6 +88,30 @@ fn finish_v4(whole: &mut [u8], header: usize) -> Option<()> {
     whole[10..12].fill(0);
     let checksum = Sum::of(&whole[..header]).checksum();
     whole[10..12].copy_from_slice(&checksum.to_be_bytes());
+    match whole[9] == IpNextHeaderProtocols::Udp.0 {
+        true => complete_udp(whole, header),
+        false => Some(()),
+    }
+}
+
+/// Makes the checksum of a UDP datagram that has none.
+fn complete_udp(whole: &mut [u8], header: usize) -> Option<()> {
+    let address = |at: usize| {
+        let bytes = whole.get(at..at + 4)?;
+        Some(Ipv4Addr::from_bits(u32::from_be_bytes(
+            bytes.try_into().ok()?,
+        )))
+    };
+    let (src, dst) = (address(12)?, address(16)?);
+    // The rest of the packet, if there is any, is not covered (RFC 768).
+    let len = word(whole, header + 4)?;
+    let datagram = whole.get(header..header + usize::from(len))?;
+    let pseudo = Sum::pseudo_v4(src, dst, IpNextHeaderProtocols::Udp, u32::from(len));
+    let sum = checksum::udp((pseudo + Sum::of(datagram)).checksum());
+    let field = header + UDP_CHECKSUM;
+    whole
+        .get_mut(field..field + 2)?
+        .copy_from_slice(&sum.to_be_bytes());
     Some(())
 }
 
@@ -120,3 +131,4 @@ fn word(packet: &[u8], at: usize) -> Option<u16> {
 
 const IPV6_HEADER: usize = 40;
 const FRAGMENT_HEADER: usize = 8;
+const UDP_CHECKSUM: usize = 6;

@@ -11,13 +11,12 @@ use xlat_core::mapper::{
 use xlat_core::{DropReason, Instant, Mapper};
 
 use super::tuple::{client_tuple, external_tuple, ports, turned};
-use super::{Holding, LOOK, Nat64, Tuple, lock};
+use super::{Ended, Holding, LOOK, Nat64, Tuple, lock};
 use crate::bib::{Inside, Outside};
-use crate::clock::Tick;
-use crate::fragments::{DatagramKey, Decision};
+use crate::fragments::DatagramKey;
 use crate::probe;
 use crate::session::{ExternalTuple, Protocol};
-use crate::shard::Shard;
+use crate::shard::{Shard, Stored};
 
 impl Nat64 {
     #[inline]
@@ -147,10 +146,23 @@ impl Nat64 {
         Ok(())
     }
 
+    /// A piece from IPv4 of a datagram that is to be put together.
+    fn gather_v4(&mut self, flow: &Flow<Ipv4Addr>) -> Refusal {
+        let Some(fragment) = flow.fragment else {
+            return unmatched();
+        };
+        let key = DatagramKey::v4(flow.src, flow.dst, fragment.id, flow.protocol);
+        let checked = self.check_not_ours(flow.src);
+        match checked.and_then(|()| self.check_v4(flow)) {
+            Ok(()) => self.gather(key, fragment),
+            Err(refusal) => refusal,
+        }
+    }
+
     /// A packet that a shard has made: a probe, or the answer to a SYN.
-    fn made(&self, shard: &mut Shard, now: Instant) -> Option<Vec<u8>> {
+    fn made(&self, shard: &mut Shard, now: Instant) -> Option<Made> {
         let Some(session) = shard.next_probe() else {
-            return shard.next_answer(now);
+            return shard.next_answer(now).map(Made::Answer);
         };
         let pref64 = self.shared.prefixes[usize::from(session.pref64)];
         let remote = pref64.embed(Ipv4Addr::from_bits(session.remote));
@@ -158,7 +170,56 @@ impl Nat64 {
             (remote, session.remote_port),
             (session.client, session.client_port),
         );
-        Some(probe.to_vec())
+        Some(Made::Probe(probe.to_vec()))
+    }
+
+    /// Keeps a SYN. The client's own may have come in the meantime: then it passes.
+    fn hold_syn(
+        &mut self,
+        tuple: ExternalTuple,
+        packet: &[u8],
+        now: Instant,
+    ) -> Result<(), DropReason> {
+        let shard = self.shard_of_external(&tuple);
+        let mut shard = shard.ok_or(DropReason::UnmappedDestination)?;
+        match shard.store_syn(tuple, packet, now) {
+            Stored::Kept => return Ok(()),
+            Stored::Full => return Err(DropReason::SynLimit),
+            Stored::Wanted => {}
+        }
+        drop(shard);
+        self.released.push_back(packet.into());
+        Ok(())
+    }
+
+    /// Lends out a packet that a shard has made.
+    fn own_packet(&mut self, made: Made) -> Own<'_> {
+        match made {
+            Made::Probe(packet) => {
+                self.own = packet;
+                Own::Send(&self.own)
+            }
+            Made::Answer(packet) => {
+                self.own = packet;
+                let addressee = self.own.get(16..20).and_then(|dst| dst.try_into().ok());
+                let addressee = addressee.map(u32::from_be_bytes);
+                Own::Answer {
+                    packet: &self.own,
+                    turns: addressee.is_some_and(|dst| self.view.0.layout.is_ours(dst)),
+                    reason: DropReason::Filtered,
+                }
+            }
+        }
+    }
+
+    fn ended(&mut self, ended: Ended) -> Own<'_> {
+        match ended {
+            Ended::Expired(first) => {
+                self.own = first;
+                Own::Expired(&self.own)
+            }
+            Ended::Lost(reason) => Own::Lost(reason),
+        }
     }
 
     /// The quoted packet once came from the client; its destination is the remote node.
@@ -167,6 +228,9 @@ impl Nat64 {
         error: &ErrorFlow<Ipv4Addr>,
         now: Instant,
     ) -> Result<ErrorRewrite<Ipv6Addr>, Refusal> {
+        if error.dst != error.quoted.src {
+            return Err(unmatched());
+        }
         let tuple = external_tuple(&turned(&error.quoted)).map_err(|_| unmatched())?;
         let shard = self.shard_of_external(&tuple).ok_or_else(unmatched)?;
         let (inside, pref64) = shard.quoted_by_v4(&tuple, now).ok_or_else(unmatched)?;
@@ -184,6 +248,14 @@ impl Nat64 {
             },
         })
     }
+}
+
+/// A packet that a shard has made.
+enum Made {
+    /// A question to a client.
+    Probe(Vec<u8>),
+    /// An ICMPv4 error about a SYN.
+    Answer(Vec<u8>),
 }
 
 impl Mapper for Nat64 {
@@ -224,21 +296,17 @@ impl Mapper for Nat64 {
         };
         let key = DatagramKey::v6(flow.src, flow.dst, fragment.id, flow.protocol);
         match self.check_v6(flow) {
-            Ok(_) => self.message_piece(key, fragment),
+            Ok(_) => self.gather(key, fragment),
             Err(refusal) => refusal,
         }
     }
 
     fn icmpv4_fragment(&mut self, flow: &Flow<Ipv4Addr>, _: Instant) -> Refusal {
-        let Some(fragment) = flow.fragment else {
-            return unmatched();
-        };
-        let key = DatagramKey::v4(flow.src, flow.dst, fragment.id, flow.protocol);
-        let checked = self.check_not_ours(flow.src);
-        match checked.and_then(|()| self.check_v4(flow)) {
-            Ok(()) => self.message_piece(key, fragment),
-            Err(refusal) => refusal,
-        }
+        self.gather_v4(flow)
+    }
+
+    fn udp_without_checksum(&mut self, flow: &Flow<Ipv4Addr>, _: Instant) -> Refusal {
+        self.gather_v4(flow)
     }
 
     /// The quoted packet once went to the client; its source is the remote node (RFC 6146 section
@@ -248,9 +316,18 @@ impl Mapper for Nat64 {
         error: &ErrorFlow<Ipv6Addr>,
         now: Instant,
     ) -> Result<ErrorRewrite<Ipv4Addr>, Refusal> {
-        let (remote, _) = self.remote(error.quoted.src).map_err(|_| unmatched())?;
-        let (dst, _) = self.remote(error.dst).map_err(Refusal::Silent)?;
+        // Whoever complains may be any router, but none behind a translator (section 3.5).
+        if self.shared.pref64s.lookup(error.src).is_some() {
+            return Err(Refusal::Silent(DropReason::SourceInPref64));
+        }
+        // An error goes to who sent the packet, and to nobody else.
+        if error.dst != error.quoted.src {
+            return Err(unmatched());
+        }
+        let (remote, _) = self.remote(error.dst).map_err(Refusal::Silent)?;
         let tuple = client_tuple(&turned(&error.quoted), remote).map_err(|_| unmatched())?;
+        self.check_destination(remote, tuple.protocol, tuple.remote_port)
+            .map_err(|_| Refusal::Silent(DropReason::Denied))?;
         let outside = self
             .shard_of_client(tuple.client)
             .quoted_by_v6(&tuple, now)
@@ -259,7 +336,7 @@ impl Mapper for Nat64 {
         Ok(ErrorRewrite {
             // Routers on the way to the client are hidden behind its address (RFC 5508 REQ-5).
             src: Some(external),
-            dst,
+            dst: remote,
             quoted: Rewrite {
                 src: remote,
                 dst: external,
@@ -287,22 +364,25 @@ impl Mapper for Nat64 {
     }
 
     fn next_packet(&mut self, now: Instant) -> Option<Own<'_>> {
-        if let Some(fragment) = self.released.pop_front() {
-            self.own = fragment.into_vec();
+        if let Some(packet) = self.released.pop_front() {
+            self.own = packet.into_vec();
             return Some(Own::Translate(&self.own));
+        }
+        if let Some(ended) = self.next_gone() {
+            return Some(self.ended(ended));
         }
         if now < self.next_look {
             return None;
         }
-        let Some(packet) = self
+        let made = self
             .each_shard()
-            .find_map(|mut shard| self.made(&mut shard, now))
-        else {
-            self.next_look = now + LOOK;
-            return None;
-        };
-        self.own = packet;
-        Some(Own::Send(&self.own))
+            .find_map(|mut shard| self.made(&mut shard, now));
+        if let Some(made) = made {
+            return Some(self.own_packet(made));
+        }
+        self.next_look = now + LOOK;
+        self.find_gone(now);
+        self.next_gone().map(|ended| self.ended(ended))
     }
 
     #[inline]
@@ -321,26 +401,15 @@ impl Mapper for Nat64 {
         result
     }
 
-    fn fragment_id(&mut self, flow: &Flow<Ipv6Addr>, fragment: Fragment) -> Option<u16> {
-        let key = DatagramKey::v6(flow.src, flow.dst, fragment.id, flow.protocol);
-        match self.part(&key).decision(&key) {
-            Some(Decision::ToV4(_, id)) => Some(id),
-            Some(Decision::ToV6(_) | Decision::Refused) | None => None,
-        }
+    fn fragment_id(&mut self, _: &Flow<Ipv6Addr>, _: Fragment) -> Option<u16> {
+        self.fragment_id.take()
     }
 
-    fn hold(&mut self, packet: &[u8], now: Instant) -> bool {
+    fn hold(&mut self, packet: &[u8], now: Instant) -> Result<(), DropReason> {
         match self.holding.take() {
-            None => false,
-            Some(Holding::Fragment(key, piece)) => {
-                self.part(&key).hold(key, piece, packet, Tick::at(now))
-            }
-            Some(Holding::Message(key, piece, is_last)) => {
-                self.gather(key, piece, is_last, packet, now)
-            }
-            Some(Holding::Syn(tuple)) => self
-                .shard_of_external(&tuple)
-                .is_some_and(|mut shard| shard.store_syn(tuple, packet, now)),
+            None => Err(DropReason::TableFull),
+            Some(Holding::Piece(waiting)) => self.hold_piece(waiting, packet, now),
+            Some(Holding::Syn(tuple)) => self.hold_syn(tuple, packet, now),
         }
     }
 

@@ -18,15 +18,15 @@ use std::sync::atomic::{AtomicBool, AtomicU16, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use xlat_core::Instant;
 use xlat_core::addr::{Ipv6Prefix, Pref64, Pref64s};
+use xlat_core::{DropReason, Instant};
 
 use crate::bib::Outside;
 use crate::clock::{Tick, Ticks};
 use crate::config::{Config, ConfigError, Lifetimes, Limits};
 use crate::deterministic::Deterministic;
 use crate::event::{BindingRecord, Event};
-use crate::fragments::{DatagramKey, Fragments, Piece};
+use crate::fragments::{Bounds, DatagramKey, Fragments, Gone, Piece};
 use crate::layout::Layout;
 use crate::pool::Pool;
 use crate::session::{ExternalTuple, Protocol, Session};
@@ -47,8 +47,12 @@ pub struct Nat64 {
     hints: Hints,
     /// What was last asked to be held.
     holding: Option<Holding>,
-    /// Fragments that were held and can be translated now.
+    /// Packets that were held and can be translated now.
     released: VecDeque<Box<[u8]>>,
+    /// Fragments that were held and cannot.
+    gone: Gone,
+    /// The identification of the fragment that was mapped last.
+    fragment_id: Option<u16>,
     /// The packet that [`Mapper::next_packet`] lends out.
     own: Vec<u8>,
     /// No look for probes before this.
@@ -74,12 +78,27 @@ struct Shared {
 /// A packet that waits for another one.
 #[derive(Clone, Copy, Debug)]
 enum Holding {
-    /// A fragment waits for the first one of its datagram.
-    Fragment(DatagramKey, Piece),
-    /// A piece of an ICMP message waits for the others; true for the last one.
-    Message(DatagramKey, Piece, bool),
+    /// A fragment waits for the first one of its datagram, or for all others.
+    Piece(WaitingPiece),
     /// A SYN from outside waits for one of the client's.
     Syn(ExternalTuple),
+}
+
+/// A fragment that waits.
+#[derive(Clone, Copy, Debug)]
+struct WaitingPiece {
+    key: DatagramKey,
+    piece: Piece,
+    /// Its datagram is to be put together.
+    gathers: bool,
+}
+
+/// The end of a fragment that has waited in vain.
+enum Ended {
+    /// Its sender is told.
+    Expired(Vec<u8>),
+    /// It is counted.
+    Lost(DropReason),
 }
 
 impl Nat64 {
@@ -100,9 +119,13 @@ impl Nat64 {
         let shards = (0..config.shards)
             .map(|number| shard(&config, &layout, number, key).map(Mutex::new))
             .collect::<Result<_, _>>()?;
-        let life = Ticks::covering(config.timers.fragment);
+        let bounds = Bounds {
+            life: Ticks::covering(config.timers.fragment),
+            memory: config.limits.fragment_memory as usize / FRAGMENT_PARTS,
+            source_prefix: config.limits.subscriber_prefix.min(HOST_PREFIX),
+        };
         let fragments = (0..FRAGMENT_PARTS)
-            .map(|_| Mutex::new(Fragments::new(life, key)))
+            .map(|_| Mutex::new(Fragments::new(bounds, key)))
             .collect();
         let view = View::new(&config, layout);
         let shared = Arc::new(Shared {
@@ -128,6 +151,8 @@ impl Nat64 {
             hints: Hints::default(),
             holding: None,
             released: VecDeque::new(),
+            gone: Gone::default(),
+            fragment_id: None,
             own: Vec::new(),
             next_look: Instant::ZERO,
         }
@@ -155,17 +180,18 @@ impl Nat64 {
     /// comes, [`expire`](Self::expire) need not be called before. `None` without sessions, ports at
     /// rest, SYNs that wait and events.
     pub fn rest(&self, now: Instant) -> Option<Duration> {
-        let due = self
-            .each_shard()
-            .filter_map(|shard| shard.next_due())
-            .min()?;
+        let shards = self.each_shard().filter_map(|shard| shard.next_due()).min();
+        let fragments = self.next_gone_fragment();
+        let due = shards.into_iter().chain(fragments).min()?;
         Some(due.since(now))
     }
 
     /// True if a worker should ask its translator for packets of its own: keep-alive probes, and
     /// answers to SYNs that waited in vain.
     pub fn has_packets(&self, now: Instant) -> bool {
+        let is_over = |end| end <= Tick::at(now);
         self.each_shard().any(|shard| shard.has_packets(now))
+            || self.next_gone_fragment().is_some_and(is_over)
     }
 
     /// Moves all events that wait into `into`; the number of those that were lost because nobody
@@ -310,6 +336,12 @@ impl Nat64 {
         }
     }
 
+    /// When the next fragment will have waited in vain.
+    fn next_gone_fragment(&self) -> Option<Tick> {
+        let parts = self.shared.fragments.iter();
+        parts.filter_map(|part| lock(part).next_end()).min()
+    }
+
     fn each_shard(&self) -> impl Iterator<Item = MutexGuard<'_, Shard>> {
         self.shared.shards.iter().map(lock)
     }
@@ -325,6 +357,8 @@ impl Clone for Nat64 {
 const LARGE: u32 = 30_000;
 /// Independent parts of the fragments.
 const FRAGMENT_PARTS: usize = 8;
+/// A host has as many addresses as it likes in one of these.
+const HOST_PREFIX: u8 = 64;
 /// Counters of identifications.
 const IDS: u64 = 4096;
 /// Time between two looks for probes.

@@ -214,6 +214,10 @@ fn check_fixed(old: &Config, new: &Config) -> Result<(), ReloadError> {
             "fragment timeout",
             old.timers.fragment == new.timers.fragment,
         ),
+        (
+            "fragment memory",
+            old.limits.fragment_memory == new.limits.fragment_memory,
+        ),
     ];
     match fixed.into_iter().find(|(_, is_same)| !is_same) {
         Some((what, _)) => Err(ReloadError::Fixed(what)),

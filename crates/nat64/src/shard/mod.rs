@@ -62,6 +62,17 @@ pub(crate) struct Shard {
     drawn: u64,
 }
 
+/// What became of a SYN that was to be stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Stored {
+    /// It waits.
+    Kept,
+    /// There is no room.
+    Full,
+    /// The client has sent its own in the meantime.
+    Wanted,
+}
+
 /// How much of everything there is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counts {
@@ -405,9 +416,20 @@ impl Shard {
         }
     }
 
-    /// Keeps a SYN for which [`Refusal::Hold`] was the answer; false if there is no room.
-    pub(crate) fn store_syn(&mut self, tuple: ExternalTuple, packet: &[u8], now: Instant) -> bool {
-        self.syns.store(tuple, packet, Tick::at(now))
+    /// Keeps a SYN for which [`Refusal::Hold`] was the answer a moment ago.
+    pub(crate) fn store_syn(
+        &mut self,
+        tuple: ExternalTuple,
+        packet: &[u8],
+        now: Instant,
+    ) -> Stored {
+        if self.live_of_external(&tuple, NONE, now).is_some() {
+            return Stored::Wanted;
+        }
+        match self.syns.store(tuple, packet, Tick::at(now)) {
+            true => Stored::Kept,
+            false => Stored::Full,
+        }
     }
 
     /// The answer to the next SYN that the client did not want.

@@ -91,6 +91,10 @@ pub(crate) struct StatefulFlags {
     /// Most new bindings of one subscriber a second, on average [default: no limit]
     #[arg(long, value_name = "N")]
     pub(crate) subscriber_rate: Option<u32>,
+    /// Memory for fragments on their way, in MiB; one source gets one in 32 of it
+    #[arg(long, value_name = "MIB", default_value_t = 32,
+          value_parser = clap::value_parser!(u32).range(1..=2047))]
+    pub(crate) fragment_memory: u32,
     /// Keep even ports even and odd ones odd (RFC 4787)
     #[arg(long, value_enum, value_name = "on|off", default_value_t = Switch::On)]
     pub(crate) port_parity: Switch,
@@ -134,6 +138,7 @@ impl StatefulFlags {
                 subscriber_sessions: self.subscriber_sessions,
                 subscriber_ports: self.subscriber_ports.unwrap_or(u32::MAX),
                 subscriber_rate: self.subscriber_rate,
+                fragment_memory: self.fragment_memory << 20,
             },
             ports: PortPolicy {
                 parity: on(self.port_parity),

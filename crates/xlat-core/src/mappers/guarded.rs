@@ -192,7 +192,11 @@ impl<M: Mapper> Mapper for Guarded<M> {
         self.inner.next_packet(now)
     }
 
-    fn hold(&mut self, packet: &[u8], now: Instant) -> bool {
+    fn udp_without_checksum(&mut self, flow: &Flow<Ipv4Addr>, now: Instant) -> Refusal {
+        self.inner.udp_without_checksum(flow, now)
+    }
+
+    fn hold(&mut self, packet: &[u8], now: Instant) -> Result<(), DropReason> {
         self.inner.hold(packet, now)
     }
 }
