@@ -23,13 +23,23 @@ pub(crate) struct Binding {
     pub(crate) client_port: u16,
     pub(crate) external_port: u16,
     pub(crate) protocol: Protocol,
-    /// Made by the administrator: stays without sessions.
-    pub(crate) is_static: bool,
+    pub(crate) standing: Standing,
     /// The NAT64 prefix that the client used last: what new remotes are shown as.
     pub(crate) pref64: u8,
 }
 
 const _: () = assert!(size_of::<Binding>() <= 36);
+
+/// Who made a binding, and whether it takes new sessions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Standing {
+    /// Made by a packet: goes with its last session.
+    Dynamic,
+    /// Made by the administrator: stays without sessions.
+    Static,
+    /// The administrator's too, but one that comes or goes: nothing begins on it.
+    Closed,
+}
 
 impl Binding {
     const UNUSED: Self = Self {
@@ -40,7 +50,7 @@ impl Binding {
         client_port: 0,
         external_port: 0,
         protocol: Protocol::Udp,
-        is_static: false,
+        standing: Standing::Dynamic,
         pref64: 0,
     };
 
@@ -58,11 +68,8 @@ impl Binding {
     }
 
     /// The same binding, made by the administrator.
-    pub(crate) fn permanent(self) -> Self {
-        Self {
-            is_static: true,
-            ..self
-        }
+    pub(crate) fn of_admin(self, standing: Standing) -> Self {
+        Self { standing, ..self }
     }
 
     pub(crate) fn inside(&self) -> Inside {

@@ -5,6 +5,7 @@ use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use xlat_core::addr::{Ipv4Prefix, Ipv6Prefix};
+use xlat_core::mapper::Unreachable;
 
 use crate::bib::{Inside, Outside};
 use crate::clock::Ticks;
@@ -33,6 +34,8 @@ pub struct Config {
     pub clients: Vec<Ipv6Prefix>,
     /// IPv4 destinations that nobody gets to.
     pub denied: Vec<Destination>,
+    /// What a client is told when a limit or the end of the pool is reached; nothing if `None`.
+    pub exhaustion_answer: Option<Unreachable>,
     /// What is written down.
     pub log: LogLevel,
     /// Number of independent parts that the state is cut into; a worker holds one at a time.
@@ -205,6 +208,7 @@ impl Config {
             },
             clients: Vec::new(),
             denied: Vec::new(),
+            exhaustion_answer: Some(Unreachable::Address),
             log: LogLevel::Off,
             shards: 1,
         }

@@ -28,6 +28,7 @@ mod bib;
 mod bitset;
 mod clock;
 pub mod config;
+mod contacts;
 mod deterministic;
 pub mod dynamic;
 pub mod event;

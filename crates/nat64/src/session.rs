@@ -294,11 +294,19 @@ impl Sessions {
         self.wheel.arm(&mut self.slab, handle);
     }
 
-    /// All live sessions with handles from `start` on.
-    pub(crate) fn iter_from(&self, start: u32) -> impl Iterator<Item = (u32, &Session)> {
-        (start.max(1)..self.slab.end())
+    /// The live ones among `count` handles from `start` on, and the handle to go on with.
+    pub(crate) fn part(
+        &self,
+        start: u32,
+        count: u32,
+    ) -> (impl Iterator<Item = (u32, &Session)>, Option<u32>) {
+        let start = start.max(1);
+        let end = self.slab.end();
+        let stop = start.saturating_add(count).min(end);
+        let live = (start..stop)
             .map(|handle| (handle, &self.slab[handle]))
-            .filter(|(_, session)| session.binding != NONE)
+            .filter(|(_, session)| session.binding != NONE);
+        (live, (stop < end).then_some(stop))
     }
 
     #[inline]

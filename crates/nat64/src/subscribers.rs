@@ -10,53 +10,83 @@ use crate::index::Index;
 use crate::siphash::SipKey;
 use crate::slab::Slab;
 
-/// A subscriber with at least one binding or port block.
+/// A subscriber with at least one binding or port block. Small: a flood of new sources makes one
+/// for each.
 #[derive(Clone, Debug)]
 pub(crate) struct Subscriber {
-    prefix: u128,
+    prefix: Ipv6Addr,
     /// Number of the pool address that it is paired with.
     pub(crate) address: u32,
     /// Bindings, by protocol.
     pub(crate) bindings: [u32; 3],
     pub(crate) sessions: u32,
+    /// What only some configurations need.
+    more: Option<Box<More>>,
+}
+
+const _: () = assert!(size_of::<Subscriber>() <= 48);
+
+#[derive(Clone, Debug)]
+struct More {
     /// First ports of its blocks.
-    pub(crate) blocks: Vec<u16>,
+    blocks: Vec<u16>,
     /// What it may create at once, as of `filled`, in billionths of a binding.
     credit: u64,
     filled: Tick,
 }
 
+impl More {
+    const NEW: Self = Self {
+        blocks: Vec::new(),
+        credit: u64::MAX,
+        filled: Tick::from_raw(0),
+    };
+}
+
 impl Subscriber {
-    fn new(prefix: u128, now: Tick) -> Self {
+    fn new(prefix: Ipv6Addr) -> Self {
         Self {
             prefix,
             address: NO_ADDRESS,
             bindings: [0; 3],
             sessions: 0,
-            blocks: Vec::new(),
-            credit: u64::MAX,
-            filled: now,
+            more: None,
         }
     }
 
     pub(crate) fn is_idle(&self) -> bool {
-        self.bindings == [0; 3] && self.blocks.is_empty()
+        self.bindings == [0; 3] && self.blocks().is_empty()
+    }
+
+    /// First ports of its blocks.
+    pub(crate) fn blocks(&self) -> &[u16] {
+        self.more.as_ref().map_or(&[], |more| &more.blocks)
+    }
+
+    /// The same, to be changed.
+    pub(crate) fn blocks_mut(&mut self) -> &mut Vec<u16> {
+        &mut self.more().blocks
     }
 
     /// Takes leave to create one binding, of which there are `per_second`; two seconds' worth can
     /// be saved up.
     pub(crate) fn may_create(&mut self, per_second: u32, now: Tick) -> bool {
+        let more = self.more();
         let full = BINDING * 2 * u64::from(per_second.max(1));
-        let passed = u128::from(now.raw().saturating_sub(self.filled.raw()));
+        let passed = u128::from(now.raw().saturating_sub(more.filled.raw()));
         let earned = passed * Ticks::NANOS * u128::from(per_second);
-        let credit = u128::from(self.credit).saturating_add(earned);
-        self.filled = now;
-        self.credit = u64::try_from(credit).unwrap_or(u64::MAX).min(full);
-        let may = self.credit >= BINDING;
+        let credit = u128::from(more.credit).saturating_add(earned);
+        more.filled = now;
+        more.credit = u64::try_from(credit).unwrap_or(u64::MAX).min(full);
+        let may = more.credit >= BINDING;
         if may {
-            self.credit -= BINDING;
+            more.credit -= BINDING;
         }
         may
+    }
+
+    fn more(&mut self) -> &mut More {
+        self.more.get_or_insert_with(|| Box::new(More::NEW))
     }
 }
 
@@ -78,8 +108,8 @@ pub(crate) struct Subscribers {
 impl Subscribers {
     pub(crate) fn new(limit: u32, prefix_len: u8, key: SipKey) -> Self {
         Self {
-            slab: Slab::new(limit, Subscriber::new(0, Tick::from_raw(0))),
-            by_prefix: Index::new(limit.min(1 << 20)),
+            slab: Slab::new(limit, Subscriber::new(Ipv6Addr::UNSPECIFIED)),
+            by_prefix: Index::new(limit),
             key,
             prefix_len,
         }
@@ -94,7 +124,7 @@ impl Subscribers {
     }
 
     pub(crate) fn prefix(&self, handle: u32) -> Ipv6Prefix {
-        self.prefix_of(Ipv6Addr::from_bits(self.slab[handle].prefix))
+        self.prefix_of(self.slab[handle].prefix)
     }
 
     pub(crate) fn subscriber(&self, handle: u32) -> &Subscriber {
@@ -106,16 +136,16 @@ impl Subscribers {
     }
 
     /// The subscriber that `client` belongs to, made if need be; `None` if there is no room.
-    pub(crate) fn of_client(&mut self, client: Ipv6Addr, now: Tick) -> Option<u32> {
-        let prefix = self.prefix_of(client).address().to_bits();
-        let hash = self.key.hash_address(prefix);
+    pub(crate) fn of_client(&mut self, client: Ipv6Addr) -> Option<u32> {
+        let prefix = self.prefix_of(client).address();
+        let hash = self.key.hash_address(prefix.to_bits());
         let known = self
             .by_prefix
             .find(hash, |handle| self.slab[handle].prefix == prefix);
         if known.is_some() {
             return known;
         }
-        let handle = self.slab.insert(Subscriber::new(prefix, now))?;
+        let handle = self.slab.insert(Subscriber::new(prefix))?;
         self.by_prefix.insert(hash, handle);
         Some(handle)
     }
@@ -137,7 +167,7 @@ impl Subscribers {
 
     /// A number that is always the same for the same subscriber.
     pub(crate) fn hash(&self, handle: u32) -> u64 {
-        self.key.hash_address(self.slab[handle].prefix)
+        self.key.hash_address(self.slab[handle].prefix.to_bits())
     }
 
     /// Forgets a subscriber that has nothing left.
@@ -147,6 +177,7 @@ impl Subscribers {
         }
         let hash = self.hash(handle);
         self.by_prefix.remove(hash, handle);
+        self.slab[handle].more = None;
         self.slab.remove(handle);
     }
 }
@@ -160,10 +191,9 @@ mod tests {
     #[test]
     fn np_02_addresses_of_one_prefix_are_one_subscriber() {
         let mut subscribers = Subscribers::new(10, 64, SipKey::new([1, 2]));
-        let now = Tick::from_raw(0);
-        let one = subscribers.of_client("2001:db8::1".parse().unwrap(), now);
-        let same = subscribers.of_client("2001:db8::ffff:2".parse().unwrap(), now);
-        let other = subscribers.of_client("2001:db8:0:1::1".parse().unwrap(), now);
+        let one = subscribers.of_client("2001:db8::1".parse().unwrap());
+        let same = subscribers.of_client("2001:db8::ffff:2".parse().unwrap());
+        let other = subscribers.of_client("2001:db8:0:1::1".parse().unwrap());
         assert_eq!((one, same, other), (Some(1), Some(1), Some(2)));
         assert_eq!(subscribers.prefix(1).to_string(), "2001:db8::/64");
         subscribers.subscriber_mut(2).sessions = 1;
@@ -173,13 +203,13 @@ mod tests {
         assert_eq!(subscribers.list(0, 2).1, Some(2));
         subscribers.remove_if_idle(1);
         assert_eq!(subscribers.len(), 1);
-        let again = subscribers.of_client("2001:db8:0:1::2".parse().unwrap(), now);
+        let again = subscribers.of_client("2001:db8:0:1::2".parse().unwrap());
         assert_eq!(again, Some(2));
     }
 
     #[test]
     fn cg_02_new_bindings_are_limited_in_rate() {
-        let mut subscriber = Subscriber::new(0, at(10));
+        let mut subscriber = Subscriber::new(Ipv6Addr::UNSPECIFIED);
         let burst = (0..100)
             .filter(|_| subscriber.may_create(5, at(10)))
             .count();

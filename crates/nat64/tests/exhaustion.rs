@@ -6,11 +6,12 @@ mod world;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use nat64::config::{LogLevel, PortBlocks};
+use nat64::Protocol;
+use nat64::config::{LogLevel, PortBlocks, StaticBinding};
 use nat64::event::EventKind;
-use world::{SYN, World, answer, config, silent, sock6};
+use world::{SYN, World, answer, config, silent, sock4, sock6};
 use xlat_core::DropReason;
-use xlat_core::mapper::Unreachable::Address;
+use xlat_core::mapper::Unreachable::{self, Address};
 
 const SERVER: &str = "198.51.100.7:53";
 
@@ -233,4 +234,57 @@ fn cg_10_blocks_run_out_before_ports_do() {
         answer(DropReason::PoolExhausted, Address)
     );
     assert_eq!(world.counts().subscribers, 2);
+}
+
+#[test]
+fn se_15_a_flood_at_one_port_forward_leaves_room_for_all_others() {
+    let mut config = config("192.0.2.0/28");
+    config.limits.sessions = 1000;
+    config.limits.subscriber_sessions = 80;
+    config.bindings = vec![StaticBinding {
+        protocol: Protocol::Tcp,
+        external: "192.0.2.1".parse().unwrap(),
+        external_port: 443,
+        client: "2001:db8::10".parse().unwrap(),
+        client_port: 8443,
+    }];
+    let mut world = World::new(config);
+    let outside = sock4("192.0.2.1:443");
+    let passed = (1..=500)
+        .filter(|port| {
+            world
+                .tcp_in(SYN, &format!("198.51.100.7:{port}"), outside)
+                .is_ok()
+        })
+        .count();
+    assert_eq!(passed, 70);
+    let refused = world.tcp_in(SYN, "203.0.113.9:99", outside);
+    assert_eq!(refused, silent(DropReason::SubscriberLimit));
+    // The server's own connections have the eighth that is kept for it.
+    let own = world.tcp_out(SYN, "[2001:db8::10]:8443", "203.0.113.9:99");
+    assert_eq!(own, Ok(outside));
+}
+
+#[test]
+fn cg_06_what_a_client_without_a_port_is_told_can_be_chosen() {
+    for (choice, expected) in [
+        (
+            Some(Unreachable::Address),
+            answer(DropReason::PoolExhausted, Unreachable::Address),
+        ),
+        (
+            Some(Unreachable::Prohibited),
+            answer(DropReason::PoolExhausted, Unreachable::Prohibited),
+        ),
+        (None, silent(DropReason::PoolExhausted)),
+    ] {
+        let mut config = config("192.0.2.1:4000-4000");
+        config.exhaustion_answer = choice;
+        let mut world = World::new(config);
+        world
+            .udp_out("[2001:db8::1]:1024", "198.51.100.7:53")
+            .unwrap();
+        let refused = world.udp_out("[2001:db8::2]:1024", "198.51.100.7:53");
+        assert_eq!(refused, expected);
+    }
 }

@@ -143,3 +143,57 @@ fn limits_times_clients_and_denials_hold_from_now_on() {
     world.expire();
     assert_eq!(world.udp_in(SERVER, first), Ok(sock6(CLIENT)));
 }
+
+#[test]
+fn a_busy_port_forward_goes_with_all_its_sessions_and_its_place_is_taken_at_once() {
+    let one = forward(443, "2001:db8::10");
+    let mut world = World::new(with(1, &[one]));
+    let free = world.counts().free_ports;
+    let outside = sock4("192.0.2.1:443");
+    // More than a worker waits for at a time, among sessions of others.
+    for port in 1..=10_000 {
+        let stranger = format!("198.51.100.7:{port}");
+        assert!(world.tcp_in(SYN, &stranger, outside).is_ok());
+    }
+    let own = world.tcp_out(SYN, CLIENT, SERVER).unwrap();
+    // Another external port for the same server, and another server for the same port.
+    let (same_inside, same_outside) = (forward(444, "2001:db8::10"), forward(443, "2001:db8::11"));
+    reload(&mut world, with(1, &[same_inside, same_outside])).unwrap();
+    assert_eq!(world.counts().sessions, [0, 1, 0]);
+    assert_eq!(world.counts().bindings, 3);
+    let inside = |client: &str| Ok(sock6(&format!("[{client}]:8443")));
+    assert_eq!(world.tcp_in(SYN, SERVER, outside), inside("2001:db8::11"));
+    let moved = sock4("192.0.2.1:444");
+    assert_eq!(world.tcp_in(SYN, SERVER, moved), inside("2001:db8::10"));
+    assert_eq!(world.tcp_in(ACK, SERVER, own), Ok(sock6(CLIENT)));
+
+    reload(&mut world, with(1, &[])).unwrap();
+    assert_eq!(
+        (world.counts().sessions, world.counts().bindings),
+        ([0, 1, 0], 1)
+    );
+    assert!(world.tcp_in(SYN, SERVER, outside).is_err());
+    world.wait(10_000);
+    world.expire();
+    // Port 443 was set aside when the pool was made, and is the pool's own now.
+    assert_eq!(world.counts().free_ports[1], free[1] + 1);
+}
+
+#[test]
+fn a_client_in_the_way_of_a_port_forward_keeps_its_binding() {
+    let mut world = World::new(with(1, &[]));
+    let free = world.counts().free_ports;
+    let own = world.tcp_out(SYN, "[2001:db8::10]:8443", SERVER).unwrap();
+    let wanted = [forward(444, "2001:db8::12"), forward(443, "2001:db8::10")];
+    let error = reload(&mut world, with(1, &wanted)).unwrap_err();
+    assert_eq!(error, ReloadError::Taken(wanted[1]));
+    assert_eq!(world.counts().bindings, 1);
+    assert!(world.tcp_in(SYN, SERVER, sock4("192.0.2.1:444")).is_err());
+    assert_eq!(
+        world.tcp_in(SYN | ACK, SERVER, own),
+        Ok(sock6("[2001:db8::10]:8443"))
+    );
+    world.wait(10_000);
+    world.expire();
+    assert_eq!(world.counts().free_ports, free);
+}

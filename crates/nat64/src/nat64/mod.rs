@@ -225,8 +225,8 @@ impl Nat64 {
         top
     }
 
-    /// At most `limit` sessions from `cursor` on, and where to go on; `None` at the end. Holds up
-    /// no worker for longer than that takes. `epoch` is the wall clock's time at `now`, in seconds
+    /// Sessions from `cursor` on, `limit` at the most and maybe none, and where to go on; `None` at
+    /// the end. Holds up no worker for longer than that takes. `epoch` is the wall clock's time at `now`, in seconds
     /// since 1970. Sessions that come and go between two calls may be missed.
     pub fn sessions(
         &self,
@@ -238,7 +238,8 @@ impl Nat64 {
         let Some(shard) = self.shared.shards.get(cursor.shard as usize) else {
             return (Vec::new(), None);
         };
-        let (listed, next) = lock(shard).list(cursor.handle, limit);
+        let (listed, next) =
+            lock(shard).list(cursor.handle, u32::try_from(limit).unwrap_or(u32::MAX));
         let next = match next {
             Some(handle) => Cursor { handle, ..cursor },
             None => Cursor {
@@ -398,6 +399,7 @@ fn rules(config: &Config, deterministic: Option<Arc<Deterministic>>) -> Rules {
             ..config.limits
         },
         ports: config.ports,
+        exhaustion_answer: config.exhaustion_answer,
         log: config.log,
         deterministic,
     }

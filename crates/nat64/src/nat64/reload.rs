@@ -4,17 +4,18 @@
 //! served, what is denied, and the administrator's bindings. Pool, shards and sizes stay. Nothing
 //! changes unless everything can.
 
-use std::sync::Arc;
+use std::sync::{Arc, MutexGuard};
 
 use xlat_core::Instant;
 use xlat_core::addr::Ipv6Prefix;
 
 use super::{Nat64, lock, rules};
-use crate::bib::{Inside, Outside};
+use crate::bib::{Inside, Outside, Standing};
 use crate::clock::Tick;
 use crate::config::{Config, ConfigError, Destination, StaticBinding};
 use crate::layout::Layout;
 use crate::pool::Place;
+use crate::shard::Shard;
 
 /// What a worker looks at without a lock: it has its own hold on it.
 #[derive(Clone, Debug)]
@@ -74,19 +75,28 @@ impl Nat64 {
         for shard in &self.shared.shards {
             lock(shard).set_rules(rules(&config, deterministic.clone()));
         }
-        let is_moved = |gone: &&StaticBinding| !bindings.has_new(gone.outside());
+        // What goes is closed first, so that nothing begins on it while it is withdrawn.
+        for binding in &bindings.gone {
+            self.shard_of(binding)
+                .set_standing(binding.inside(), Standing::Closed);
+        }
         for binding in &bindings.gone {
             self.withdraw(binding, now);
+            let successor = bindings.new.iter();
+            let successor = successor
+                .into_iter()
+                .find(|new| new.inside() == binding.inside());
+            self.shard_of(binding).replace(binding.inside(), successor);
         }
+        let is_moved = |gone: &&StaticBinding| !bindings.has_new(gone.outside());
         for binding in bindings.gone.iter().filter(is_moved) {
             self.free_port(binding.outside(), &config, now);
         }
-        let layout = Layout::new(&config, deterministic, self.shared.key);
         for binding in &bindings.new {
-            let number = layout.shard_of_client(binding.client);
-            // It was free a moment ago; if it is not now, it comes with the next reload.
-            lock(&self.shared.shards[number as usize]).add_static(binding);
+            self.shard_of(binding)
+                .set_standing(binding.inside(), Standing::Static);
         }
+        let layout = Layout::new(&config, deterministic, self.shared.key);
         let view = View::new(&config, layout);
         *current = config;
         Ok(view)
@@ -97,40 +107,48 @@ impl Nat64 {
         self.view = view;
     }
 
-    /// Takes the ports of new bindings out of the pool, all or none.
+    /// Takes the ports of new bindings out of the pool and puts the bindings into the tables, closed;
+    /// all or none. One in place of a binding that goes, with the same client's side, comes later.
     fn claim(&self, bindings: &Bindings, config: &Config, now: Instant) -> Result<(), ReloadError> {
-        let mut claimed = Vec::new();
-        for binding in &bindings.new {
-            let is_moved = bindings
-                .gone
-                .iter()
-                .any(|one| one.outside() == binding.outside());
+        for (count, binding) in bindings.new.iter().enumerate() {
+            let is_moved = bindings.has_gone(binding.outside());
             let is_ours = is_moved || self.take_port(binding.outside(), config);
-            if is_ours && !is_moved {
-                claimed.push(binding.outside());
-            }
-            if is_ours && self.is_free(binding, bindings) {
+            if is_ours && self.put_in(binding, bindings) {
                 continue;
             }
-            for outside in claimed {
-                self.free_port(outside, config, now);
+            if is_ours && !is_moved {
+                self.free_port(binding.outside(), config, now);
+            }
+            for claimed in &bindings.new[..count] {
+                if !bindings.replaces(claimed) {
+                    self.shard_of(claimed).replace(claimed.inside(), None);
+                }
+                if !bindings.has_gone(claimed.outside()) {
+                    self.free_port(claimed.outside(), config, now);
+                }
             }
             return Err(ReloadError::Taken(*binding));
         }
         Ok(())
     }
 
-    /// True if no binding but those that go stands in the way of a new one.
-    fn is_free(&self, binding: &StaticBinding, bindings: &Bindings) -> bool {
-        let number = self.view.0.layout.shard_of_client(binding.client);
-        let shard = lock(&self.shared.shards[number as usize]);
+    /// Puts a new binding into its table, closed; false if a binding that does not go stands in the
+    /// way.
+    fn put_in(&self, binding: &StaticBinding, bindings: &Bindings) -> bool {
+        let mut shard = self.shard_of(binding);
         let goes = |inside: Inside, outside: Outside| {
             let mut gone = bindings.gone.iter();
             gone.any(|one| one.inside() == inside && one.outside() == outside)
         };
-        shard
+        let is_free = shard
             .in_the_way(binding)
-            .all(|other| goes(other.inside(), other.outside()))
+            .all(|other| goes(other.inside(), other.outside()));
+        is_free && (bindings.replaces(binding) || shard.announce(binding))
+    }
+
+    fn shard_of(&self, binding: &StaticBinding) -> MutexGuard<'_, Shard> {
+        let number = self.view.0.layout.shard_of_client(binding.client);
+        lock(&self.shared.shards[number as usize])
     }
 
     /// The place of an external transport address in the pool; `None` if it is not handed out.
@@ -154,16 +172,13 @@ impl Nat64 {
         }
     }
 
-    /// Ends a binding with its sessions, a few at a time.
+    /// Ends the sessions of a closed binding, a few at a time.
     fn withdraw(&self, binding: &StaticBinding, now: Instant) {
-        let number = self.view.0.layout.shard_of_client(binding.client);
-        let shard = &self.shared.shards[number as usize];
-        // New sessions may come to the places that were looked at already.
-        for _ in 0..ROUNDS {
-            let mut next = Some(0);
-            while let Some(start) = next {
-                next = lock(shard).withdraw(binding.outside(), start, now);
-            }
+        let mut next = Some(0);
+        while let Some(start) = next {
+            next = self
+                .shard_of(binding)
+                .withdraw(binding.inside(), start, now);
         }
     }
 }
@@ -182,6 +197,15 @@ impl Bindings {
 
     fn has_new(&self, outside: Outside) -> bool {
         self.new.iter().any(|one| one.outside() == outside)
+    }
+
+    fn has_gone(&self, outside: Outside) -> bool {
+        self.gone.iter().any(|one| one.outside() == outside)
+    }
+
+    /// True if a new binding has the client's side of one that goes.
+    fn replaces(&self, new: &StaticBinding) -> bool {
+        self.gone.iter().any(|one| one.inside() == new.inside())
     }
 }
 
@@ -224,6 +248,3 @@ fn check_fixed(old: &Config, new: &Config) -> Result<(), ReloadError> {
         None => Ok(()),
     }
 }
-
-/// Looks over the sessions of a binding that goes.
-const ROUNDS: usize = 3;

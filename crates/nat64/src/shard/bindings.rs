@@ -7,7 +7,7 @@ use xlat_core::mapper::Refusal;
 use xlat_core::{DropReason, Instant};
 
 use super::{Shard, client_side, exhausted, full, limited};
-use crate::bib::{Binding, Outside};
+use crate::bib::{Binding, Outside, Standing};
 use crate::clock::{Tick, Ticks};
 use crate::config::LogLevel;
 use crate::deterministic::Block;
@@ -15,7 +15,6 @@ use crate::event::{BindingRecord, BlockRecord, EventKind, Quota};
 use crate::pool::{FreedBlock, Place};
 use crate::ports::Wish;
 use crate::session::{ClientTuple, Protocol};
-use crate::slab::NONE;
 use crate::subscribers::NO_ADDRESS;
 
 impl Shard {
@@ -27,6 +26,9 @@ impl Shard {
         now: Instant,
     ) -> Result<u32, Refusal> {
         if let Some(binding) = self.bib.of_inside(client_side(&tuple)) {
+            if self.open_binding(Some(binding)).is_none() {
+                return Err(Refusal::Silent(DropReason::NoBinding));
+            }
             self.bib.binding_mut(binding).pref64 = pref64;
             return Ok(binding);
         }
@@ -34,10 +36,7 @@ impl Shard {
         if self.bib.is_full() || self.sessions.is_full() {
             return Err(full());
         }
-        let subscriber = self
-            .subscribers
-            .of_client(tuple.client, Tick::at(now))
-            .ok_or_else(full)?;
+        let subscriber = self.subscribers.of_client(tuple.client).ok_or_else(full)?;
         let made = self.bind(subscriber, &tuple, pref64, now);
         if made.is_err() {
             self.subscribers.remove_if_idle(subscriber);
@@ -53,10 +52,12 @@ impl Shard {
         pref64: u8,
         now: Instant,
     ) -> Result<u32, Refusal> {
-        self.check_quota(subscriber, tuple.protocol, now)?;
+        self.check_quota(subscriber, tuple, now)?;
         let (address, port) = self
             .allocate(subscriber, tuple, now)
-            .inspect_err(|refusal| self.note_refusal(*refusal, subscriber, tuple.protocol, now))?;
+            .inspect_err(|refusal| {
+                self.note_refusal(*refusal, tuple.client, tuple.protocol, now);
+            })?;
         let outside = Outside {
             protocol: tuple.protocol,
             external: self.pool.address(address).to_bits(),
@@ -75,12 +76,12 @@ impl Shard {
     fn check_quota(
         &mut self,
         subscriber: u32,
-        protocol: Protocol,
+        tuple: &ClientTuple,
         now: Instant,
     ) -> Result<(), Refusal> {
         let limits = self.rules.limits;
         let payer = self.subscribers.subscriber_mut(subscriber);
-        let is_within = payer.bindings[protocol as usize] < limits.subscriber_ports
+        let is_within = payer.bindings[tuple.protocol as usize] < limits.subscriber_ports
             && payer.sessions < limits.subscriber_sessions
             && limits
                 .subscriber_rate
@@ -88,7 +89,7 @@ impl Shard {
         if is_within {
             return Ok(());
         }
-        self.note_refusal(limited(), subscriber, protocol, now);
+        self.note_refusal(limited(), tuple.client, tuple.protocol, now);
         Err(limited())
     }
 
@@ -155,10 +156,10 @@ impl Shard {
         random: u64,
     ) -> Option<u16> {
         let payer = self.subscribers.subscriber(subscriber);
-        let count = payer.blocks.len();
+        let count = payer.blocks().len();
         for number in 0..count {
             let place = (number + random as usize) % count;
-            let first = payer.blocks[place];
+            let first = payer.blocks()[place];
             let last = first + (size - 1) as u16;
             if let Some(port) = self.pool.take(payer.address, wish, first..=last, random) {
                 return Some(port);
@@ -178,7 +179,7 @@ impl Shard {
     ) -> Result<(), Refusal> {
         let random = self.draw();
         let payer = self.subscribers.subscriber_mut(subscriber);
-        if payer.blocks.len() >= limit as usize {
+        if payer.blocks().len() >= limit as usize {
             return Err(limited());
         }
         let first = match fixed {
@@ -190,7 +191,7 @@ impl Shard {
         };
         let first = first.ok_or_else(exhausted)?;
         payer.address = address;
-        payer.blocks.push(first);
+        payer.blocks_mut().push(first);
         self.note_block(subscriber, address, first, now);
         Ok(())
     }
@@ -211,14 +212,10 @@ impl Shard {
     /// A binding goes with its last session, unless the administrator made it.
     pub(super) fn release_if_unused(&mut self, handle: u32, now: Instant) {
         let bound = *self.bib.binding(handle);
-        if bound.sessions > 0 || bound.is_static {
+        if bound.sessions > 0 || bound.standing != Standing::Dynamic {
             return;
         }
         self.bib.remove(handle);
-        if bound.subscriber == NONE {
-            // The administrator took it back; its port is nobody's business here.
-            return;
-        }
         let payer = self.subscribers.subscriber_mut(bound.subscriber);
         payer.bindings[bound.protocol as usize] -= 1;
         let place = Place {
@@ -240,7 +237,9 @@ impl Shard {
     /// A block of ports that nobody uses any more leaves its subscriber.
     pub(super) fn note_freed(&mut self, block: FreedBlock, now: Instant) {
         let owner = self.subscribers.subscriber_mut(block.owner);
-        owner.blocks.retain(|first| *first != block.first_port);
+        owner
+            .blocks_mut()
+            .retain(|first| *first != block.first_port);
         if self.rules.log >= LogLevel::Bindings {
             let record = self.block_record(block.owner, block.address, block.first_port);
             self.events.push(now, EventKind::BlockFreed(record));
@@ -251,7 +250,7 @@ impl Shard {
     pub(super) fn note_refusal(
         &mut self,
         refusal: Refusal,
-        subscriber: u32,
+        client: Ipv6Addr,
         protocol: Protocol,
         now: Instant,
     ) {
@@ -261,7 +260,7 @@ impl Shard {
         }
         self.quiet_until = tick.after(Ticks::covering(Duration::from_secs(1)));
         let quota = Quota {
-            subscriber: self.subscribers.prefix(subscriber),
+            subscriber: self.subscribers.prefix_of(client),
             protocol,
         };
         let kind = match refusal {

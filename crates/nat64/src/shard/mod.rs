@@ -2,12 +2,13 @@
 //! share of the pool. The functions carry the names of RFC 6146's steps.
 
 mod bindings;
+mod forwards;
 mod saved;
 mod sessions;
 
 pub use saved::Usage;
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::net::Ipv4Addr;
 use std::ops::Add;
 use std::sync::Arc;
@@ -15,9 +16,10 @@ use std::sync::Arc;
 use xlat_core::mapper::{Refusal, Unreachable};
 use xlat_core::{DropReason, Instant};
 
-use crate::bib::{Bib, Binding, Inside, Outside};
+use crate::bib::{Bib, Inside, Outside};
 use crate::clock::{Tick, Ticks};
-use crate::config::{Filtering, Inbound, Lifetimes, Limits, LogLevel, PortPolicy, StaticBinding};
+use crate::config::{Filtering, Inbound, Lifetimes, Limits, LogLevel, PortPolicy};
+use crate::contacts::Contacts;
 use crate::deterministic::Deterministic;
 use crate::event::EventQueue;
 use crate::nat64::Hint;
@@ -37,6 +39,7 @@ pub(crate) struct Rules {
     pub(crate) inbound: Inbound,
     pub(crate) limits: Limits,
     pub(crate) ports: PortPolicy,
+    pub(crate) exhaustion_answer: Option<Unreachable>,
     pub(crate) log: LogLevel,
     pub(crate) deterministic: Option<Arc<Deterministic>>,
 }
@@ -50,7 +53,7 @@ pub(crate) struct Shard {
     subscribers: Subscribers,
     pool: Pool,
     /// Sessions per binding and remote address, for the address-dependent filter.
-    contacts: HashMap<(u32, u32), u32, SipKey>,
+    contacts: Contacts,
     events: EventQueue,
     /// No second event about a refusal before this.
     quiet_until: Tick,
@@ -109,11 +112,15 @@ impl Shard {
     pub(crate) fn new(rules: Rules, pool: Pool, key: [u64; 2]) -> Self {
         let limit = rules.limits.sessions;
         let key = SipKey::new(key);
+        let contacts = match rules.filtering {
+            Filtering::EndpointIndependent => 0,
+            Filtering::AddressDependent => limit,
+        };
         Self {
             sessions: Sessions::new(limit, key),
             bib: Bib::new(limit, key),
             subscribers: Subscribers::new(limit, rules.limits.subscriber_prefix, key),
-            contacts: HashMap::with_hasher(key),
+            contacts: Contacts::new(contacts, key),
             events: EventQueue::default(),
             quiet_until: Tick::from_raw(0),
             syns: StoredSyns::new(key),
@@ -125,53 +132,6 @@ impl Shard {
             key,
             rules,
         }
-    }
-
-    /// Adds a binding of the administrator's; false if there is no room or one of its transport
-    /// addresses is taken.
-    pub(crate) fn add_static(&mut self, binding: &StaticBinding) -> bool {
-        let (inside, outside) = (binding.inside(), binding.outside());
-        if self.bib.of_inside(inside).is_some() || self.bib.of_outside(outside).is_some() {
-            return false;
-        }
-        self.bib
-            .insert(Binding::new(inside, outside, NONE).permanent())
-            .is_some()
-    }
-
-    /// Bindings that share a transport address with this one.
-    pub(crate) fn in_the_way(&self, binding: &StaticBinding) -> impl Iterator<Item = &Binding> {
-        let inside = self.bib.of_inside(binding.inside());
-        let outside = self.bib.of_outside(binding.outside());
-        let both = inside.into_iter().chain(outside);
-        both.map(|handle| self.bib.binding(handle))
-    }
-
-    /// Ends some of the sessions of a binding that the administrator takes back, and the binding
-    /// with the last one; where to go on, if there are more. Holds up no worker for long.
-    pub(crate) fn withdraw(&mut self, outside: Outside, start: u32, now: Instant) -> Option<u32> {
-        let handle = self.bib.of_outside(outside)?;
-        let bound = self.bib.binding_mut(handle);
-        if bound.subscriber != NONE {
-            return None;
-        }
-        bound.is_static = false;
-        self.release_if_unused(handle, now);
-        let mut next = None;
-        let mut its = Vec::new();
-        for (count, (number, session)) in self.sessions.iter_from(start).enumerate() {
-            if count == PART {
-                next = Some(number);
-                break;
-            }
-            if session.binding == handle {
-                its.push(number);
-            }
-        }
-        for number in its {
-            self.close_session(number, now);
-        }
-        next
     }
 
     /// Number of sessions.
@@ -225,10 +185,22 @@ impl Shard {
         if let Some(handle) = self.live_of_client(&tuple, hint, now) {
             return Ok(self.pass_outbound(handle, pref64, tcp_flags, tick));
         }
-        match tuple.protocol {
+        let opened = match tuple.protocol {
             Protocol::Udp => self.open_query(tuple, pref64, self.rules.lifetimes.udp, now),
             Protocol::Icmp => self.open_query(tuple, pref64, self.rules.lifetimes.icmp, now),
             Protocol::Tcp => self.tcp_closed_v6(tuple, pref64, tcp_flags, now),
+        };
+        opened.map_err(|refusal| self.told(refusal))
+    }
+
+    /// What a client learns of a limit that is reached (RFC 6888 REQ-11).
+    fn told(&self, refusal: Refusal) -> Refusal {
+        let Refusal::Answer(reason, _) = refusal else {
+            return refusal;
+        };
+        match self.rules.exhaustion_answer {
+            Some(answer) => Refusal::Answer(reason, answer),
+            None => Refusal::Silent(reason),
         }
     }
 
@@ -251,7 +223,7 @@ impl Shard {
             external: tuple.external,
             port: tuple.external_port,
         };
-        let Some(binding) = self.bib.of_outside(outside) else {
+        let Some(binding) = self.open_binding(self.bib.of_outside(outside)) else {
             return Err(self.unbound(tuple.protocol));
         };
         match tuple.protocol {
@@ -370,8 +342,7 @@ impl Shard {
             return self.open_session(binding, remote, remote_port, state as u8, expires, now);
         }
         let binding = self
-            .bib
-            .of_inside(client_side(&tuple))
+            .open_binding(self.bib.of_inside(client_side(&tuple)))
             .filter(|_| self.rules.inbound.stray_tcp)
             .ok_or(Refusal::Silent(DropReason::NoBinding))?;
         Ok(self.bib.binding(binding).outside())
@@ -394,7 +365,7 @@ impl Shard {
                 false => Err(Refusal::Silent(DropReason::NoBinding)),
             };
         }
-        if !self.rules.inbound.opens_tcp && !self.bib.binding(binding).is_static {
+        if !self.rules.inbound.opens_tcp && !self.is_static(binding) {
             return Err(Refusal::Silent(DropReason::Filtered));
         }
         self.check_outsider(binding, now)?;
@@ -466,8 +437,7 @@ impl Shard {
         match self.rules.filtering {
             Filtering::EndpointIndependent => true,
             Filtering::AddressDependent => {
-                self.bib.binding(binding).is_static
-                    || self.contacts.contains_key(&(binding, remote))
+                self.is_static(binding) || self.contacts.has(binding, remote)
             }
         }
     }
@@ -523,7 +493,7 @@ const fn limited() -> Refusal {
 }
 
 /// Sessions looked at while a worker may have to wait.
-const PART: usize = 4096;
+const PART: u32 = 4096;
 
 /// Timers looked at per packet. More than one, so that the wheel catches up whatever comes.
 const STEPS_PER_PACKET: usize = 4;

@@ -49,17 +49,14 @@ impl Shard {
         }
     }
 
-    /// At most `limit` sessions with handles from `start` on, and the handle to go on with.
-    pub(crate) fn list(&self, start: u32, limit: usize) -> (Vec<Listed>, Option<u32>) {
-        let mut listed = Vec::new();
-        for (handle, session) in self.sessions.iter_from(start) {
-            if listed.len() == limit {
-                return (listed, Some(handle));
-            }
+    /// The sessions among `count` handles from `start` on, and the handle to go on with.
+    pub(crate) fn list(&self, start: u32, count: u32) -> (Vec<Listed>, Option<u32>) {
+        let (part, next) = self.sessions.part(start, count);
+        let listed = part.map(|(_, session)| {
             let tcp = (session.protocol == Protocol::Tcp).then(|| state(session));
-            listed.push((*session, tcp));
-        }
-        (listed, None)
+            (*session, tcp)
+        });
+        (listed.collect(), next)
     }
 
     /// What some subscribers have, of those with handles from `start` on, and the handle to go on
@@ -73,7 +70,7 @@ impl Shard {
                 external: self.pool.address(subscriber.address),
                 bindings: subscriber.bindings,
                 sessions: subscriber.sessions,
-                blocks: subscriber.blocks.len(),
+                blocks: subscriber.blocks().len(),
             })
             .collect();
         (usage, next)
@@ -135,7 +132,7 @@ impl Shard {
         let address = self.pool.index(external).ok_or(SkipReason::NotInPool)?;
         let subscriber = self
             .subscribers
-            .of_client(inside.client, Tick::at(now))
+            .of_client(inside.client)
             .ok_or(SkipReason::Full)?;
         let place = Place {
             protocol: outside.protocol,
@@ -164,7 +161,8 @@ impl Shard {
         }
         if let Some(blocks) = self.rules.ports.blocks {
             let first = place.port & !((blocks.size - 1) as u16);
-            if !payer.blocks.contains(&first) && !self.reclaim_block(subscriber, place, first, now)
+            if !payer.blocks().contains(&first)
+                && !self.reclaim_block(subscriber, place, first, now)
             {
                 return Err(SkipReason::Taken);
             }
@@ -185,7 +183,7 @@ impl Shard {
         }
         let payer = self.subscribers.subscriber_mut(subscriber);
         payer.address = place.address;
-        payer.blocks.push(first);
+        payer.blocks_mut().push(first);
         self.note_block(subscriber, place.address, first, now);
         true
     }

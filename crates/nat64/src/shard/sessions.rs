@@ -118,7 +118,7 @@ impl Shard {
             self.subscribers.subscriber_mut(bound.subscriber).sessions += 1;
         }
         if self.rules.filtering == Filtering::AddressDependent {
-            *self.contacts.entry((binding, remote)).or_default() += 1;
+            self.contacts.add(binding, remote);
         }
         if self.rules.log >= LogLevel::Sessions {
             let record = session_record(&bound, remote, remote_port);
@@ -134,26 +134,28 @@ impl Shard {
         if self.sessions.len() >= outsiders(self.rules.limits.sessions) {
             return Err(Refusal::Silent(DropReason::TableFull));
         }
-        let bound = self.bib.binding(binding);
-        let (subscriber, protocol) = (bound.subscriber, bound.protocol);
-        let held = self.subscribers.subscriber(subscriber).sessions;
-        if subscriber == NONE || held < outsiders(self.rules.limits.subscriber_sessions) {
+        let bound = *self.bib.binding(binding);
+        if self.held_by(&bound) < outsiders(self.rules.limits.subscriber_sessions) {
             return Ok(());
         }
-        self.note_refusal(limited(), subscriber, protocol, now);
+        self.note_refusal(limited(), bound.client, bound.protocol, now);
         Err(Refusal::Silent(DropReason::SubscriberLimit))
     }
 
     fn check_sessions(&mut self, bound: &Binding, now: Instant) -> Result<(), Refusal> {
-        if bound.subscriber == NONE {
+        if self.held_by(bound) < self.rules.limits.subscriber_sessions {
             return Ok(());
         }
-        let held = self.subscribers.subscriber(bound.subscriber).sessions;
-        if held < self.rules.limits.subscriber_sessions {
-            return Ok(());
-        }
-        self.note_refusal(limited(), bound.subscriber, bound.protocol, now);
+        self.note_refusal(limited(), bound.client, bound.protocol, now);
         Err(limited())
+    }
+
+    /// Sessions of whoever pays for a binding. The administrator's are each on their own.
+    fn held_by(&self, bound: &Binding) -> u32 {
+        match bound.subscriber {
+            NONE => bound.sessions,
+            payer => self.subscribers.subscriber(payer).sessions,
+        }
     }
 
     pub(super) fn live_of_client(
@@ -225,22 +227,13 @@ impl Shard {
             self.subscribers.subscriber_mut(bound.subscriber).sessions -= 1;
         }
         if self.rules.filtering == Filtering::AddressDependent {
-            self.forget_contact(session.binding, session.remote);
+            self.contacts.remove(session.binding, session.remote);
         }
         if self.rules.log >= LogLevel::Sessions {
             let record = session_record(&bound, session.remote, session.remote_port);
             self.events.push(now, EventKind::SessionRemoved(record));
         }
         self.release_if_unused(session.binding, now);
-    }
-
-    fn forget_contact(&mut self, binding: u32, remote: u32) {
-        if let Some(count) = self.contacts.get_mut(&(binding, remote)) {
-            *count -= 1;
-            if *count == 0 {
-                self.contacts.remove(&(binding, remote));
-            }
-        }
     }
 }
 

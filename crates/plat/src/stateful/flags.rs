@@ -14,6 +14,7 @@ use nat64::config::{
 };
 use nat64::{PoolSpec, Protocol};
 use xlat_core::addr::{Ipv4Prefix, Ipv6Prefix};
+use xlat_core::mapper::Unreachable;
 use xlat_linux::daemon::flags::Switch;
 
 /// No shard has fewer ports than this, unless it is the only one or the administrator says so.
@@ -110,6 +111,9 @@ pub(crate) struct StatefulFlags {
     /// [default: 1 for one queue, else two for each]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1024))]
     pub(crate) shards: Option<u32>,
+    /// What a client is told when a limit or the end of the pool is reached
+    #[arg(long, value_enum, value_name = "ANSWER", default_value_t = ExhaustionAnswer::AddressUnreachable)]
+    pub(crate) exhaustion_answer: ExhaustionAnswer,
     /// Write down bindings as lines of JSON: a file, or `syslog`
     #[arg(long, value_name = "FILE|syslog")]
     pub(crate) session_log: Option<PathBuf>,
@@ -147,6 +151,7 @@ impl StatefulFlags {
             },
             clients: self.client.clone(),
             denied: self.deny.iter().map(|deny| deny.0.clone()).collect(),
+            exhaustion_answer: self.exhaustion_answer.into(),
             log: match &self.session_log {
                 None => LogLevel::Off,
                 Some(_) => self.session_log_level.into(),
@@ -223,6 +228,27 @@ impl From<FilteringFlag> for Filtering {
         match flag {
             FilteringFlag::EndpointIndependent => Self::EndpointIndependent,
             FilteringFlag::AddressDependent => Self::AddressDependent,
+        }
+    }
+}
+
+/// What a client without a port is told (RFC 6888 REQ-11).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ExhaustionAnswer {
+    /// ICMPv6 1/3
+    AddressUnreachable,
+    /// ICMPv6 1/1
+    Prohibited,
+    /// Nothing
+    None,
+}
+
+impl From<ExhaustionAnswer> for Option<Unreachable> {
+    fn from(flag: ExhaustionAnswer) -> Self {
+        match flag {
+            ExhaustionAnswer::AddressUnreachable => Some(Unreachable::Address),
+            ExhaustionAnswer::Prohibited => Some(Unreachable::Prohibited),
+            ExhaustionAnswer::None => None,
         }
     }
 }
