@@ -138,6 +138,9 @@ impl Daemon<'_> {
         let alarm = self.state.stateful.as_ref().map(Stateful::alarm);
         let (workers, failures) =
             data_path::start(&self.settings.run, &self.policy, &mapper, alarm.as_ref())?;
+        if let Some(stateful) = &mut self.state.stateful {
+            stateful.watch(workers.totals());
+        }
         let facts = self.facts(&workers, dns64.as_ref());
         let mut begun = Begun {
             metrics: self.metrics(&facts).await?,

@@ -3,6 +3,7 @@
 
 pub(crate) mod alarm;
 pub(crate) mod flags;
+mod floods;
 mod saved;
 pub(crate) mod session_log;
 
@@ -18,9 +19,10 @@ use tokio::time::{Instant, sleep_until, timeout};
 use tracing::{info, warn};
 use xlat_core::addr::Pref64s;
 use xlat_linux::daemon::state_dir::StateDir;
-use xlat_linux::tun::now;
+use xlat_linux::tun::{Totals, now};
 
 use alarm::Alarm;
+use floods::Floods;
 pub(crate) use saved::epoch;
 use session_log::{Clock, SessionLog};
 
@@ -40,6 +42,9 @@ pub(crate) struct Stateful {
     dir: StateDir,
     log: Option<SessionLog>,
     alarm: Arc<Alarm>,
+    /// The workers' counters, once there are workers.
+    totals: Option<Totals>,
+    floods: Floods,
     next: Option<Instant>,
 }
 
@@ -51,7 +56,11 @@ impl Stateful {
         dir: StateDir,
         session_log: Option<&Path>,
     ) -> Result<Self> {
+        let ports = describe_ports(&config);
         let nat = Nat64::new(config, pref64s, dir.secret()?).context("stateful NAT64")?;
+        if let Some(line) = ports {
+            info!("{line}");
+        }
         let log = session_log.map(SessionLog::open).transpose()?;
         let ports = nat.counts().free_ports;
         saved::restore(&nat, &dir);
@@ -61,6 +70,8 @@ impl Stateful {
             dir,
             log,
             alarm: Arc::default(),
+            totals: None,
+            floods: Floods::new(Instant::now()),
             next: None,
         })
     }
@@ -80,6 +91,11 @@ impl Stateful {
         self.log.as_ref().map(SessionLog::lost_counter)
     }
 
+    /// Watches what the workers drop from now on.
+    pub(crate) fn watch(&mut self, totals: Totals) {
+        self.totals = Some(totals);
+    }
+
     /// What the workers ring when they have had packets.
     pub(crate) fn alarm(&self) -> Arc<Alarm> {
         Arc::clone(&self.alarm)
@@ -91,7 +107,9 @@ impl Stateful {
         if self.next.is_none() {
             self.alarm.set();
             let wait = self.alarm.wait();
-            match self.nat.rest(now()) {
+            let unsaid = self.floods.next();
+            let unsaid = unsaid.map(|at| at.saturating_duration_since(Instant::now()));
+            match self.nat.rest(now()).into_iter().chain(unsaid).min() {
                 None => wait.await,
                 Some(rest) if timeout(rest.max(self.pause()), wait).await.is_err() => return,
                 Some(_) => {}
@@ -117,6 +135,9 @@ impl Stateful {
     pub(crate) fn tick(&mut self) -> bool {
         while self.nat.expire(now(), STEPS) {}
         self.write_log();
+        if let Some(totals) = &self.totals {
+            self.floods.look(&totals.snapshot(), Instant::now());
+        }
         self.next = None;
         self.nat.has_packets(now())
     }
@@ -154,3 +175,23 @@ impl Stateful {
         }
     }
 }
+
+/// The parameters that say who has which port, where they do (RFC 7422 section 3): with them and
+/// the time, a log is as good as one of bindings.
+pub(crate) fn describe_ports(config: &Config) -> Option<String> {
+    let blocks = config.ports.blocks.filter(|_| config.ports.deterministic)?;
+    let list = |items: &[String]| items.join(", ");
+    let clients: Vec<String> = config.clients.iter().map(ToString::to_string).collect();
+    let pool: Vec<String> = config.pool.iter().map(ToString::to_string).collect();
+    Some(format!(
+        "deterministic ports: subscribers of {} by /{}, pool {}, blocks of {} ports above {}",
+        list(&clients),
+        config.limits.subscriber_prefix,
+        list(&pool),
+        blocks.size,
+        SYSTEM_PORTS,
+    ))
+}
+
+/// No block has any of these.
+const SYSTEM_PORTS: u16 = 1023;

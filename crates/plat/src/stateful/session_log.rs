@@ -11,8 +11,8 @@ use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
-use std::thread::{self, JoinHandle};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
+use std::thread;
 use std::time::{Duration, SystemTime};
 
 use anyhow::{Context, Result};
@@ -20,22 +20,37 @@ use nat64::event::{BindingRecord, BlockRecord, Event, EventKind, Quota, SessionR
 use serde::Serialize;
 use xlat_core::Instant;
 
-/// Batches that wait to be written. With the shards' own queues it is what a slow disk may lag
-/// behind.
+/// Batches that wait to be written, and records in them: what a slow disk may lag behind. A record
+/// takes up less than 100 bytes.
 const BACKLOG: usize = 64;
+const RECORDS: u64 = 1 << 18;
+/// Time between two lines about lost records.
+const PAUSE: Duration = Duration::from_secs(10);
+/// How long the end of the daemon waits for what is still to be written.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Where syslog listens.
 const SYSLOG: &str = "/dev/log";
 /// Facility daemon, severity informational (RFC 3164 section 4.1.1).
 const PRIORITY: u8 = 3 * 8 + 6;
 
-/// The control plane's end of the log. Dropping it writes what waits and ends the thread.
+/// The control plane's end of the log. Dropping it writes what waits and ends the thread, but does
+/// not wait forever for somebody who does not read.
 #[derive(Debug)]
 pub(crate) struct SessionLog {
     sender: Option<SyncSender<Message>>,
-    thread: Option<JoinHandle<()>>,
-    lost: Arc<AtomicU64>,
+    /// Ends with the thread.
+    end: Receiver<()>,
+    counts: Arc<Counts>,
     said: u64,
+    quiet_until: Option<std::time::Instant>,
+}
+
+/// Records that wait, and those that were lost.
+#[derive(Debug, Default)]
+struct Counts {
+    waiting: AtomicU64,
+    lost: Arc<AtomicU64>,
 }
 
 enum Message {
@@ -63,16 +78,21 @@ impl SessionLog {
         let mut sink = Sink::open(target)
             .with_context(|| format!("cannot write the session log {}", target.display()))?;
         let (sender, receiver) = sync_channel(BACKLOG);
-        let lost = Arc::new(AtomicU64::new(0));
-        let counter = Arc::clone(&lost);
-        let thread = thread::Builder::new()
+        let (ending, end) = sync_channel::<()>(0);
+        let counts = Arc::new(Counts::default());
+        let theirs = Arc::clone(&counts);
+        thread::Builder::new()
             .name("session-log".into())
-            .spawn(move || write_all(&mut sink, &receiver, &counter))?;
+            .spawn(move || {
+                write_all(&mut sink, &receiver, &theirs);
+                drop(ending);
+            })?;
         Ok(Self {
             sender: Some(sender),
-            thread: Some(thread),
-            lost,
+            end,
+            counts,
             said: 0,
+            quiet_until: None,
         })
     }
 
@@ -80,13 +100,28 @@ impl SessionLog {
     pub(crate) fn write(&self, events: Vec<Event>, lost: u64, clock: Clock) {
         let count = events.len() as u64;
         let mut lost = lost;
-        if count > 0
-            && let Some(sender) = &self.sender
-            && sender.try_send(Message::Events(events, clock)).is_err()
-        {
+        if count > 0 && !self.hand_over(events, clock) {
             lost += count;
         }
-        self.lost.fetch_add(lost, Ordering::Relaxed);
+        self.counts.lost.fetch_add(lost, Ordering::Relaxed);
+    }
+
+    fn hand_over(&self, events: Vec<Event>, clock: Clock) -> bool {
+        let count = events.len() as u64;
+        let waiting = &self.counts.waiting;
+        if waiting.load(Ordering::Relaxed) + count > RECORDS {
+            return false;
+        }
+        waiting.fetch_add(count, Ordering::Relaxed);
+        let message = Message::Events(events, clock);
+        let is_taken = self
+            .sender
+            .as_ref()
+            .is_some_and(|sender| sender.try_send(message).is_ok());
+        if !is_taken {
+            waiting.fetch_sub(count, Ordering::Relaxed);
+        }
+        is_taken
     }
 
     /// Begins a new file if the old one was renamed (log rotation).
@@ -100,19 +135,20 @@ impl SessionLog {
 
     /// Events that were not written, since the start.
     pub(crate) fn lost_counter(&self) -> Arc<AtomicU64> {
-        Arc::clone(&self.lost)
+        Arc::clone(&self.counts.lost)
     }
 
     fn lost(&self) -> u64 {
-        self.lost.load(Ordering::Relaxed)
+        self.counts.lost.load(Ordering::Relaxed)
     }
 
-    /// Says so if events were lost since it was last said.
+    /// Says so if events were lost since it was last said, but not too often.
     pub(crate) fn complain(&mut self) {
-        let lost = self.lost();
-        if lost > self.said {
+        let (lost, now) = (self.lost(), std::time::Instant::now());
+        if lost > self.said && self.quiet_until.is_none_or(|until| until <= now) {
             tracing::warn!("{} records of the session log were lost", lost - self.said);
             self.said = lost;
+            self.quiet_until = Some(now + PAUSE);
         }
     }
 }
@@ -120,13 +156,13 @@ impl SessionLog {
 impl Drop for SessionLog {
     fn drop(&mut self) {
         self.sender = None;
-        if let Some(thread) = self.thread.take() {
-            let _ = thread.join();
+        if let Err(RecvTimeoutError::Timeout) = self.end.recv_timeout(PATIENCE) {
+            tracing::warn!("the session log is not written to its end: nobody reads it");
         }
     }
 }
 
-fn write_all(sink: &mut Sink, messages: &Receiver<Message>, lost: &AtomicU64) {
+fn write_all(sink: &mut Sink, messages: &Receiver<Message>, counts: &Counts) {
     let mut line = Vec::new();
     for message in messages {
         match message {
@@ -138,9 +174,10 @@ fn write_all(sink: &mut Sink, messages: &Receiver<Message>, lost: &AtomicU64) {
             Message::Events(events, clock) => {
                 let count = events.len() as u64;
                 if let Err(error) = sink.write(&events, &clock, &mut line) {
-                    lost.fetch_add(count, Ordering::Relaxed);
+                    counts.lost.fetch_add(count, Ordering::Relaxed);
                     tracing::debug!("session log: {error}");
                 }
+                counts.waiting.fetch_sub(count, Ordering::Relaxed);
             }
         }
     }
@@ -150,15 +187,19 @@ fn write_all(sink: &mut Sink, messages: &Receiver<Message>, lost: &AtomicU64) {
 #[derive(Debug)]
 enum Sink {
     File(PathBuf, BufWriter<File>),
-    Syslog(UnixDatagram),
+    Syslog(UnixDatagram, PathBuf),
 }
 
 impl Sink {
     fn open(target: &Path) -> io::Result<Self> {
         if target == Path::new("syslog") {
-            return Ok(Self::Syslog(connect(Path::new(SYSLOG))?));
+            return Self::syslog(Path::new(SYSLOG));
         }
         Ok(Self::File(target.into(), append(target)?))
+    }
+
+    fn syslog(path: &Path) -> io::Result<Self> {
+        Ok(Self::Syslog(connect(path)?, path.into()))
     }
 
     fn reopen(&mut self) -> io::Result<()> {
@@ -167,7 +208,7 @@ impl Sink {
                 file.flush()?;
                 *file = append(path)?;
             }
-            Self::Syslog(socket) => *socket = connect(Path::new(SYSLOG))?,
+            Self::Syslog(socket, path) => *socket = connect(path)?,
         }
         Ok(())
     }
@@ -175,7 +216,7 @@ impl Sink {
     fn write(&mut self, events: &[Event], clock: &Clock, line: &mut Vec<u8>) -> io::Result<()> {
         for event in events {
             line.clear();
-            if let Self::Syslog(_) = self {
+            if let Self::Syslog(..) = self {
                 write!(line, "<{PRIORITY}>plat: ")?;
             }
             serde_json::to_writer(&mut *line, &Record::new(event, clock))?;
@@ -184,16 +225,24 @@ impl Sink {
                     line.push(b'\n');
                     file.write_all(line)?;
                 }
-                Self::Syslog(socket) => {
-                    socket.send(line)?;
-                }
+                Self::Syslog(socket, path) => send(socket, path, line)?,
             }
         }
         match self {
             Self::File(_, file) => file.flush(),
-            Self::Syslog(_) => Ok(()),
+            Self::Syslog(..) => Ok(()),
         }
     }
+}
+
+/// Sends a line, to the syslog that listens now if the one before was restarted.
+fn send(socket: &mut UnixDatagram, path: &Path, line: &[u8]) -> io::Result<()> {
+    if socket.send(line).is_ok() {
+        return Ok(());
+    }
+    *socket = connect(path)?;
+    socket.send(line)?;
+    Ok(())
 }
 
 fn append(path: &Path) -> io::Result<BufWriter<File>> {
@@ -412,7 +461,53 @@ mod tests {
             log.write(batch.clone(), 0, clock());
         }
         assert!(log.lost() >= (BACKLOG as u64 - 2) * 1000, "{}", log.lost());
+        // Few batches, but too many records.
+        let lost = log.lost();
+        log.write(vec![batch[0]; RECORDS as usize + 1], 0, clock());
+        assert_eq!(log.lost() - lost, RECORDS + 1);
         // Let the thread go, so that the log can end.
         drop(reader);
+    }
+
+    #[test]
+    fn cg_13_a_reader_that_never_reads_does_not_keep_the_daemon_from_its_end() {
+        let dir = tempfile::tempdir().unwrap();
+        let fifo = dir.path().join("fifo");
+        rustix::fs::mkfifoat(rustix::fs::CWD, &fifo, rustix::fs::Mode::RWXU).unwrap();
+        let _reader = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .open(&fifo)
+            .unwrap();
+        let log = SessionLog::open(&fifo).unwrap();
+        log.write(
+            vec![event(EventKind::BindingCreated(record())); 10_000],
+            0,
+            clock(),
+        );
+        let start = std::time::Instant::now();
+        drop(log);
+        assert!(start.elapsed() < 2 * PATIENCE);
+    }
+
+    #[test]
+    fn a_syslog_that_was_restarted_gets_the_next_line() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("log");
+        let before = UnixDatagram::bind(&path).unwrap();
+        let mut sink = Sink::syslog(&path).unwrap();
+        let write = |sink: &mut Sink| {
+            let events = [event(EventKind::BindingCreated(record()))];
+            sink.write(&events, &clock(), &mut Vec::new())
+        };
+        write(&mut sink).unwrap();
+        drop(before);
+        std::fs::remove_file(&path).unwrap();
+        assert!(write(&mut sink).is_err());
+        let after = UnixDatagram::bind(&path).unwrap();
+        write(&mut sink).unwrap();
+        let mut buffer = [0; 512];
+        let length = after.recv(&mut buffer).unwrap();
+        assert!(buffer[..length].starts_with(b"<30>plat: {"));
     }
 }

@@ -1,0 +1,219 @@
+//! What the log says about floods: packets that were dropped because a limit was reached or because
+//! somebody sends what nobody should.
+//!
+//! The workers only count. The keeper compares the counters now and then, and a reason gets a line
+//! no more often than every ten seconds, however many packets there were.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+use tracing::warn;
+use xlat_core::DropReason;
+use xlat_linux::counters::Snapshot;
+
+/// Time between two lines about one reason.
+const PAUSE: Duration = Duration::from_secs(10);
+/// Fewer packets in that time are everyday noise, where noise is usual.
+const NOISE: u64 = 100;
+
+/// How many packets of a reason in ten seconds are worth a line, and what can be done about them.
+const WATCHED: &[(DropReason, u64, &str)] = &[
+    (
+        DropReason::TableFull,
+        1,
+        "raise --max-sessions, or bound each subscriber with --subscriber-sessions",
+    ),
+    (DropReason::PoolExhausted, 1, "make --pool larger"),
+    (
+        DropReason::SubscriberLimit,
+        1,
+        "`plat status` shows who has most; see --subscriber-ports, --subscriber-sessions and --subscriber-rate",
+    ),
+    (
+        DropReason::FragmentLimit,
+        1,
+        "somebody sends fragments without end, or raise --fragment-memory",
+    ),
+    (
+        DropReason::SynLimit,
+        1,
+        "SYNs from outside wait in vain; see --store-syns",
+    ),
+    (
+        DropReason::SourceInPref64,
+        1,
+        "somebody forges addresses of the NAT64 prefix, or there is a loop",
+    ),
+    (
+        DropReason::Denied,
+        NOISE,
+        "clients or destinations that --client or --deny refuse, or addresses of this host",
+    ),
+    (
+        DropReason::Filtered,
+        NOISE,
+        "strangers that the filter keeps out",
+    ),
+    (
+        DropReason::NoBinding,
+        NOISE,
+        "nobody has the ports that somebody outside tries",
+    ),
+    (
+        DropReason::QuotedUnmapped,
+        NOISE,
+        "ICMP errors about packets that nobody has sent",
+    ),
+    (
+        DropReason::FragmentTimeout,
+        NOISE,
+        "fragments whose first one does not come",
+    ),
+    (
+        DropReason::FragmentRefused,
+        NOISE,
+        "fragments that overlap, or whose first one was refused",
+    ),
+];
+
+/// What was said about each reason.
+#[derive(Debug)]
+pub(crate) struct Floods {
+    watched: Vec<Watched>,
+}
+
+#[derive(Debug)]
+struct Watched {
+    reason: DropReason,
+    /// As many packets are worth a line.
+    threshold: u64,
+    advice: &'static str,
+    /// Packets that were spoken of, or that were too few.
+    before: u64,
+    /// Since when the others are counted.
+    since: Instant,
+    quiet_until: Instant,
+    is_pending: bool,
+}
+
+impl Floods {
+    pub(crate) fn new(now: Instant) -> Self {
+        let watched = WATCHED.iter().map(|&(reason, threshold, advice)| Watched {
+            reason,
+            threshold,
+            advice,
+            before: 0,
+            since: now,
+            quiet_until: now,
+            is_pending: false,
+        });
+        Self {
+            watched: watched.collect(),
+        }
+    }
+
+    /// Compares the counters with those of the last time, and says what there is to say.
+    pub(crate) fn look(&mut self, counters: &Snapshot, now: Instant) {
+        for one in &mut self.watched {
+            let total = counters.drops.count(one.reason) + counters.replies.count(one.reason);
+            if let Some(line) = one.look(total, now) {
+                warn!("{line}");
+            }
+        }
+    }
+
+    /// When something is to be said that was held back; `None` if there is nothing.
+    pub(crate) fn next(&self) -> Option<Instant> {
+        let pending = self.watched.iter().filter(|one| one.is_pending);
+        pending.map(|one| one.quiet_until).min()
+    }
+}
+
+impl Watched {
+    fn look(&mut self, total: u64, now: Instant) -> Option<String> {
+        let count = total - self.before;
+        if count == 0 {
+            self.since = now;
+            return None;
+        }
+        let is_old = now.duration_since(self.since) >= PAUSE;
+        self.is_pending = count >= self.threshold;
+        if !self.is_pending {
+            if is_old {
+                (self.before, self.since) = (total, now);
+            }
+            return None;
+        }
+        if now < self.quiet_until {
+            return None;
+        }
+        let seconds = now.duration_since(self.since).as_secs_f64().ceil().max(1.0);
+        (self.before, self.since) = (total, now);
+        self.quiet_until = now + PAUSE;
+        self.is_pending = false;
+        let name = self.reason.name();
+        Some(format!(
+            "{name}: {count} packets dropped in the last {seconds} s; {}",
+            self.advice
+        ))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn watched(start: Instant, threshold: u64) -> Watched {
+        Watched {
+            reason: DropReason::TableFull,
+            threshold,
+            advice: "do something",
+            before: 0,
+            since: start,
+            quiet_until: start,
+            is_pending: false,
+        }
+    }
+
+    #[test]
+    fn cg_07_a_flood_gets_a_line_every_ten_seconds_with_all_its_packets() {
+        let start = Instant::now();
+        let at = |seconds| start + Duration::from_secs(seconds);
+        let mut one = watched(start, 1);
+        assert_eq!(one.look(0, at(100)), None);
+        let first = one.look(1000, at(101)).unwrap();
+        assert_eq!(
+            first,
+            "table-full: 1000 packets dropped in the last 1 s; do something"
+        );
+        for second in 102..111 {
+            assert_eq!(one.look(second * 1000, at(second)), None);
+            assert!(one.is_pending);
+        }
+        let second = one.look(111_000, at(111)).unwrap();
+        assert!(
+            second.starts_with("table-full: 110000 packets dropped in the last 10 s"),
+            "{second}"
+        );
+        assert!(!one.is_pending);
+        assert_eq!(one.look(111_000, at(1000)), None);
+        let later = one.look(111_005, at(1001)).unwrap();
+        assert!(
+            later.contains(" 5 packets dropped in the last 1 s"),
+            "{later}"
+        );
+    }
+
+    #[test]
+    fn noise_gets_no_line() {
+        let start = Instant::now();
+        let at = |seconds| start + Duration::from_secs(seconds);
+        let mut one = watched(start, 100);
+        // Nine packets a second.
+        for second in 1..1000 {
+            assert_eq!(one.look(second * 9, at(second)), None);
+            assert!(!one.is_pending);
+        }
+        assert!(one.look(10_000, at(1000)).is_some());
+    }
+}
