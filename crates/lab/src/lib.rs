@@ -8,6 +8,8 @@ pub mod binaries;
 pub mod capture;
 pub mod crowd;
 pub mod deployment;
+pub mod field;
+pub mod ghost;
 pub mod howto;
 pub mod inspect;
 pub mod laptop;

@@ -94,7 +94,9 @@ pub fn echo_request_v6(from: Ipv6Addr, to: Ipv6Addr, id: u16, data: &[u8]) -> Ve
     message
 }
 
-pub(super) fn checksum(protocol: u8, from: SocketAddr, to: SocketAddr, datagram: &[u8]) -> u16 {
+/// The checksum of a transport header and payload, whose own checksum field is zero.
+#[must_use]
+pub fn checksum(protocol: u8, from: SocketAddr, to: SocketAddr, datagram: &[u8]) -> u16 {
     let octets = |address: SocketAddr| match address {
         SocketAddr::V4(address) => address.ip().octets().to_vec(),
         SocketAddr::V6(address) => address.ip().octets().to_vec(),

@@ -8,6 +8,7 @@ pub mod content;
 pub mod dns;
 pub mod fragments;
 pub mod icmp;
+pub mod packets;
 pub mod ping;
 pub mod pmtu;
 pub mod solicit;

@@ -147,13 +147,18 @@ impl Watched {
         if now < self.quiet_until {
             return None;
         }
-        let seconds = now.duration_since(self.since).as_secs_f64().ceil().max(1.0);
+        let seconds = now
+            .duration_since(self.since)
+            .as_secs_f64()
+            .round()
+            .max(1.0);
         (self.before, self.since) = (total, now);
         self.quiet_until = now + PAUSE;
         self.is_pending = false;
         let name = self.reason.name();
+        let packets = if count == 1 { "packet" } else { "packets" };
         Some(format!(
-            "{name}: {count} packets dropped in the last {seconds} s; {}",
+            "{name}: {count} {packets} dropped in the last {seconds} s; {}",
             self.advice
         ))
     }

@@ -1,0 +1,155 @@
+//! Hosts that are not there: any number of addresses on one side of the network, whose packets the
+//! test makes itself and reads itself.
+//!
+//! No kernel answers for them, so a test decides about every segment, may send what no honest host
+//! would, and sees all that comes.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+use xlat_core::frame::HEADROOM;
+use xlat_core::{Frame, Offload};
+use xlat_linux::tun::{Options, Queue, Received, Slot, Tun};
+
+use crate::link::{add_address, add_route, set_up};
+use crate::namespace::Namespace;
+use crate::topology::{SERVER, Topology};
+use crate::traffic::PATIENCE;
+use crate::traffic::packets::Seen;
+
+/// The ghosts behind the first client.
+pub const GHOSTS6: Ipv6Net =
+    Ipv6Net::new_assert(Ipv6Addr::new(0x2001, 0xdb8, 5, 0, 0, 0, 0, 0), 48);
+
+/// The ghosts behind the server.
+pub const GHOSTS4: Ipv4Net = Ipv4Net::new_assert(Ipv4Addr::new(192, 0, 2, 0), 24);
+
+/// A ghost behind the first client: address `host` in the /64 with this number.
+#[must_use]
+pub fn ghost6(network: u16, host: u16) -> Ipv6Addr {
+    let low = u128::from(network) << 64 | u128::from(host);
+    (GHOSTS6.network().to_bits() | low).into()
+}
+
+/// A ghost behind the server.
+#[must_use]
+pub fn ghost4(host: u8) -> Ipv4Addr {
+    (GHOSTS4.network().to_bits() | u32::from(host)).into()
+}
+
+/// All ghosts of one side.
+pub struct Ghosts {
+    queue: Queue,
+    slot: Slot,
+}
+
+impl Ghosts {
+    /// Those behind the first client.
+    ///
+    /// # Errors
+    /// When the kernel refuses the TUN or a route.
+    pub fn ipv6(topology: &Topology) -> Result<Self> {
+        let client = topology.client();
+        let own = Ipv6Addr::from_bits(GHOSTS6.broadcast().to_bits());
+        let ghosts = Self::attach(client, own.into(), "ipv6/conf/all/forwarding")?;
+        let gateway = Topology::client_address(0).into();
+        add_route(&topology.edge, GHOSTS6.into(), gateway, None)?;
+        Ok(ghosts)
+    }
+
+    /// Those behind the server.
+    ///
+    /// # Errors
+    /// When the kernel refuses the TUN or a route.
+    pub fn ipv4(topology: &Topology) -> Result<Self> {
+        let ghosts = Self::attach(
+            &topology.server,
+            ghost4(254).into(),
+            "ipv4/conf/all/forwarding",
+        )?;
+        add_route(&topology.edge, GHOSTS4.into(), SERVER.into(), None)?;
+        Ok(ghosts)
+    }
+
+    /// Sends a packet, IP header included.
+    ///
+    /// # Errors
+    /// Those of the TUN.
+    pub fn send(&mut self, packet: &[u8]) -> Result<()> {
+        let mut buffer = [&[0; HEADROOM], packet].concat();
+        let mut frame =
+            Frame::new(&mut buffer, HEADROOM, packet.len(), Offload::NONE).context("no frame")?;
+        self.queue.send(&mut frame)?;
+        Ok(())
+    }
+
+    /// The next packet that is `wanted`; others are passed over.
+    ///
+    /// # Errors
+    /// When it does not come in time.
+    pub fn expect(&mut self, wanted: impl Fn(&Seen) -> bool) -> Result<Seen> {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let seen = self.next(deadline)?;
+            let seen = seen.context("what was expected did not come in time")?;
+            if wanted(&seen) {
+                return Ok(seen);
+            }
+        }
+    }
+
+    /// The next packet; `None` when `deadline` comes first. The kernel's own messages are passed
+    /// over.
+    ///
+    /// # Errors
+    /// Those of the TUN.
+    pub fn next(&mut self, deadline: Instant) -> Result<Option<Seen>> {
+        loop {
+            while let Received::Packet(frame) = self.queue.recv(&mut self.slot)? {
+                if let Some(seen) = Seen::parse(frame.packet()) {
+                    return Ok(Some(seen));
+                }
+            }
+            if Instant::now() >= deadline {
+                return Ok(None);
+            }
+            thread::sleep(Duration::from_micros(200));
+        }
+    }
+
+    /// Throws away what has come.
+    ///
+    /// # Errors
+    /// Those of the TUN.
+    pub fn forget(&mut self) -> Result<usize> {
+        let mut count = 0;
+        while self.next(Instant::now())?.is_some() {
+            count += 1;
+        }
+        Ok(count)
+    }
+
+    fn attach(namespace: &Namespace, own: IpAddr, forwarding: &str) -> Result<Self> {
+        let mut options = Options::new(TUN);
+        options.offload = false;
+        let tun = namespace.run(|| Ok(Tun::open(&options)?))?;
+        namespace.set_sysctl(forwarding, "1")?;
+        namespace.set_sysctl(&format!("ipv6/conf/{TUN}/accept_dad"), "0")?;
+        set_up(namespace, TUN)?;
+        let net = match own {
+            IpAddr::V4(own) => IpNet::new_assert(own.into(), GHOSTS4.prefix_len()),
+            IpAddr::V6(own) => IpNet::new_assert(own.into(), GHOSTS6.prefix_len()),
+        };
+        add_address((namespace, TUN), net)?;
+        let queue = tun.into_queues().pop().context("a TUN without queue")?;
+        Ok(Self {
+            queue,
+            slot: Slot::new(),
+        })
+    }
+}
+
+const TUN: &str = "ghosts";
