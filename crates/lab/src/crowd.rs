@@ -3,7 +3,8 @@
 //! Behind the client's namespace stand any number of subscribers: their packets are made here and
 //! written into a TUN, and what comes back to them is read from it. Each datagram says who sent it,
 //! and the server sends everything back, so that an answer that reaches somebody else is seen.
-//! Sessions come and go at random. In the end everything must be over: no session, no growth.
+//! Sessions come and go at random, and so do subscribers. In the end everything must be over: no
+//! session, no binding, no subscriber, each port free again, no growth.
 
 use std::net::{Ipv6Addr, SocketAddr};
 use std::thread;
@@ -48,8 +49,10 @@ pub struct Outcome {
     pub begun: u64,
     /// Most sessions at a look.
     pub most: u64,
-    /// Sessions a while after the end.
-    pub left: u64,
+    /// Subscribers that began, the first ones included.
+    pub came: u64,
+    /// What is left a while after the end: nothing, or how `plat` says it.
+    pub left: Option<String>,
     /// Memory of `plat` in KiB at each look, from when all sessions were there.
     pub memory: Vec<u64>,
 }
@@ -108,7 +111,9 @@ impl Outcome {
     /// # Errors
     /// The first thing.
     pub fn check(&self, load: &Load) -> Result<()> {
-        ensure!(self.left == 0, "{} sessions are left", self.left);
+        if let Some(left) = &self.left {
+            bail!("not everything is over: {left}");
+        }
         ensure!(
             self.most >= u64::from(load.sessions) * 95 / 100,
             "there were never more than {} sessions",
@@ -168,12 +173,28 @@ fn sessions(deployment: &Deployment) -> Result<u64> {
     Ok(figure.0.parse()?)
 }
 
-fn wait_until_empty(deployment: &Deployment, load: &Load) -> Result<u64> {
-    let end = Instant::now() + load.lifetime + Duration::from_secs(10);
+/// Waits until sessions, bindings and subscribers are gone and no port rests any more.
+fn wait_until_empty(deployment: &Deployment, load: &Load) -> Result<Option<String>> {
+    let end = Instant::now() + 2 * load.lifetime + Duration::from_secs(10);
     loop {
-        let left = sessions(deployment)?;
-        if left == 0 || Instant::now() > end {
-            return Ok(left);
+        let status = deployment.ask_plat(&["status", "--json"])?;
+        let figures = |name: &str| {
+            let rest = status
+                .split_once(&format!("\"{name}\":"))
+                .map(|(_, rest)| rest);
+            rest.and_then(|rest| rest.split_inclusive('}').next())
+        };
+        let is_zero = |name: &str| figures(name).is_some_and(|text| text.starts_with("0,"));
+        let is_over = sessions(deployment)? == 0
+            && is_zero("bindings")
+            && is_zero("subscribers")
+            && figures("ports").is_some()
+            && figures("ports") == figures("free_ports");
+        if is_over {
+            return Ok(None);
+        }
+        if Instant::now() > end {
+            return Ok(Some(status));
         }
         thread::sleep(Duration::from_millis(50));
     }
@@ -187,6 +208,10 @@ struct Crowd {
     /// The port of each session, subscriber by subscriber.
     ports: Vec<u16>,
     per_subscriber: u32,
+    /// Who has the place of each subscriber now.
+    subscribers: Vec<u16>,
+    next_subscriber: u16,
+    came: u64,
     churn: u32,
     next: u32,
     /// Packets that may be sent in a round, so that each session is refreshed in time.
@@ -197,6 +222,9 @@ struct Crowd {
     returned: u64,
     begun: u64,
 }
+
+/// Of so many rounds through all sessions a subscriber leaves in one.
+const STAYS: u64 = 20;
 
 /// Time of a round.
 const ROUND: Duration = Duration::from_millis(5);
@@ -217,6 +245,9 @@ impl Crowd {
             burst: (ports.len() as f64 / rounds).ceil() as u32,
             ports,
             per_subscriber,
+            subscribers: (0..load.subscribers).map(|number| number as u16).collect(),
+            next_subscriber: load.subscribers as u16,
+            came: load.subscribers.into(),
             churn: load.churn,
             next: 0,
             pause: ROUND,
@@ -236,6 +267,7 @@ impl Crowd {
                 self.ports[session as usize] = self.fresh_port();
                 self.begun += 1;
             }
+            self.change_subscriber(session);
             self.send(session)?;
             if self.sent.is_multiple_of(32) {
                 self.read()?;
@@ -254,8 +286,22 @@ impl Crowd {
         }
     }
 
+    /// Now and then somebody else comes to a subscriber's place, with sessions of its own.
+    fn change_subscriber(&mut self, session: u32) {
+        let is_first = session.is_multiple_of(self.per_subscriber);
+        if !is_first || !self.draw().is_multiple_of(STAYS) {
+            return;
+        }
+        let place = (session / self.per_subscriber) as usize;
+        self.subscribers[place] = self.next_subscriber;
+        self.next_subscriber = self.next_subscriber.wrapping_add(1);
+        self.came += 1;
+        self.begun += u64::from(self.per_subscriber);
+    }
+
     fn send(&mut self, session: u32) -> Result<()> {
-        let subscriber = session / self.per_subscriber;
+        let place = (session / self.per_subscriber) as usize;
+        let subscriber = u32::from(self.subscribers[place]);
         let port = self.ports[session as usize];
         let from = SocketAddr::from((address(subscriber), port));
         let mark = [&b"soak"[..], &subscriber.to_be_bytes(), &port.to_be_bytes()].concat();
@@ -300,6 +346,7 @@ impl Crowd {
         outcome.sent = self.sent;
         outcome.returned = self.returned;
         outcome.begun = self.begun;
+        outcome.came = self.came;
     }
 
     fn fresh_port(&mut self) -> u16 {

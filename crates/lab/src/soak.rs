@@ -36,8 +36,8 @@ pub(crate) fn run(soak: &Soak, binaries: &Binaries) -> Result<bool> {
     report.check("nothing is lost, mixed up or left", || {
         outcome.check(&load)?;
         Ok(format!(
-            "{} sessions began, most at once {}",
-            outcome.begun, outcome.most
+            "{} sessions of {} subscribers began, most at once {}",
+            outcome.begun, outcome.came, outcome.most
         ))
     });
     report.finish();

@@ -363,18 +363,36 @@ fn nb_06_a_download_survives_a_restart() -> Result<()> {
     stream.set_read_timeout(Some(PATIENCE))?;
     let (mut sending, peer) = listener.accept()?;
     const PART: usize = 1 << 20;
+    // More than the buffers of both ends hold by far; the server sends no part before it is asked
+    // to, so that most of it crosses after the restart.
+    let (ask, asked) = std::sync::mpsc::channel::<u8>();
     let serving = thread::spawn(move || {
-        let chunk = vec![7; PART];
-        (0..8).try_for_each(|_| sending.write_all(&chunk))
+        asked
+            .iter()
+            .try_for_each(|number| sending.write_all(&vec![number; PART]))
     });
     let mut chunk = vec![0; PART];
-    stream.read_exact(&mut chunk)?;
-    deployment.plat.stop(PATIENCE)?;
-    deployment.restart_plat()?;
-    for _ in 1..8 {
-        stream.read_exact(&mut chunk).context("after the restart")?;
-        ensure!(chunk.iter().all(|byte| *byte == 7));
+    let mut part = |number: u8| -> Result<()> {
+        ask.send(number)?;
+        stream.read_exact(&mut chunk)?;
+        ensure!(chunk.iter().all(|byte| *byte == number));
+        Ok(())
+    };
+    for number in 0..4 {
+        part(number)?;
     }
+    deployment.plat.stop(PATIENCE)?;
+    let before = received(&deployment.topology)?;
+    deployment.restart_plat()?;
+    for number in 4..32 {
+        part(number).context("after the restart")?;
+    }
+    let crossed = received(&deployment.topology)? - before;
+    ensure!(
+        crossed > 28 * PART as u64,
+        "{crossed} bytes after the restart"
+    );
+    drop(ask);
     serving.join().expect("no panic")?;
     ensure!(stream.read(&mut chunk)? == 0, "more than was sent");
     let sessions = deployment.ask_plat(&["sessions"])?;
@@ -556,6 +574,19 @@ fn cg_09_the_session_log_tells_who_had_which_port() -> Result<()> {
     ensure!(lines.iter().all(|line| line.ends_with(&who)), "{text}");
     ensure!(!text.contains("198.51.100.2"), "a destination in {text}");
     Ok(())
+}
+
+/// Bytes that the client's access link has received.
+fn received(network: &Topology) -> Result<u64> {
+    let path = "/proc/thread-self/net/dev";
+    let text = network
+        .client()
+        .run(|| Ok(std::fs::read_to_string(path)?))?;
+    let line = text
+        .lines()
+        .find_map(|line| line.trim().strip_prefix("eth0:"));
+    let figure = line.and_then(|line| line.split_whitespace().next());
+    Ok(figure.context("no eth0")?.parse()?)
 }
 
 fn deploy(clients: u8, flags: &[&str]) -> Result<Deployment> {

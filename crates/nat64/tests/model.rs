@@ -25,6 +25,8 @@ type Key = (Protocol, SocketAddrV6, SocketAddrV4);
 #[derive(Default)]
 struct Model {
     filter: bool,
+    /// Most sessions of a subscriber, and most ports of one and protocol.
+    limits: (usize, usize),
     bindings: BTreeMap<(Protocol, SocketAddrV6), SocketAddrV4>,
     sessions: BTreeMap<Key, Session>,
     now: u64,
@@ -55,11 +57,26 @@ impl Model {
             .map(|((_, client), _)| *client)
     }
 
+    /// Sessions of the client's subscriber.
+    fn held(&self, client: SocketAddrV6) -> usize {
+        let its = self.sessions.keys().filter(|key| is_one(key.1, client));
+        its.count()
+    }
+
     /// A packet of the client's; true if it must pass.
     fn send(&mut self, key: Key, flags: u8) -> bool {
         let opens = key.0 != Protocol::Tcp || flags == SYN;
-        if !self.sessions.contains_key(&key) && !opens {
-            return self.bindings.contains_key(&(key.0, key.1));
+        let is_bound = self.bindings.contains_key(&(key.0, key.1));
+        if !self.sessions.contains_key(&key) {
+            if !opens {
+                return is_bound;
+            }
+            let ports = self.bindings.keys();
+            let ports =
+                ports.filter(|(protocol, client)| *protocol == key.0 && is_one(*client, key.1));
+            if self.held(key.1) >= self.limits.0 || !is_bound && ports.count() >= self.limits.1 {
+                return false;
+            }
         }
         self.step(key, flags, true);
         true
@@ -75,6 +92,10 @@ impl Model {
             }
             if key.0 == Protocol::Tcp && flags & SYN == 0 {
                 return true;
+            }
+            // An eighth is the client's own.
+            if self.held(key.1) >= self.limits.0 - self.limits.0 / 8 {
+                return false;
             }
         }
         self.step(key, flags, false);
@@ -122,6 +143,11 @@ impl Model {
     }
 }
 
+/// Two addresses of one /64.
+fn is_one(one: SocketAddrV6, other: SocketAddrV6) -> bool {
+    one.ip().to_bits() >> 64 == other.ip().to_bits() >> 64
+}
+
 /// RFC 6146 section 3.5.2.2 as its prose says it.
 fn tcp(state: TcpState, flags: u8, v6: bool) -> (TcpState, Option<u64>) {
     use TcpState::{Established, Trans, V4Fin, V4Init, V4V6Fin, V6Fin, V6Init};
@@ -156,6 +182,14 @@ enum Step {
         server: usize,
         flags: u8,
     },
+    /// A client's packet to an external address of another one's.
+    Turn {
+        client: usize,
+        external: usize,
+        flags: u8,
+    },
+    /// The keeper comes by.
+    Expire,
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -171,9 +205,14 @@ fn step() -> impl Strategy<Value = Step> {
                 Step::Send { protocol, client, server, flags }
             }
         ),
-        5 => (0..64usize, 0..SERVERS.len(), flags).prop_map(|(external, server, flags)| {
+        5 => (0..64usize, 0..SERVERS.len(), flags.clone()).prop_map(|(external, server, flags)| {
             Step::Receive { external, server, flags }
         }),
+        2 => (0..CLIENTS.len(), 0..64usize, flags).prop_map(|(client, external, flags)| {
+            let flags = if flags == SYN | ACK { SYN } else { flags };
+            Step::Turn { client, external, flags }
+        }),
+        2 => Just(Step::Expire),
     ]
 }
 
@@ -186,10 +225,14 @@ proptest! {
         filter in any::<bool>(),
         shards in 1..4u32,
         blocks in any::<bool>(),
+        sessions_limit in prop::sample::select(vec![8usize, 1000]),
+        ports_limit in prop::sample::select(vec![1usize, 1000]),
     ) {
         let mut config = config("192.0.2.0/30");
         config.shards = shards;
         config.limits.subscriber_prefix = 64;
+        config.limits.subscriber_sessions = sessions_limit as u32;
+        config.limits.subscriber_ports = ports_limit as u32;
         if blocks {
             config.ports.blocks = Some(PortBlocks { size: 64, per_subscriber: 3 });
         }
@@ -197,10 +240,11 @@ proptest! {
             config.filtering = Filtering::AddressDependent;
         }
         let mut world = World::new(config);
-        let mut model = Model { filter, ..Model::default() };
+        let limits = (sessions_limit, ports_limit);
+        let mut model = Model { filter, limits, ..Model::default() };
         let mut seen: Vec<(Protocol, SocketAddrV4)> = Vec::new();
         for step in steps {
-            match step {
+            match step.clone() {
                 Step::Wait(secs) => {
                     world.wait(secs);
                     model.wait(secs);
@@ -233,8 +277,38 @@ proptest! {
                     });
                     prop_assert_eq!(got.ok(), owner.filter(|_| passes));
                 }
+                Step::Turn { client, external, flags } => {
+                    let targets = seen.iter().filter(|(protocol, _)| *protocol != Protocol::Icmp);
+                    let targets: Vec<_> = targets.copied().collect();
+                    if targets.is_empty() {
+                        continue;
+                    }
+                    let (protocol, target) = targets[external % targets.len()];
+                    let (client, flags) = (CLIENTS[client], flags_of(protocol, flags));
+                    let key = (protocol, sock6(client), target);
+                    let known = model.bindings.get(&(protocol, key.1)).copied();
+                    let got = world.send(v6_number(protocol), flags, client, &target.to_string());
+                    prop_assert_eq!(got.is_ok(), model.send(key, flags), "{:?}", got);
+                    let Ok(external) = got else { continue };
+                    prop_assert_eq!(external, known.unwrap_or(external));
+                    if known.is_none() {
+                        prop_assert_eq!(model.owner(protocol, external), None);
+                        model.bindings.insert((protocol, key.1), external);
+                        seen.push((protocol, external));
+                    }
+                    let got = world.turn(v4_number(protocol), flags, external, target);
+                    let owner = model.owner(protocol, target);
+                    let passes = owner.is_some_and(|client| {
+                        model.receive((protocol, client, external), flags)
+                    });
+                    prop_assert_eq!(got.ok(), owner.filter(|_| passes));
+                }
+                Step::Expire => world.expire(),
             }
-            world.expire();
+            // Packets must not see that the keeper is late, and figures may.
+            if !matches!(step, Step::Expire) {
+                continue;
+            }
             let counts = world.counts();
             prop_assert_eq!(counts.bindings as usize, model.bindings.len());
             for protocol in Protocol::ALL {

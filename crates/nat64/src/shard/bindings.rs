@@ -32,7 +32,6 @@ impl Shard {
             self.bib.binding_mut(binding).pref64 = pref64;
             return Ok(binding);
         }
-        self.catch_up(now, STEPS_PER_BINDING);
         if self.bib.is_full() || self.sessions.is_full() {
             return Err(full());
         }
@@ -301,7 +300,5 @@ pub(super) fn binding_record(binding: &Binding) -> BindingRecord {
     }
 }
 
-/// Timers looked at before a binding is made: what is over must not stand in its way.
-const STEPS_PER_BINDING: usize = 64;
 /// Keeps the numbers drawn for ports apart from the hashes of tuples.
 const DRAW: u64 = u64::from_be_bytes(*b"\xffNAT64 p");

@@ -185,6 +185,7 @@ impl Shard {
         if let Some(handle) = self.live_of_client(&tuple, hint, now) {
             return Ok(self.pass_outbound(handle, pref64, tcp_flags, tick));
         }
+        self.catch_up(now, STEPS_PER_SESSION);
         let opened = match tuple.protocol {
             Protocol::Udp => self.open_query(tuple, pref64, self.rules.lifetimes.udp, now),
             Protocol::Icmp => self.open_query(tuple, pref64, self.rules.lifetimes.icmp, now),
@@ -218,6 +219,7 @@ impl Shard {
         if let Some(handle) = self.live_of_external(&tuple, hint, now) {
             return Ok(self.pass_inbound(handle, tcp_flags, tick));
         }
+        self.catch_up(now, STEPS_PER_SESSION);
         let outside = Outside {
             protocol: tuple.protocol,
             external: tuple.external,
@@ -497,3 +499,6 @@ const PART: u32 = 4096;
 
 /// Timers looked at per packet. More than one, so that the wheel catches up whatever comes.
 const STEPS_PER_PACKET: usize = 4;
+
+/// The same before a session begins: what is over must neither stand in its way nor let it in.
+const STEPS_PER_SESSION: usize = 64;

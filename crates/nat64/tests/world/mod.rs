@@ -99,6 +99,25 @@ impl World {
         Ok(SocketAddrV6::new(rewrite.dst, ports.dst, 0, 0))
     }
 
+    /// A packet on the second turn of a hairpin: what its destination becomes.
+    pub fn turn(
+        &mut self,
+        protocol: IpNextHeaderProtocol,
+        flags: u8,
+        from: SocketAddrV4,
+        to: SocketAddrV4,
+    ) -> Result<SocketAddrV6, Refusal> {
+        let flow = flow4(protocol, flags, from, to);
+        let rewrite = self.nat.map_v4_hairpin(&flow, self.now)?;
+        assert_eq!(rewrite.src, *embed(from).ip());
+        Ok(SocketAddrV6::new(
+            rewrite.dst,
+            rewrite.ports.unwrap().dst,
+            0,
+            0,
+        ))
+    }
+
     pub fn udp_out(&mut self, client: &str, server: &str) -> Result<SocketAddrV4, Refusal> {
         self.send(UDP, 0, client, server)
     }
