@@ -4,10 +4,11 @@
 //! `cargo run --release -p nat64 --example scale [SESSIONS]`
 //!
 //! Every session has a binding of its own, which is the dearest case, and 64 of them belong to one
-//! subscriber.
+//! subscriber. In the end each has a subscriber of its own too, as in a flood of new sources.
 #![allow(clippy::print_stdout, clippy::unwrap_used)]
 
 use std::net::Ipv6Addr;
+use std::process::Command;
 use std::time::Instant as Clock;
 
 use nat64::Nat64;
@@ -21,14 +22,17 @@ fn main() {
     let sessions: u32 = std::env::args()
         .nth(1)
         .map_or(4_000_000, |text| text.parse().unwrap());
-    let mut nat = fill(10_000).0;
+    if std::env::args().nth(2).as_deref() == Some(ALONE) {
+        return alone(sessions);
+    }
+    let mut nat = fill(10_000, SHARE).0;
     let small = look_up(&mut nat, 10_000, 1);
     let small_together = look_up(&mut nat, 10_000, FORESEEN);
     println!("look-up, 10000 sessions:     {small:>6.1} ns, {small_together:.1} ns together");
     drop(nat);
 
     let before = resident();
-    let (mut nat, rate) = fill(sessions);
+    let (mut nat, rate) = fill(sessions, SHARE);
     let bytes = resident() - before;
     println!("set-up:                      {:>6.2} M/s", rate / 1e6);
     println!(
@@ -50,17 +54,41 @@ fn main() {
         "expiry:                      {:>6.2} M/s",
         expire(&nat, sessions) / 1e6
     );
+    // In a process of its own, so that nothing that was there before counts.
+    let own = std::env::current_exe().unwrap();
+    let text = sessions.to_string();
+    let status = Command::new(own).args([text.as_str(), ALONE]).status();
+    assert!(status.unwrap().success());
 }
 
-/// A NAT64 with so many sessions, and how many were set up a second.
-fn fill(sessions: u32) -> (Nat64, f64) {
+/// What it costs when each session has a subscriber of its own.
+fn alone(sessions: u32) {
+    let before = resident();
+    let (_nat, rate) = fill(sessions, 1);
+    let bytes = resident() - before;
+    println!(
+        "each its own subscriber:     {:>6.1} bytes per session, set-up {:.2} M/s",
+        bytes as f64 / f64::from(sessions),
+        rate / 1e6
+    );
+}
+
+const ALONE: &str = "alone";
+
+/// Sessions of one subscriber.
+const SHARE: u32 = 64;
+
+/// A NAT64 with so many sessions, `share` of them of each subscriber, and how many were set up a
+/// second.
+fn fill(sessions: u32, share: u32) -> (Nat64, f64) {
     let mut config = Config::new(vec!["192.0.0.0/24".parse().unwrap()]);
     config.limits.sessions = sessions;
     let pref64s = Pref64s::single("2001:db8:64::/96".parse().unwrap());
     let mut nat = Nat64::new(config, pref64s, [1, 2]).unwrap();
     let start = Clock::now();
     for number in 0..sessions {
-        nat.map_v6(&flow(number), Instant::from_secs(10)).unwrap();
+        let flow = flow_of(number, share);
+        nat.map_v6(&flow, Instant::from_secs(10)).unwrap();
     }
     let rate = f64::from(sessions) / start.elapsed().as_secs_f64();
     assert_eq!(nat.counts().sessions[0], sessions);
@@ -103,14 +131,18 @@ fn expire(nat: &Nat64, sessions: u32) -> f64 {
 }
 
 fn flow(number: u32) -> Flow<Ipv6Addr> {
-    let client = (0x2001_0db8_0001_u128 << 80) | (u128::from(number / 64) << 64) | 0x1234;
+    flow_of(number, SHARE)
+}
+
+fn flow_of(number: u32, share: u32) -> Flow<Ipv6Addr> {
+    let client = (0x2001_0db8_u128 << 96) | (u128::from(number / share) << 64) | 0x1234;
     let server = (0x2001_0db8_0064_u128 << 80) | 0xc633_6400 | u128::from(number % 199);
     Flow {
         src: Ipv6Addr::from_bits(client),
         dst: Ipv6Addr::from_bits(server),
         protocol: IpNextHeaderProtocols::Udp,
         ports: Some(Ports {
-            src: 1024 + (number % 64) as u16,
+            src: 1024 + (number % share) as u16,
             dst: 443,
         }),
         tcp_flags: 0,

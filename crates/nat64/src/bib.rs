@@ -152,6 +152,16 @@ impl Bib {
         })
     }
 
+    /// Begins to fetch what the look-up of a client's side will read.
+    pub(crate) fn prefetch_inside(&self, inside: Inside) {
+        self.by_inside.prefetch(self.hash_inside(inside));
+    }
+
+    /// The same for the pool's side.
+    pub(crate) fn prefetch_outside(&self, outside: Outside) {
+        self.by_outside.prefetch(self.hash_outside(outside));
+    }
+
     /// Adds a binding; `None` if the table is full.
     pub(crate) fn insert(&mut self, binding: Binding) -> Option<u32> {
         let handle = self.slab.insert(binding)?;
@@ -164,10 +174,11 @@ impl Bib {
 
     pub(crate) fn remove(&mut self, handle: u32) -> Binding {
         let binding = self.slab[handle];
-        self.by_inside
-            .remove(self.hash_inside(binding.inside()), handle);
-        self.by_outside
-            .remove(self.hash_outside(binding.outside()), handle);
+        let inside = self.hash_inside(binding.inside());
+        let outside = self.hash_outside(binding.outside());
+        self.by_outside.prefetch(outside);
+        self.by_inside.remove(inside, handle);
+        self.by_outside.remove(outside, handle);
         self.slab.remove(handle);
         binding
     }

@@ -182,6 +182,11 @@ impl Sessions {
             .find(hash, |handle| self.slab[handle].external_tuple() == *tuple)
     }
 
+    /// Begins to fetch what a session's insertion on the IPv4 side will read.
+    pub(crate) fn prefetch_external(&self, tuple: &ExternalTuple) {
+        self.by_external.prefetch(self.hash_external(tuple));
+    }
+
     /// True if the session `handle` is the one of this tuple.
     #[inline]
     pub(crate) fn is_client(&self, handle: u32, tuple: &ClientTuple) -> bool {
@@ -253,11 +258,13 @@ impl Sessions {
 
     pub(crate) fn remove(&mut self, handle: u32) -> Session {
         let session = self.slab[handle];
+        let client = self.hash_client(&session.client_tuple());
+        let external = self.hash_external(&session.external_tuple());
+        self.by_client.prefetch(client);
+        self.by_external.prefetch(external);
         self.wheel.disarm(&mut self.slab, handle);
-        self.by_client
-            .remove(self.hash_client(&session.client_tuple()), handle);
-        self.by_external
-            .remove(self.hash_external(&session.external_tuple()), handle);
+        self.by_client.remove(client, handle);
+        self.by_external.remove(external, handle);
         self.slab.remove(handle);
         self.slab[handle].binding = NONE;
         session

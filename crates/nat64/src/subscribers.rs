@@ -135,6 +135,13 @@ impl Subscribers {
         &mut self.slab[handle]
     }
 
+    /// Begins to fetch what the look-up of a client's subscriber will read.
+    pub(crate) fn prefetch(&self, client: Ipv6Addr) {
+        let prefix = self.prefix_of(client).address();
+        self.by_prefix
+            .prefetch(self.key.hash_address(prefix.to_bits()));
+    }
+
     /// The subscriber that `client` belongs to, made if need be; `None` if there is no room.
     pub(crate) fn of_client(&mut self, client: Ipv6Addr) -> Option<u32> {
         let prefix = self.prefix_of(client).address();

@@ -14,7 +14,7 @@ use crate::deterministic::Block;
 use crate::event::{BindingRecord, BlockRecord, EventKind, Quota};
 use crate::pool::{FreedBlock, Place};
 use crate::ports::Wish;
-use crate::session::{ClientTuple, Protocol};
+use crate::session::{ClientTuple, ExternalTuple, Protocol};
 use crate::subscribers::NO_ADDRESS;
 
 impl Shard {
@@ -62,6 +62,14 @@ impl Shard {
             external: self.pool.address(address).to_bits(),
             port,
         };
+        self.bib.prefetch_outside(outside);
+        self.sessions.prefetch_external(&ExternalTuple {
+            protocol: tuple.protocol,
+            external: outside.external,
+            external_port: outside.port,
+            remote: tuple.remote,
+            remote_port: tuple.remote_port,
+        });
         let mut binding = Binding::new(client_side(tuple), outside, subscriber);
         binding.pref64 = pref64;
         let handle = self.bib.insert(binding).ok_or_else(full)?;

@@ -185,6 +185,9 @@ impl Shard {
         if let Some(handle) = self.live_of_client(&tuple, hint, now) {
             return Ok(self.pass_outbound(handle, pref64, tcp_flags, tick));
         }
+        // A session that begins costs a miss in each index. They come at once, not one by one.
+        self.bib.prefetch_inside(client_side(&tuple));
+        self.subscribers.prefetch(tuple.client);
         self.catch_up(now, STEPS_PER_SESSION);
         let opened = match tuple.protocol {
             Protocol::Udp => self.open_query(tuple, pref64, self.rules.lifetimes.udp, now),
