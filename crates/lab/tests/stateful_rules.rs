@@ -5,8 +5,10 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
+use lab::binaries::Binaries;
 use lab::field::{Field, SHARED, shown};
 use lab::ghost::{ghost4, ghost6};
+use lab::process::Daemon;
 use lab::suite::Test;
 use lab::topology::embedded;
 use lab::traffic::PATIENCE;
@@ -23,6 +25,7 @@ const TESTS: &[Test] = lab::tests![
     nc_18_connections_open_from_both_sides_and_close_by_halves,
     nc_05_nc_07_a_stored_syn_waits_and_is_answered_within_the_rate,
     se_19_outsiders_open_no_connections_where_they_must_not,
+    se_07_two_translators_that_point_at_each_other_end_by_hop_limit,
 ];
 
 const CLIENT: (u16, u16) = (1, 7);
@@ -277,6 +280,43 @@ fn se_19_outsiders_open_no_connections_where_they_must_not() -> Result<()> {
         .send(&tcp(outside(STRANGER, 80), bound, SYN, (1, 0), b""))?;
     field.wait_for_count("filtered", 1)?;
     ensure!(field.inside.forget()? == 0, "the SYN came through");
+    Ok(())
+}
+
+fn se_07_two_translators_that_point_at_each_other_end_by_hop_limit() -> Result<()> {
+    let mut field = Field::new(&[])?;
+    // What the first sends to this IPv4 host, the second sends to the first's prefix.
+    let looped = ghost4(77);
+    let map = format!("--map={looped}={}", embedded(looped));
+    let directory = field.deployment.directory().join("second");
+    let place = |kind: &str| format!("--{kind}-dir={}", directory.join(kind).display());
+    let flags = [
+        "--prefix=2001:db8:65::/96".to_owned(),
+        map,
+        "--tun=second".to_owned(),
+        place("run"),
+        place("state"),
+    ];
+    let edge = &field.deployment.topology.edge;
+    let second = Daemon::start(edge, &Binaries::find()?.plat, &flags)?;
+    second.wait_for_line("ready: ", PATIENCE)?;
+    let to = shown((looped, 53).into());
+    field
+        .inside
+        .send(&udp(inside(5000), to, b"round and round"))?;
+    let deadline = Instant::now() + PATIENCE;
+    let mut before = 0;
+    let rounds = loop {
+        thread::sleep(Duration::from_millis(200));
+        let sessions = field.sessions()?.lines().count();
+        if sessions > 1 && sessions == before {
+            break sessions;
+        }
+        before = sessions;
+        ensure!(Instant::now() < deadline, "{sessions} sessions and no end");
+    };
+    // The packet began with 64 hops, and each round costs four.
+    ensure!((8..=16).contains(&rounds), "{rounds} rounds");
     Ok(())
 }
 

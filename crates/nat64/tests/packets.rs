@@ -4,14 +4,18 @@
 
 mod world;
 
+use std::net::SocketAddrV6;
+
 use etherparse::{
     IcmpEchoHeader, Icmpv4Type, Icmpv6Type, NetHeaders, PacketBuilder, PacketHeaders,
     TransportHeader,
 };
-use world::{World, embed, sock4, sock6};
+use nat64::config::Filtering;
+use world::{World, config, embed, sock4, sock6};
 use xlat_core::frame::{HEADROOM, TAILROOM};
 use xlat_core::identification::Identifications;
-use xlat_core::{Frame, Instant, Offload, Policy, Translator, Verdict};
+use xlat_core::policy::ErrorRate;
+use xlat_core::{DropReason, Frame, Instant, Offload, Policy, Translator, Verdict};
 
 const CLIENT: &str = "[2001:db8::7]:5000";
 const SERVER: &str = "198.51.100.7:53";
@@ -111,10 +115,65 @@ fn nh_01_a_hairpin_leaves_as_ipv6_with_the_external_source() {
     assert_eq!((ip.hop_limit, &payload[..]), (63, &b"neighbour"[..]));
 }
 
+#[test]
+fn nc_07_nh_03_the_answer_to_a_stored_syn_turns_round_too() {
+    for (rate, is_told) in [(ErrorRate::Unlimited, true), (ErrorRate::Off, false)] {
+        let mut config = config("192.0.2.1");
+        config.filtering = Filtering::AddressDependent;
+        let policy = Policy {
+            icmpv4_errors: rate,
+            ..policy()
+        };
+        let nat = World::new(config).nat;
+        let mut translator =
+            Translator::new(nat, policy, Identifications::new([1, 2], 0, 1)).unwrap();
+        let (a, b) = (sock6("[2001:db8::a]:1111"), sock6("[2001:db8::b]:2222"));
+        let server6 = embed(sock4(SERVER));
+        let syn = |from: SocketAddrV6, to: SocketAddrV6| {
+            let packet = PacketBuilder::ipv6(from.ip().octets(), to.ip().octets(), 64);
+            built(packet.tcp(from.port(), to.port(), 1, 1000).syn(), b"")
+        };
+        let (out, _) = translate(&mut translator, &syn(b, server6));
+        let Some(TransportHeader::Tcp(tcp)) = out.transport else {
+            panic!("not TCP");
+        };
+        // The other client is a stranger to the filter.
+        let b4 = embed(sock4(&format!("192.0.2.1:{}", tcp.source_port)));
+        let own = syn(a, b4);
+        let mut buffer = [vec![0; HEADROOM], own.clone(), vec![0; TAILROOM]].concat();
+        let mut frame = Frame::new(&mut buffer, HEADROOM, own.len(), Offload::NONE).unwrap();
+        let held = translator.translate(&mut frame, Instant::from_secs(1000));
+        assert!(matches!(held, Verdict::Held), "{held:?}");
+
+        let mut buffer = vec![0; HEADROOM + 2000 + TAILROOM];
+        let mut frame = Frame::new(&mut buffer, HEADROOM, 0, Offload::NONE).unwrap();
+        let verdict = translator.next_packet(&mut frame, Instant::from_secs(1007));
+        if !is_told {
+            assert!(matches!(verdict, Some(Verdict::Drop(DropReason::Filtered))));
+            continue;
+        }
+        assert!(
+            matches!(verdict, Some(Verdict::Reply(DropReason::Filtered))),
+            "{verdict:?}"
+        );
+        let packet = frame.packet();
+        // ICMPv6 1/4, port unreachable, from the other's external address to the sender, about
+        // what the sender has sent.
+        assert_eq!((packet[6], packet[40], packet[41]), (58, 1, 4));
+        assert_eq!(packet[8..24], b4.ip().octets());
+        assert_eq!(packet[24..40], a.ip().octets());
+        assert_eq!(packet[48 + 8..48 + 40], own[8..40]);
+        assert_eq!(packet[88..92], own[40..44]);
+    }
+}
+
 fn translator(pool: &str) -> Translator<nat64::Nat64> {
-    let policy = Policy::new("192.0.0.2".parse().unwrap(), "2001:db8::2".parse().unwrap());
     let nat = World::with_pool(pool).nat;
-    Translator::new(nat, policy, Identifications::new([1, 2], 0, 1)).unwrap()
+    Translator::new(nat, policy(), Identifications::new([1, 2], 0, 1)).unwrap()
+}
+
+fn policy() -> Policy {
+    Policy::new("192.0.0.2".parse().unwrap(), "2001:db8::2".parse().unwrap())
 }
 
 fn built<L>(builder: etherparse::PacketBuilderStep<L>, payload: &[u8]) -> Vec<u8>
@@ -143,6 +202,7 @@ macro_rules! write {
 
 write!(
     etherparse::UdpHeader,
+    etherparse::TcpHeader,
     etherparse::Icmpv4Header,
     etherparse::Icmpv6Header
 );

@@ -277,6 +277,26 @@ fn nc_07_a_syn_that_the_client_does_not_want_is_answered_after_six_seconds() {
 }
 
 #[test]
+fn nc_06_a_syn_that_is_stored_a_moment_too_late_passes() {
+    let mut config = config("192.0.2.0/28");
+    config.filtering = Filtering::AddressDependent;
+    let mut world = World::new(config);
+    let bound = world.tcp_out(SYN, CLIENT, SERVER).unwrap();
+    assert_eq!(world.tcp_in(SYN, STRANGER, bound), Err(Refusal::Hold));
+    // Another worker has the client's own SYN before this one stores the stranger's.
+    let mut other = World {
+        nat: world.nat.clone(),
+        now: world.now,
+    };
+    assert_eq!(other.tcp_out(SYN, CLIENT, STRANGER), Ok(bound));
+    assert_eq!(world.nat.hold(&[0x45; 40], world.now), Ok(()));
+    let released = world.nat.next_packet(world.now);
+    assert_eq!(released, Some(Own::Translate(&[0x45; 40])));
+    world.wait(100);
+    assert_eq!(world.nat.next_packet(world.now), None);
+}
+
+#[test]
 fn nc_08_a_repeated_syn_neither_passes_nor_lets_itself_in() {
     let (mut world, bound) = stored_syn();
     for _ in 0..2 {
