@@ -138,6 +138,28 @@ impl Page {
         self
     }
 
+    /// Times or sizes that were sorted into ranges: the end of each range, how many lie in it (with
+    /// one more for those beyond), and what all of them come to.
+    pub fn histogram(
+        &mut self,
+        name: &str,
+        help: &str,
+        bounds: &[f64],
+        counts: &[u64],
+        sum: f64,
+    ) -> &mut Self {
+        let text = &mut self.0;
+        let _ = writeln!(text, "# HELP {name} {help}\n# TYPE {name} histogram");
+        let ends = bounds.iter().map(ToString::to_string);
+        let mut all = 0;
+        for (end, count) in ends.chain(["+Inf".to_owned()]).zip(counts) {
+            all += count;
+            let _ = writeln!(text, "{name}_bucket{{le=\"{end}\"}} {all}");
+        }
+        let _ = writeln!(text, "{name}_sum {sum}\n{name}_count {all}");
+        self
+    }
+
     /// The workers' counters.
     pub fn packets(&mut self, snapshot: &Snapshot) -> &mut Self {
         let traffic = [
@@ -271,6 +293,14 @@ mod tests {
             page.into_text(),
             "# HELP x_total What it is.\n# TYPE x_total counter\nx_total 7\n\
              # HELP y Others.\n# TYPE y gauge\ny{a=\"b\"} 1\ny{a=\"c\"} 2\n"
+        );
+        let mut page = Page::new();
+        page.histogram("z_seconds", "Times.", &[0.5, 1.0], &[1, 0, 2], 7.25);
+        assert_eq!(
+            page.into_text(),
+            "# HELP z_seconds Times.\n# TYPE z_seconds histogram\n\
+             z_seconds_bucket{le=\"0.5\"} 1\nz_seconds_bucket{le=\"1\"} 1\n\
+             z_seconds_bucket{le=\"+Inf\"} 3\nz_seconds_sum 7.25\nz_seconds_count 3\n"
         );
         let mut page = Page::new();
         page.packets(&Snapshot::default());
