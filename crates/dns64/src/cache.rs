@@ -1,56 +1,41 @@
 //! Answers that still hold.
 //!
 //! What is kept is what clients were told, by question: a synthetic address is never taken for a
-//! real one, because nothing but an answer is made of it. Memory is bounded by a number of answers;
-//! when it is full, those that end first make room.
+//! real one, because nothing but an answer is made of it. Memory is bounded by a number of answers
+//! and by their bytes; when it is full, those that end first make room.
 
 use std::collections::{BTreeSet, HashMap};
+use std::rc::Rc;
 use std::time::Duration;
 
-use hickory_proto::op::{Message, Query, ResponseCode};
-use hickory_proto::rr::RData;
+use hickory_proto::op::ResponseCode;
+use hickory_proto::rr::{RData, RecordType};
 use xlat_core::Instant;
 
-/// What an answer answers.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Key {
-    /// The name in lower case, type and class.
-    question: Query,
-    wants_signatures: bool,
-    checks_itself: bool,
-}
+use crate::answer::Answer;
+use crate::question::Question;
+
+/// Bytes of an answer on average, if there is to be room for all.
+const BYTES_EACH: usize = 2048;
 
 /// Answers by their questions.
 #[derive(Debug)]
 pub struct Cache {
-    answers: HashMap<Key, Kept>,
+    answers: HashMap<Question, Kept>,
     ends: BTreeSet<(Instant, u64)>,
-    keys: HashMap<u64, Key>,
+    questions: HashMap<u64, Question>,
     next: u64,
     size: usize,
+    bytes: usize,
 }
 
 #[derive(Debug)]
 struct Kept {
-    reply: Message,
+    answer: Rc<Answer>,
     since: Instant,
     until: Instant,
     number: u64,
-}
-
-impl Key {
-    /// The key of a query; `None` for what is never kept.
-    pub fn of(request: &Message) -> Option<Self> {
-        let query = request.queries.first()?;
-        let edns = request.edns.as_ref();
-        let mut question = query.clone();
-        question.name = query.name.to_lowercase();
-        Some(Self {
-            question,
-            wants_signatures: edns.is_some_and(|edns| edns.flags().dnssec_ok),
-            checks_itself: request.metadata.checking_disabled,
-        })
-    }
+    bytes: usize,
 }
 
 impl Cache {
@@ -59,47 +44,40 @@ impl Cache {
         Self {
             answers: HashMap::new(),
             ends: BTreeSet::new(),
-            keys: HashMap::new(),
+            questions: HashMap::new(),
             next: 0,
             size: size.max(1),
+            bytes: 0,
         }
     }
 
-    /// The answer to `request`, if there is one that holds, with what is left of its lifetimes.
-    pub fn find(&self, key: &Key, request: &Message, now: Instant) -> Option<Message> {
-        let kept = self.answers.get(key)?;
+    /// The answer to a question, if there is one that holds, and its age in seconds.
+    pub fn find(&self, question: &Question, now: Instant) -> Option<(&Answer, u32)> {
+        let kept = self.answers.get(question)?;
         if kept.until <= now {
             return None;
         }
         let age = now.saturating_since(kept.since).as_secs() as u32;
-        let mut reply = kept.reply.clone();
-        reply.metadata.id = request.metadata.id;
-        reply.metadata.recursion_desired = request.metadata.recursion_desired;
-        // The name as this client has spelled it.
-        reply.queries.clone_from(&request.queries);
-        if request.edns.is_none() {
-            reply.edns = None;
-        } else if reply.edns.is_none() {
-            reply.edns = crate::reply::answer_to(request, ResponseCode::NoError).edns;
-        }
-        let records = reply
-            .answers
-            .iter_mut()
-            .chain(&mut reply.authorities)
-            .chain(&mut reply.additionals);
-        for record in records {
-            record.ttl = record.ttl.saturating_sub(age);
-        }
-        Some(reply)
+        Some((&kept.answer, age))
     }
 
     /// Keeps an answer for as long as it holds.
-    pub fn keep(&mut self, key: Key, reply: &Message, now: Instant) {
-        let Some(lifetime) = lifetime(reply) else {
+    pub fn keep(&mut self, question: &Question, answer: &Rc<Answer>, now: Instant) {
+        let (Some(lifetime), Some(bytes)) = (lifetime(question, answer), answer.weight(question))
+        else {
             return;
         };
         self.expire(now);
-        while self.answers.len() >= self.size {
+        if let Some(before) = self.answers.get(question) {
+            let (until, number) = (before.until, before.number);
+            self.ends.remove(&(until, number));
+            self.forget(number);
+        }
+        let most = self.size.saturating_mul(BYTES_EACH);
+        if bytes > most {
+            return;
+        }
+        while self.answers.len() >= self.size || self.bytes + bytes > most {
             let Some((_, number)) = self.ends.pop_first() else {
                 return;
             };
@@ -109,17 +87,16 @@ impl Cache {
         let number = self.next;
         self.next += 1;
         let kept = Kept {
-            reply: reply.clone(),
+            answer: Rc::clone(answer),
             since: now,
             until,
             number,
+            bytes,
         };
-        if let Some(before) = self.answers.insert(key.clone(), kept) {
-            self.ends.remove(&(before.until, before.number));
-            self.keys.remove(&before.number);
-        }
+        self.bytes += bytes;
+        self.answers.insert(question.clone(), kept);
         self.ends.insert((until, number));
-        self.keys.insert(number, key);
+        self.questions.insert(number, question.clone());
     }
 
     /// Answers that are kept.
@@ -142,31 +119,47 @@ impl Cache {
     }
 
     fn forget(&mut self, number: u64) {
-        if let Some(key) = self.keys.remove(&number) {
-            self.answers.remove(&key);
+        if let Some(question) = self.questions.remove(&number)
+            && let Some(kept) = self.answers.remove(&question)
+        {
+            self.bytes -= kept.bytes;
         }
     }
 }
 
-/// How long an answer holds, in seconds: the least of its records' lifetimes; for one without
-/// records what the SOA says (RFC 2308). `None` for what is not kept.
-fn lifetime(reply: &Message) -> Option<u32> {
-    let code = reply.metadata.response_code;
-    let is_known = matches!(code, ResponseCode::NoError | ResponseCode::NXDomain);
-    if !is_known || reply.metadata.truncation {
+/// How long an answer holds, in seconds: the least of its records' lifetimes; for one that says
+/// "there is none" what the SOA record says (RFC 2308 section 5). `None` for what is not kept.
+fn lifetime(question: &Question, answer: &Answer) -> Option<u32> {
+    if !matches!(answer.code, ResponseCode::NoError | ResponseCode::NXDomain) {
         return None;
     }
-    let positive = reply.answers.iter().map(|record| record.ttl).min();
-    let soa = reply
+    let soa = answer
         .authorities
         .iter()
         .filter_map(|record| match &record.data {
             RData::SOA(soa) => Some(record.ttl.min(soa.minimum)),
             _ => None,
-        });
-    let lifetime = positive.into_iter().chain(soa).min()?;
-    (lifetime > 0).then_some(lifetime.min(LIFETIME_MAX))
+        })
+        .min();
+    let kind = question.query.query_type;
+    let is_found = answer
+        .answers
+        .iter()
+        .any(|record| record.record_type() == kind || kind == RecordType::ANY);
+    if !is_found && soa.is_none() {
+        return None;
+    }
+    let records = answer.answers.iter().map(|record| record.ttl);
+    let longest = if answer.is_unsure {
+        UNSURE_MAX
+    } else {
+        LIFETIME_MAX
+    };
+    let lifetime = records.chain(soa).min()?.min(longest);
+    (lifetime > 0).then_some(lifetime)
 }
 
 /// Nothing is believed for longer (RFC 8767 section 4), in seconds.
 const LIFETIME_MAX: u32 = 86_400;
+/// Nor is what rests on somebody's silence: the name may have IPv6 addresses after all.
+const UNSURE_MAX: u32 = 5;

@@ -3,41 +3,33 @@
 
 use std::net::Ipv4Addr;
 
-use hickory_proto::op::{Message, Query, ResponseCode};
+use hickory_proto::op::{Query, ResponseCode};
 use hickory_proto::rr::rdata::{A, AAAA, PTR};
 use hickory_proto::rr::{DNSClass, Name, RData, Record, RecordType};
 
-use crate::reply::answer_to;
+use crate::answer::Answer;
 use crate::rules::Rules;
 
 /// Its addresses.
 const WELL_KNOWN: [Ipv4Addr; 2] = [Ipv4Addr::new(192, 0, 0, 170), Ipv4Addr::new(192, 0, 0, 171)];
 
 /// The answer, if the question is one of these.
-pub(crate) fn answer(rules: &Rules, request: &Message, query: &Query) -> Option<Message> {
+pub(crate) fn answer(rules: &Rules, query: &Query) -> Option<Answer> {
     if query.query_class != DNSClass::IN {
         return None;
     }
     let zone = Name::from_ascii("ipv4only.arpa.").ok()?;
     if is_reverse(&query.name) && query.query_type == RecordType::PTR {
-        let mut reply = answer_to(request, ResponseCode::NoError);
-        let data = RData::PTR(PTR(zone));
-        reply.add_answer(Record::from_rdata(
-            query.name.clone(),
-            rules.prefix_lifetime,
-            data,
-        ));
-        return Some(reply);
+        return Some(found(rules, query, vec![RData::PTR(PTR(zone))]));
     }
     // The parent says whether the zone is signed.
     if !zone.zone_of(&query.name) || query.query_type == RecordType::DS {
         return None;
     }
     if query.name.num_labels() > zone.num_labels() {
-        return Some(answer_to(request, ResponseCode::NXDomain));
+        return Some(Answer::empty(ResponseCode::NXDomain));
     }
-    let mut reply = answer_to(request, ResponseCode::NoError);
-    let data: Vec<RData> = match query.query_type {
+    let data = match query.query_type {
         RecordType::A => WELL_KNOWN.iter().map(|v4| RData::A(A(*v4))).collect(),
         RecordType::AAAA => {
             let all = rules
@@ -48,14 +40,16 @@ pub(crate) fn answer(rules: &Rules, request: &Message, query: &Query) -> Option<
         }
         _ => Vec::new(),
     };
-    for data in data {
-        reply.add_answer(Record::from_rdata(
-            query.name.clone(),
-            rules.prefix_lifetime,
-            data,
-        ));
+    Some(found(rules, query, data))
+}
+
+fn found(rules: &Rules, query: &Query, data: Vec<RData>) -> Answer {
+    let record = |data| Record::from_rdata(query.name.clone(), rules.prefix_lifetime, data);
+    Answer {
+        is_made: query.query_type == RecordType::AAAA,
+        answers: data.into_iter().map(record).collect(),
+        ..Answer::empty(ResponseCode::NoError)
     }
-    Some(reply)
 }
 
 /// `170.0.0.192.in-addr.arpa` and its sister.

@@ -1,23 +1,26 @@
-//! One query on its way: what is asked upstream, and what the client is told.
+//! One question on its way: what is asked upstream, and what the answer is.
 
 use hickory_proto::op::{Message, Query, ResponseCode};
 use hickory_proto::rr::rdata::{AAAA, CNAME};
 use hickory_proto::rr::{DNSClass, Name, RData, Record, RecordType};
 
-use crate::reply::{Reply, answer_to, refusal};
+use crate::answer::Answer;
+use crate::chain::Chain;
+use crate::question::{Ask, Question};
 use crate::rules::Rules;
 use crate::{ipv4only, ptr};
 
 /// Lifetime of what is made where no SOA record says another (RFC 6147 section 5.1.7), in seconds.
 const LIFETIME_MAX: u32 = 600;
-/// Records of an alias chain that are followed.
-const CHAIN_MAX: usize = 16;
 
-/// A client's query.
+/// What came of a question to an upstream resolver: its answer, or `None` if there was none in
+/// time.
+pub type Reply = Option<Message>;
+
+/// A question that is looked up.
 #[derive(Clone, Debug)]
 pub struct Lookup {
-    request: Message,
-    query: Query,
+    question: Question,
     stage: Stage,
 }
 
@@ -27,8 +30,10 @@ enum Stage {
     Plain,
     /// The name's own IPv6 addresses are asked for.
     Aaaa,
+    /// They are asked for again without validation, because of this failure.
+    Unchecked(Said),
     /// Its IPv4 addresses are asked for; this is what was said about IPv6.
-    A(Reply),
+    A(Option<Said>),
     /// The name of an IPv4 address is asked for.
     Ptr(Name),
 }
@@ -37,191 +42,263 @@ enum Stage {
 #[derive(Clone, Debug)]
 pub enum Next {
     /// Ask this upstream, and tell [`Lookup::on_reply`] what came of it.
-    Ask(Query),
-    /// Send this to the client.
-    Done(Message),
+    Ask(Ask),
+    /// This is the answer.
+    Done(Answer),
 }
 
 impl Lookup {
-    /// Takes up a client's query.
-    pub fn start(rules: &Rules, request: Message) -> (Self, Next) {
-        let query = request.queries.first().cloned().unwrap_or_default();
+    /// Takes up a question.
+    pub fn start(rules: &Rules, question: &Question) -> (Self, Next) {
         let mut lookup = Self {
             stage: Stage::Plain,
-            query: query.clone(),
-            request,
+            question: question.clone(),
         };
-        if let Some(code) = refusal(&lookup.request) {
-            let reply = answer_to(&lookup.request, code);
-            return (lookup, Next::Done(reply));
-        }
-        if let Some(reply) = ipv4only::answer(rules, &lookup.request, &query) {
-            return (lookup, Next::Done(reply));
+        let query = question.query.clone();
+        if let Some(answer) = ipv4only::answer(rules, &query) {
+            return (lookup, Next::Done(answer));
         }
         if let Some(target) = ptr::target(rules, &query) {
-            lookup.stage = Stage::Ptr(target.clone());
-            return (lookup, Next::Ask(Query::query(target, RecordType::PTR)));
+            let behind = Query::query(target.clone(), RecordType::PTR);
+            if let Some(known) = ipv4only::answer(rules, &behind) {
+                let answer = lookup.behind_alias(&target, known);
+                return (lookup, Next::Done(answer));
+            }
+            lookup.stage = Stage::Ptr(target);
+            return (lookup, Next::Ask(question.ask(behind)));
         }
+        // RFC 6147 section 5.5: who sets both DO and CD wants to see what is signed.
+        let validates_itself = question.dnssec_ok && question.checking_disabled;
         if query.query_type == RecordType::AAAA
             && query.query_class == DNSClass::IN
-            && !lookup.validates_itself()
+            && !validates_itself
         {
             lookup.stage = Stage::Aaaa;
         }
-        (lookup, Next::Ask(query))
-    }
-
-    /// True if `reply`, which ended this, has IPv6 addresses that were made of IPv4 ones.
-    pub fn has_synthesised(&self, reply: &Message) -> bool {
-        let is_address = |record: &Record| record.record_type() == RecordType::AAAA;
-        matches!(self.stage, Stage::A(_)) && reply.answers.iter().any(is_address)
+        (lookup, Next::Ask(question.ask(query)))
     }
 
     /// What came of the last question.
     pub fn on_reply(&mut self, rules: &Rules, reply: Reply) -> Next {
         match std::mem::replace(&mut self.stage, Stage::Plain) {
-            Stage::Plain => Next::Done(self.pass(reply)),
+            Stage::Plain => Next::Done(pass(self.read(reply))),
             Stage::Aaaa => self.on_aaaa(rules, reply),
+            Stage::Unchecked(failure) => self.on_unchecked(failure, reply),
             Stage::A(aaaa) => Next::Done(self.on_a(rules, aaaa, reply)),
             Stage::Ptr(target) => Next::Done(self.on_ptr(&target, reply)),
         }
     }
 
-    /// RFC 6147 section 5.5: who sets both DO and CD wants to see what is signed.
-    fn validates_itself(&self) -> bool {
-        let edns = self.request.edns.as_ref();
-        let wants_signatures = edns.is_some_and(|edns| edns.flags().dnssec_ok);
-        wants_signatures && self.request.metadata.checking_disabled
-    }
-
     fn on_aaaa(&mut self, rules: &Rules, reply: Reply) -> Next {
-        if let Some(message) = &reply {
-            if message.metadata.response_code == ResponseCode::NXDomain {
-                return Next::Done(self.pass(reply));
-            }
-            let is_good = message.metadata.response_code == ResponseCode::NoError;
-            if is_good && message.answers.iter().any(|record| counts(rules, record)) {
-                return Next::Done(self.without_excluded(rules, message));
-            }
-        }
-        self.stage = Stage::A(reply);
-        Next::Ask(Query::query(self.query.name.clone(), RecordType::A))
-    }
-
-    /// Excluded addresses are never shown (section 5.1.4).
-    fn without_excluded(&self, rules: &Rules, message: &Message) -> Message {
-        let is_shown =
-            |record: &&Record| record.record_type() != RecordType::AAAA || counts(rules, record);
-        let kept: Vec<Record> = message.answers.iter().filter(is_shown).cloned().collect();
-        let is_whole = kept.len() == message.answers.len();
-        let mut reply = self.copy(message);
-        if !is_whole {
-            reply.metadata.authentic_data = false;
-        }
-        reply.answers = kept;
-        reply
-    }
-
-    fn on_a(&self, rules: &Rules, aaaa: Reply, reply: Reply) -> Message {
-        let Some(message) = reply else {
-            return answer_to(&self.request, ResponseCode::ServFail);
+        let Some(said) = self.read(reply) else {
+            return self.ask_a(None);
         };
-        let code = message.metadata.response_code;
-        if code != ResponseCode::NoError {
-            return self.copy(&message);
+        match said.code {
+            ResponseCode::NXDomain => Next::Done(said.into_answer()),
+            ResponseCode::NoError if said.chain.found.iter().any(|one| counts(rules, one)) => {
+                Next::Done(without_excluded(rules, said))
+            }
+            // It may be that what is there is forged (RFC 6147 section 5.5, RFC 4035 section 5.5).
+            ResponseCode::ServFail if !self.question.checking_disabled => {
+                self.stage = Stage::Unchecked(said);
+                let mut ask = self.question.ask(self.question.query.clone());
+                ask.checking_disabled = true;
+                Next::Ask(ask)
+            }
+            _ => self.ask_a(Some(said)),
         }
-        let longest = aaaa
+    }
+
+    /// What validation alone has kept back is never stood in for.
+    fn on_unchecked(&mut self, failure: Said, reply: Reply) -> Next {
+        let unchecked = self.read(reply).map(|said| said.code);
+        if matches!(
+            unchecked,
+            Some(ResponseCode::NoError | ResponseCode::NXDomain)
+        ) {
+            return Next::Done(Answer::empty(ResponseCode::ServFail));
+        }
+        self.ask_a(Some(failure))
+    }
+
+    fn ask_a(&mut self, aaaa: Option<Said>) -> Next {
+        self.stage = Stage::A(aaaa);
+        Next::Ask(self.question.ask(self.query_a()))
+    }
+
+    fn query_a(&self) -> Query {
+        Query::query(self.question.query.name.clone(), RecordType::A)
+    }
+
+    fn on_a(&self, rules: &Rules, aaaa: Option<Said>, reply: Reply) -> Answer {
+        let Some(said) = reply.map(|message| Said::read(&self.query_a(), message)) else {
+            return Answer::empty(ResponseCode::ServFail);
+        };
+        let is_unsure = aaaa.is_none();
+        if said.code != ResponseCode::NoError {
+            return Answer {
+                is_unsure,
+                ..said.into_answer()
+            };
+        }
+        // The aliases are those of the IPv4 addresses; what is said about the end of others holds
+        // for other names (RFC 6147 section 5.1.5).
+        let negative = aaaa.filter(|aaaa| aaaa.code == ResponseCode::NoError);
+        let longest = negative
             .as_ref()
-            .and_then(negative_lifetime)
+            .filter(|aaaa| aaaa.chain.end == said.chain.end)
+            .and_then(Said::negative_lifetime)
             .unwrap_or(LIFETIME_MAX);
-        let chain = self.chain(&message);
-        let made: Vec<Record> = message
-            .answers
+        let made: Vec<Record> = said
+            .chain
+            .found
             .iter()
-            .filter_map(|record| match &record.data {
-                RData::A(v4) => {
-                    let address = rules.synthesise(v4.0)?;
-                    let lifetime = record.ttl.min(longest);
-                    let data = RData::AAAA(AAAA(address));
-                    Some(Record::from_rdata(record.name.clone(), lifetime, data))
-                }
-                _ => None,
-            })
+            .filter_map(|record| made(rules, record, longest))
             .collect();
         if made.is_empty() {
             // No addresses at all: what was said about IPv6 stands, without what is excluded.
-            return self.nothing(aaaa.as_ref().unwrap_or(&message));
+            return Answer {
+                is_unsure,
+                ..nothing(negative.unwrap_or(said))
+            };
         }
-        let mut reply = answer_to(&self.request, ResponseCode::NoError);
-        reply.answers = chain.into_iter().chain(made).collect();
-        reply.authorities = unsigned(&message.authorities);
-        reply.additionals = unsigned(&message.additionals);
-        reply
-    }
-
-    /// The aliases between the name and its addresses.
-    fn chain(&self, message: &Message) -> Vec<Record> {
-        let is_alias = |record: &&Record| {
-            matches!(record.record_type(), RecordType::CNAME | RecordType::DNAME)
-        };
-        message
-            .answers
-            .iter()
-            .filter(is_alias)
-            .take(CHAIN_MAX)
-            .cloned()
-            .collect()
-    }
-
-    /// An answer without addresses, with the SOA record that says so.
-    fn nothing(&self, message: &Message) -> Message {
-        let mut reply = answer_to(&self.request, ResponseCode::NoError);
-        reply.answers = self.chain(message);
-        reply.authorities = unsigned(&message.authorities);
-        reply
+        let is_authentic = said.is_authentic && negative.is_some_and(|aaaa| aaaa.is_authentic);
+        let links = unsigned(said.chain.links);
+        Answer {
+            code: ResponseCode::NoError,
+            // RFC 6147 section 5.5: both were validated upstream.
+            is_authentic: is_authentic && !self.question.checking_disabled,
+            is_made: true,
+            is_unsure,
+            answers: links.into_iter().chain(made).collect(),
+            authorities: unsigned(said.authorities),
+            additionals: unsigned(said.additionals),
+        }
     }
 
     /// Section 5.3.1: an alias to the name under `in-addr.arpa`, and what is there.
-    fn on_ptr(&self, target: &Name, reply: Reply) -> Message {
-        let Some(message) = reply else {
-            return answer_to(&self.request, ResponseCode::ServFail);
-        };
-        let mut answer = self.copy(&message);
-        answer.metadata.authentic_data = false;
-        let lifetimes = message.answers.iter().map(|record| record.ttl);
+    fn on_ptr(&self, target: &Name, reply: Reply) -> Answer {
+        let behind = Query::query(target.clone(), RecordType::PTR);
+        match reply {
+            Some(message) => {
+                let said = Said::read(&behind, message);
+                self.behind_alias(target, said.into_answer())
+            }
+            None => Answer::empty(ResponseCode::ServFail),
+        }
+    }
+
+    fn behind_alias(&self, target: &Name, mut answer: Answer) -> Answer {
+        answer.is_authentic = false;
+        let lifetimes = answer.answers.iter().map(|record| record.ttl);
         let lifetime = lifetimes.min().unwrap_or(LIFETIME_MAX);
         let alias = RData::CNAME(CNAME(target.clone()));
-        let name = self.query.name.clone();
+        let name = self.question.query.name.clone();
         answer
             .answers
             .insert(0, Record::from_rdata(name, lifetime, alias));
         answer
     }
 
-    /// What upstream says, or that nobody says anything.
-    fn pass(&self, reply: Reply) -> Message {
-        match reply {
-            Some(message) => self.copy(&message),
-            None => answer_to(&self.request, ResponseCode::ServFail),
+    fn read(&self, reply: Reply) -> Option<Said> {
+        reply.map(|message| Said::read(&self.question.query, message))
+    }
+}
+
+/// What upstream said about a question.
+#[derive(Clone, Debug)]
+struct Said {
+    code: ResponseCode,
+    is_authentic: bool,
+    chain: Chain,
+    authorities: Vec<Record>,
+    additionals: Vec<Record>,
+}
+
+impl Said {
+    /// Keeps what is about the question. Aliases without an end are a failure of who sent them.
+    fn read(query: &Query, message: Message) -> Self {
+        let Some(chain) = Chain::follow(query, &message.answers) else {
+            return Self {
+                code: ResponseCode::ServFail,
+                is_authentic: false,
+                chain: Chain::empty(query),
+                authorities: Vec::new(),
+                additionals: Vec::new(),
+            };
+        };
+        Self {
+            code: message.metadata.response_code,
+            is_authentic: message.metadata.authentic_data,
+            chain,
+            authorities: message.authorities,
+            additionals: message.additionals,
         }
     }
 
-    fn copy(&self, message: &Message) -> Message {
-        let mut reply = answer_to(&self.request, message.metadata.response_code);
-        let asked = &self.request.metadata;
-        let wants_signatures = self
-            .request
-            .edns
-            .as_ref()
-            .is_some_and(|edns| edns.flags().dnssec_ok);
-        // RFC 6840 section 5.8.
-        let may_know = asked.authentic_data || wants_signatures;
-        reply.metadata.authentic_data = message.metadata.authentic_data && may_know;
-        reply.answers.clone_from(&message.answers);
-        reply.authorities.clone_from(&message.authorities);
-        reply.additionals.clone_from(&message.additionals);
-        reply
+    fn into_answer(self) -> Answer {
+        Answer {
+            code: self.code,
+            is_authentic: self.is_authentic,
+            is_made: false,
+            is_unsure: false,
+            answers: self.chain.into_records(),
+            authorities: self.authorities,
+            additionals: self.additionals,
+        }
     }
+
+    /// The lifetime of "there is no such address": that of the zone's SOA record (RFC 6147 section
+    /// 5.1.7).
+    fn negative_lifetime(&self) -> Option<u32> {
+        let own = self
+            .authorities
+            .iter()
+            .filter(|record| record.name.zone_of(&self.chain.end));
+        own.filter_map(|record| match &record.data {
+            RData::SOA(soa) => Some(record.ttl.min(soa.minimum)),
+            _ => None,
+        })
+        .min()
+    }
+}
+
+/// What upstream says, or that nobody says anything.
+fn pass(said: Option<Said>) -> Answer {
+    said.map_or_else(|| Answer::empty(ResponseCode::ServFail), Said::into_answer)
+}
+
+/// Excluded addresses are never shown (section 5.1.4).
+fn without_excluded(rules: &Rules, mut said: Said) -> Answer {
+    let before = said.chain.found.len();
+    let is_shown =
+        |record: &Record| record.record_type() != RecordType::AAAA || counts(rules, record);
+    said.chain.found.retain(is_shown);
+    if said.chain.found.len() < before {
+        said.is_authentic = false;
+    }
+    said.into_answer()
+}
+
+/// An answer without addresses, with the SOA record that says so.
+fn nothing(mut said: Said) -> Answer {
+    if !said.chain.found.is_empty() {
+        said.is_authentic = false;
+        said.chain.found.clear();
+        said.authorities = unsigned(said.authorities);
+    }
+    said.additionals.clear();
+    said.into_answer()
+}
+
+/// The record of the address that stands for an IPv4 address.
+fn made(rules: &Rules, record: &Record, longest: u32) -> Option<Record> {
+    let RData::A(v4) = &record.data else {
+        return None;
+    };
+    let data = RData::AAAA(AAAA(rules.synthesise(v4.0)?));
+    let lifetime = record.ttl.min(longest);
+    Some(Record::from_rdata(record.name.clone(), lifetime, data))
 }
 
 fn counts(rules: &Rules, record: &Record) -> bool {
@@ -231,18 +308,8 @@ fn counts(rules: &Rules, record: &Record) -> bool {
     }
 }
 
-/// The lifetime of "there is no such address": that of the SOA record (RFC 6147 section 5.1.7).
-fn negative_lifetime(message: &Message) -> Option<u32> {
-    let soa = message.authorities.iter();
-    soa.filter_map(|record| match &record.data {
-        RData::SOA(soa) => Some(record.ttl.min(soa.minimum)),
-        _ => None,
-    })
-    .min()
-}
-
 /// Signatures cover what is not in a synthetic answer.
-fn unsigned(records: &[Record]) -> Vec<Record> {
-    let is_plain = |record: &&Record| record.record_type() != RecordType::RRSIG;
-    records.iter().filter(is_plain).cloned().collect()
+fn unsigned(mut records: Vec<Record>) -> Vec<Record> {
+    records.retain(|record| record.record_type() != RecordType::RRSIG);
+    records
 }

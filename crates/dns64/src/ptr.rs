@@ -63,6 +63,12 @@ mod tests {
     }
 
     #[test]
+    fn dn_17_the_well_known_prefix_counts_beside_a_networks_own() {
+        let expected = Some("33.2.0.192.in-addr.arpa.".to_owned());
+        assert_eq!(found("2001:db8::/32", "64:ff9b::192.0.2.33"), expected);
+    }
+
+    #[test]
     fn dn_17_other_names_are_ordinary_ones() {
         let rules = Rules::new(vec!["64:ff9b::/96".parse().unwrap()]);
         for name in ["arpa.", "ip6.arpa.", "1.ip6.arpa.", "example.org.", "."] {

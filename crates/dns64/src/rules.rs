@@ -5,7 +5,7 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 use xlat_core::addr::{Ipv4Prefix, Ipv6Prefix, Pref64, special};
 
 /// What is made of which addresses.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rules {
     /// NAT64 prefixes in order of preference: those of the translator.
     pub pref64s: Vec<Pref64>,
@@ -53,10 +53,12 @@ impl Rules {
         Some(pref64.embed(v4))
     }
 
-    /// The IPv4 address behind an address in one of the prefixes.
+    /// The IPv4 address behind an address in one of the prefixes or in the well-known one (RFC 6147
+    /// section 5.3.1).
     pub(crate) fn extract(&self, address: Ipv6Addr) -> Option<Ipv4Addr> {
         self.pref64s
             .iter()
+            .chain([&Pref64::WELL_KNOWN])
             .find_map(|pref64| pref64.extract(address))
     }
 }

@@ -2,10 +2,11 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on may panic")]
 
 use std::net::{Ipv4Addr, Ipv6Addr};
+use std::rc::Rc;
 
-use dns64::{Cache, Key, Lookup, Next, Rules, encode, payload_limit};
+use dns64::{Answer, Cache, Lookup, Next, Question, Rules, encode, payload_limit};
 use hickory_proto::op::{Edns, Message, MessageType, OpCode, Query, ResponseCode};
-use hickory_proto::rr::rdata::{A, AAAA, CNAME, PTR, SOA};
+use hickory_proto::rr::rdata::{A, AAAA, CNAME, MX, PTR, SOA};
 use hickory_proto::rr::{DNSClass, Name, RData, Record, RecordType};
 use xlat_core::Instant;
 
@@ -59,19 +60,32 @@ fn cname(owner: &str, to: &str) -> Record {
 
 /// Plays upstream: what is asked, in order, and what is said to it.
 #[track_caller]
-fn run(rules: &Rules, request: Message, script: Vec<(RecordType, Option<Message>)>) -> Message {
-    let (mut lookup, mut next) = Lookup::start(rules, request);
+fn look_up(
+    rules: &Rules,
+    question: &Question,
+    script: Vec<(RecordType, Option<Message>)>,
+) -> Answer {
+    let (mut lookup, mut next) = Lookup::start(rules, question);
     for (kind, said) in script {
         match next {
-            Next::Ask(query) => assert_eq!(query.query_type, kind),
-            Next::Done(message) => panic!("done before {kind} was asked: {message}"),
+            Next::Ask(ask) => assert_eq!(ask.query.query_type, kind),
+            Next::Done(answer) => panic!("done before {kind} was asked: {answer:?}"),
         }
         next = lookup.on_reply(rules, said);
     }
     match next {
-        Next::Done(message) => message,
-        Next::Ask(query) => panic!("asks more: {query}"),
+        Next::Done(answer) => answer,
+        Next::Ask(ask) => panic!("asks more: {ask:?}"),
     }
+}
+
+#[track_caller]
+fn run(rules: &Rules, request: Message, script: Vec<(RecordType, Option<Message>)>) -> Message {
+    let answer = match Question::of(&request) {
+        Ok(question) => look_up(rules, &question, script),
+        Err(code) => Answer::empty(code),
+    };
+    answer.to(&request, 0)
 }
 
 fn addresses(message: &Message) -> Vec<(String, u32)> {
@@ -87,7 +101,7 @@ fn addresses(message: &Message) -> Vec<(String, u32)> {
 use ResponseCode::{NXDomain, NoError, Refused, ServFail};
 
 #[test]
-fn dn_02_dn_20_what_has_addresses_of_its_own_is_passed_on() {
+fn dn_02_dn_19_dn_20_what_has_addresses_of_its_own_is_passed_on() {
     let own = reply(NoError, vec![aaaa("x.example.", 60, "2001:db8::1")], None);
     let answer = run(
         &rules(),
@@ -95,15 +109,24 @@ fn dn_02_dn_20_what_has_addresses_of_its_own_is_passed_on() {
         vec![(RecordType::AAAA, own)],
     );
     assert_eq!(addresses(&answer), [("2001:db8::1".into(), 60)]);
-    for kind in [
-        RecordType::A,
-        RecordType::MX,
-        RecordType::ANY,
-        RecordType::HTTPS,
+    let mx = RData::MX(MX::new(10, name("mail.example.")));
+    for (kind, record) in [
+        (RecordType::A, a("x.example.", 60, [198, 51, 100, 1])),
+        (RecordType::ANY, a("x.example.", 60, [198, 51, 100, 1])),
+        (
+            RecordType::MX,
+            Record::from_rdata(name("x.example."), 60, mx),
+        ),
     ] {
-        let v4 = reply(NoError, vec![a("x.example.", 60, [198, 51, 100, 1])], None);
-        let answer = run(&rules(), ask("x.example.", kind), vec![(kind, v4.clone())]);
-        assert_eq!(answer.answers, v4.unwrap().answers);
+        let mut said = reply(NoError, vec![record.clone()], None);
+        // DN-19.
+        let glue = a("mail.example.", 60, [198, 51, 100, 7]);
+        said.as_mut().unwrap().additionals.push(glue.clone());
+        let answer = run(&rules(), ask("x.example.", kind), vec![(kind, said)]);
+        assert_eq!(
+            (answer.answers, answer.additionals),
+            (vec![record], vec![glue])
+        );
     }
 }
 
@@ -154,7 +177,6 @@ fn dn_03_a_name_that_does_not_exist_is_not_asked_for_again() {
 #[test]
 fn dn_04_dn_05_errors_and_silence_about_ipv6_count_as_no_address() {
     let said = [
-        reply(ServFail, vec![], None),
         reply(Refused, vec![], None),
         reply(ResponseCode::FormErr, vec![], None),
         reply(ResponseCode::NotImp, vec![], None),
@@ -166,6 +188,44 @@ fn dn_04_dn_05_errors_and_silence_about_ipv6_count_as_no_address() {
         let answer = run(&rules(), ask("x.example.", RecordType::AAAA), script);
         assert_eq!(addresses(&answer), [("2001:db8:64::c633:6401".into(), 60)]);
     }
+}
+
+#[test]
+fn dn_04_dn_25_a_failure_is_looked_at_before_it_counts_as_no_address() {
+    let failed = || reply(ServFail, vec![], None);
+    let v4 = || reply(NoError, vec![a("x.example.", 60, [198, 51, 100, 1])], None);
+    // It fails without validation too: nothing is forged.
+    for again in [failed(), None, reply(Refused, vec![], None)] {
+        let script = vec![
+            (RecordType::AAAA, failed()),
+            (RecordType::AAAA, again),
+            (RecordType::A, v4()),
+        ];
+        let answer = run(&rules(), ask("x.example.", RecordType::AAAA), script);
+        assert_eq!(addresses(&answer), [("2001:db8:64::c633:6401".into(), 60)]);
+    }
+    // Only validation has kept it back.
+    let own = reply(NoError, vec![aaaa("x.example.", 60, "2001:db8::1")], None);
+    for forged in [reply(NoError, vec![], Some(60)), own] {
+        let script = vec![(RecordType::AAAA, failed()), (RecordType::AAAA, forged)];
+        let answer = run(&rules(), ask("x.example.", RecordType::AAAA), script);
+        assert_eq!(answer.metadata.response_code, ServFail);
+        assert!(answer.answers.is_empty());
+    }
+    // It is asked without validation, and then with it again.
+    let question = Question::of(&ask("x.example.", RecordType::AAAA)).unwrap();
+    let (mut lookup, _) = Lookup::start(&rules(), &question);
+    for checking_disabled in [true, false] {
+        let Next::Ask(ask) = lookup.on_reply(&rules(), failed()) else {
+            panic!("something is to be asked");
+        };
+        assert_eq!(ask.checking_disabled, checking_disabled);
+    }
+    // Who does not want validation is not in its way.
+    let mut request = ask("x.example.", RecordType::AAAA);
+    request.metadata.checking_disabled = true;
+    let script = vec![(RecordType::AAAA, failed()), (RecordType::A, v4())];
+    assert_eq!(addresses(&run(&rules(), request, script)).len(), 1);
 }
 
 #[test]
@@ -221,6 +281,89 @@ fn dn_07_dn_08_the_aliases_stand_before_the_addresses_of_their_end() {
     assert_eq!(answer.answers[..2], chain);
     assert_eq!(answer.answers[2].name, name("z.example."));
     assert_eq!(answer.answers.len(), 3);
+}
+
+#[test]
+fn dn_08_where_the_aliases_differ_those_of_the_ipv4_addresses_are_told() {
+    let other = vec![cname("x.example.", "old.example.")];
+    let v4 = vec![
+        cname("x.example.", "new.example."),
+        a("new.example.", 60, [198, 51, 100, 1]),
+        a("old.example.", 60, [198, 51, 100, 66]),
+    ];
+    let answer = run(
+        &rules(),
+        ask("x.example.", RecordType::AAAA),
+        vec![
+            // What it says of the lifetime is about another name.
+            (RecordType::AAAA, reply(NoError, other, Some(1))),
+            (RecordType::A, reply(NoError, v4, None)),
+        ],
+    );
+    let expected = [
+        cname("x.example.", "new.example."),
+        aaaa("new.example.", 60, "2001:db8:64::c633:6401"),
+    ];
+    assert_eq!(answer.answers, expected);
+    assert_eq!(answer.answers[1].ttl, 60);
+}
+
+#[test]
+fn se_20_only_records_on_the_way_from_the_question_are_believed() {
+    let forged = vec![
+        aaaa("bank.example.", 60, "2001:db8::bad"),
+        a("bank.example.", 60, [198, 51, 100, 66]),
+        cname("bank.example.", "x.example."),
+    ];
+    // An IPv6 address of somebody else is no address of this name.
+    let mut v4 = forged.clone();
+    v4.push(a("x.example.", 60, [198, 51, 100, 1]));
+    let answer = run(
+        &rules(),
+        ask("x.example.", RecordType::AAAA),
+        vec![
+            (RecordType::AAAA, reply(NoError, forged.clone(), Some(60))),
+            (RecordType::A, reply(NoError, v4, None)),
+        ],
+    );
+    assert_eq!(
+        answer.answers,
+        [aaaa("x.example.", 60, "2001:db8:64::c633:6401")]
+    );
+    let passed = run(
+        &rules(),
+        ask("x.example.", RecordType::MX),
+        vec![(RecordType::MX, reply(NoError, forged, None))],
+    );
+    assert!(passed.answers.is_empty());
+}
+
+#[test]
+fn dn_33_a_chain_that_is_too_long_is_a_failure() {
+    let circle = || {
+        let links = vec![
+            cname("x.example.", "y.example."),
+            cname("y.example.", "x.example."),
+            a("x.example.", 60, [198, 51, 100, 1]),
+        ];
+        reply(NoError, links, None)
+    };
+    let script = vec![(RecordType::AAAA, circle()), (RecordType::AAAA, circle())];
+    // Without validation it is the same failure, so IPv4 is asked for, in vain.
+    let script = script.into_iter().chain([(RecordType::A, circle())]);
+    let answer = run(
+        &rules(),
+        ask("x.example.", RecordType::AAAA),
+        script.collect(),
+    );
+    assert_eq!(answer.metadata.response_code, ServFail);
+    assert!(answer.answers.is_empty());
+    let answer = run(
+        &rules(),
+        ask("x.example.", RecordType::A),
+        vec![(RecordType::A, circle())],
+    );
+    assert_eq!(answer.metadata.response_code, ServFail);
 }
 
 #[test]
@@ -297,11 +440,24 @@ fn dn_24_dn_26_dn_27_who_validates_sees_what_is_there() {
         let script = vec![(RecordType::AAAA, none()), (RecordType::A, v4)];
         let answer = run(&rules(), with(dnssec_ok, checking_disabled), script);
         assert_eq!(addresses(&answer).len(), 1);
-        assert!(!answer.metadata.authentic_data);
+        // Both answers were validated upstream, and only this client asks for that.
+        let is_told = dnssec_ok && !checking_disabled;
+        assert_eq!(answer.metadata.authentic_data, is_told);
     }
+    let mut unvalidated = none().unwrap();
+    unvalidated.metadata.authentic_data = false;
+    let v4 = reply(NoError, vec![a("x.example.", 60, [198, 51, 100, 1])], None);
+    let script = vec![(RecordType::AAAA, Some(unvalidated)), (RecordType::A, v4)];
+    assert!(
+        !run(&rules(), with(true, false), script)
+            .metadata
+            .authentic_data
+    );
     let real = reply(NoError, vec![aaaa("x.example.", 60, "2001:db8::1")], None);
     let script = vec![(RecordType::AAAA, real)];
-    let unasked = run(&rules(), ask("x.example.", RecordType::AAAA), script);
+    let mut request = ask("x.example.", RecordType::AAAA);
+    request.metadata.authentic_data = true;
+    let unasked = run(&rules(), request, script);
     assert!(!unasked.metadata.authentic_data);
 }
 
@@ -321,6 +477,16 @@ fn dn_29_dn_30_ipv4only_arpa_is_answered_here() {
     assert_eq!(
         reverse.answers[0].data,
         RData::PTR(PTR(name("ipv4only.arpa.")))
+    );
+    // So it is over the name of its synthetic address.
+    let address: Ipv6Addr = "2001:db8:64::192.0.0.170".parse().unwrap();
+    let question = ask(&Name::from(address).to_ascii(), RecordType::PTR);
+    let reverse = run(&rules(), question, vec![]);
+    let target = name("170.0.0.192.in-addr.arpa.");
+    assert_eq!(reverse.answers[0].data, RData::CNAME(CNAME(target.clone())));
+    assert_eq!(
+        (&reverse.answers[1].name, &reverse.answers[1].data),
+        (&target, &RData::PTR(PTR(name("ipv4only.arpa."))))
     );
 }
 
@@ -382,32 +548,130 @@ fn dn_22_an_answer_that_is_too_long_says_so() {
     assert_eq!(payload_limit(&request), 1232);
 }
 
+/// More than a message has room for: no addresses are better than half of them without a word.
+#[test]
+fn dn_22_addresses_that_no_message_has_room_for_are_not_cut() {
+    let many: Vec<Record> = (0..4000_u16)
+        .map(|number| {
+            let [high, low] = number.to_be_bytes();
+            a("x.example.", 60, [198, 51, high, low])
+        })
+        .collect();
+    let script = vec![
+        (RecordType::AAAA, reply(NoError, vec![], None)),
+        (RecordType::A, reply(NoError, many, None)),
+    ];
+    let answer = run(&rules(), ask("x.example.", RecordType::AAAA), script);
+    let bytes = encode(&answer, 65_535).unwrap();
+    assert!(bytes.len() <= 65_535 && bytes[2] & 2 != 0);
+}
+
+fn question(request: &Message) -> Question {
+    Question::of(request).unwrap()
+}
+
+fn known(rules: &Rules, request: &Message, answers: Vec<Record>) -> Rc<Answer> {
+    let kind = request.queries[0].query_type;
+    let script = vec![(kind, reply(NoError, answers, None))];
+    Rc::new(look_up(rules, &question(request), script))
+}
+
 #[test]
 fn dn_32_the_cache_counts_down_and_forgets() {
     let mut cache = Cache::new(2);
     let now = Instant::from_secs(1000);
     let later = |seconds: u64| Instant::from_secs(1000 + seconds);
     let request = ask("X.example.", RecordType::AAAA);
-    let key = Key::of(&request).unwrap();
-    let answer = reply(NoError, vec![aaaa("x.example.", 60, "2001:db8::1")], None).unwrap();
-    cache.keep(key.clone(), &answer, now);
+    let own = vec![aaaa("x.example.", 60, "2001:db8::1")];
+    let answer = known(&rules(), &request, own);
+    cache.keep(&question(&request), &answer, now);
     let lower = ask("x.example.", RecordType::AAAA);
-    let found = cache
-        .find(&Key::of(&lower).unwrap(), &lower, later(59))
-        .unwrap();
-    assert_eq!((found.answers[0].ttl, found.metadata.id), (1, 77));
-    assert!(cache.find(&key, &request, later(60)).is_none());
+    let (found, age) = cache.find(&question(&lower), later(59)).unwrap();
+    let told = found.to(&lower, age);
+    assert_eq!((told.answers[0].ttl, told.metadata.id), (1, 77));
+    assert!(cache.find(&question(&request), later(60)).is_none());
     for other in ["a.", "b.", "c."] {
         let request = ask(other, RecordType::A);
-        cache.keep(Key::of(&request).unwrap(), &answer, now);
+        let answer = known(&rules(), &request, vec![a(other, 60, [198, 51, 100, 1])]);
+        cache.keep(&question(&request), &answer, now);
         assert!(cache.len() <= 2);
+        assert!(cache.find(&question(&request), now).is_some());
     }
-    let failed = reply(ServFail, vec![], None).unwrap();
     let request = ask("d.", RecordType::A);
-    cache.keep(Key::of(&request).unwrap(), &failed, now);
-    assert!(
-        cache
-            .find(&Key::of(&request).unwrap(), &request, now)
-            .is_none()
-    );
+    for nothing in [
+        Answer::empty(ServFail),
+        // Nobody says how long there is nothing.
+        Answer::empty(NoError),
+    ] {
+        cache.keep(&question(&request), &Rc::new(nothing), now);
+        assert!(cache.find(&question(&request), now).is_none());
+    }
+}
+
+#[test]
+fn dn_05_what_rests_on_silence_is_hardly_kept() {
+    let v4 = reply(NoError, vec![a("x.example.", 600, [198, 51, 100, 1])], None);
+    let request = ask("x.example.", RecordType::AAAA);
+    let script = vec![(RecordType::AAAA, None), (RecordType::A, v4)];
+    let answer = Rc::new(look_up(&rules(), &question(&request), script));
+    let mut cache = Cache::new(2);
+    cache.keep(&question(&request), &answer, Instant::from_secs(10));
+    let is_there = |second| {
+        let now = Instant::from_secs(second);
+        cache.find(&question(&request), now).is_some()
+    };
+    assert!(is_there(14) && !is_there(15));
+}
+
+#[test]
+fn dn_33_the_memory_of_the_cache_is_bounded_in_bytes() {
+    let mut cache = Cache::new(10);
+    let now = Instant::from_secs(10);
+    let many = |owner: &str| -> Vec<Record> {
+        (0..25)
+            .map(|last| a(owner, 60, [198, 51, 100, last]))
+            .collect()
+    };
+    for number in 0..10 {
+        let owner = format!("x{number}.example.");
+        let request = ask(&owner, RecordType::A);
+        let answer = known(&rules(), &request, many(&owner));
+        cache.keep(&question(&request), &answer, now);
+        assert!(cache.find(&question(&request), now).is_some());
+    }
+    // Each takes more than 25 records of 100 bytes, and there is room for 20 KiB.
+    assert!((1..10).contains(&cache.len()), "{}", cache.len());
+}
+
+/// What one client has said about itself is not told to another.
+#[test]
+fn dn_23_dn_32_each_client_gets_a_message_of_its_own() {
+    let plain = ask("X.example.", RecordType::A);
+    let mut other = ask("x.EXAMPLE.", RecordType::A);
+    other.metadata.id = 78;
+    other.metadata.recursion_desired = false;
+    other.set_edns(Edns::new());
+    assert_eq!(question(&plain), question(&other));
+    let address = a("x.example.", 60, [198, 51, 100, 1]);
+    let answer = known(&rules(), &plain, vec![address]);
+    for request in [&plain, &other] {
+        let told = answer.to(request, 0);
+        assert_eq!(told.metadata.id, request.metadata.id);
+        assert_eq!(
+            told.queries[0].name.to_ascii(),
+            request.queries[0].name.to_ascii()
+        );
+        assert_eq!(told.edns.is_some(), request.edns.is_some());
+        let asked = request.metadata.recursion_desired;
+        assert_eq!(told.metadata.recursion_desired, asked);
+    }
+    // Signatures and their absence are kept apart.
+    let mut signed = plain.clone();
+    let mut edns = Edns::new();
+    edns.set_dnssec_ok(true);
+    signed.set_edns(edns);
+    let mut unchecked = plain.clone();
+    unchecked.metadata.checking_disabled = true;
+    assert_ne!(question(&plain), question(&signed));
+    assert_ne!(question(&plain), question(&unchecked));
 }

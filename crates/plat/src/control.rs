@@ -104,39 +104,7 @@ impl Facts {
             );
         }
         if let Some(dns) = status.dns64 {
-            let figures = [
-                ("taken up", dns.queries),
-                ("cached", dns.cached),
-                ("refused", dns.refused),
-                ("limited", dns.limited),
-                ("malformed", dns.malformed),
-                ("failed", dns.failed),
-            ];
-            let figures = figures.map(|(what, figure)| (format!("outcome=\"{what}\""), figure));
-            page.family(
-                "plat_dns64_queries_total",
-                "counter",
-                "Queries to the DNS64.",
-                figures,
-            );
-            page.family(
-                "plat_dns64_synthesised_total",
-                "counter",
-                "Answers of the DNS64 with IPv6 addresses that were made.",
-                single(dns.synthesised),
-            )
-            .family(
-                "plat_dns64_lookups_total",
-                "counter",
-                "Queries that the DNS64 looked up.",
-                single(dns.lookups),
-            )
-            .family(
-                "plat_dns64_lookup_microseconds_total",
-                "counter",
-                "Time that these lookups took.",
-                single(dns.lookup_us),
-            );
+            dns.write_page(&mut page);
         }
         if let Some(advertise) = status.advertisements {
             let figures = [
@@ -407,30 +375,7 @@ impl Status {
             writeln!(f, "leases    {leases}")?;
         }
         if let Some(dns) = &self.dns64 {
-            let dns::Figures {
-                queries,
-                cached,
-                refused,
-                limited,
-                malformed,
-                failed,
-                synthesised,
-                lookups,
-                lookup_us,
-            } = dns;
-            writeln!(
-                f,
-                "DNS64     {queries} queries, {cached} answered from the cache, {failed} failed"
-            )?;
-            let millis = lookup_us / lookups.max(&1) / 1000;
-            writeln!(
-                f,
-                "  lookups {lookups} in {millis} ms on average, {synthesised} with addresses made"
-            )?;
-            writeln!(
-                f,
-                "  refused {refused}, over their rate {limited}, malformed {malformed}"
-            )?;
+            dns.write_to(f)?;
         }
         if let Some(advertise) = &self.advertisements {
             let advertise::Figures {

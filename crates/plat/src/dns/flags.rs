@@ -1,10 +1,12 @@
 //! Flags of the DNS64.
 
-use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::net::{Ipv6Addr, SocketAddr};
 use std::str::FromStr;
 
 use clap::Args;
 use xlat_core::addr::{Ipv4Prefix, Ipv6Prefix};
+
+use super::address;
 
 /// What the DNS64 is told.
 #[derive(Args, Clone, Debug)]
@@ -23,7 +25,7 @@ pub(crate) struct DnsFlags {
     /// Most queries of one client a second; what is more is dropped
     #[arg(long, value_name = "N", default_value_t = 500, value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) dns64_rate: u32,
-    /// IPv6 addresses that do not count as real ones; several times [default: ::ffff:0:0/96]
+    /// IPv6 addresses that do not count as real ones, besides ::ffff:0:0/96; several times
     #[arg(long, value_name = "PREFIX")]
     pub(crate) dns64_exclude: Vec<Ipv6Prefix>,
     /// IPv4 addresses that no IPv6 address is made of; several times
@@ -33,7 +35,7 @@ pub(crate) struct DnsFlags {
     /// NAT64 prefix, in seconds: 30 to 3600
     #[arg(long, value_name = "SECONDS", default_value_t = 600, value_parser = clap::value_parser!(u32).range(30..=3600))]
     pub(crate) dns64_prefix_ttl: u32,
-    /// Answers that are kept
+    /// Answers that are kept, in 2 KiB each on average at most
     #[arg(long, value_name = "N", default_value_t = 20_000)]
     pub(crate) dns64_cache: usize,
 }
@@ -46,29 +48,10 @@ impl FromStr for Upstream {
     type Err = &'static str;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let plain = text.parse::<IpAddr>().map(|address| (address, 53).into());
-        plain
-            .or_else(|_| text.parse::<SocketAddr>())
-            .map(Self)
-            .map_err(|_| "not of the form 192.0.2.53, 192.0.2.53:5353 or [2001:db8::53]:5353")
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_upstream_has_port_53_unless_it_is_told() {
-        for (text, expected) in [
-            ("192.0.2.53", "192.0.2.53:53"),
-            ("192.0.2.53:5353", "192.0.2.53:5353"),
-            ("2001:db8::53", "[2001:db8::53]:53"),
-            ("[2001:db8::53]:5353", "[2001:db8::53]:5353"),
-        ] {
-            let upstream: Upstream = text.parse().unwrap();
-            assert_eq!(upstream.0.to_string(), expected);
-        }
-        assert!("example.org".parse::<Upstream>().is_err());
+        let address = address::parse(text, 53).map(Self);
+        address.ok_or(
+            "not of the form 192.0.2.53, 192.0.2.53:5353, [2001:db8::53]:5353 or fe80::53%IFACE \
+             with an interface of this host",
+        )
     }
 }

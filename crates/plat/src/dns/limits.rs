@@ -1,29 +1,38 @@
-//! Who may ask, and how often: this is no open resolver (RFC 5358).
+//! Who may ask, how often, and how much at the same time: this is no open resolver (RFC 5358).
 
+use std::cell::RefCell;
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};
+use std::rc::Rc;
 
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use xlat_core::Instant;
 use xlat_core::addr::Ipv6Prefix;
 
 /// Clients whose rate is remembered.
 const CLIENTS_MAX: usize = 16_384;
+const NANOS: u64 = 1_000_000_000;
 
 /// The access list, and the rates of clients; a client is a /64.
 #[derive(Debug)]
 pub(crate) struct Limits {
     allowed: Vec<Ipv6Prefix>,
-    rate: u32,
-    /// What each has left, in thousandths of a query.
-    left: HashMap<u64, (u64, Instant)>,
+    /// What one query costs: nanoseconds of a client's time.
+    cost: u64,
+    /// Until when each has used up its time: those who have asked lately.
+    lately: HashMap<u64, Instant>,
+    /// And those before them. Whoever asks again moves up; the rest is forgotten when the younger
+    /// ones are many, which gives them back what they have used.
+    before: HashMap<u64, Instant>,
 }
 
 impl Limits {
     pub(crate) fn new(allowed: Vec<Ipv6Prefix>, rate: u32) -> Self {
         Self {
             allowed,
-            rate,
-            left: HashMap::new(),
+            cost: NANOS / u64::from(rate.max(1)),
+            lately: HashMap::new(),
+            before: HashMap::new(),
         }
     }
 
@@ -37,27 +46,104 @@ impl Limits {
         }
     }
 
-    /// True if this client may ask now; takes one query of what it has left.
+    /// True if this client may ask now; takes one query of what it has left, which is never more
+    /// than a second's.
     pub(crate) fn take(&mut self, client: Ipv6Addr, now: Instant) -> bool {
-        if self.left.len() >= CLIENTS_MAX {
-            // Who has been silent for a second has all of it back.
-            self.left
-                .retain(|_, (_, since)| now.saturating_since(*since).as_secs() < 1);
-            if self.left.len() >= CLIENTS_MAX {
-                return false;
+        let network = network(client);
+        let used = match self.lately.get(&network) {
+            Some(used) => Some(*used),
+            None => self.before.remove(&network),
+        };
+        let used = used.unwrap_or(now).max(now).as_nanos() + self.cost;
+        let may = used <= now.as_nanos() + NANOS;
+        let used = if may { used } else { used - self.cost };
+        self.lately.insert(network, Instant::from_nanos(used));
+        if self.lately.len() >= CLIENTS_MAX / 2 {
+            self.before = std::mem::take(&mut self.lately);
+        }
+        may
+    }
+}
+
+/// Places that clients take for a while; none has more than its share.
+#[derive(Debug)]
+pub(crate) struct Places {
+    taken: RefCell<Taken>,
+    most: usize,
+    most_each: usize,
+}
+
+#[derive(Debug, Default)]
+struct Taken {
+    all: usize,
+    each: HashMap<u64, usize>,
+}
+
+/// A place, until it is dropped.
+#[derive(Debug)]
+pub(crate) struct Place {
+    places: Rc<Places>,
+    network: u64,
+}
+
+impl Places {
+    pub(crate) fn new(most: usize, most_each: usize) -> Rc<Self> {
+        Rc::new(Self {
+            taken: RefCell::default(),
+            most,
+            most_each,
+        })
+    }
+
+    /// A place for this client, if there is one for it.
+    pub(crate) fn take(self: &Rc<Self>, client: Ipv6Addr) -> Option<Place> {
+        let network = network(client);
+        let mut taken = self.taken.borrow_mut();
+        let own = taken.each.get(&network).copied().unwrap_or(0);
+        if taken.all >= self.most || own >= self.most_each {
+            return None;
+        }
+        taken.all += 1;
+        taken.each.insert(network, own + 1);
+        Some(Place {
+            places: Rc::clone(self),
+            network,
+        })
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut taken = self.places.taken.borrow_mut();
+        taken.all -= 1;
+        if let Some(own) = taken.each.get_mut(&self.network) {
+            *own -= 1;
+            if *own == 0 {
+                taken.each.remove(&self.network);
             }
         }
-        let full = u64::from(self.rate) * 1000;
-        let network = (client.to_bits() >> 64) as u64;
-        let (left, since) = self.left.entry(network).or_insert((full, now));
-        let millis = now.saturating_since(*since).as_millis() as u64;
-        *left = full.min(*left + millis * u64::from(self.rate));
-        *since = now;
-        if *left < 1000 {
-            return false;
+    }
+}
+
+fn network(client: Ipv6Addr) -> u64 {
+    (client.to_bits() >> 64) as u64
+}
+
+/// Lets this process have so many descriptors, as far as the system allows it; how many it has.
+pub(crate) fn descriptors(wanted: u64) -> u64 {
+    let limit = getrlimit(Resource::Nofile);
+    let (current, hard) = (limit.current, limit.maximum.unwrap_or(u64::MAX));
+    let wanted = wanted.min(hard);
+    match current {
+        Some(current) if current < wanted => {
+            let more = Rlimit {
+                current: Some(wanted),
+                maximum: limit.maximum,
+            };
+            setrlimit(Resource::Nofile, more).map_or(current, |()| wanted)
         }
-        *left -= 1000;
-        true
+        Some(current) => current,
+        None => wanted,
     }
 }
 
@@ -74,7 +160,7 @@ mod tests {
     }
 
     #[test]
-    fn a_client_has_its_rate_and_others_keep_theirs() {
+    fn dn_35_a_client_has_its_rate_and_others_keep_theirs() {
         let mut limits = Limits::new(Vec::new(), 10);
         let [one, two]: [Ipv6Addr; 2] =
             ["2001:db8::1", "2001:db8:0:1::1"].map(|text| text.parse().unwrap());
@@ -87,5 +173,47 @@ mod tests {
         assert_eq!(taken, 2);
         let later = Instant::from_secs(100);
         assert_eq!((0..100).filter(|_| limits.take(one, later)).count(), 10);
+    }
+
+    /// Ten thousand queries in a second, one every 0.1 ms: the rate is had all the same.
+    #[test]
+    fn dn_35_who_asks_more_often_than_once_in_a_millisecond_has_its_rate() {
+        let mut limits = Limits::new(Vec::new(), 500);
+        let client = "2001:db8::1".parse().unwrap();
+        let at = |tick: u64| Instant::from_nanos(NANOS + tick * 100_000);
+        let first = (0..10_000).filter(|tick| limits.take(client, at(*tick)));
+        assert_eq!(first.count(), 500 + 499);
+        let second = (10_000..20_000).filter(|tick| limits.take(client, at(*tick)));
+        assert_eq!(second.count(), 500);
+    }
+
+    #[test]
+    fn dn_35_a_flood_of_strange_clients_takes_nothing_from_those_known() {
+        let mut limits = Limits::new(Vec::new(), 500);
+        let known = "2001:db8::1".parse().unwrap();
+        for number in 0..200_000_u64 {
+            let now = Instant::from_nanos(NANOS + number * 10_000);
+            let strange = Ipv6Addr::from_bits(u128::from(number) << 64);
+            assert!(limits.take(strange, now));
+            if number % 1000 == 0 {
+                assert!(limits.take(known, now), "after {number}");
+            }
+            assert!(limits.lately.len() + limits.before.len() <= CLIENTS_MAX);
+        }
+    }
+
+    #[test]
+    fn dn_33_places_come_back_and_nobody_has_more_than_its_share() {
+        let places = Places::new(3, 2);
+        let [one, two]: [Ipv6Addr; 2] =
+            ["2001:db8::1", "2001:db8:0:1::1"].map(|text| text.parse().unwrap());
+        let held = [places.take(one), places.take(one)];
+        assert!(held.iter().all(Option::is_some) && places.take(one).is_none());
+        let other = places.take(two);
+        assert!(other.is_some() && places.take(two).is_none());
+        drop(held);
+        assert!(places.take(one).is_some());
+        drop(other);
+        assert!(places.taken.borrow().each.is_empty());
     }
 }

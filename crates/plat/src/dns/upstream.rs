@@ -1,91 +1,223 @@
-//! Questions to the resolvers upstream: one after the other until one answers, each from a port and
+//! Questions to the resolvers upstream: in turn and again until one answers, each from a port and
 //! with a number that nobody can guess (RFC 5452).
 
+use std::cell::Cell;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
-use hickory_proto::op::{Edns, Message, MessageType, OpCode, Query};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use anyhow::{Result, ensure};
+use dns64::Ask;
+use hickory_proto::op::{Edns, Message, MessageType, OpCode, ResponseCode};
+use hickory_proto::serialize::binary::BinEncodable as _;
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::{TcpStream, UdpSocket};
-use tokio::time::{Instant, timeout_at};
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep_until, timeout_at};
 use tracing::debug;
 use xlat_linux::daemon::state_dir::random;
 
-/// How long one resolver may take.
-const PATIENCE: Duration = Duration::from_millis(1500);
-/// Resolvers that are tried for one question.
-const TRIES: usize = 3;
+/// When a question is sent, in parts of the time that there is for it.
+const SENDS: [f64; 3] = [0.0, 1.0 / 6.0, 0.5];
+/// Sockets that one question may need at the same time.
+pub(crate) const SOCKETS: u64 = SENDS.len() as u64;
 /// What we take over UDP: no fragments (RFC 9715).
 const PAYLOAD: u16 = 1232;
+/// Bytes of a message before its first question.
+const HEADER: usize = 12;
 
 /// The resolvers.
 #[derive(Debug)]
 pub(crate) struct Upstreams {
     servers: Vec<SocketAddr>,
     /// The one that answered last.
-    good: AtomicUsize,
-}
-
-/// What the client wants to be asked along.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Wishes {
-    pub(crate) dnssec_ok: bool,
-    pub(crate) checking_disabled: bool,
+    good: Cell<usize>,
 }
 
 impl Upstreams {
     pub(crate) fn new(servers: Vec<SocketAddr>) -> Self {
         Self {
             servers,
-            good: AtomicUsize::new(0),
+            good: Cell::new(0),
         }
     }
 
-    /// The answer of the first that gives one.
-    pub(crate) async fn ask(&self, query: &Query, wishes: Wishes) -> Option<Message> {
-        let first = self.good.load(Ordering::Relaxed);
-        for number in first..first + self.servers.len().min(TRIES) {
-            let number = number % self.servers.len();
-            match ask_one(self.servers[number], query, wishes).await {
-                Ok(answer) => {
-                    self.good.store(number, Ordering::Relaxed);
+    /// The first good answer within this time. If all that is said is that a server could or would
+    /// not answer, that; `None` for silence.
+    pub(crate) async fn ask(&self, ask: &Ask, patience: Duration) -> Option<Message> {
+        let begin = Instant::now();
+        let mut sends = Sends::new(self.servers.len(), self.good.get(), patience);
+        let mut under_way = JoinSet::new();
+        let mut refusal = None;
+        loop {
+            if let Some(number) = sends.due(begin.elapsed()) {
+                let (server, ask) = (self.servers[number], ask.clone());
+                under_way.spawn_local(async move { (number, exchange(server, &ask).await) });
+            }
+            let next = sends.next().map(|(_, at)| at);
+            let until = begin + next.unwrap_or(patience).min(patience);
+            match timeout_at(until, under_way.join_next()).await {
+                Ok(Some(Ok((number, Ok(answer))))) if is_answer(&answer) => {
+                    self.good.set(number);
                     return Some(answer);
                 }
-                Err(error) => debug!("{}: {error:#}", self.servers[number]),
+                Ok(Some(Ok((number, Ok(answer))))) => {
+                    let code = answer.metadata.response_code;
+                    debug!("{} says {code}", self.servers[number]);
+                    refusal = Some(answer);
+                    sends.on_refusal(number);
+                }
+                Ok(Some(Ok((number, Err(error))))) => {
+                    debug!("{}: {error:#}", self.servers[number]);
+                    sends.on_error(number);
+                }
+                Ok(Some(Err(_))) => {}
+                // Nothing more can come.
+                Ok(None) if next.is_none() => return refusal,
+                Ok(None) => sleep_until(until).await,
+                Err(_) if begin.elapsed() >= patience => return refusal,
+                Err(_) => {}
             }
         }
-        None
     }
 }
 
-async fn ask_one(server: SocketAddr, query: &Query, wishes: Wishes) -> Result<Message> {
-    let request = request(query, wishes)?;
-    let deadline = Instant::now() + PATIENCE;
-    let answer = timeout_at(deadline, over_udp(server, &request));
-    let answer = answer.await.context("no answer")??;
+/// True for what a resolver says about a name, not about itself.
+fn is_answer(message: &Message) -> bool {
+    matches!(
+        message.metadata.response_code,
+        ResponseCode::NoError | ResponseCode::NXDomain | ResponseCode::YXDomain
+    )
+}
+
+/// Whom to send a question to, and when: three times in the time that there is, to the servers in
+/// turn. One that refuses is not asked again, and whoever has not failed yet is asked at once in its
+/// place.
+#[derive(Debug)]
+struct Sends {
+    patience: Duration,
+    /// Whose turn it is.
+    turn: usize,
+    /// Sends that were made for their time.
+    made: usize,
+    is_hurried: bool,
+    has_refused: Vec<bool>,
+    has_failed: Vec<bool>,
+}
+
+impl Sends {
+    fn new(servers: usize, first: usize, patience: Duration) -> Self {
+        Self {
+            patience,
+            turn: first,
+            made: 0,
+            is_hurried: false,
+            has_refused: vec![false; servers],
+            has_failed: vec![false; servers],
+        }
+    }
+
+    /// The next server, and when it is its turn.
+    fn next(&self) -> Option<(usize, Duration)> {
+        let servers = self.has_refused.len();
+        let mut turns = (self.turn..self.turn + servers).map(|turn| turn % servers);
+        if self.is_hurried
+            && let Some(other) = turns.clone().find(|server| !self.has_failed[*server])
+        {
+            return Some((other, Duration::ZERO));
+        }
+        let server = turns.find(|server| !self.has_refused[*server])?;
+        let at = self.patience.mul_f64(*SENDS.get(self.made)?);
+        Some((server, at))
+    }
+
+    /// The server that a question is to be sent to now.
+    fn due(&mut self, elapsed: Duration) -> Option<usize> {
+        let (server, at) = self.next()?;
+        if at > elapsed {
+            return None;
+        }
+        if !self.is_hurried || self.has_failed[server] {
+            self.made += 1;
+        }
+        self.is_hurried = false;
+        self.turn = server + 1;
+        Some(server)
+    }
+
+    fn on_refusal(&mut self, server: usize) {
+        self.has_refused[server] = true;
+        self.on_error(server);
+    }
+
+    fn on_error(&mut self, server: usize) {
+        self.has_failed[server] = true;
+        self.is_hurried = true;
+    }
+}
+
+/// A question as it is sent.
+#[derive(Debug)]
+pub(crate) struct Request {
+    bytes: Vec<u8>,
+    /// Where the question ends.
+    end: usize,
+    has_question: Message,
+}
+
+impl Request {
+    fn new(ask: &Ask) -> Result<Self> {
+        let id = random()?[0] as u16;
+        let mut message = Message::new(id, MessageType::Query, OpCode::Query);
+        message.metadata.recursion_desired = true;
+        message.metadata.checking_disabled = ask.checking_disabled;
+        message.add_query(ask.query.clone());
+        let mut edns = Edns::new();
+        edns.set_max_payload(PAYLOAD);
+        edns.set_dnssec_ok(ask.dnssec_ok);
+        message.set_edns(edns);
+        Ok(Self {
+            bytes: message.to_vec()?,
+            end: HEADER + ask.query.to_bytes()?.len(),
+            has_question: message,
+        })
+    }
+
+    /// Reads what came back. Only what has our number and question is an answer; if the rest of it
+    /// cannot be read, its sender has failed.
+    fn read(&self, bytes: &[u8]) -> Result<Message> {
+        ensure!(bytes.len() >= self.end, "too short");
+        ensure!(bytes[..2] == self.bytes[..2], "another id");
+        ensure!(bytes[2] & 0x80 != 0, "no answer");
+        ensure!(bytes[4..6] == [0, 1], "not one question");
+        let (ours, theirs) = (&self.bytes[HEADER..self.end], &bytes[HEADER..self.end]);
+        ensure!(ours.eq_ignore_ascii_case(theirs), "another question");
+        match Message::from_vec(bytes) {
+            Ok(answer) if answer.metadata.op_code == OpCode::Query => Ok(answer),
+            Ok(_) => Ok(self.failure()),
+            Err(error) => {
+                debug!("an answer cannot be read: {error}");
+                Ok(self.failure())
+            }
+        }
+    }
+
+    fn failure(&self) -> Message {
+        let id = self.has_question.metadata.id;
+        Message::error_msg(id, OpCode::Query, ResponseCode::ServFail)
+    }
+}
+
+async fn exchange(server: SocketAddr, ask: &Ask) -> Result<Message> {
+    let request = Request::new(ask)?;
+    let answer = over_udp(server, &request).await?;
     if !answer.metadata.truncation {
         return Ok(answer);
     }
-    let answer = timeout_at(deadline + PATIENCE, over_tcp(server, &request));
-    answer.await.context("no answer over TCP")?
+    let mut stream = TcpStream::connect(server).await?;
+    over_stream(&mut stream, &request).await
 }
 
-fn request(query: &Query, wishes: Wishes) -> Result<Message> {
-    let id = random()?[0] as u16;
-    let mut message = Message::new(id, MessageType::Query, OpCode::Query);
-    message.metadata.recursion_desired = true;
-    message.metadata.checking_disabled = wishes.checking_disabled;
-    message.add_query(query.clone());
-    let mut edns = Edns::new();
-    edns.set_max_payload(PAYLOAD);
-    edns.set_dnssec_ok(wishes.dnssec_ok);
-    message.set_edns(edns);
-    Ok(message)
-}
-
-async fn over_udp(server: SocketAddr, request: &Message) -> Result<Message> {
+async fn over_udp(server: SocketAddr, request: &Request) -> Result<Message> {
     let any: IpAddr = match server {
         SocketAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
         SocketAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
@@ -93,11 +225,11 @@ async fn over_udp(server: SocketAddr, request: &Message) -> Result<Message> {
     let socket = UdpSocket::bind((any, 0)).await?;
     // Only what comes from there is heard.
     socket.connect(server).await?;
-    socket.send(&request.to_vec()?).await?;
+    socket.send(&request.bytes).await?;
     let mut buffer = vec![0; 4096];
     loop {
         let length = socket.recv(&mut buffer).await?;
-        match read(request, &buffer[..length]) {
+        match request.read(&buffer[..length]) {
             Ok(answer) => return Ok(answer),
             // It may be forged; the answer may still come.
             Err(error) => debug!("a message from {server} is ignored: {error:#}"),
@@ -105,78 +237,128 @@ async fn over_udp(server: SocketAddr, request: &Message) -> Result<Message> {
     }
 }
 
-async fn over_tcp(server: SocketAddr, request: &Message) -> Result<Message> {
-    let mut stream = TcpStream::connect(server).await?;
-    let bytes = request.to_vec()?;
-    stream.write_u16(bytes.len() as u16).await?;
+/// RFC 7766 section 8.
+pub(crate) async fn over_stream(
+    stream: &mut (impl AsyncRead + AsyncWrite + Unpin),
+    request: &Request,
+) -> Result<Message> {
+    let mut bytes = (request.bytes.len() as u16).to_be_bytes().to_vec();
+    bytes.extend(&request.bytes);
     stream.write_all(&bytes).await?;
+    stream.flush().await?;
     let length = stream.read_u16().await?;
     let mut buffer = vec![0; length.into()];
     stream.read_exact(&mut buffer).await?;
-    read(request, &buffer)
-}
-
-fn read(request: &Message, bytes: &[u8]) -> Result<Message> {
-    let answer = Message::from_vec(bytes)?;
-    ensure!(answer.metadata.id == request.metadata.id, "another id");
-    ensure!(
-        answer.metadata.message_type == MessageType::Response,
-        "no answer"
-    );
-    ensure!(answer.queries == request.queries, "another question");
-    Ok(answer)
-}
-
-/// The resolvers of `/etc/resolv.conf`, but for those that are `own`.
-pub(crate) fn of_resolv_conf(text: &str, own: &[Ipv6Addr]) -> Vec<SocketAddr> {
-    let servers = text.lines().filter_map(|line| {
-        let mut words = line.split_whitespace();
-        (words.next()? == "nameserver").then(|| words.next())?
-    });
-    servers
-        .filter_map(|server| server.parse::<IpAddr>().ok())
-        .filter(|server| !own.iter().any(|own| *server == IpAddr::V6(*own)))
-        .map(|server| (server, 53).into())
-        .collect()
+    request.read(&buffer)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use hickory_proto::op::ResponseCode;
+    use hickory_proto::op::Query;
     use hickory_proto::rr::{Name, RecordType};
 
-    fn query() -> Query {
-        Query::query(Name::from_ascii("x.example.").unwrap(), RecordType::A)
+    const PATIENCE: Duration = Duration::from_millis(1200);
+
+    /// What is sent when nobody says anything.
+    fn silence(servers: usize, first: usize) -> Vec<(usize, u128)> {
+        let mut sends = Sends::new(servers, first, PATIENCE);
+        let mut sent = Vec::new();
+        while let Some((server, at)) = sends.next() {
+            assert_eq!(sends.due(at), Some(server));
+            sent.push((server, at.as_millis()));
+        }
+        sent
+    }
+
+    #[test]
+    fn dn_05_a_question_is_sent_three_times_in_the_time_there_is() {
+        assert_eq!(silence(1, 0), [(0, 0), (0, 200), (0, 600)]);
+        assert_eq!(silence(2, 1), [(1, 0), (0, 200), (1, 600)]);
+        assert_eq!(silence(5, 4), [(4, 0), (0, 200), (1, 600)]);
+    }
+
+    #[test]
+    fn dn_05_who_refuses_is_passed_over_and_not_asked_again() {
+        let mut sends = Sends::new(3, 0, PATIENCE);
+        let early = Duration::from_millis(1);
+        assert_eq!(sends.due(Duration::ZERO), Some(0));
+        assert_eq!(sends.due(early), None);
+        sends.on_refusal(0);
+        assert_eq!(sends.due(early), Some(1));
+        assert_eq!(sends.due(early), None);
+        sends.on_error(1);
+        assert_eq!(sends.due(early), Some(2));
+        // All have failed. Only the one that could not be reached gets another chance, in time.
+        sends.on_refusal(2);
+        assert_eq!(sends.due(early), None);
+        let later = Duration::from_millis(200);
+        assert_eq!(sends.next(), Some((1, later)));
+        assert_eq!(sends.due(later), Some(1));
+        sends.on_refusal(1);
+        assert_eq!(sends.next(), None);
+    }
+
+    fn ask() -> Ask {
+        Ask {
+            query: Query::query(Name::from_ascii("x.example.").unwrap(), RecordType::A),
+            dnssec_ok: false,
+            checking_disabled: true,
+        }
+    }
+
+    /// The answer NXDOMAIN to a request, by hand.
+    fn nxdomain(request: &Request) -> Vec<u8> {
+        let mut bytes = request.bytes[..2].to_vec();
+        bytes.extend([0x81, 0x83, 0, 1, 0, 0, 0, 0, 0, 0]);
+        bytes.extend(b"\x01x\x07example\0\0\x01\0\x01");
+        bytes
     }
 
     #[test]
     fn dn_34_only_an_answer_to_the_question_is_believed() {
-        let wishes = Wishes {
-            dnssec_ok: false,
-            checking_disabled: true,
-        };
-        let asked = request(&query(), wishes).unwrap();
-        assert!(asked.metadata.checking_disabled);
-        let mut answer = Message::new(asked.metadata.id, MessageType::Response, OpCode::Query);
-        answer.metadata.response_code = ResponseCode::NXDomain;
-        answer.add_query(query());
-        assert!(read(&asked, &answer.to_vec().unwrap()).is_ok());
-        let mut other = answer.clone();
-        other.metadata.id = other.metadata.id.wrapping_add(1);
-        assert!(read(&asked, &other.to_vec().unwrap()).is_err());
-        let mut other = answer.clone();
-        other.queries[0].query_type = RecordType::AAAA;
-        assert!(read(&asked, &other.to_vec().unwrap()).is_err());
-        assert!(read(&asked, &asked.to_vec().unwrap()).is_err());
-        assert!(read(&asked, &[0; 5]).is_err());
+        let request = Request::new(&ask()).unwrap();
+        // RD, CD.
+        assert_eq!(request.bytes[2..4], [0x01, 0x10]);
+        let answer = nxdomain(&request);
+        let read = request.read(&answer).unwrap();
+        assert_eq!(read.metadata.response_code, ResponseCode::NXDomain);
+        // Another id, a question, two questions, another name, type and class.
+        for (at, bits) in [
+            (0, 1),
+            (1, 0x80),
+            (2, 0x80),
+            (5, 3),
+            (13, 1),
+            (24, 1),
+            (26, 2),
+        ] {
+            let mut other = answer.clone();
+            other[at] ^= bits;
+            assert!(request.read(&other).is_err(), "{at}");
+        }
+        assert!(request.read(&answer[..20]).is_err());
+        assert!(request.read(&request.bytes).is_err());
+        let mut spelled = answer.clone();
+        spelled[13] = b'X';
+        assert!(request.read(&spelled).is_ok());
     }
 
     #[test]
-    fn dn_33_our_own_address_is_no_upstream() {
-        let text = "nameserver 192.0.2.53\nnameserver 2001:db8::1\nnameserver 2001:db8::2\n";
-        let servers = of_resolv_conf(text, &["2001:db8::1".parse().unwrap()]);
-        let expected = ["192.0.2.53:53", "[2001:db8::2]:53"];
-        assert_eq!(servers, expected.map(|server| server.parse().unwrap()));
+    fn an_answer_that_cannot_be_read_is_a_failure_of_its_sender() {
+        let request = Request::new(&ask()).unwrap();
+        let mut answer = nxdomain(&request);
+        answer[3] = 0x80;
+        answer[7] = 1;
+        // An address of three bytes; a name that is a circle.
+        for record in [
+            &[0xc0, 12, 0, 1, 0, 1, 0, 0, 0, 9, 0, 3, 1, 2, 3][..],
+            &[0xc0, 27, 0, 1, 0, 1, 0, 0, 0, 9, 0, 4, 1, 2, 3, 4],
+        ] {
+            let mut bytes = answer.clone();
+            bytes.extend(record);
+            let read = request.read(&bytes).unwrap();
+            assert_eq!(read.metadata.response_code, ResponseCode::ServFail);
+        }
     }
 }

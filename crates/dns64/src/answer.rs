@@ -1,0 +1,126 @@
+//! What is known about a question, and the messages that say so to each who asked it.
+
+use hickory_proto::op::{Edns, Message, MessageType, ResponseCode};
+use hickory_proto::rr::Record;
+
+use crate::question::Question;
+
+/// Bytes of an answer over UDP that we let clients have at most, so that it is never fragmented
+/// (RFC 9715).
+const UDP_MAX: u16 = 1232;
+const UDP_MIN: u16 = 512;
+
+/// What is known about a question.
+#[derive(Clone, Debug)]
+pub struct Answer {
+    pub(crate) code: ResponseCode,
+    /// Whether a resolver upstream has validated all of it.
+    pub(crate) is_authentic: bool,
+    /// Whether it has IPv6 addresses that were made.
+    pub(crate) is_made: bool,
+    /// Whether somebody who should have been heard was silent.
+    pub(crate) is_unsure: bool,
+    pub(crate) answers: Vec<Record>,
+    pub(crate) authorities: Vec<Record>,
+    pub(crate) additionals: Vec<Record>,
+}
+
+impl Answer {
+    /// Nothing but a code.
+    pub fn empty(code: ResponseCode) -> Self {
+        Self {
+            code,
+            is_authentic: false,
+            is_made: false,
+            is_unsure: false,
+            answers: Vec::new(),
+            authorities: Vec::new(),
+            additionals: Vec::new(),
+        }
+    }
+
+    /// True if it has IPv6 addresses that were made of IPv4 ones.
+    pub fn is_made(&self) -> bool {
+        self.is_made
+    }
+
+    /// True if the question could not be answered.
+    pub fn is_failure(&self) -> bool {
+        self.code == ResponseCode::ServFail
+    }
+
+    /// The message for who asked `request`, when the answer is `age` seconds old.
+    pub fn to(&self, request: &Message, age: u32) -> Message {
+        let mut reply = reply_to(request, self.code);
+        // RFC 6147 section 5.5: never for who has not asked for signatures.
+        reply.metadata.authentic_data = self.is_authentic && wants_signatures(request);
+        let aged = |records: &[Record]| -> Vec<Record> {
+            let mut records = records.to_vec();
+            for record in &mut records {
+                record.ttl = record.ttl.saturating_sub(age);
+            }
+            records
+        };
+        reply.answers = aged(&self.answers);
+        reply.authorities = aged(&self.authorities);
+        reply.additionals = aged(&self.additionals);
+        reply
+    }
+
+    /// Bytes of memory that it takes, more or less; `None` if it is no message.
+    pub(crate) fn weight(&self, question: &Question) -> Option<usize> {
+        let mut message = Message::response(0, hickory_proto::op::OpCode::Query);
+        message.add_query(question.query.clone());
+        message.answers.clone_from(&self.answers);
+        message.authorities.clone_from(&self.authorities);
+        message.additionals.clone_from(&self.additionals);
+        let records = self.answers.len() + self.authorities.len() + self.additionals.len();
+        Some(message.to_vec().ok()?.len() + records * size_of::<Record>() + size_of::<Self>())
+    }
+}
+
+/// The beginning of an answer to `request`: its question, and the flags of a resolver.
+fn reply_to(request: &Message, code: ResponseCode) -> Message {
+    let asked = &request.metadata;
+    let mut reply = Message::new(asked.id, MessageType::Response, asked.op_code);
+    reply.metadata.recursion_desired = asked.recursion_desired;
+    reply.metadata.checking_disabled = asked.checking_disabled;
+    reply.metadata.recursion_available = true;
+    reply.metadata.response_code = code;
+    // The name as this client has spelled it.
+    reply.queries.clone_from(&request.queries);
+    if request.edns.is_some() {
+        let mut own = Edns::new();
+        own.set_max_payload(UDP_MAX);
+        own.set_dnssec_ok(wants_signatures(request));
+        reply.set_edns(own);
+    }
+    reply
+}
+
+fn wants_signatures(request: &Message) -> bool {
+    let edns = request.edns.as_ref();
+    edns.is_some_and(|edns| edns.flags().dnssec_ok)
+}
+
+/// Bytes that an answer over UDP may have (RFC 6891 section 6.2.5).
+pub fn payload_limit(request: &Message) -> usize {
+    let asked = request.edns.as_ref().map_or(UDP_MIN, Edns::max_payload);
+    usize::from(asked.clamp(UDP_MIN, UDP_MAX))
+}
+
+/// The bytes of an answer, at most `limit`: without records and with the TC flag if it is longer
+/// (RFC 2181 section 9). `None` if it cannot be encoded.
+pub fn encode(reply: &Message, limit: usize) -> Option<Vec<u8>> {
+    if let Ok(bytes) = reply.to_vec()
+        && bytes.len() <= limit
+    {
+        return Some(bytes);
+    }
+    let mut short = reply.clone();
+    short.answers.clear();
+    short.authorities.clear();
+    short.additionals.clear();
+    short.metadata.truncation = true;
+    short.to_vec().ok()
+}

@@ -1,0 +1,66 @@
+//! What a client asks, without what is only between it and us.
+
+use hickory_proto::op::{Edns, Message, OpCode, Query, ResponseCode};
+use hickory_proto::rr::RecordType;
+
+/// A question: who asks the same is told the same.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Question {
+    /// The name in lower case, type and class.
+    pub(crate) query: Query,
+    /// DO: the client wants to see signatures (RFC 4035 section 3.2.1).
+    pub(crate) dnssec_ok: bool,
+    /// CD: the client checks them itself (RFC 4035 section 3.2.2).
+    pub(crate) checking_disabled: bool,
+}
+
+/// A question to a resolver upstream.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ask {
+    /// The name, type and class.
+    pub query: Query,
+    /// The DO flag.
+    pub dnssec_ok: bool,
+    /// The CD flag.
+    pub checking_disabled: bool,
+}
+
+impl Question {
+    /// The question of a query.
+    ///
+    /// # Errors
+    /// The code to refuse a query with that has none that is looked up (RFC 1035 section 4.1.1, RFC
+    /// 6891 section 6.1.3, RFC 9619).
+    pub fn of(request: &Message) -> Result<Self, ResponseCode> {
+        let edns = request.edns.as_ref();
+        if request.metadata.op_code != OpCode::Query {
+            return Err(ResponseCode::NotImp);
+        }
+        if edns.is_some_and(|edns| edns.version() != 0) {
+            return Err(ResponseCode::BADVERS);
+        }
+        let [query] = request.queries.as_slice() else {
+            return Err(ResponseCode::FormErr);
+        };
+        // No questions for a resolver.
+        if matches!(query.query_type, RecordType::AXFR | RecordType::IXFR) {
+            return Err(ResponseCode::Refused);
+        }
+        let mut query = query.clone();
+        query.name = query.name.to_lowercase();
+        Ok(Self {
+            query,
+            dnssec_ok: edns.is_some_and(|edns: &Edns| edns.flags().dnssec_ok),
+            checking_disabled: request.metadata.checking_disabled,
+        })
+    }
+
+    /// The question upstream for the same, or for another name and type.
+    pub(crate) fn ask(&self, query: Query) -> Ask {
+        Ask {
+            query,
+            dnssec_ok: self.dnssec_ok,
+            checking_disabled: self.checking_disabled,
+        }
+    }
+}
