@@ -17,8 +17,8 @@ pub mod link;
 pub mod namespace;
 pub mod privilege;
 pub mod process;
+pub mod resolver;
 pub mod router;
-
 pub mod suite;
 pub mod topology;
 pub mod traffic;

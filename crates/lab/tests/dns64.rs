@@ -2,19 +2,19 @@
 //! by its name.
 
 use std::io::{Read, Write};
-use std::net::{Ipv6Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::path::Path;
-use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use lab::binaries::Binaries;
-use lab::deployment::{Deployment, PATIENCE, Setup};
+use lab::deployment::PATIENCE;
 use lab::inspect::{difference, inspect};
 use lab::process::Daemon;
+use lab::resolver::{Net, RESOLVER};
 use lab::suite::Test;
 use lab::topology::{PREF64, Plan, SERVER, Topology, embedded};
-use lab::traffic::dns::{AAAA, Upstream, addresses, exchange, question};
+use lab::traffic::dns::{AAAA, addresses, over_tcp, question};
 
 const TESTS: &[Test] = lab::tests![
     dn_10_a_server_with_only_ipv4_is_reached_by_its_name,
@@ -30,8 +30,6 @@ const TESTS: &[Test] = lab::tests![
 
 const DIG: &str = "/usr/bin/dig";
 const UNBOUND: &str = "/usr/sbin/unbound";
-/// The edge on the client's link: where the DNS64 is.
-const RESOLVER: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 1, 0, 0, 0, 0, 1);
 
 fn main() {
     lab::suite::run_with_programs(
@@ -45,7 +43,7 @@ fn main() {
 
 fn dn_10_a_server_with_only_ipv4_is_reached_by_its_name() -> Result<()> {
     let net = Net::new(&[])?;
-    let upstream = upstream(&net, 1)?;
+    let upstream = net.upstream(1)?;
     let addresses = net.ask("v4.example", AAAA)?;
     ensure!(addresses == [embedded(SERVER)], "{addresses:?}");
     let listener = net
@@ -79,24 +77,15 @@ fn dn_10_a_server_with_only_ipv4_is_reached_by_its_name() -> Result<()> {
 
 fn dn_22_dn_33_long_answers_come_over_tcp() -> Result<()> {
     let net = Net::new(&[])?;
-    let _upstream = upstream(&net, 25)?;
+    let _upstream = net.upstream(25)?;
     let short = net.exchange("v4.example", AAAA)?;
     ensure!(
         short.len() <= 512 && short[2] & 2 != 0,
         "{} bytes",
         short.len()
     );
-    let whole = net.topology().client().run(|| {
-        let mut stream = TcpStream::connect_timeout(&(RESOLVER, 53).into(), PATIENCE)?;
-        let question = question("v4.example", AAAA);
-        stream.write_all(&(question.len() as u16).to_be_bytes())?;
-        stream.write_all(&question)?;
-        let mut length = [0; 2];
-        stream.read_exact(&mut length)?;
-        let mut answer = vec![0; u16::from_be_bytes(length).into()];
-        stream.read_exact(&mut answer)?;
-        Ok(answer)
-    })?;
+    let client = net.topology().client();
+    let whole = client.run(|| over_tcp(RESOLVER, &question("v4.example", AAAA)))?;
     ensure!(addresses(&whole).len() == 25 && whole[2] & 2 == 0);
     Ok(())
 }
@@ -104,7 +93,7 @@ fn dn_22_dn_33_long_answers_come_over_tcp() -> Result<()> {
 fn an_upstream_that_is_silent_is_passed_over() -> Result<()> {
     let silent = "198.51.100.77".to_owned();
     let net = Net::with_upstreams(&[&silent, &SERVER.to_string()], &[])?;
-    let _upstream = upstream(&net, 1)?;
+    let _upstream = net.upstream(1)?;
     let addresses = net.ask("v4.example", AAAA)?;
     ensure!(addresses == [embedded(SERVER)], "{addresses:?}");
     Ok(())
@@ -112,7 +101,7 @@ fn an_upstream_that_is_silent_is_passed_over() -> Result<()> {
 
 fn dn_29_ipv4only_arpa_is_answered_without_asking() -> Result<()> {
     let net = Net::new(&[])?;
-    let upstream = upstream(&net, 1)?;
+    let upstream = net.upstream(1)?;
     let found = net.ask("ipv4only.arpa", AAAA)?;
     let expected = [170, 171].map(|last| embedded([192, 0, 0, last].into()));
     ensure!(found == expected && upstream.asked() == 0, "{found:?}");
@@ -121,7 +110,7 @@ fn dn_29_ipv4only_arpa_is_answered_without_asking() -> Result<()> {
 
 fn dn_35_strangers_get_no_answer() -> Result<()> {
     let net = Net::new(&["--dns64-allow=2001:db8:7777::/48"])?;
-    let _upstream = upstream(&net, 1)?;
+    let _upstream = net.upstream(1)?;
     let refused = net.topology().client().run(|| {
         let socket = UdpSocket::bind("[::]:0")?;
         socket.set_read_timeout(Some(Duration::from_millis(300)))?;
@@ -136,7 +125,7 @@ fn dn_35_strangers_get_no_answer() -> Result<()> {
 
 fn garbage_and_slow_clients_are_survived() -> Result<()> {
     let net = Net::new(&[])?;
-    let _upstream = upstream(&net, 1)?;
+    let _upstream = net.upstream(1)?;
     let slow = net.topology().client().run(|| {
         let socket = UdpSocket::bind("[::]:0")?;
         let mut loop_of_pointers = question("x", AAAA)[..12].to_vec();
@@ -198,7 +187,7 @@ fn a_port_that_is_taken_is_found_before_anything_is_changed() -> Result<()> {
 
 fn dig_understands_it() -> Result<()> {
     let net = Net::new(&[])?;
-    let _upstream = upstream(&net, 1)?;
+    let _upstream = net.upstream(1)?;
     let server = format!("@{RESOLVER}");
     let text = net.run(DIG, &[&server, "AAAA", "v4.example"])?;
     for part in [
@@ -241,57 +230,4 @@ fn unbound_is_an_upstream_like_any_other() -> Result<()> {
     let nothing = net.exchange("no.example", AAAA)?;
     ensure!(nothing[3] & 15 == 3, "NXDOMAIN");
     Ok(())
-}
-
-/// A resolver on the server whose names have so many IPv4 addresses.
-fn upstream(net: &Net, count: u8) -> Result<Upstream> {
-    Upstream::start(&net.topology().server, SERVER, SERVER, count)
-}
-
-/// A client, and an edge whose `plat` is its DNS64.
-struct Net {
-    deployment: Deployment,
-}
-
-impl Net {
-    fn new(flags: &[&str]) -> Result<Self> {
-        Self::with_upstreams(&[&SERVER.to_string()], flags)
-    }
-
-    fn with_upstreams(upstreams: &[&str], flags: &[&str]) -> Result<Self> {
-        let mut all = vec!["--pool=192.168.64.9", "--dns64=2001:db8:1::1"];
-        for upstream in upstreams {
-            all.extend(["--dns64-upstream", upstream]);
-        }
-        all.extend(flags);
-        let topology = Topology::new(&Plan::default())?;
-        let setup = Setup::plat_alone(&all);
-        Ok(Self {
-            deployment: Deployment::with(&Binaries::find()?, topology, setup)?,
-        })
-    }
-
-    fn topology(&self) -> &Topology {
-        &self.deployment.topology
-    }
-
-    fn ask(&self, name: &str, kind: u16) -> Result<Vec<Ipv6Addr>> {
-        Ok(addresses(&self.exchange(name, kind)?))
-    }
-
-    /// One question over UDP, and its answer.
-    fn exchange(&self, name: &str, kind: u16) -> Result<Vec<u8>> {
-        self.topology()
-            .client()
-            .run(|| exchange(RESOLVER, name, kind))
-    }
-
-    fn run(&self, program: &str, arguments: &[&str]) -> Result<String> {
-        let mut process = Command::new(program);
-        process.args(arguments);
-        process.stdout(Stdio::piped()).stderr(Stdio::piped());
-        let process = self.topology().client().spawn(process)?;
-        let output = process.wait_with_output()?;
-        Ok(String::from_utf8_lossy(&output.stdout).into_owned())
-    }
 }

@@ -1,0 +1,586 @@
+//! What upstream says, and what the DNS64 of the real `plat` makes of it: rule by rule against a
+//! resolver with a script.
+
+use std::net::Ipv6Addr;
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, ensure};
+use lab::resolver::Net;
+use lab::suite::Test;
+use lab::topology::{SERVER, embedded};
+use lab::traffic::dns::kind::{A, AAAA, CNAME, DNAME, HTTPS, MX, PTR, SOA, SRV, TXT};
+use lab::traffic::dns::message::name;
+use lab::traffic::dns::{Act, Asked, Message, Record};
+
+const TESTS: &[Test] = lab::tests![
+    dn_02_dn_03_an_answer_about_ipv6_ends_it,
+    dn_04_each_failure_about_ipv6_counts_as_no_address,
+    dn_05_silence_about_ipv6_leaves_time_for_ipv4,
+    dn_05_who_hears_nothing_is_told_so_in_time,
+    dn_05_a_lost_datagram_is_sent_again,
+    dn_05_a_server_that_refuses_is_passed_over,
+    dn_06_all_some_and_none_of_the_addresses_are_excluded,
+    dn_07_chains_of_one_three_and_eight_aliases,
+    dn_07_a_renamed_tree_is_followed,
+    dn_08_chains_that_differ,
+    dn_09_nothing_and_failures_about_ipv4,
+    dn_18_dn_30_names_of_synthetic_addresses,
+    dn_20_other_types_are_passed_on_byte_by_byte,
+    dn_22_forty_addresses_over_udp_and_tcp,
+    dn_24_dn_25_what_is_validated_and_what_is_forged,
+    dn_26_who_validates_itself_sees_what_is_there,
+    dn_32_synthetic_and_real_answers_are_kept_apart,
+    dn_33_chains_without_an_end_and_answers_that_cannot_be_read,
+    dn_34_answers_that_do_not_belong_to_the_question,
+    se_20_records_of_other_names,
+];
+
+/// What is made of the address that most names have.
+fn made() -> Vec<Ipv6Addr> {
+    vec![embedded(SERVER)]
+}
+
+fn real() -> Ipv6Addr {
+    Ipv6Addr::new(0x2001, 0xdb8, 0xaaaa, 0, 0, 0, 0, 1)
+}
+
+const V4: [u8; 4] = SERVER.octets();
+
+const NXDOMAIN: u16 = 3;
+const SERVFAIL: u16 = 2;
+const REFUSED: u16 = 5;
+
+/// One IPv4 address and no IPv6 one.
+fn v4_only(asked: &Asked) -> Message {
+    match asked.kind {
+        A => asked.answer(vec![Record::a(&asked.name, 300, V4)]),
+        _ => asked.nothing(300),
+    }
+}
+
+fn ask(net: &Net, owner: &str) -> Result<Message> {
+    net.query(&Message::query(owner, AAAA))
+}
+
+fn main() {
+    lab::suite::run(TESTS)
+}
+
+fn dn_02_dn_03_an_answer_about_ipv6_ends_it() -> Result<()> {
+    let net = Net::new(&[])?;
+    let upstream = net.scripted(|asked| match (asked.name.as_str(), asked.kind) {
+        ("both.example", AAAA) => asked
+            .answer(vec![Record::aaaa(&asked.name, 60, real())])
+            .into(),
+        ("none.example", _) => asked.code(NXDOMAIN).into(),
+        _ => v4_only(asked).into(),
+    })?;
+    ensure!(net.ask("both.example", AAAA)? == [real()]);
+    ensure!(ask(&net, "none.example")?.code() == NXDOMAIN);
+    for owner in ["both.example", "none.example"] {
+        ensure!(upstream.kinds(owner) == [AAAA], "{owner}");
+    }
+    Ok(())
+}
+
+fn dn_04_each_failure_about_ipv6_counts_as_no_address() -> Result<()> {
+    let net = Net::new(&[])?;
+    let upstream = net.scripted(|asked| {
+        let code = asked.name.trim_start_matches("code").split('.').next();
+        match (asked.kind, code.and_then(|code| code.parse().ok())) {
+            (AAAA, Some(code)) => asked.code(code).into(),
+            _ => v4_only(asked).into(),
+        }
+    })?;
+    for code in [1, 2, 4, 5, 8, 9, 10] {
+        let owner = format!("code{code}.example");
+        let found = net.ask(&owner, AAAA)?;
+        ensure!(found == made(), "{code}: {found:?}");
+        // SERVFAIL is looked at once more without validation (DN-25).
+        let expected = if code == SERVFAIL {
+            &[AAAA, AAAA, A][..]
+        } else {
+            &[AAAA, A]
+        };
+        let kinds = upstream.kinds(&owner);
+        ensure!(kinds == expected, "{code}: {kinds:?}");
+    }
+    Ok(())
+}
+
+fn dn_05_silence_about_ipv6_leaves_time_for_ipv4() -> Result<()> {
+    let net = Net::new(&[])?;
+    let upstream = net.scripted(|asked| match asked.kind {
+        A => v4_only(asked).into(),
+        _ => Vec::new(),
+    })?;
+    let begin = Instant::now();
+    ensure!(net.ask("x.example", AAAA)? == made());
+    let took = begin.elapsed();
+    ensure!(took < Duration::from_secs(5), "{took:?}");
+    ensure!(upstream.kinds("x.example") == [AAAA, AAAA, AAAA, A]);
+    Ok(())
+}
+
+fn dn_05_who_hears_nothing_is_told_so_in_time() -> Result<()> {
+    let net = Net::new(&[])?;
+    let _upstream = net.scripted(|_| Vec::new())?;
+    let begin = Instant::now();
+    ensure!(ask(&net, "x.example")?.code() == SERVFAIL);
+    let took = begin.elapsed();
+    ensure!(took < Duration::from_secs(5), "{took:?}");
+    Ok(())
+}
+
+fn dn_05_a_lost_datagram_is_sent_again() -> Result<()> {
+    let net = Net::new(&[])?;
+    let upstream = net.scripted(|asked| match asked.before {
+        0 => Vec::new(),
+        _ => v4_only(asked).into(),
+    })?;
+    let answer = ask(&net, "x.example")?;
+    ensure!(answer.addresses() == made(), "{answer:?}");
+    ensure!(upstream.kinds("x.example") == [AAAA, AAAA, A, A]);
+    // Each from a port and with a number of its own (DN-34).
+    let mut ids: Vec<u16> = upstream
+        .questions("x.example")
+        .iter()
+        .map(|asked| asked.message.id)
+        .collect();
+    ids.sort_unstable();
+    ids.dedup();
+    ensure!(ids.len() >= 3, "{ids:?}");
+    Ok(())
+}
+
+fn dn_05_a_server_that_refuses_is_passed_over() -> Result<()> {
+    let servers = ["198.51.100.2:5301", "198.51.100.2:5302"];
+    let net = Net::with_upstreams(&servers, &[])?;
+    let bad = net.scripted_at(SERVER, 5301, |asked| {
+        let code = match asked.name.as_str() {
+            "servfail.example" => SERVFAIL,
+            "notimp.example" => 4,
+            _ => REFUSED,
+        };
+        asked.code(code).into()
+    })?;
+    let good = net.scripted_at(SERVER, 5302, |asked| match asked.name.as_str() {
+        "bad.example" => asked.code(SERVFAIL).into(),
+        _ => v4_only(asked).into(),
+    })?;
+    // Both fail: what they say counts as a last resort.
+    let answer = net.query(&Message::query("bad.example", A))?;
+    ensure!([SERVFAIL, REFUSED].contains(&answer.code()), "{answer:?}");
+    for owner in ["servfail.example", "notimp.example", "refused.example"] {
+        let begin = Instant::now();
+        ensure!(net.ask(owner, AAAA)? == made(), "{owner}");
+        ensure!(
+            begin.elapsed() < Duration::from_secs(1),
+            "{owner} took long"
+        );
+    }
+    // The one that answers is asked first from then on.
+    ensure!(bad.kinds("refused.example").is_empty());
+    ensure!(good.kinds("refused.example") == [AAAA, A]);
+    Ok(())
+}
+
+fn dn_06_all_some_and_none_of_the_addresses_are_excluded() -> Result<()> {
+    let net = Net::new(&["--dns64-exclude=2001:db8:bad::/48"])?;
+    let mapped: Ipv6Addr = "::ffff:198.51.100.9".parse()?;
+    let bad: Ipv6Addr = "2001:db8:bad::1".parse()?;
+    let _upstream = net.scripted(move |asked| {
+        let own: &[Ipv6Addr] = match asked.name.as_str() {
+            "all.example" => &[mapped, bad],
+            "some.example" => &[mapped, real(), bad],
+            _ => &[real()],
+        };
+        let records = own.iter().map(|one| Record::aaaa(&asked.name, 60, *one));
+        match asked.kind {
+            AAAA => asked.answer(records.collect()).into(),
+            _ => v4_only(asked).into(),
+        }
+    })?;
+    ensure!(net.ask("all.example", AAAA)? == made());
+    ensure!(net.ask("some.example", AAAA)? == [real()]);
+    ensure!(net.ask("none.example", AAAA)? == [real()]);
+    Ok(())
+}
+
+/// `chainN.example` leads over N aliases to `linkN.example`.
+fn chain(asked: &Asked) -> Vec<Record> {
+    let count = asked.name.trim_start_matches("chain").split('.').next();
+    let count: usize = count.and_then(|count| count.parse().ok()).unwrap_or(0);
+    let owner = |number: usize| match number {
+        0 => asked.name.clone(),
+        _ => format!("link{number}.example"),
+    };
+    let mut records: Vec<Record> = (0..count)
+        .map(|number| Record::cname(&owner(number), &owner(number + 1)))
+        .collect();
+    if asked.kind == A {
+        records.push(Record::a(&owner(count), 300, V4));
+    }
+    records
+}
+
+fn dn_07_chains_of_one_three_and_eight_aliases() -> Result<()> {
+    let net = Net::new(&[])?;
+    let _upstream = net.scripted(|asked| {
+        let mut answer = asked.answer(chain(asked));
+        answer.authorities.push(Record::soa("example", 200));
+        answer.into()
+    })?;
+    for count in [1, 3, 8, 16] {
+        let owner = format!("chain{count}.example");
+        let answer = ask(&net, &owner)?;
+        let mut before = owner.clone();
+        for (number, link) in answer.answers[..count].iter().enumerate() {
+            let next = format!("link{}.example", number + 1);
+            ensure!(*link == Record::cname(&before, &next), "{link:?}");
+            before = next;
+        }
+        let end = Record::aaaa(&before, 200, embedded(SERVER));
+        ensure!(answer.answers[count..] == [end], "{answer:?}");
+    }
+    let answer = ask(&net, "chain17.example")?;
+    ensure!(answer.code() == SERVFAIL && answer.answers.is_empty());
+    Ok(())
+}
+
+fn dn_07_a_renamed_tree_is_followed() -> Result<()> {
+    let net = Net::new(&[])?;
+    let _upstream = net.scripted(|asked| {
+        let mut records = vec![
+            Record::new("old.example", DNAME, 300, name("new.example")),
+            Record::cname("x.old.example", "x.new.example"),
+        ];
+        if asked.kind == A {
+            records.push(Record::a("x.new.example", 300, V4));
+        }
+        asked.answer(records).into()
+    })?;
+    let answer = ask(&net, "x.old.example")?;
+    let kinds: Vec<u16> = answer.answers.iter().map(|one| one.kind).collect();
+    ensure!(kinds == [DNAME, CNAME, AAAA], "{answer:?}");
+    ensure!(answer.answers[0].data == name("new.example"));
+    ensure!(answer.answers[2].owner == "x.new.example");
+    Ok(())
+}
+
+fn dn_08_chains_that_differ() -> Result<()> {
+    let net = Net::new(&[])?;
+    let _upstream = net.scripted(|asked| {
+        let to = if asked.kind == A { "new" } else { "old" };
+        let end = format!("{to}.example");
+        let mut records = vec![Record::cname(&asked.name, &end)];
+        if asked.kind == A {
+            records.push(Record::a(&end, 300, V4));
+        }
+        asked.answer(records).into()
+    })?;
+    let answer = ask(&net, "x.example")?;
+    let expected = [
+        Record::cname("x.example", "new.example"),
+        Record::aaaa("new.example", 300, embedded(SERVER)),
+    ];
+    ensure!(answer.answers == expected, "{answer:?}");
+    Ok(())
+}
+
+fn dn_09_nothing_and_failures_about_ipv4() -> Result<()> {
+    let net = Net::new(&[])?;
+    let _upstream = net.scripted(|asked| match (asked.name.as_str(), asked.kind) {
+        (_, AAAA) => asked.nothing(77).into(),
+        ("refused.example", A) => asked.code(REFUSED).into(),
+        ("failed.example", A) => asked.code(SERVFAIL).into(),
+        ("gone.example", A) => asked.code(NXDOMAIN).into(),
+        _ => asked.nothing(55).into(),
+    })?;
+    let nothing = ask(&net, "nothing.example")?;
+    ensure!(nothing.code() == 0 && nothing.answers.is_empty());
+    // The SOA record is that of the answer about IPv6.
+    let soa = &nothing.authorities[0];
+    ensure!((soa.kind, soa.ttl) == (SOA, 77), "{soa:?}");
+    for (owner, code) in [
+        ("refused.example", REFUSED),
+        ("failed.example", SERVFAIL),
+        ("gone.example", NXDOMAIN),
+    ] {
+        ensure!(ask(&net, owner)?.code() == code, "{owner}");
+    }
+    Ok(())
+}
+
+fn dn_18_dn_30_names_of_synthetic_addresses() -> Result<()> {
+    let net = Net::new(&[])?;
+    let upstream = net.scripted(|asked| {
+        let data = name("v4.example");
+        asked
+            .answer(vec![Record::new(&asked.name, PTR, 60, data)])
+            .into()
+    })?;
+    let reverse = |address: Ipv6Addr| {
+        let digits = format!("{:032x}", address.to_bits());
+        let labels: Vec<String> = digits.chars().rev().map(String::from).collect();
+        format!("{}.ip6.arpa", labels.join("."))
+    };
+    // Of the network's own prefix and the well-known one.
+    for prefix in [embedded(SERVER), "64:ff9b::198.51.100.2".parse()?] {
+        let owner = reverse(prefix);
+        let answer = net.query(&Message::query(&owner, PTR))?;
+        let target = "2.100.51.198.in-addr.arpa";
+        let alias = Record::new(&owner, CNAME, 60, name(target));
+        let end = Record::new(target, PTR, 60, name("v4.example"));
+        ensure!(answer.answers == [alias, end], "{answer:?}");
+    }
+    let asked = upstream.asked();
+    let answer = net.query(&Message::query(
+        &reverse(embedded([192, 0, 0, 170].into())),
+        PTR,
+    ))?;
+    let end = &answer.answers[1];
+    ensure!(end.owner == "170.0.0.192.in-addr.arpa" && end.data == name("ipv4only.arpa"));
+    ensure!(upstream.asked() == asked, "this is known here");
+    Ok(())
+}
+
+fn dn_20_other_types_are_passed_on_byte_by_byte() -> Result<()> {
+    let net = Net::new(&[])?;
+    let rdata = |kind: u16| -> Vec<u8> {
+        match kind {
+            MX => [&[0, 10][..], &name("mail.example")].concat(),
+            SRV => [&[0, 1, 0, 2, 0x13, 0xc4][..], &name("sip.example")].concat(),
+            // Priority 1, the name itself, alpn=h2, ipv4hint, ipv6hint.
+            HTTPS => [
+                &[0, 1, 0][..],
+                &[0, 1, 0, 3, 2, b'h', b'2'],
+                &[0, 4, 0, 4, 198, 51, 100, 2],
+                &[0, 6, 0, 16],
+                &real().octets(),
+            ]
+            .concat(),
+            TXT => b"\x05hello\x00\x03\xff\xfe\x00".to_vec(),
+            // A type that nobody knows.
+            _ => vec![0xc0, 0x0c, 1, 2, 3],
+        }
+    };
+    let upstream = net.scripted(move |asked| {
+        let record = Record::new(&asked.name, asked.kind, 60, rdata(asked.kind));
+        let mut answer = asked.answer(vec![record]);
+        answer
+            .additionals
+            .push(Record::a("mail.example", 60, [192, 0, 2, 1]));
+        answer.into()
+    })?;
+    for kind in [MX, SRV, HTTPS, TXT, 65_400] {
+        let answer = net.query(&Message::query("x.example", kind))?;
+        let expected = Record::new("x.example", kind, 60, rdata(kind));
+        ensure!(answer.answers == [expected], "{kind}: {answer:?}");
+        let glue = Record::a("mail.example", 60, [192, 0, 2, 1]);
+        ensure!(answer.additionals == [glue], "{kind}: {answer:?}");
+    }
+    ensure!(upstream.kinds("x.example") == [MX, SRV, HTTPS, TXT, 65_400]);
+    Ok(())
+}
+
+fn dn_22_forty_addresses_over_udp_and_tcp() -> Result<()> {
+    let net = Net::new(&[])?;
+    let upstream = net.scripted(|asked| {
+        let all = (0..40).map(|last| Record::a(&asked.name, 300, [198, 51, 100, last]));
+        match (asked.kind, asked.is_tcp) {
+            (A, true) => asked.answer(all.collect()).into(),
+            (A, false) => {
+                let mut answer = asked.answer(vec![]);
+                answer.flags |= Message::TC;
+                answer.into()
+            }
+            _ => asked.nothing(300).into(),
+        }
+    })?;
+    let plain = Message::query("x.example", AAAA);
+    // 40 addresses take 40 * 28 bytes; with EDNS 1232 bytes are enough for the rest.
+    let short = net.query(&plain)?;
+    ensure!(short.has(Message::TC) && short.answers.is_empty());
+    let wide = plain.clone().with_edns(0, 1232, false);
+    let expected: Vec<Ipv6Addr> = (0..40)
+        .map(|last| embedded([198, 51, 100, last].into()))
+        .collect();
+    let whole = net.query(&wide)?;
+    ensure!(!whole.has(Message::TC) && whole.addresses() == expected);
+    let whole = net.query_over_tcp(&plain)?;
+    ensure!(!whole.has(Message::TC) && whole.addresses() == expected);
+    let narrow = net.query(&plain.clone().with_edns(0, 600, false))?;
+    ensure!(narrow.has(Message::TC) && narrow.edns().is_some());
+    // Upstream was asked over TCP because it said that there is more.
+    let over_tcp = upstream.questions("x.example");
+    ensure!(over_tcp.iter().filter(|asked| asked.is_tcp).count() == 1);
+    Ok(())
+}
+
+fn dn_24_dn_25_what_is_validated_and_what_is_forged() -> Result<()> {
+    let net = Net::new(&[])?;
+    let upstream = net.scripted(|asked| {
+        let forged = asked.name == "forged.example" && asked.kind == AAAA;
+        if forged && !asked.is_unchecked() {
+            return asked.code(SERVFAIL).into();
+        }
+        let mut answer = v4_only(asked);
+        answer.flags |= Message::AD;
+        if asked.name == "half.example" && asked.kind == AAAA {
+            answer.flags &= !Message::AD;
+        }
+        answer.into()
+    })?;
+    let forged = ask(&net, "forged.example")?;
+    ensure!(forged.code() == SERVFAIL && forged.answers.is_empty());
+    ensure!(upstream.kinds("forged.example") == [AAAA, AAAA]);
+    let asks = |owner: &str, dnssec_ok: bool, flags: u16| {
+        let mut query = Message::query(owner, AAAA).with_edns(0, 1232, dnssec_ok);
+        query.flags |= flags;
+        net.query(&query)
+    };
+    for (owner, dnssec_ok, flags, is_authentic) in [
+        ("x.example", false, 0, false),
+        ("x.example", false, Message::AD, false),
+        ("x.example", false, Message::CD, false),
+        ("x.example", true, 0, true),
+        ("half.example", true, 0, false),
+    ] {
+        let answer = asks(owner, dnssec_ok, flags)?;
+        ensure!(answer.addresses() == made(), "{answer:?}");
+        ensure!(answer.has(Message::AD) == is_authentic, "{answer:?}");
+        ensure!(answer.has(Message::CD) == (flags == Message::CD));
+    }
+    Ok(())
+}
+
+fn dn_26_who_validates_itself_sees_what_is_there() -> Result<()> {
+    let net = Net::new(&[])?;
+    let upstream = net.scripted(|asked| v4_only(asked).into())?;
+    let mut query = Message::query("x.example", AAAA).with_edns(0, 1232, true);
+    query.flags |= Message::CD;
+    let answer = net.query(&query)?;
+    ensure!(
+        answer.code() == 0 && answer.answers.is_empty(),
+        "{answer:?}"
+    );
+    ensure!(answer.authorities == [Record::soa("example", 300)]);
+    let asked = upstream.questions("x.example");
+    ensure!(asked.len() == 1 && asked[0].is_unchecked());
+    let edns = asked[0].message.edns().map(|opt| opt.ttl);
+    ensure!(edns == Some(0x8000), "DO is asked for: {edns:?}");
+    Ok(())
+}
+
+fn dn_32_synthetic_and_real_answers_are_kept_apart() -> Result<()> {
+    let net = Net::new(&[])?;
+    let upstream = net.scripted(|asked| v4_only(asked).into())?;
+    ensure!(net.ask("x.example", AAAA)? == made());
+    let mut own = Message::query("x.example", AAAA).with_edns(0, 1232, true);
+    own.flags |= Message::CD;
+    ensure!(net.query(&own)?.answers.is_empty());
+    let v4 = net.query(&Message::query("x.example", A))?;
+    ensure!(v4.answers == [Record::a("x.example", 300, V4)]);
+    let asked = upstream.asked();
+    ensure!(net.ask("x.example", AAAA)? == made());
+    ensure!(net.query(&own)?.answers.is_empty());
+    ensure!(upstream.asked() == asked, "all of this was kept");
+    Ok(())
+}
+
+fn dn_33_chains_without_an_end_and_answers_that_cannot_be_read() -> Result<()> {
+    let net = Net::new(&[])?;
+    let _upstream = net.scripted(|asked| {
+        let circle = asked.answer(vec![
+            Record::cname("circle.example", "other.example"),
+            Record::cname("other.example", "circle.example"),
+        ]);
+        let mut bytes = asked.answer(vec![]).to_bytes();
+        bytes[7] = 1;
+        let end = bytes.len() as u8;
+        match asked.name.as_str() {
+            "circle.example" => return circle.into(),
+            // Pointers that point at themselves, an address of three bytes, a record cut off.
+            "pointer.example" => {
+                bytes.extend([0xc0, end, 0, 1, 0, 1, 0, 0, 0, 9, 0, 4, 1, 2, 3, 4]);
+            }
+            "short.example" => bytes.extend([0xc0, 12, 0, 1, 0, 1, 0, 0, 0, 9, 0, 3, 1, 2, 3]),
+            "cut.example" => bytes.extend([0xc0, 12, 0, 1, 0]),
+            _ => return v4_only(asked).into(),
+        }
+        vec![Act::Send(bytes)]
+    })?;
+    for owner in [
+        "circle.example",
+        "pointer.example",
+        "short.example",
+        "cut.example",
+    ] {
+        for kind in [A, AAAA] {
+            let begin = Instant::now();
+            let answer = net.query(&Message::query(owner, kind))?;
+            ensure!(answer.code() == SERVFAIL && answer.answers.is_empty());
+            let took = begin.elapsed();
+            ensure!(took < Duration::from_secs(1), "{owner} took {took:?}");
+        }
+    }
+    ensure!(net.ask("x.example", AAAA)? == made());
+    Ok(())
+}
+
+fn dn_34_answers_that_do_not_belong_to_the_question() -> Result<()> {
+    let net = Net::new(&[])?;
+    let _upstream = net.scripted(|asked| {
+        let forged = Record::aaaa(&asked.name, 300, Ipv6Addr::LOCALHOST);
+        let forged = asked.answer(vec![forged]);
+        let mut id = forged.clone();
+        id.id = id.id.wrapping_add(1);
+        let mut question = forged.clone();
+        question.questions[0].0 = "bank.example".to_owned();
+        let mut kind = forged.clone();
+        kind.questions[0].1 = TXT;
+        let mut query = forged.clone();
+        query.flags &= !Message::QR;
+        let mut none = forged.clone();
+        none.questions.clear();
+        vec![
+            Act::Say(id),
+            Act::Say(question),
+            Act::Say(kind),
+            Act::Say(query),
+            Act::Say(none),
+            Act::SendFromElsewhere(forged.to_bytes()),
+            Act::Send(vec![0; 3]),
+            Act::Wait(Duration::from_millis(50)),
+            Act::Say(v4_only(asked)),
+        ]
+    })?;
+    let found = net.ask("x.example", AAAA)?;
+    ensure!(found == made(), "{found:?}");
+    Ok(())
+}
+
+fn se_20_records_of_other_names() -> Result<()> {
+    let net = Net::new(&[])?;
+    let upstream = net.scripted(|asked| {
+        let mut answer = v4_only(asked);
+        if asked.name == "evil.example" {
+            answer
+                .answers
+                .push(Record::aaaa("bank.example", 300, Ipv6Addr::LOCALHOST));
+            answer
+                .answers
+                .push(Record::a("bank.example", 300, [192, 0, 2, 66]));
+            let glue = Record::aaaa("bank.example", 300, Ipv6Addr::LOCALHOST);
+            answer.additionals.push(glue);
+        }
+        answer.into()
+    })?;
+    let answer = ask(&net, "evil.example")?;
+    ensure!(answer.answers == [Record::aaaa("evil.example", 300, embedded(SERVER))]);
+    // Nor is anything of it known about the other name.
+    ensure!(net.ask("bank.example", AAAA)? == made());
+    ensure!(upstream.kinds("bank.example") == [AAAA, A]);
+    Ok(())
+}
