@@ -7,6 +7,7 @@ mod counters;
 pub(crate) mod flags;
 mod limits;
 mod server;
+mod tls;
 mod upstream;
 
 use std::io;
@@ -25,8 +26,10 @@ use xlat_linux::host::Host;
 use crate::settings::Settings;
 use address::of_resolv_conf;
 pub(crate) use counters::{Counters, Figures};
+use flags::Upstream;
 use limits::Limits;
 use server::Server;
+use tls::Trust;
 
 const PORT: u16 = 53;
 
@@ -107,7 +110,9 @@ impl Drop for Dns64 {
 #[derive(Clone, Debug)]
 pub(crate) struct Orders {
     rules: Rules,
-    upstreams: Vec<SocketAddr>,
+    upstreams: Vec<Upstream>,
+    /// Whom resolvers over TLS prove their names to.
+    trust: Option<Trust>,
     allowed: Vec<Ipv6Prefix>,
     rate: u32,
     cache: usize,
@@ -124,9 +129,16 @@ impl Orders {
             ..Rules::new(settings.pref64s.iter().copied().collect())
         };
         rules.excluded.extend(&flags.dns64_exclude);
+        let upstreams = upstreams(settings)?;
+        let trust = if upstreams.iter().any(|server| server.tls.is_some()) {
+            Some(Trust::load(flags.dns64_ca.as_deref())?)
+        } else {
+            None
+        };
         Ok(Self {
             rules,
-            upstreams: upstreams(settings)?,
+            upstreams,
+            trust,
             allowed: allowed(host, settings).await?,
             rate: flags.dns64_rate,
             cache: flags.dns64_cache,
@@ -135,6 +147,7 @@ impl Orders {
 
     fn has_same_answers(&self, other: &Self) -> bool {
         (&self.rules, &self.upstreams, self.cache) == (&other.rules, &other.upstreams, other.cache)
+            && self.trust == other.trust
     }
 
     fn has_same_limits(&self, other: &Self) -> bool {
@@ -146,21 +159,20 @@ impl Orders {
     }
 }
 
-fn upstreams(settings: &Settings) -> Result<Vec<SocketAddr>> {
+fn upstreams(settings: &Settings) -> Result<Vec<Upstream>> {
     let flags = &settings.run.dns;
-    let mut servers: Vec<SocketAddr> = flags.dns64_upstream.iter().map(|one| one.0).collect();
+    let mut servers = flags.dns64_upstream.clone();
     if servers.is_empty() {
         let text = std::fs::read_to_string("/etc/resolv.conf").unwrap_or_default();
-        servers = of_resolv_conf(&text, &flags.dns64);
+        let found = of_resolv_conf(&text, &flags.dns64);
+        servers = found.into_iter().map(Upstream::from).collect();
     }
-    let own = |server: &&SocketAddr| {
-        server.port() == PORT
-            && flags
-                .dns64
-                .iter()
-                .any(|own| server.ip() == IpAddr::V6(*own))
+    let is_own = |server: &SocketAddr| {
+        let mut own = flags.dns64.iter();
+        server.port() == PORT && own.any(|own| server.ip() == IpAddr::V6(*own))
     };
-    if let Some(own) = servers.iter().find(own) {
+    let mut addresses = servers.iter().map(|server| server.address);
+    if let Some(own) = addresses.find(is_own) {
         return Err(Usage(format!("--dns64-upstream {own} is this DNS64 itself")).into());
     }
     if servers.is_empty() {

@@ -63,7 +63,7 @@ impl Ways {
     fn new(orders: &Orders) -> Rc<Self> {
         Rc::new(Self {
             rules: orders.rules.clone(),
-            upstreams: Upstreams::new(orders.upstreams.clone()),
+            upstreams: Upstreams::new(orders.upstreams.clone(), orders.trust.as_ref()),
             cache: RefCell::new(Cache::new(orders.cache)),
             under_way: RefCell::default(),
         })

@@ -3,6 +3,7 @@
 
 use std::cell::Cell;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::rc::Rc;
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
@@ -16,42 +17,51 @@ use tokio::time::{Instant, sleep_until, timeout_at};
 use tracing::debug;
 use xlat_linux::daemon::state_dir::random;
 
+use super::flags::Upstream;
+use super::tls::{Tls, Trust};
+
 /// When a question is sent, in parts of the time that there is for it.
 const SENDS: [f64; 3] = [0.0, 1.0 / 6.0, 0.5];
 /// Sockets that one question may need at the same time.
-pub(crate) const SOCKETS: u64 = SENDS.len() as u64;
+pub(super) const SOCKETS: u64 = SENDS.len() as u64;
 /// What we take over UDP: no fragments (RFC 9715).
 const PAYLOAD: u16 = 1232;
 /// Bytes of a message before its first question.
 const HEADER: usize = 12;
 
 /// The resolvers.
-#[derive(Debug)]
-pub(crate) struct Upstreams {
-    servers: Vec<SocketAddr>,
+pub(super) struct Upstreams {
+    servers: Vec<Upstream>,
+    tls: Option<Rc<Tls>>,
     /// The one that answered last.
     good: Cell<usize>,
 }
 
 impl Upstreams {
-    pub(crate) fn new(servers: Vec<SocketAddr>) -> Self {
+    /// Those over TLS prove their names to `trust`.
+    pub(super) fn new(servers: Vec<Upstream>, trust: Option<&Trust>) -> Self {
         Self {
             servers,
+            tls: trust.map(|trust| Rc::new(Tls::new(trust))),
             good: Cell::new(0),
         }
     }
 
     /// The first good answer within this time. If all that is said is that a server could or would
     /// not answer, that; `None` for silence.
-    pub(crate) async fn ask(&self, ask: &Ask, patience: Duration) -> Option<Message> {
+    pub(super) async fn ask(&self, ask: &Ask, patience: Duration) -> Option<Message> {
         let begin = Instant::now();
         let mut sends = Sends::new(self.servers.len(), self.good.get(), patience);
         let mut under_way = JoinSet::new();
         let mut refusal = None;
         loop {
             if let Some(number) = sends.due(begin.elapsed()) {
-                let (server, ask) = (self.servers[number], ask.clone());
-                under_way.spawn_local(async move { (number, exchange(server, &ask).await) });
+                let (server, tls) = (self.servers[number].clone(), self.tls.clone());
+                let ask = ask.clone();
+                under_way.spawn_local(async move {
+                    let answer = exchange(&server, tls.as_deref(), &ask).await;
+                    (number, answer)
+                });
             }
             let next = sends.next().map(|(_, at)| at);
             let until = begin + next.unwrap_or(patience).min(patience);
@@ -62,12 +72,12 @@ impl Upstreams {
                 }
                 Ok(Some(Ok((number, Ok(answer))))) => {
                     let code = answer.metadata.response_code;
-                    debug!("{} says {code}", self.servers[number]);
+                    debug!("{} says {code}", self.servers[number].address);
                     refusal = Some(answer);
                     sends.on_refusal(number);
                 }
                 Ok(Some(Ok((number, Err(error))))) => {
-                    debug!("{}: {error:#}", self.servers[number]);
+                    debug!("{}: {error:#}", self.servers[number].address);
                     sends.on_error(number);
                 }
                 Ok(Some(Err(_))) => {}
@@ -157,7 +167,7 @@ impl Sends {
 
 /// A question as it is sent.
 #[derive(Debug)]
-pub(crate) struct Request {
+pub(super) struct Request {
     bytes: Vec<u8>,
     /// Where the question ends.
     end: usize,
@@ -207,13 +217,18 @@ impl Request {
     }
 }
 
-async fn exchange(server: SocketAddr, ask: &Ask) -> Result<Message> {
+async fn exchange(server: &Upstream, tls: Option<&Tls>, ask: &Ask) -> Result<Message> {
     let request = Request::new(ask)?;
-    let answer = over_udp(server, &request).await?;
+    if let (Some(name), Some(tls)) = (&server.tls, tls) {
+        return tls.exchange(server.address, name, &request).await;
+    }
+    // What is to be asked over TLS is asked in no other way.
+    ensure!(server.tls.is_none(), "no TLS");
+    let answer = over_udp(server.address, &request).await?;
     if !answer.metadata.truncation {
         return Ok(answer);
     }
-    let mut stream = TcpStream::connect(server).await?;
+    let mut stream = TcpStream::connect(server.address).await?;
     over_stream(&mut stream, &request).await
 }
 
@@ -238,7 +253,7 @@ async fn over_udp(server: SocketAddr, request: &Request) -> Result<Message> {
 }
 
 /// RFC 7766 section 8.
-pub(crate) async fn over_stream(
+pub(super) async fn over_stream(
     stream: &mut (impl AsyncRead + AsyncWrite + Unpin),
     request: &Request,
 ) -> Result<Message> {

@@ -2,12 +2,13 @@
 
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use anyhow::Result;
+use rustls::{ServerConfig, ServerConnection, StreamOwned};
 
 use super::message::{Message, Record, kind};
 use crate::namespace::Namespace;
@@ -95,7 +96,9 @@ pub struct Upstream {
 
 struct Shared {
     script: Box<Script>,
+    tls: Option<Arc<ServerConfig>>,
     asked: Mutex<Vec<Asked>>,
+    connections: AtomicU64,
     is_over: AtomicBool,
 }
 
@@ -134,21 +137,38 @@ impl Upstream {
             namespace.run(|| Ok((UdpSocket::bind(address)?, TcpListener::bind(address)?)))?;
         udp.set_read_timeout(Some(TICK))?;
         tcp.set_nonblocking(true)?;
-        let SocketAddr::V4(address) = address else {
-            anyhow::bail!("an IPv4 address is wanted");
-        };
-        let elsewhere = namespace.run(|| Ok(UdpSocket::bind((*address.ip(), 0))?))?;
-        let shared = Arc::new(Shared {
-            script: Box::new(script),
-            asked: Mutex::default(),
-            is_over: AtomicBool::new(false),
-        });
+        let elsewhere = namespace.run(|| Ok(UdpSocket::bind((address.ip(), 0))?))?;
+        let shared = Shared::new(script, None);
         let (one, other) = (Arc::clone(&shared), Arc::clone(&shared));
         let threads = vec![
             thread::spawn(move || one.datagrams(&Arc::new(udp), &Arc::new(elsewhere))),
             thread::spawn(move || other.connections(&tcp)),
         ];
         Ok(Self { shared, threads })
+    }
+
+    /// Goes by a script, over TLS and in no other way.
+    ///
+    /// # Errors
+    /// When the address is not there, or the port is taken.
+    pub fn over_tls(
+        namespace: &Namespace,
+        address: SocketAddr,
+        tls: Arc<ServerConfig>,
+        script: impl Fn(&Asked) -> Vec<Act> + Send + Sync + 'static,
+    ) -> Result<Self> {
+        let tcp = namespace.run(|| Ok(TcpListener::bind(address)?))?;
+        tcp.set_nonblocking(true)?;
+        let shared = Shared::new(script, Some(tls));
+        let one = Arc::clone(&shared);
+        let threads = vec![thread::spawn(move || one.connections(&tcp))];
+        Ok(Self { shared, threads })
+    }
+
+    /// How many connections it has accepted.
+    #[must_use]
+    pub fn connections(&self) -> u64 {
+        self.shared.connections.load(Ordering::Relaxed)
     }
 
     /// How many questions it was asked.
@@ -181,6 +201,19 @@ impl Drop for Upstream {
 }
 
 impl Shared {
+    fn new(
+        script: impl Fn(&Asked) -> Vec<Act> + Send + Sync + 'static,
+        tls: Option<Arc<ServerConfig>>,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            script: Box::new(script),
+            tls,
+            asked: Mutex::default(),
+            connections: AtomicU64::new(0),
+            is_over: AtomicBool::new(false),
+        })
+    }
+
     fn asked(&self) -> std::sync::MutexGuard<'_, Vec<Asked>> {
         self.asked.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -244,15 +277,27 @@ impl Shared {
             match listener.accept() {
                 Ok((stream, _)) => {
                     let shared = Arc::clone(&self);
-                    thread::spawn(move || shared.converse(stream));
+                    shared.connections.fetch_add(1, Ordering::Relaxed);
+                    // Whatever ends a connection is the client's affair.
+                    thread::spawn(move || shared.accept(stream));
                 }
                 Err(_) => thread::sleep(TICK / 10),
             }
         }
     }
 
-    fn converse(&self, mut stream: TcpStream) -> std::io::Result<()> {
+    fn accept(&self, stream: TcpStream) -> Result<()> {
         stream.set_nonblocking(false)?;
+        match &self.tls {
+            None => self.converse(stream),
+            Some(tls) => {
+                let session = ServerConnection::new(Arc::clone(tls))?;
+                self.converse(StreamOwned::new(session, stream))
+            }
+        }
+    }
+
+    fn converse(&self, mut stream: impl Read + Write) -> Result<()> {
         loop {
             let mut length = [0; 2];
             stream.read_exact(&mut length)?;
@@ -269,6 +314,7 @@ impl Shared {
                 };
                 stream.write_all(&(bytes.len() as u16).to_be_bytes())?;
                 stream.write_all(&bytes)?;
+                stream.flush()?;
             }
         }
     }
