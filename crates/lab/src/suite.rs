@@ -37,8 +37,9 @@ pub fn run_with_programs(tests: &'static [Test], needed: &'static [(&str, &str)]
         let trial = Trial::test(*name, move || {
             Ok(test().map_err(|error| format!("{error:#}"))?)
         });
-        let needed = needed.iter().find(|(test, _)| test == name);
-        let absent = needed.filter(|(_, program)| !Path::new(program).is_file());
+        let absent = needed
+            .iter()
+            .find(|(test, program)| test == name && !Path::new(program).is_file());
         match (&missing, absent) {
             (Some(reason), _) => trial.with_kind(reason.to_string()).with_ignored_flag(true),
             (None, Some((_, program))) => trial
