@@ -4,12 +4,14 @@
 
 mod check;
 mod config;
+mod dns;
 mod engine;
 mod packets;
 mod routers;
 mod stateful;
 
 pub use config::config;
+pub use dns::dns64;
 pub use engine::{icmp_errors, offload, v4_to_v6, v6_to_v4};
 pub use routers::routers;
 pub use stateful::stateful;
@@ -23,7 +25,7 @@ use xlat_proto::ndp::Solicitation;
 pub type Target = (&'static str, fn(&[u8]));
 
 /// All targets.
-pub const TARGETS: [Target; 8] = [
+pub const TARGETS: [Target; 9] = [
     ("v4_to_v6", v4_to_v6),
     ("v6_to_v4", v6_to_v4),
     ("icmp_errors", icmp_errors),
@@ -32,6 +34,7 @@ pub const TARGETS: [Target; 8] = [
     ("parsers", parsers),
     ("routers", routers),
     ("config", config),
+    ("dns64", dns64),
 ];
 
 /// Text and messages from outside: what is accepted must read back the same when it is printed.

@@ -104,3 +104,8 @@ fn se_01_router_messages() {
 fn se_01_configuration_files() {
     smoke("config", RANDOM_FILES);
 }
+
+#[test]
+fn dns64() {
+    smoke("dns64", RANDOM_INPUTS);
+}

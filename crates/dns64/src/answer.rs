@@ -87,8 +87,10 @@ fn reply_to(request: &Message, code: ResponseCode) -> Message {
     reply.metadata.checking_disabled = asked.checking_disabled;
     reply.metadata.recursion_available = true;
     reply.metadata.response_code = code;
-    // The name as this client has spelled it.
-    reply.queries.clone_from(&request.queries);
+    // The name as this client has spelled it; what is refused for having many would be long.
+    if request.queries.len() == 1 {
+        reply.queries.clone_from(&request.queries);
+    }
     if request.edns.is_some() {
         let mut own = Edns::new();
         own.set_max_payload(UDP_MAX);
