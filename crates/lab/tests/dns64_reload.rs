@@ -11,7 +11,7 @@ use lab::resolver::{Net, RESOLVER};
 use lab::suite::Test;
 use lab::topology::{SERVER, embedded};
 use lab::traffic::dns::kind::{A, AAAA};
-use lab::traffic::dns::{Act, Message, Record, Upstream, question};
+use lab::traffic::dns::{Act, Message, Upstream, question};
 
 const TESTS: &[Test] = lab::tests![
     answers_are_kept_unless_others_may_follow,
@@ -88,11 +88,8 @@ impl Fixture {
     /// A resolver that takes so long for an IPv4 address.
     fn upstream(&self, time: Duration) -> Result<Upstream> {
         self.net.scripted(move |asked| match asked.kind {
-            A => {
-                let record = Record::a(&asked.name, 300, SERVER.octets());
-                vec![Act::Wait(time), Act::Say(asked.answer(vec![record]))]
-            }
-            _ => asked.nothing(300).into(),
+            A => vec![Act::Wait(time), Act::Say(asked.v4_only(SERVER))],
+            _ => asked.v4_only(SERVER).into(),
         })
     }
 

@@ -10,8 +10,8 @@ use lab::process::Daemon;
 use lab::resolver::Net;
 use lab::suite::Test;
 use lab::topology::{SERVER, embedded};
-use lab::traffic::dns::kind::{A, AAAA};
-use lab::traffic::dns::{Act, Asked, Message, Record, Upstream};
+use lab::traffic::dns::kind::AAAA;
+use lab::traffic::dns::{Message, Upstream};
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 use rustls::ServerConfig;
 use rustls::pki_types::PrivateKeyDer;
@@ -130,19 +130,12 @@ impl Names {
 
     /// A resolver with the certificate whose names have an IPv4 address.
     fn upstream(&self, net: &Net) -> Result<Upstream> {
-        let script = |asked: &Asked| -> Vec<Act> {
-            let record = Record::a(&asked.name, 300, SERVER.octets());
-            match asked.kind {
-                A => asked.answer(vec![record]).into(),
-                _ => asked.nothing(300).into(),
-            }
-        };
         let address = (SERVER, 853).into();
         Upstream::over_tls(
             &net.topology().server,
             address,
             Arc::clone(&self.config),
-            script,
+            |asked| asked.v4_only(SERVER).into(),
         )
     }
 }

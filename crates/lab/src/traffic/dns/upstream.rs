@@ -59,6 +59,15 @@ impl Asked {
         message
     }
 
+    /// One IPv4 address and no IPv6 one, for 300 seconds.
+    #[must_use]
+    pub fn v4_only(&self, address: Ipv4Addr) -> Message {
+        match self.kind {
+            kind::A => self.answer(vec![Record::a(&self.name, 300, address.octets())]),
+            _ => self.nothing(300),
+        }
+    }
+
     /// True if the client of this resolver wants no validation.
     #[must_use]
     pub fn is_unchecked(&self) -> bool {
