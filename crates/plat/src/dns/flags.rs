@@ -17,7 +17,7 @@ pub(crate) struct DnsFlags {
     /// Run a DNS64 on this address of the host; several times
     #[arg(long, visible_alias = "dns64-listen", value_name = "ADDR")]
     pub(crate) dns64: Vec<Ipv6Addr>,
-    /// Resolver that it asks, or tls://ADDR[:PORT]#NAME for DNS over TLS; several times [default:
+    /// Resolver that it asks, or tls://ADDR#NAME for DNS over TLS; several times [default:
     /// those of /etc/resolv.conf]
     #[arg(long, visible_alias = "dns-upstream", value_name = "ADDR[:PORT]")]
     pub(crate) dns64_upstream: Vec<Upstream>,
