@@ -171,7 +171,6 @@ pub(super) struct Request {
     bytes: Vec<u8>,
     /// Where the question ends.
     end: usize,
-    has_question: Message,
 }
 
 impl Request {
@@ -188,7 +187,6 @@ impl Request {
         Ok(Self {
             bytes: message.to_vec()?,
             end: HEADER + ask.query.to_bytes()?.len(),
-            has_question: message,
         })
     }
 
@@ -212,7 +210,7 @@ impl Request {
     }
 
     fn failure(&self) -> Message {
-        let id = self.has_question.metadata.id;
+        let id = u16::from_be_bytes([self.bytes[0], self.bytes[1]]);
         Message::error_msg(id, OpCode::Query, ResponseCode::ServFail)
     }
 }
