@@ -17,6 +17,8 @@
 //! Pure: where packets go is the caller's `write`, which is told how many of them each one stands
 //! for.
 
+mod flow;
+
 use std::mem;
 
 use pnet_packet::ip::{IpNextHeaderProtocol, IpNextHeaderProtocols};
@@ -26,6 +28,7 @@ use xlat_core::{Frame, Offload};
 
 use super::negotiate::Offloads;
 use super::queue::Slot;
+use flow::{Flow, Headers, closes, headers, is_intact, is_tcp, long, pseudo_header, put, word};
 
 /// Flows of one batch that can be held back at the same time.
 const LANES: usize = 16;
@@ -78,29 +81,6 @@ enum Class {
     Single(Flow),
     /// A segment that may be.
     Joinable(Flow, Headers),
-}
-
-#[derive(Clone, Copy, Debug, Default)]
-struct Flow {
-    addresses: [u8; 32],
-    ports: [u8; 4],
-    version: u8,
-    protocol: u8,
-    /// Of all the rest, not secret: compared first, most lanes differ in it.
-    hash: u32,
-}
-
-/// Lengths of a packet's headers in bytes.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-struct Headers {
-    ip: usize,
-    transport: usize,
-}
-
-impl Headers {
-    fn len(self) -> usize {
-        self.ip + self.transport
-    }
 }
 
 impl Place {
@@ -393,39 +373,6 @@ impl Lane {
     }
 }
 
-impl Flow {
-    #[inline]
-    fn new(version: u8, protocol: u8, packet: &[u8], ports: &[u8]) -> Self {
-        let mut flow = Self {
-            version,
-            protocol,
-            ..Self::default()
-        };
-        if version == 4 {
-            flow.addresses[..8].copy_from_slice(&packet[12..20]);
-        } else {
-            flow.addresses.copy_from_slice(&packet[8..40]);
-        }
-        flow.ports.copy_from_slice(ports);
-        let (words, _) = flow.addresses.as_chunks::<4>();
-        let words = words.iter().map(|word| u32::from_ne_bytes(*word));
-        let mixed = words.fold(u32::from_ne_bytes(flow.ports), |sum, word| {
-            sum.rotate_left(7).wrapping_add(word)
-        });
-        flow.hash = mixed;
-        flow
-    }
-
-    /// True if it is the same flow.
-    #[inline]
-    fn is(&self, other: &Self) -> bool {
-        self.hash == other.hash
-            && self.ports == other.ports
-            && (self.version, self.protocol) == (other.version, other.protocol)
-            && self.addresses == other.addresses
-    }
-}
-
 /// Writes a packet that nothing was joined to.
 #[inline]
 fn write_alone<E>(
@@ -437,82 +384,6 @@ fn write_alone<E>(
         Some(mut frame) => write(&mut frame, 1),
         None => Ok(()),
     }
-}
-
-/// The headers' lengths, if this packet can be held back or appended; what depends on other packets
-/// is not asked here.
-fn headers(
-    version: u8,
-    ip: usize,
-    protocol: u8,
-    packet: &[u8],
-    offload: &Offload,
-) -> Option<Headers> {
-    let says = match version {
-        4 => usize::from(word(packet, 2)),
-        _ => usize::from(word(packet, 4)) + 40,
-    };
-    let is_tcp = protocol == IpNextHeaderProtocols::Tcp.0;
-    let (minimum, field) = if is_tcp { (20, 16) } else { (8, 6) };
-    if says != packet.len() || packet.len() < ip + minimum || offload.gso.is_some() {
-        return None;
-    }
-    match offload.checksum {
-        Checksum::Partial(partial) => {
-            let here = (ip, field) == (partial.start.into(), partial.offset.into());
-            here.then_some(())?;
-        }
-        Checksum::Whole | Checksum::Verified => {
-            let absent = !is_tcp && word(packet, ip + field) == 0;
-            (!absent).then_some(())?;
-        }
-    }
-    let transport = if is_tcp {
-        const PSH: u8 = 0x08;
-        const ACK: u8 = 0x10;
-        (packet[ip + 13] & !PSH == ACK).then_some(())?;
-        usize::from(packet[ip + 12] >> 4) * 4
-    } else {
-        (usize::from(word(packet, ip + 4)) == packet.len() - ip).then_some(8)?
-    };
-    let headers = Headers { ip, transport };
-    (transport >= minimum && headers.len() < packet.len()).then_some(headers)
-}
-
-/// True for a segment behind which nothing can be appended.
-fn closes(flow: &Flow, headers: Headers, packet: &[u8]) -> bool {
-    is_tcp(flow) && packet[headers.ip + 13] & 0x08 != 0
-}
-
-/// True if the transport checksum is right, or is not there yet.
-fn is_intact(packet: &[u8], offload: &Offload, headers: Headers, flow: &Flow) -> bool {
-    if offload.checksum != Checksum::Whole {
-        return true;
-    }
-    let transport = &packet[headers.ip..];
-    let sum = pseudo_header(flow, transport.len()) + Sum::of(transport);
-    sum.folded() == 0xffff
-}
-
-fn pseudo_header(flow: &Flow, transport_len: usize) -> Sum {
-    // The sum does not care which address family the bytes are of.
-    Sum::of(&flow.addresses) + Sum::word(flow.protocol.into()) + Sum::word(transport_len as u16)
-}
-
-fn is_tcp(flow: &Flow) -> bool {
-    flow.protocol == IpNextHeaderProtocols::Tcp.0
-}
-
-fn word(bytes: &[u8], at: usize) -> u16 {
-    u16::from_be_bytes([bytes[at], bytes[at + 1]])
-}
-
-fn long(bytes: &[u8], at: usize) -> u32 {
-    u32::from(word(bytes, at)) << 16 | u32::from(word(bytes, at + 2))
-}
-
-fn put(bytes: &mut [u8], at: usize, value: u16) {
-    bytes[at..at + 2].copy_from_slice(&value.to_be_bytes());
 }
 
 #[cfg(test)]
