@@ -7,10 +7,11 @@
 //! Where the tests cannot run (no root and no user namespace, no TUN) each is reported as ignored,
 //! with the reason in front of its name.
 
+mod engines;
+mod host;
+
 use std::io::{Read, Write};
-use std::net::{
-    IpAddr, Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, TcpListener, TcpStream, UdpSocket,
-};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::{Mutex, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -18,27 +19,20 @@ use std::time::{Duration, Instant};
 use futures_util::TryStreamExt as _;
 use libtest_mimic::{Arguments, Trial};
 use netlink_packet_route::link::LinkAttribute;
-use nix::sched::CloneFlags;
-use rtnetlink::{LinkUnspec, RouteMessageBuilder};
+use rtnetlink::RouteMessageBuilder;
 use socket2::{Domain, Protocol, Socket, Type};
-use xlat_core::checksum::{self, Sum};
 use xlat_core::identification::Identifications;
-use xlat_core::mapper::{ErrorFlow, ErrorRewrite, Flow, Mapper, Refusal, Rewrite};
 use xlat_core::offload::{Checksum, Gso, GsoKind, PartialChecksum};
-use xlat_core::{DropReason, Frame, Offload, Policy, Translator, Verdict};
+use xlat_core::{DropReason, Offload, Policy, Translator};
 use xlat_linux::counters::{Snapshot, WriteError};
 use xlat_linux::tun::{Engine, Failure, Handle, Offloads, OpenError, Options, Tun, start};
 
-/// Nothing in these tests takes that long on a working system.
-const LONG: Duration = Duration::from_secs(10);
-
-const NAME: &str = "xlat0";
-const HERE4: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
-const PEER4: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 2);
-const FAR4: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 2);
-const FAR6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 4, 0, 0, 0, 0, 1);
-const HERE6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1);
-const PEER6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 2);
+use engines::{Congested, Pair, Reflect, Seen};
+use host::{
+    FAR4, FAR6, HERE4, HERE6, LONG, NAME, PEER4, PEER6, bind, configure,
+    enter_user_namespace_if_needed, index_of, ipv6_is_on, kernel_has_uso, netlink, pattern, ping,
+    run_in_namespace, set_up, try_to_open,
+};
 
 const TESTS: &[(&str, fn())] = &[
     (
@@ -669,106 +663,6 @@ struct Reflector {
     failures: mpsc::Receiver<Failure>,
 }
 
-/// Sends each packet back to where it came from.
-struct Reflect {
-    queue: usize,
-    seen: mpsc::Sender<Seen>,
-    refuse: Option<DropReason>,
-    offload: Option<Offload>,
-}
-
-/// A translator behind a bottleneck that marks a packet now and then instead of dropping it.
-struct Congested {
-    translator: Translator<Pair>,
-    packets: u32,
-    /// Kinds of the super-packets whose sender says that it slows down.
-    reduced: mpsc::Sender<GsoKind>,
-}
-
-impl Engine for Congested {
-    fn translate(&mut self, frame: &mut Frame<'_>, now: xlat_core::Instant) -> Verdict {
-        if let Some(gso) = frame.offload.gso {
-            self.packets += 1;
-            if self.packets.is_multiple_of(8) {
-                mark(frame.packet_mut());
-            }
-            if gso.ecn {
-                let _ = self.reduced.send(gso.kind);
-            }
-        }
-        self.translator.translate(frame, now)
-    }
-}
-
-/// Congestion experienced, if the packet's sender knows what that is (RFC 3168).
-fn mark(packet: &mut [u8]) {
-    if packet[0] >> 4 == 6 {
-        if packet[1] & 0x30 != 0 {
-            packet[1] |= 0x30;
-        }
-    } else if packet[1] & 3 != 0 {
-        let before = Sum::word(u16::from_be_bytes([packet[0], packet[1]]));
-        packet[1] |= 3;
-        let after = Sum::word(u16::from_be_bytes([packet[0], packet[1]]));
-        let sum = u16::from_be_bytes([packet[10], packet[11]]);
-        let sum = checksum::update(sum, after - before);
-        packet[10..12].copy_from_slice(&sum.to_be_bytes());
-    }
-}
-
-/// The two ends of the translator test know each other by these addresses.
-struct Pair;
-
-impl Mapper for Pair {
-    fn map_v6(
-        &mut self,
-        flow: &Flow<Ipv6Addr>,
-        _now: xlat_core::Instant,
-    ) -> Result<Rewrite<Ipv4Addr>, Refusal> {
-        if (flow.src, flow.dst) != (HERE6, FAR6) {
-            return Err(Refusal::Silent(DropReason::UnmappedSource));
-        }
-        let (src, dst, ports) = (FAR4, HERE4, None);
-        Ok(Rewrite { src, dst, ports })
-    }
-
-    fn map_v4(
-        &mut self,
-        flow: &Flow<Ipv4Addr>,
-        _now: xlat_core::Instant,
-    ) -> Result<Rewrite<Ipv6Addr>, Refusal> {
-        if (flow.src, flow.dst) != (HERE4, FAR4) {
-            return Err(Refusal::Silent(DropReason::UnmappedSource));
-        }
-        let (src, dst, ports) = (FAR6, HERE6, None);
-        Ok(Rewrite { src, dst, ports })
-    }
-
-    fn map_v6_error(
-        &mut self,
-        _error: &ErrorFlow<Ipv6Addr>,
-        _now: xlat_core::Instant,
-    ) -> Result<ErrorRewrite<Ipv4Addr>, Refusal> {
-        Err(Refusal::Silent(DropReason::QuotedUnmapped))
-    }
-
-    fn map_v4_error(
-        &mut self,
-        _error: &ErrorFlow<Ipv4Addr>,
-        _now: xlat_core::Instant,
-    ) -> Result<ErrorRewrite<Ipv6Addr>, Refusal> {
-        Err(Refusal::Silent(DropReason::QuotedUnmapped))
-    }
-}
-
-/// What the engine saw of a packet.
-#[derive(Debug)]
-struct Seen {
-    queue: usize,
-    length: usize,
-    offload: Offload,
-}
-
 impl Reflector {
     fn new(options: &Options) -> Self {
         let tun = Tun::open(options).expect("opened");
@@ -803,33 +697,6 @@ impl Reflector {
             assert!(Instant::now() < deadline, "{}", self.handle.counters());
             thread::yield_now();
         }
-    }
-}
-
-impl Engine for Reflect {
-    fn translate(&mut self, frame: &mut Frame<'_>, _now: xlat_core::Instant) -> Verdict {
-        let packet = frame.packet_mut();
-        let (source, destination) = match packet[0] >> 4 {
-            4 => packet[12..20].split_at_mut(4),
-            _ => packet[8..40].split_at_mut(16),
-        };
-        // Router solicitations and their like are not for us.
-        if destination[0] == 0xff {
-            return Verdict::Drop(DropReason::ForTranslator);
-        }
-        if let Some(reason) = self.refuse {
-            return Verdict::Drop(reason);
-        }
-        source.swap_with_slice(destination);
-        let _ = self.seen.send(Seen {
-            queue: self.queue,
-            length: frame.len(),
-            offload: frame.offload,
-        });
-        if let Some(offload) = self.offload {
-            frame.offload = offload;
-        }
-        Verdict::Forward
     }
 }
 
@@ -895,123 +762,4 @@ fn wait_for_ipv6_through(works: impl Fn() -> bool) {
     while !works() {
         assert!(Instant::now() < deadline, "no IPv6");
     }
-}
-
-/// One datagram there and back.
-#[track_caller]
-fn ping(here: Ipv4Addr, peer: Ipv4Addr) {
-    let socket = bind(here.into());
-    let port = socket.local_addr().expect("bound").port();
-    socket.send_to(b"ping", (peer, port)).expect("sent");
-    let mut back = [0; 4];
-    socket.recv(&mut back).expect("reflected");
-    assert_eq!(&back, b"ping");
-}
-
-fn bind(here: IpAddr) -> UdpSocket {
-    let socket = UdpSocket::bind((here, 0)).expect("bound");
-    socket.set_read_timeout(Some(LONG)).expect("time-out");
-    socket
-}
-
-fn pattern(length: usize) -> Vec<u8> {
-    (0..length).map(|at| (at * 7 + at / 251) as u8).collect()
-}
-
-/// Gives the interface its addresses and sets it up.
-fn configure() {
-    let index = index_of(NAME).expect("there");
-    netlink(async |handle| {
-        let address = handle.address();
-        address.add(index, HERE4.into(), 24).execute().await?;
-        let loopback = LinkUnspec::new_with_index(1).up();
-        handle.link().set(loopback.build()).execute().await
-    });
-    set_up(true);
-    if ipv6_is_on() {
-        netlink(async |handle| {
-            let mut request = handle.address().add(index, HERE6.into(), 64);
-            let flags = rtnetlink::packet_route::address::AddressHeaderFlags::Nodad;
-            request.message_mut().header.flags = flags;
-            request.execute().await
-        });
-    }
-}
-
-fn ipv6_is_on() -> bool {
-    std::fs::read_to_string("/proc/sys/net/ipv6/conf/all/disable_ipv6")
-        .is_ok_and(|value| value.trim() == "0")
-}
-
-fn set_up(up: bool) {
-    let link = LinkUnspec::new_with_index(index_of(NAME).expect("there"));
-    let link = if up { link.up() } else { link.down() };
-    netlink(async |handle| handle.link().set(link.build()).execute().await);
-}
-
-fn index_of(name: &str) -> Option<u32> {
-    nix::net::if_::if_nametoindex(name).ok()
-}
-
-fn netlink(work: impl AsyncFnOnce(rtnetlink::Handle) -> Result<(), rtnetlink::Error>) {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_io()
-        .build();
-    runtime.expect("runtime").block_on(async {
-        let (connection, handle, _) = rtnetlink::new_connection().expect("netlink");
-        tokio::spawn(connection);
-        work(handle).await.expect("netlink");
-    });
-}
-
-/// USO came with Linux 6.2.
-fn kernel_has_uso() -> bool {
-    let release = rustix::system::uname()
-        .release()
-        .to_string_lossy()
-        .into_owned();
-    let mut numbers = release.split(['.', '-']).map(|n| n.parse().unwrap_or(0));
-    let version: (u32, u32) = (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0));
-    version >= (6, 2)
-}
-
-fn try_to_open() -> Result<(), String> {
-    let tun = Tun::open(&Options::new(NAME));
-    tun.map(drop).map_err(|error| error.to_string())
-}
-
-/// Runs `test` on a thread in a new network namespace, which goes with the thread.
-fn run_in_namespace(test: impl FnOnce() -> Result<(), String> + Send) -> Result<(), String> {
-    thread::scope(|scope| {
-        let thread = scope.spawn(|| {
-            nix::sched::unshare(CloneFlags::CLONE_NEWNET)
-                .map_err(|error| format!("no network namespace: {error}"))?;
-            test()
-        });
-        thread.join().unwrap_or_else(|panic| {
-            let text = panic.downcast_ref::<String>().map(String::as_str);
-            let text = text.or_else(|| panic.downcast_ref::<&str>().copied());
-            Err(text.unwrap_or("panicked").to_owned())
-        })
-    })
-}
-
-/// Without root, becomes root of a user namespace. Must run before any thread is started.
-fn enter_user_namespace_if_needed() -> Result<(), String> {
-    let (user, group) = (nix::unistd::geteuid(), nix::unistd::getegid());
-    if user.is_root() {
-        return Ok(());
-    }
-    nix::sched::unshare(CloneFlags::CLONE_NEWUSER)
-        .map_err(|error| format!("not root, and no user namespace: {error}"))?;
-    let maps = [
-        ("setgroups", "deny".to_owned()),
-        ("uid_map", format!("0 {user} 1")),
-        ("gid_map", format!("0 {group} 1")),
-    ];
-    for (file, content) in maps {
-        std::fs::write(format!("/proc/self/{file}"), content)
-            .map_err(|error| format!("not root, and no user namespace: {file}: {error}"))?;
-    }
-    Ok(())
 }
