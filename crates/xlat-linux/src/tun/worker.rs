@@ -7,9 +7,12 @@
 //! one flow that directly follow each other leave together) and no other system call, no
 //! allocation and no log line; the clock is read once per batch.
 //!
+//! A packet that may be joined with later ones is held back no longer than until a large packet is
+//! about to be translated, and at most until the batch ends: for the time of 63 short packets.
+//!
 //! Order within a flow holds because the kernel gives the packets of a flow in one direction to one
 //! queue, and a worker writes to the queue it reads from, which also teaches the kernel to put the
-//! replies there. It remembers 4096 flows for at least 3 s (`MAX_TAP_FLOWS`, `TUN_FLOW_EXPIRATION`);
+//! replies there. It remembers 4096 flows for at least 3 s (`MAX_TAP_FLOWS`, `TUN_FLOW_EXPIRE`);
 //! without memory it goes by a hash of the flow, which does not change either. So the two directions
 //! of a flow may be on two workers, and a flow that is learnt or forgotten while its packets are on
 //! their way may move: those that are still in the old queue can then be overtaken, once.
