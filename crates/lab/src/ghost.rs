@@ -134,7 +134,7 @@ impl Ghosts {
 
     fn attach(namespace: &Namespace, own: IpAddr, forwarding: &str) -> Result<Self> {
         let mut options = Options::new(TUN);
-        options.offload = false;
+        options.offloads = xlat_linux::tun::Offloads::NONE;
         let tun = namespace.run(|| Ok(Tun::open(&options)?))?;
         namespace.set_sysctl(forwarding, "1")?;
         namespace.set_sysctl(&format!("ipv6/conf/{TUN}/accept_dad"), "0")?;
