@@ -77,6 +77,6 @@ fn dispatch(cli: Cli) -> Result<u8> {
 
 fn translate(runtime: &tokio::runtime::Runtime, run: cli::Run) -> Result<()> {
     run.log.init();
-    privileges::keep_what_is_needed().context("privileges cannot be dropped")?;
+    privileges::keep_what_is_needed(&run.flags).context("privileges cannot be dropped")?;
     runtime.block_on(run::run(Settings::new(run)?))
 }

@@ -84,7 +84,7 @@ fn dispatch(cli: Cli) -> Result<()> {
 
 fn translate(runtime: &tokio::runtime::Runtime, run: cli::Run) -> Result<()> {
     run.log.init();
-    privileges::keep_what_is_needed().context("privileges cannot be dropped")?;
+    privileges::keep_what_is_needed(&run.flags).context("privileges cannot be dropped")?;
     runtime.block_on(async {
         let run = egress::fill_in(run).await?;
         run::run(Settings::new(run)?).await

@@ -6,6 +6,8 @@ use rustix::thread::{
     CapabilitySet, CapabilitySets, capabilities, set_capabilities, set_no_new_privs,
 };
 
+use super::flags::RunFlags;
+
 /// What a daemon needs while it runs: the TUN, addresses, routes, sysctls below `net/` and nftables;
 /// ICMPv6 of its own; a DNS64 or metrics on a low port.
 const NEEDED: CapabilitySet = CapabilitySet::NET_ADMIN
@@ -13,20 +15,28 @@ const NEEDED: CapabilitySet = CapabilitySet::NET_ADMIN
     .union(CapabilitySet::NET_BIND_SERVICE);
 
 /// Keeps those capabilities of this thread, and of all threads and processes that it starts, that a
-/// daemon needs, and gives the others away for good. To be called before there are other threads.
+/// daemon with these flags needs, and gives the others away for good. To be called before there are
+/// other threads.
 ///
 /// # Errors
 /// If the kernel refuses.
-pub fn keep_what_is_needed() -> io::Result<()> {
+pub fn keep_what_is_needed(flags: &RunFlags) -> io::Result<()> {
     set_no_new_privs(true)?;
     let has = capabilities(None)?;
-    Ok(set_capabilities(None, needed_of(has))?)
+    Ok(set_capabilities(None, kept(has, needed(flags.nice)))?)
 }
 
-fn needed_of(has: CapabilitySets) -> CapabilitySets {
+fn needed(nice: Option<i8>) -> CapabilitySet {
+    match nice {
+        Some(..0) => NEEDED | CapabilitySet::SYS_NICE,
+        _ => NEEDED,
+    }
+}
+
+fn kept(has: CapabilitySets, needed: CapabilitySet) -> CapabilitySets {
     CapabilitySets {
-        effective: has.effective & NEEDED,
-        permitted: has.permitted & NEEDED,
+        effective: has.effective & needed,
+        permitted: has.permitted & needed,
         inheritable: CapabilitySet::empty(),
     }
 }
@@ -43,14 +53,19 @@ mod tests {
             inheritable: CapabilitySet::all(),
         };
         // Bits 10, 12 and 13 of linux/capability.h.
-        assert_eq!(needed_of(all).effective.bits(), 0x3400);
-        assert_eq!(needed_of(all).permitted.bits(), 0x3400);
-        assert_eq!(needed_of(all).inheritable.bits(), 0);
+        for nice in [None, Some(0), Some(5)] {
+            let kept = kept(all, needed(nice));
+            assert_eq!(kept.effective.bits(), 0x3400);
+            assert_eq!(kept.permitted.bits(), 0x3400);
+            assert_eq!(kept.inheritable.bits(), 0);
+        }
+        // Bit 23 besides.
+        assert_eq!(kept(all, needed(Some(-1))).effective.bits(), 0x0080_3400);
         let none = CapabilitySets {
             effective: CapabilitySet::empty(),
             permitted: CapabilitySet::NET_RAW,
             inheritable: CapabilitySet::empty(),
         };
-        assert_eq!(needed_of(none), none);
+        assert_eq!(kept(none, NEEDED), none);
     }
 }
