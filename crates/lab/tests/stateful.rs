@@ -217,6 +217,9 @@ fn nh_01_two_clients_reach_each_other_through_their_external_addresses() -> Resu
     let sockets = network.clients.iter().map(|client| client.run(|| bind6(0)));
     let sockets = sockets.collect::<Result<Vec<_>>>()?;
     let outside = [server.ask(&sockets[0])?, server.ask(&sockets[1])?];
+    // An identifier leads to whoever has it outside, and that is the one who pings.
+    let client = network.client();
+    client.run(|| ping(embedded(SHARED), 56, PATIENCE))?;
     // Each sees the other under its external address, as a host outside would (RFC 4787 REQ-9).
     for (from, to) in [(0, 1), (1, 0)] {
         sockets[from].send_to(b"hairpin", in_prefix(outside[to]))?;
