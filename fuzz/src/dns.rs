@@ -4,8 +4,8 @@ use std::net::Ipv6Addr;
 use std::rc::Rc;
 
 use dns64::{Answer, Cache, Lookup, Next, Question, Rules, encode, payload_limit};
-use hickory_proto::op::Message;
-use hickory_proto::rr::{RData, RecordType};
+use hickory_proto::op::{Message, Query};
+use hickory_proto::rr::{DNSClass, RData, RecordType};
 use xlat_core::Instant;
 use xlat_core::addr::Pref64;
 
@@ -66,8 +66,9 @@ fn check(answer: &Answer, request: &Message) {
     let edns = request.edns.as_ref();
     let validates =
         request.metadata.checking_disabled && edns.is_some_and(|edns| edns.flags().dnssec_ok);
-    let mut questions = request.queries.iter();
-    if validates || !questions.any(|query| query.query_type == RecordType::AAAA) {
+    let is_ours =
+        |query: &Query| (query.query_type, query.query_class) == (RecordType::AAAA, DNSClass::IN);
+    if validates || !request.queries.iter().any(is_ours) {
         return;
     }
     for record in &reply.answers {

@@ -94,7 +94,7 @@ impl Lookup {
             return self.ask_a(None);
         };
         match said.code {
-            ResponseCode::NXDomain => Next::Done(said.into_answer()),
+            ResponseCode::NXDomain => Next::Done(nothing(said)),
             ResponseCode::NoError if said.chain.found.iter().any(|one| counts(rules, one)) => {
                 Next::Done(without_excluded(rules, said))
             }
@@ -138,7 +138,7 @@ impl Lookup {
         if said.code != ResponseCode::NoError {
             return Answer {
                 is_unsure,
-                ..said.into_answer()
+                ..nothing(said)
             };
         }
         // The aliases are those of the IPv4 addresses; what is said about the end of others holds
@@ -280,14 +280,13 @@ fn without_excluded(rules: &Rules, mut said: Said) -> Answer {
     said.into_answer()
 }
 
-/// An answer without addresses, with the SOA record that says so.
+/// An answer without addresses, whatever its code, with the SOA record that says so.
 fn nothing(mut said: Said) -> Answer {
     if !said.chain.found.is_empty() {
         said.is_authentic = false;
         said.chain.found.clear();
         said.authorities = unsigned(said.authorities);
     }
-    said.additionals.clear();
     said.into_answer()
 }
 

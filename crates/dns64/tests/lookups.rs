@@ -299,6 +299,27 @@ fn dn_09_without_ipv4_addresses_there_are_none_and_errors_are_told() {
     }
 }
 
+/// A code that says there is nothing, and records all the same.
+#[test]
+fn dn_06_dn_10_failures_show_no_addresses() {
+    let mapped = aaaa("x.example.", 60, "::ffff:198.51.100.9");
+    let answer = run(
+        &rules(),
+        ask("x.example.", RecordType::AAAA),
+        vec![(RecordType::AAAA, reply(NXDomain, vec![mapped], Some(60)))],
+    );
+    assert_eq!(answer.metadata.response_code, NXDomain);
+    assert!(answer.answers.is_empty());
+    let v4 = vec![a("x.example.", 60, [198, 51, 100, 1])];
+    let script = vec![
+        (RecordType::AAAA, reply(NoError, vec![], Some(60))),
+        (RecordType::A, reply(Refused, v4, None)),
+    ];
+    let answer = run(&rules(), ask("x.example.", RecordType::AAAA), script);
+    assert_eq!(answer.metadata.response_code, Refused);
+    assert!(answer.answers.is_empty());
+}
+
 #[test]
 fn dn_14_dn_15_the_well_known_prefix_takes_no_private_address_but_tells_itself() {
     let rules = Rules::new(vec!["64:ff9b::/96".parse().unwrap()]);
