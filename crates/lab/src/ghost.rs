@@ -91,14 +91,25 @@ impl Ghosts {
     /// # Errors
     /// When it does not come in time.
     pub fn expect(&mut self, wanted: impl Fn(&Seen) -> bool) -> Result<Seen> {
-        let deadline = Instant::now() + PATIENCE;
-        loop {
-            let seen = self.next(deadline)?;
-            let seen = seen.context("what was expected did not come in time")?;
+        let seen = self.find(Instant::now() + PATIENCE, wanted)?;
+        seen.context("what was expected did not come in time")
+    }
+
+    /// The same; `None` when `deadline` comes first.
+    ///
+    /// # Errors
+    /// Those of the TUN.
+    pub fn find(
+        &mut self,
+        deadline: Instant,
+        wanted: impl Fn(&Seen) -> bool,
+    ) -> Result<Option<Seen>> {
+        while let Some(seen) = self.next(deadline)? {
             if wanted(&seen) {
-                return Ok(seen);
+                return Ok(Some(seen));
             }
         }
+        Ok(None)
     }
 
     /// The next packet; `None` when `deadline` comes first. The kernel's own messages are passed

@@ -201,6 +201,10 @@ impl Fragments {
         if let Some(datagram) = self.datagrams.get_mut(&key) {
             datagram.decision = Some(decision);
             datagram.coverage.pass(first);
+            if datagram.coverage.has_passed() {
+                // It was all of it (RFC 6946).
+                self.remove(&key);
+            }
         }
         Ok((decision, held.into_iter().map(|one| one.packet).collect()))
     }

@@ -49,6 +49,15 @@ fn a_datagram_gives_its_place_back_when_all_of_it_has_passed() {
 }
 
 #[test]
+fn a_first_fragment_that_is_all_of_it_takes_no_place() {
+    let mut fragments = fragments();
+    let whole = fragments.decide(key(1, 7), last(0), DECISION, at(0));
+    assert_eq!(whole, Ok((DECISION, Vec::new())));
+    assert!(fragments.datagrams.is_empty());
+    assert_empty(&mut fragments);
+}
+
+#[test]
 fn nf_05_a_message_is_whole_when_no_piece_is_missing() {
     let mut fragments = fragments();
     let mut gather = |piece, packet: &[u8]| {
