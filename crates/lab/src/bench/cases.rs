@@ -25,7 +25,8 @@ pub(crate) const BOTH: &str = "clat and plat";
 pub(crate) const TWO_TAYGAS: &str = "two TAYGAs";
 
 const READY: &str = "ready: ";
-const POOL: &str = "--pool=192.168.64.9";
+/// Addresses for all parts of the state, or the client has a part of the ports of one.
+const POOL: &str = "--pool=192.168.64.8/29";
 /// The client on its access link when it has native IPv4.
 const NATIVE: Ipv4Addr = Ipv4Addr::new(10, 64, 0, 2);
 const NATIVE_GATEWAY: Ipv4Addr = Ipv4Addr::new(10, 64, 0, 1);

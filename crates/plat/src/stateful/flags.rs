@@ -18,7 +18,7 @@ use xlat_core::mapper::Unreachable;
 use xlat_linux::daemon::flags::Switch;
 
 /// No shard has fewer ports than this, unless it is the only one or the administrator says so.
-const SHARD_PORTS_MIN: u64 = 4096;
+const SHARD_PORTS_MIN: u64 = 16_384;
 
 /// What a stateful translator can be told.
 #[derive(Args, Clone, Debug)]
@@ -390,7 +390,7 @@ mod tests {
         assert_eq!(format!("{config:?}"), format!("{default:?}"));
         let shards = |pool, workers| flags(&[pool]).unwrap().config(workers).shards;
         assert_eq!(shards(pool, 4), 8);
-        assert_eq!(shards("--pool=192.0.2.1", 32), 16);
+        assert_eq!(shards("--pool=192.0.2.1", 32), 4);
         assert_eq!(shards("--pool=192.0.2.1:2000-2003", 4), 1);
     }
 

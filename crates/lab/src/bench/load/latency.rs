@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
 use lab::topology::SERVER;
-use lab::traffic::ping::ping;
+use lab::traffic::icmp::{IcmpSocket, identifier};
 use lab::traffic::udp::Echo;
 
 use super::{Way, any_address, tcp};
@@ -54,9 +54,20 @@ pub(super) fn loaded(running: &Running) -> Result<(Times, Times)> {
     Ok(times)
 }
 
+/// As ping(8) sends them: one after the other, all with the same identifier.
 fn pings(running: &Running, count: usize) -> Result<Times> {
-    let trip = || ping(running.target, 56, LOST).ok();
-    running.topology.client().run(|| Times::of(count, trip))
+    running.topology.client().run(|| {
+        let socket = IcmpSocket::open(running.target)?;
+        let id = identifier();
+        let mut sequence = 0_u16;
+        Times::of(count, || {
+            sequence = sequence.wrapping_add(1);
+            let begin = Instant::now();
+            socket.send_echo(running.target, id, sequence, 56).ok()?;
+            let reply = socket.wait_for_echo(id, sequence, begin + LOST);
+            reply.ok().map(|_| begin.elapsed())
+        })
+    })
 }
 
 fn echoes(running: &Running, count: usize) -> Result<Times> {
