@@ -206,8 +206,26 @@ fn a_chain_that_drops_what_is_forwarded_is_named() -> Result<()> {
         nft(edge, &format!("add table {family} filter"))?;
         nft(edge, &format!("add chain {family} filter FORWARD {chain}"))?;
     }
+    // As firewalld does it: the policy accepts, and the last rule rejects what is left.
+    nft(edge, "add table inet firewalld")?;
+    let chain = "{ type filter hook forward priority 10; policy accept; }";
+    nft(
+        edge,
+        &format!("add chain inet firewalld filter_FORWARD {chain}"),
+    )?;
+    for rule in [
+        "ct state established accept",
+        "counter reject with icmpx admin-prohibited",
+    ] {
+        nft(
+            edge,
+            &format!("add rule inet firewalld filter_FORWARD {rule}"),
+        )?;
+    }
     let deployment = Deployment::with(&Binaries::find()?, topology, Setup::plat_alone(&[]))?;
     let log = deployment.plat.log();
+    let named = "chain filter_FORWARD of table inet firewalld drops forwarded packets";
+    ensure!(log.contains(named), "{log}");
     for family in families {
         let named = format!("chain FORWARD of table {family} filter drops forwarded packets");
         let remedy = format!("nft insert rule {family} filter FORWARD iifname nat64 accept");

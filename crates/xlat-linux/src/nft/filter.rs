@@ -1,8 +1,13 @@
 //! A look at other people's chains: who is in the way of translated packets?
 
+use std::io;
+
+use netlink_sys::Socket;
+
 use super::NftError;
 use super::message::{
-    DONE, DUMP, ERROR, GET_CHAIN, REQUEST, attributes, connect, message, messages, outcome,
+    DONE, DUMP, ERROR, GET_CHAIN, GET_RULE, REQUEST, attributes, connect, message, messages,
+    outcome,
 };
 
 /// A chain that drops what it has no rule for, on the way of forwarded packets.
@@ -16,7 +21,8 @@ pub struct DroppingChain {
     pub name: String,
 }
 
-/// Chains that drop forwarded packets unless one of their rules accepts them.
+/// Chains that drop forwarded packets unless one of their rules accepts them: by their policy, or
+/// by a last rule that takes everything (as firewalld does it).
 ///
 /// # Errors
 /// What the kernel refuses; without nf_tables there are none.
@@ -26,19 +32,16 @@ pub fn dropping_forward_chains() -> Result<Vec<DroppingChain>, NftError> {
         source,
     };
     let socket = connect().map_err(failed)?;
-    let request = message(GET_CHAIN, REQUEST | DUMP, 0, UNSPECIFIED, &[]);
-    socket.send(&request, 0).map_err(failed)?;
     let mut chains = Vec::new();
-    loop {
-        let (bytes, _) = socket.recv_from_full().map_err(failed)?;
-        for (kind, body) in messages(&bytes) {
-            match kind {
-                DONE => return Ok(chains),
-                ERROR => return outcome(body).map(|()| chains).map_err(failed),
-                _ => chains.extend(dropping_chain(body)),
-            }
-        }
+    dump(&socket, GET_CHAIN, |body| {
+        chains.extend(forward_chain(body))
+    })
+    .map_err(failed)?;
+    if chains.iter().any(|chain: &Chain| !chain.drops) {
+        dump(&socket, GET_RULE, |body| note_rule(&mut chains, body)).map_err(failed)?;
     }
+    let dropping = chains.into_iter().filter(|chain| chain.drops);
+    Ok(dropping.map(|chain| chain.place).collect())
 }
 
 /// Says in the log who is in the way of the packets that `tun` translates: chains that drop what
@@ -56,9 +59,96 @@ pub fn warn_of_dropping_chains(tun: &str) {
              iifname {tun} accept, and the same with oifname"
         );
     }
+    for (command, list) in [
+        ("iptables-legacy", "/proc/thread-self/net/ip_tables_names"),
+        ("ip6tables-legacy", "/proc/thread-self/net/ip6_tables_names"),
+    ] {
+        let tables = std::fs::read_to_string(list).unwrap_or_default();
+        if tables.lines().any(|table| table == "filter") {
+            tracing::info!(
+                "this host has rules of {command}, which are not looked at; if translated packets \
+                 do not pass, see {command} -S FORWARD"
+            );
+        }
+    }
 }
 
-fn dropping_chain(body: &[u8]) -> Option<DroppingChain> {
+/// A chain on the way of forwarded packets.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Chain {
+    place: DroppingChain,
+    /// Its policy, or one of its rules, drops everything.
+    drops: bool,
+}
+
+fn dump(socket: &Socket, what: u16, mut each: impl FnMut(&[u8])) -> io::Result<()> {
+    socket.send(&message(what, REQUEST | DUMP, 0, UNSPECIFIED, &[]), 0)?;
+    loop {
+        let (bytes, _) = socket.recv_from_full()?;
+        for (kind, body) in messages(&bytes) {
+            match kind {
+                DONE => return Ok(()),
+                ERROR => return outcome(body),
+                _ => each(body),
+            }
+        }
+    }
+}
+
+fn forward_chain(body: &[u8]) -> Option<Chain> {
+    let (family, rest) = family(body)?;
+    let hook = find(rest, 4)?;
+    if number(find(hook, 1)?)? != FORWARD {
+        return None;
+    }
+    Some(Chain {
+        place: DroppingChain {
+            family,
+            table: text(find(rest, 1)?),
+            name: text(find(rest, 3)?),
+        },
+        drops: number(find(rest, 5)?)? == DROP,
+    })
+}
+
+/// Nobody gets to what stands behind a rule that takes everything.
+fn note_rule(chains: &mut [Chain], body: &[u8]) {
+    let rule = || {
+        let (family, rest) = family(body)?;
+        let place = DroppingChain {
+            family,
+            table: text(find(rest, 1)?),
+            name: text(find(rest, 2)?),
+        };
+        Some((place, drops_everything(find(rest, 4).unwrap_or_default())))
+    };
+    let Some((place, drops)) = rule() else { return };
+    for chain in chains.iter_mut().filter(|chain| chain.place == place) {
+        chain.drops |= drops;
+    }
+}
+
+/// True if a rule looks at nothing and drops or rejects.
+fn drops_everything(expressions: &[u8]) -> bool {
+    let mut drops = false;
+    for (_, expression) in attributes(expressions) {
+        let name = find(expression, 1).map(text).unwrap_or_default();
+        match name.as_str() {
+            "counter" | "log" => {}
+            "reject" => drops = true,
+            "immediate" => drops = find(expression, 2).is_some_and(is_drop),
+            _ => return false,
+        }
+    }
+    drops
+}
+
+fn is_drop(immediate: &[u8]) -> bool {
+    let verdict = || find(find(find(immediate, 2)?, 2)?, 1).and_then(number);
+    verdict() == Some(DROP)
+}
+
+fn family(body: &[u8]) -> Option<(&'static str, &[u8])> {
     let (header, rest) = body.split_at_checked(4)?;
     let family = match header[0] {
         1 => "inet",
@@ -66,26 +156,21 @@ fn dropping_chain(body: &[u8]) -> Option<DroppingChain> {
         10 => "ip6",
         _ => return None,
     };
-    let find = |kind| {
-        attributes(rest)
-            .find(|(one, _)| *one == kind)
-            .map(|(_, value)| value)
-    };
-    let number = |bytes: &[u8]| bytes.first_chunk().map(|bytes| u32::from_be_bytes(*bytes));
-    let hook = find(4)?;
-    let hook = attributes(hook).find(|(kind, _)| *kind == 1)?.1;
-    if number(hook)? != FORWARD || number(find(5)?)? != DROP {
-        return None;
-    }
-    let text = |bytes: &[u8]| {
-        let bytes = bytes.split(|byte| *byte == 0).next().unwrap_or_default();
-        String::from_utf8_lossy(bytes).into_owned()
-    };
-    Some(DroppingChain {
-        family,
-        table: text(find(1)?),
-        name: text(find(3)?),
-    })
+    Some((family, rest))
+}
+
+fn find(bytes: &[u8], kind: u16) -> Option<&[u8]> {
+    let mut all = attributes(bytes);
+    all.find_map(|(one, value)| (one == kind).then_some(value))
+}
+
+fn number(bytes: &[u8]) -> Option<u32> {
+    bytes.first_chunk().map(|bytes| u32::from_be_bytes(*bytes))
+}
+
+fn text(bytes: &[u8]) -> String {
+    let bytes = bytes.split(|byte| *byte == 0).next().unwrap_or_default();
+    String::from_utf8_lossy(bytes).into_owned()
 }
 
 const UNSPECIFIED: (u8, u16) = (0, 0);
@@ -94,27 +179,67 @@ const DROP: u32 = 0;
 
 #[cfg(test)]
 mod tests {
+    use super::super::expression::{
+        EQUAL, META_IN, compare, drop_packet, expression, interface_name, load_meta,
+    };
     use super::super::message::Attributes;
     use super::*;
 
+    fn chain(hook: u32, policy: u32) -> Option<Chain> {
+        let mut all = Attributes(Vec::new());
+        all.text(1, "filter");
+        all.text(3, "FORWARD");
+        all.nest(4, |attributes| attributes.number(1, hook));
+        all.number(5, policy);
+        forward_chain(&[&[2, 0, 0, 0][..], &all.0].concat())
+    }
+
+    fn rule(fill: impl FnOnce(&mut Attributes)) -> Vec<u8> {
+        let mut all = Attributes(Vec::new());
+        all.text(1, "filter");
+        all.text(2, "FORWARD");
+        all.nest(4, fill);
+        [&[2, 0, 0, 0][..], &all.0].concat()
+    }
+
     #[test]
     fn a_chain_that_drops_what_is_forwarded_is_recognised() {
-        let chain = |hook, policy| {
-            let mut all = Attributes(Vec::new());
-            all.text(1, "filter");
-            all.text(3, "FORWARD");
-            all.nest(4, |attributes| attributes.number(1, hook));
-            all.number(5, policy);
-            dropping_chain(&[&[2, 0, 0, 0][..], &all.0].concat())
-        };
+        let dropping = chain(FORWARD, DROP).unwrap();
         let expected = DroppingChain {
             family: "ip",
             table: "filter".into(),
             name: "FORWARD".into(),
         };
-        assert_eq!(chain(FORWARD, DROP), Some(expected));
-        assert_eq!(chain(FORWARD, 1), None);
+        assert_eq!((dropping.place, dropping.drops), (expected, true));
+        assert_eq!(chain(FORWARD, 1).map(|chain| chain.drops), Some(false));
         assert_eq!(chain(1, DROP), None);
-        assert_eq!(dropping_chain(&[2, 0, 0]), None);
+        assert_eq!(forward_chain(&[2, 0, 0]), None);
+    }
+
+    #[test]
+    fn a_last_rule_that_takes_everything_is_as_good_as_a_policy() {
+        let after = |rules: &[Vec<u8>]| {
+            let mut chains = vec![chain(FORWARD, 1).unwrap()];
+            rules.iter().for_each(|rule| note_rule(&mut chains, rule));
+            chains[0].drops
+        };
+        let reject = || rule(|rule| expression(rule, "reject", |_| {}));
+        let counted = || {
+            rule(|rule| {
+                expression(rule, "counter", |_| {});
+                drop_packet(rule);
+            })
+        };
+        let of_one = || {
+            rule(|rule| {
+                load_meta(rule, META_IN);
+                compare(rule, EQUAL, &interface_name("eth0"));
+                drop_packet(rule);
+            })
+        };
+        assert!(after(&[reject()]));
+        assert!(after(&[of_one(), counted()]));
+        assert!(!after(&[of_one()]));
+        assert!(after(&[reject(), of_one()]));
     }
 }

@@ -202,6 +202,7 @@ const BATCH_END: u16 = 0x11;
 const NFTABLES: u16 = 10;
 const NEW_TABLE: u16 = NFTABLES << 8;
 const NEW_CHAIN: u16 = (NFTABLES << 8) | 3;
+pub(super) const GET_RULE: u16 = (NFTABLES << 8) | 7;
 pub(super) const GET_CHAIN: u16 = (NFTABLES << 8) | 4;
 const NEW_RULE: u16 = (NFTABLES << 8) | 6;
 
