@@ -17,7 +17,7 @@ use lab::laptop::{
 };
 use lab::link::{
     add_address, add_route, add_unreachable, exists, join, remove_address, remove_route, set_down,
-    set_up,
+    set_up, wait_for_link_local,
 };
 use lab::namespace::Namespace;
 use lab::process::Daemon;
@@ -392,6 +392,7 @@ fn cl_13_two_uplinks_have_an_instance_each() -> Result<()> {
     add_address((client, "eth1"), of(2))?;
     add_address((edge, "second"), of(1))?;
     client.set_sysctl("ipv6/conf/eth1/accept_ra", "1")?;
+    wait_for_link_local(client, PATIENCE)?;
     let before = inspect(client)?;
     // Both wait for their networks, and go at the same time.
     let mut first = net.clat(&["--uplink", UPLINK])?;

@@ -2,7 +2,8 @@
 //! host's own connections.
 
 use std::net::{IpAddr, Ipv6Addr, SocketAddr, TcpListener};
-use std::time::Duration;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use ipnet::{IpNet, Ipv6Net};
@@ -180,6 +181,12 @@ fn laptop() -> Result<(Laptop, Router)> {
     client.set_sysctl("ipv6/conf/eth0/accept_ra", "1")?;
     add_address((client, UPLINK), single(2))?;
     let router = net.router(&announcing(600))?;
+    let end = Instant::now() + PATIENCE;
+    let is_default = |fact: &String| fact.starts_with("route Inet6 ") && fact.contains(" len 0 ");
+    while !inspect(client)?.iter().any(is_default) {
+        ensure!(Instant::now() < end, "the kernel takes no router");
+        thread::sleep(Duration::from_millis(10));
+    }
     Ok((net, router))
 }
 
