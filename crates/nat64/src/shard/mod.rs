@@ -70,7 +70,7 @@ pub(crate) struct Shard {
 pub struct Counts {
     /// Sessions, by [`Protocol`].
     pub sessions: [u32; 3],
-    /// TCP sessions, by [`TcpState`].
+    /// TCP sessions, by [`TcpState`](crate::TcpState).
     pub tcp: [u32; 7],
     /// Bindings, static ones included.
     pub bindings: u32,
