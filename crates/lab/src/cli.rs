@@ -145,7 +145,7 @@ mod tests {
         };
         assert_eq!(
             bench.command(),
-            "`cargo lab bench --rounds 5 --millis 1000 --plat-flag='--nice -10' \
+            "`cargo lab bench --rounds 3 --millis 1000 --plat-flag='--nice -10' \
              --plat-flag='--queues 1' --only='TAYGA'`"
         );
     }
