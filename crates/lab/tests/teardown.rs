@@ -11,6 +11,7 @@ use lab::suite::Test;
 use lab::topology::{Plan, SERVER, Topology};
 use lab::traffic::ping::ping;
 use lab::traffic::tcp::{Way, transfer};
+use rustix::process::Signal;
 
 const TESTS: &[Test] = lab::tests![
     a_restart_of_plat_keeps_the_address_of_each_client,
@@ -28,7 +29,12 @@ fn a_restart_of_plat_keeps_the_address_of_each_client() -> Result<()> {
 }
 
 fn a_killed_plat_that_starts_again_keeps_the_address_of_each_client() -> Result<()> {
-    keeps_addresses(|deployment| deployment.plat.kill(PATIENCE))
+    keeps_addresses(|deployment| {
+        // The leases are saved at least once a minute, and when it is told to.
+        deployment.plat.signal(Signal::HUP)?;
+        deployment.plat.wait_for_line("4 leases saved", PATIENCE)?;
+        deployment.plat.kill(PATIENCE)
+    })
 }
 
 fn after_sigterm_both_hosts_are_as_they_were() -> Result<()> {
