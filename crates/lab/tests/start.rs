@@ -18,6 +18,7 @@ use lab::traffic::ping::ping;
 const TESTS: &[Test] = lab::tests![
     a_start_that_fails_half_way_leaves_the_host_as_it_was,
     nb_06_a_start_that_fails_keeps_the_saved_sessions,
+    np_10_a_pool_with_an_address_of_this_host_is_refused,
     se_24_running_daemons_can_do_no_more_than_they_need,
 ];
 
@@ -46,6 +47,22 @@ fn a_start_that_fails_half_way_leaves_the_host_as_it_was() -> Result<()> {
     let changed = difference(&before, &inspect(edge)?);
     ensure!(changed.is_empty(), "{changed:?}");
     ensure!(edge.sysctl("ipv4/ip_forward")? == "0");
+    Ok(())
+}
+
+/// Its ports are the host's own: connections of both would be mixed up.
+fn np_10_a_pool_with_an_address_of_this_host_is_refused() -> Result<()> {
+    let topology = Topology::new(&Plan::default())?;
+    let edge = &topology.edge;
+    let before = inspect(edge)?;
+    let directory = tempfile::tempdir()?;
+    // The edge's own address on the server's link is 198.51.100.1.
+    for pool in ["--pool=198.51.100.1", "--pool=198.51.100.0/29:2000-2999"] {
+        let log = refused(edge, &[pool], directory.path())?;
+        ensure!(log.contains("198.51.100.1"), "{pool}: {log}");
+        let changed = difference(&before, &inspect(edge)?);
+        ensure!(changed.is_empty(), "{pool}: {changed:?}");
+    }
     Ok(())
 }
 
