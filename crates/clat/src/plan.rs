@@ -110,7 +110,7 @@ async fn lan(own: &mut Plan, host: &Host, settings: &Settings) -> Result<()> {
     }
     for prefix in &settings.run.lan {
         let Some(have) = host.address_in_v4(*prefix).await? else {
-            bail!("no interface of this host has an address of --lan {prefix} any more");
+            bail!("no interface of this host has an address of --lan {prefix} any more; add one");
         };
         let links = host.links().await?;
         let link = links.into_iter().find(|link| link.index == have.index);

@@ -62,7 +62,9 @@ impl Settings {
             && special::is_never_v4(target)
         {
             // Their use is to tell the prefix; nobody answers for them (RFC 7050 section 3.2).
-            return Err(Usage(format!("--probe {target} answers to nobody")));
+            return Err(Usage(format!(
+                "--probe {target} answers to nobody; give a host on the Internet that answers pings"
+            )));
         }
         check_lan(&run)?;
         Ok(Self { run })

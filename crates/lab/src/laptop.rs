@@ -7,16 +7,17 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
-use ipnet::Ipv6Net;
+use ipnet::{IpNet, Ipv6Net};
 use tempfile::TempDir;
 use xlat_proto::ra::{Advertisement, Pref64Option, RouterOption};
 
 use crate::binaries::Binaries;
 use crate::deployment::{Deployment, PATIENCE, Setup};
 use crate::inspect::inspect;
+use crate::link::{add_address, add_route};
 use crate::process::Daemon;
 use crate::router::{Dns64, Router};
-use crate::topology::{PREF64, Plan, SERVER, Topology};
+use crate::topology::{PREF64, Plan, SERVER, Topology, UPLINK};
 use crate::traffic::ping::ping;
 
 /// What the DNS64 of the laboratory is on: the edge's address on the client's link.
@@ -155,6 +156,25 @@ impl Laptop {
             .client()
             .run(|| ping(SERVER, 56, PATIENCE))?;
         Ok(())
+    }
+
+    /// Gives the client back what the kernel takes when its link goes down: address and router.
+    ///
+    /// # Errors
+    /// When it has them.
+    pub fn give_address(&self) -> Result<()> {
+        let own = IpNet::new_assert(Topology::client_address(0).into(), 64);
+        add_address((self.topology().client(), UPLINK), own)?;
+        self.give_router()
+    }
+
+    /// Gives the client its router.
+    ///
+    /// # Errors
+    /// When it has one.
+    pub fn give_router(&self) -> Result<()> {
+        let default = Ipv6Net::default().into();
+        add_route(self.topology().client(), default, RESOLVER.into(), None)
     }
 
     /// The client's IPv4 default routes.

@@ -215,7 +215,7 @@ fn cl_11_an_uplink_that_goes_down_and_comes_back() -> Result<()> {
     ensure!(!net.has_default_route()?, "a default route is left");
     set_up(client, UPLINK)?;
     let begin = Instant::now();
-    address_client(client)?;
+    net.give_address()?;
     net.wait_for("running again", Laptop::is_running)?;
     took("IPv4 after the link", begin)?;
     net.ping()
@@ -627,10 +627,4 @@ fn took(what: &str, begin: Instant) -> Result<()> {
 
 fn client_net() -> IpNet {
     IpNet::new_assert(Topology::client_address(0).into(), 64)
-}
-
-/// What the kernel drops when a link goes down.
-fn address_client(client: &lab::namespace::Namespace) -> Result<()> {
-    add_address((client, UPLINK), client_net())?;
-    add_route(client, Ipv6Net::default().into(), RESOLVER.into(), None)
 }

@@ -59,12 +59,12 @@ fn a_link_that_flaps_is_not_taken_for_another_host() -> Result<()> {
         set_down(client, UPLINK)?;
         wait_until(|| Ok(net.status()?.contains("no interface leads to IPv6")))?;
         set_up(client, UPLINK)?;
-        address_client(client)?;
+        net.give_address()?;
     }
     client.set_sysctl("ipv6/conf/eth0/dad_transmits", "1")?;
     set_down(client, UPLINK)?;
     set_up(client, UPLINK)?;
-    address_client(client)?;
+    net.give_address()?;
     net.wait_for("running again", Laptop::is_running)?;
     let second = net.clat_address()?;
     ensure!(first == second, "{second} instead of {first}");
@@ -287,7 +287,7 @@ fn routes_that_lead_nowhere_do_not_end_it() -> Result<()> {
         status.contains("state     waiting: no interface leads to IPv6")
     })?;
     lab::link::remove_blackhole(client, Ipv6Net::default())?;
-    address_client_route(client)?;
+    net.give_router()?;
     router.announce(&announcing(600))?;
     net.wait_for("running again", Laptop::is_running)?;
     net.ping()
@@ -325,15 +325,4 @@ fn wait_until(mut done: impl FnMut() -> Result<bool>) -> Result<()> {
         thread::sleep(Duration::from_millis(10));
     }
     Ok(())
-}
-
-/// What the kernel drops when a link goes down.
-fn address_client(client: &Namespace) -> Result<()> {
-    let own = IpNet::new_assert(Topology::client_address(0).into(), 64);
-    add_address((client, UPLINK), own)?;
-    address_client_route(client)
-}
-
-fn address_client_route(client: &Namespace) -> Result<()> {
-    add_route(client, Ipv6Net::default().into(), RESOLVER.into(), None)
 }
