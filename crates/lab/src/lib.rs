@@ -15,6 +15,7 @@ pub mod inspect;
 pub mod laptop;
 pub mod link;
 pub mod namespace;
+pub mod nft;
 pub mod privilege;
 pub mod process;
 pub mod resolver;

@@ -1,7 +1,6 @@
 //! How translated packets leave towards IPv4: masqueraded, or from addresses of the link.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, UdpSocket};
-use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
@@ -11,6 +10,7 @@ use lab::deployment::{Deployment, PATIENCE, Setup};
 use lab::inspect::{difference, inspect};
 use lab::link::{add_address, add_route, remove_address};
 use lab::namespace::Namespace;
+use lab::nft::{NFT, nft};
 use lab::suite::Test;
 use lab::topology::{Plan, SERVER, Topology, UPLINK, embedded};
 use lab::traffic::ping::ping;
@@ -27,8 +27,6 @@ const TESTS: &[Test] = lab::tests![
     what_the_gateway_forwards_passes_its_filter_and_its_own_traffic_is_translated,
     a_strict_filter_in_the_way_of_answers_is_named,
 ];
-
-const NFT: &str = "/usr/sbin/nft";
 /// The edge towards the IPv4 router.
 const WAN: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 1);
 
@@ -302,15 +300,4 @@ fn seen_by_server(network: &Topology, client: &Namespace, way: Way) -> Result<Ip
         PATIENCE,
     )?;
     Ok(done.peer)
-}
-
-/// Runs commands of `nft`, separated by semicolons as it wants them.
-fn nft(namespace: &Namespace, commands: &str) -> Result<String> {
-    let mut process = Command::new(NFT);
-    process.arg(commands);
-    process.stdout(Stdio::piped()).stderr(Stdio::piped());
-    let output = namespace.spawn(process)?.wait_with_output()?;
-    let complaint = String::from_utf8_lossy(&output.stderr);
-    ensure!(output.status.success(), "nft {commands}: {complaint}");
-    Ok(String::from_utf8(output.stdout)?)
 }

@@ -3,13 +3,13 @@
 use std::net::{Ipv6Addr, TcpListener};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
-use std::process::{Command, Stdio};
 
 use anyhow::{Result, ensure};
 use lab::binaries::Binaries;
 use lab::deployment::{Deployment, PATIENCE, Setup};
 use lab::inspect::{difference, inspect};
 use lab::namespace::Namespace;
+use lab::nft::{NFT, nft};
 use lab::process::Daemon;
 use lab::suite::Test;
 use lab::topology::{PREF64, Plan, SERVER, Topology, embedded};
@@ -21,8 +21,6 @@ const TESTS: &[Test] = lab::tests![
     np_10_a_pool_with_an_address_of_this_host_is_refused,
     se_24_running_daemons_can_do_no_more_than_they_need,
 ];
-
-const NFT: &str = "/usr/sbin/nft";
 
 fn main() {
     lab::suite::run_with_programs(
@@ -130,15 +128,4 @@ fn refused(edge: &Namespace, flags: &[&str], directory: &Path) -> Result<String>
     let log = plat.log();
     ensure!(status.code() == Some(1), "{status}: {log}");
     Ok(log)
-}
-
-/// Runs commands of `nft`, separated by semicolons as it wants them.
-fn nft(namespace: &Namespace, commands: &str) -> Result<()> {
-    let mut process = Command::new(NFT);
-    process.arg(commands);
-    process.stdout(Stdio::piped()).stderr(Stdio::piped());
-    let output = namespace.spawn(process)?.wait_with_output()?;
-    let complaint = String::from_utf8_lossy(&output.stderr);
-    ensure!(output.status.success(), "nft {commands}: {complaint}");
-    Ok(())
 }

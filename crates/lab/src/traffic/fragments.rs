@@ -105,7 +105,12 @@ pub fn checksum(protocol: u8, from: SocketAddr, to: SocketAddr, datagram: &[u8])
     all.extend([0, protocol]);
     all.extend((datagram.len() as u16).to_be_bytes());
     all.extend(datagram);
-    let mut sum: u32 = all
+    checksum_of(&all)
+}
+
+/// The Internet checksum of bytes (RFC 1071).
+pub(super) fn checksum_of(bytes: &[u8]) -> u16 {
+    let mut sum: u32 = bytes
         .chunks(2)
         .map(|pair| u32::from(pair[0]) << 8 | u32::from(pair.get(1).copied().unwrap_or(0)))
         .sum();

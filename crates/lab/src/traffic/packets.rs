@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-use crate::traffic::fragments::checksum;
+use super::fragments::{checksum, checksum_of};
 
 pub use crate::traffic::fragments::udp as udp_datagram;
 
@@ -67,7 +67,7 @@ pub fn error(from: IpAddr, to: IpAddr, kind: [u8; 2], quoted: &[u8]) -> Vec<u8> 
 fn icmp(from: IpAddr, to: IpAddr, kind: [u8; 2], word: [u8; 4], rest: &[u8]) -> Vec<u8> {
     let mut message = [&kind[..], &[0, 0], &word, rest].concat();
     let sum = match from {
-        IpAddr::V4(_) => sum_of(&message),
+        IpAddr::V4(_) => checksum_of(&message),
         IpAddr::V6(_) => checksum(58, (from, 0).into(), (to, 0).into(), &message),
     };
     message[2..4].copy_from_slice(&sum.to_be_bytes());
@@ -131,7 +131,7 @@ pub fn piece_v4(from: Ipv4Addr, to: Ipv4Addr, protocol: u8, id: u16, piece: Plac
     packet.extend([64, protocol, 0, 0]);
     packet.extend(from.octets());
     packet.extend(to.octets());
-    let sum = sum_of(&packet);
+    let sum = checksum_of(&packet);
     packet[10..12].copy_from_slice(&sum.to_be_bytes());
     packet.extend(piece.payload);
     packet
@@ -155,18 +155,6 @@ fn header_v6(from: Ipv6Addr, to: Ipv6Addr, next: u8, payload: &[u8]) -> Vec<u8> 
     packet.extend(to.octets());
     packet.extend(payload);
     packet
-}
-
-fn sum_of(bytes: &[u8]) -> u16 {
-    // Without addresses and length there is nothing in front.
-    let mut sum: u32 = bytes
-        .chunks(2)
-        .map(|pair| u32::from(pair[0]) << 8 | u32::from(pair.get(1).copied().unwrap_or(0)))
-        .sum();
-    while sum > 0xffff {
-        sum = (sum & 0xffff) + (sum >> 16);
-    }
-    !(sum as u16)
 }
 
 /// A packet that has come.

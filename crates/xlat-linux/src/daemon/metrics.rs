@@ -310,14 +310,7 @@ mod tests {
 
     #[test]
     fn a_scraper_gets_the_page_and_nothing_else_is_there() {
-        let runtime = tokio::runtime::Builder::new_multi_thread()
-            .worker_threads(1)
-            .enable_all()
-            .build()
-            .unwrap();
-        let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-        let address = free.local_addr().unwrap();
-        drop(free);
+        let (runtime, address) = runtime_and_free_address();
         let served = runtime.block_on(Metrics::serve(address, || "figures\n".into()));
         let _served = served.unwrap();
         for (request, status, body) in [
@@ -344,14 +337,7 @@ mod tests {
 
     #[test]
     fn silent_scrapers_keep_others_waiting_and_no_longer_than_their_time() {
-        let runtime = tokio::runtime::Builder::new_multi_thread()
-            .worker_threads(1)
-            .enable_all()
-            .build()
-            .unwrap();
-        let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-        let address = free.local_addr().unwrap();
-        drop(free);
+        let (runtime, address) = runtime_and_free_address();
         let calls = Arc::new(std::sync::atomic::AtomicUsize::new(0));
         let count = Arc::clone(&calls);
         let page = move || {
@@ -372,5 +358,15 @@ mod tests {
         let mut text = String::new();
         last.read_to_string(&mut text).unwrap();
         assert!(text.starts_with("HTTP/1.1 200 OK"), "{text}");
+    }
+
+    fn runtime_and_free_address() -> (tokio::runtime::Runtime, SocketAddr) {
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .enable_all()
+            .build()
+            .unwrap();
+        let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        (runtime, free.local_addr().unwrap())
     }
 }
