@@ -3,8 +3,8 @@
 use std::ffi::OsString;
 
 use clap::{ArgMatches, CommandFactory, Parser};
-use xlat_linux::daemon::file::{effective, expand_with};
-use xlat_linux::daemon::flags::{LogFlags, PolicyFlags, RunFlags};
+use xlat_host::daemon::file::{effective, expand_with};
+use xlat_host::daemon::flags::{LogFlags, PolicyFlags, RunFlags};
 
 /// Flags of every kind that there is.
 #[derive(Debug, Parser)]

@@ -8,7 +8,7 @@ use xlat_core::identification::Identifications;
 use xlat_core::mappers::{Clat, Hairpin, Siit};
 use xlat_core::policy::{ErrorRate, MssClamp, UdpZeroChecksum};
 use xlat_core::{Frame, Instant, Mapper, Offload, Policy, Translator, Verdict};
-use xlat_linux::tun::vnet;
+use xlat_tun::vnet;
 
 use crate::check;
 

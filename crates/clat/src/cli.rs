@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use xlat_core::addr::{Ipv4Prefix, Ipv6Prefix, Pref64};
-use xlat_linux::daemon::flags::{LogFlags, PolicyFlags, RunFlags, interface_name};
+use xlat_host::daemon::flags::{LogFlags, PolicyFlags, RunFlags, interface_name};
 
 use crate::ports;
 

@@ -8,12 +8,12 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use xlat_core::Instant;
-use xlat_linux::counters::Snapshot;
-use xlat_linux::daemon::control::Answer;
-use xlat_linux::daemon::metrics::Page;
-use xlat_linux::tun::{Totals, now};
+use xlat_host::daemon::control::Answer;
+use xlat_host::daemon::metrics::Page;
 use xlat_proto::clat::life::{Clat, Standing};
 use xlat_proto::discovery::Found;
+use xlat_tun::counters::Snapshot;
+use xlat_tun::{Totals, now};
 
 use crate::network::{Network, origin};
 use crate::settings::Side4;

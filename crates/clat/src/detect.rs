@@ -8,8 +8,8 @@ use anyhow::Result;
 use serde::Serialize;
 use tokio::time::{Instant, timeout_at};
 use xlat_core::addr::Ipv6Prefix;
-use xlat_linux::daemon::state_dir::StateDir;
-use xlat_linux::host::{Host, Link};
+use xlat_host::daemon::state_dir::StateDir;
+use xlat_host::host::{Host, Link};
 use xlat_proto::clat::life::{Clat, Life, Standing, View, Wishes};
 use xlat_proto::discovery::{Found, Source};
 

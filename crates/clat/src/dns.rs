@@ -12,8 +12,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, UdpSocket};
 use tokio::time::{Instant, timeout_at};
 use tracing::{debug, warn};
-use xlat_linux::daemon::state_dir::random;
-use xlat_linux::host::Link;
+use xlat_host::daemon::state_dir::random;
+use xlat_host::host::Link;
 use xlat_proto::discovery::{Answer, rfc7050};
 
 /// How long a server may take to answer.

@@ -13,8 +13,8 @@ use std::time::Duration;
 use tokio::task::JoinHandle;
 use tracing::{debug, warn};
 use xlat_core::Instant;
-use xlat_linux::icmp6::RouterMessages;
-use xlat_linux::tun::now;
+use xlat_host::icmp6::RouterMessages;
+use xlat_tun::now;
 
 /// How long an advertisement is kept.
 const LATELY: Duration = Duration::from_secs(4);

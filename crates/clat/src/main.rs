@@ -24,9 +24,9 @@ mod view;
 use std::process::ExitCode;
 
 use anyhow::{Context, Result};
-use xlat_linux::daemon::control::ask_and_print;
-use xlat_linux::daemon::exit::{self, Usage};
-use xlat_linux::daemon::privileges;
+use xlat_host::daemon::control::ask_and_print;
+use xlat_host::daemon::exit::{self, Usage};
+use xlat_host::daemon::privileges;
 
 use cli::{Cli, Command};
 use settings::Settings;

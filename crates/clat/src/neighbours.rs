@@ -16,10 +16,10 @@ use tokio::task::JoinHandle;
 use tracing::{debug, warn};
 use xlat_core::mappers::Clat;
 use xlat_core::{DropReason, Frame, Instant, Translator, Verdict};
-use xlat_linux::host::Link;
-use xlat_linux::icmp6::Solicitations;
-use xlat_linux::tun::Engine;
+use xlat_host::host::Link;
+use xlat_host::icmp6::Solicitations;
 use xlat_proto::ndp::{Solicitation, solicited_node};
+use xlat_tun::Engine;
 
 /// Questions that may wait for an answer; more are dropped, and asked again.
 const WAITING_MAX: usize = 16;

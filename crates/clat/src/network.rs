@@ -14,12 +14,12 @@ use tokio::time::sleep;
 use tracing::{debug, info, warn};
 use xlat_core::Instant;
 use xlat_core::addr::Pref64;
-use xlat_linux::daemon::state_dir::random;
-use xlat_linux::host::Link;
-use xlat_linux::icmp6::{self, RouterMessages};
-use xlat_linux::tun::now;
+use xlat_host::daemon::state_dir::random;
+use xlat_host::host::Link;
+use xlat_host::icmp6::{self, RouterMessages};
 use xlat_proto::discovery::{Answer, Ask, Discovery, Found, Rules, Source};
 use xlat_proto::ra::{ALL_ROUTERS, Advertisement, Invalid, Solicitation};
+use xlat_tun::now;
 
 use crate::hearing::Hearing;
 use crate::{dns, resolvers};

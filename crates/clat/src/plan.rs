@@ -7,7 +7,7 @@ use std::net::Ipv4Addr;
 use std::ops::RangeInclusive;
 
 use anyhow::{Context, Result, bail};
-use xlat_linux::host::{Host, Plan, Route, device_key};
+use xlat_host::host::{Host, Plan, Route, device_key};
 use xlat_proto::clat::life::{Clat, Lead, Origin};
 
 use crate::ports;

@@ -3,8 +3,8 @@
 use std::net::{Ipv4Addr, Ipv6Addr};
 
 use xlat_core::addr::{Eam, Ipv4Prefix, Ipv6Prefix, Pref64, special};
-use xlat_linux::daemon::exit::Usage;
-use xlat_linux::host::Host;
+use xlat_host::daemon::exit::Usage;
+use xlat_host::host::Host;
 
 use crate::cli::{Forwarding, Run};
 use crate::network::Trust;

@@ -9,11 +9,11 @@ use tracing::{info, warn};
 use xlat_core::identification::Identifications;
 use xlat_core::mappers::Clat as Mapper;
 use xlat_core::{Policy, Translator};
-use xlat_linux::daemon::state_dir::random;
-use xlat_linux::host::{Applied, Error, Host, Plan, Step};
-use xlat_linux::nft::{Guard, Made, SourceNat};
-use xlat_linux::tun::{self, Failure, Handle, Tun};
+use xlat_host::daemon::state_dir::random;
+use xlat_host::host::{Applied, Error, Host, Plan, Step};
+use xlat_host::nft::{Guard, Made, SourceNat};
 use xlat_proto::clat::life::{Clat, Origin};
+use xlat_tun::{Failure, Handle, Tun};
 
 use crate::neighbours::{Customer, Questions, Responder, channel};
 use crate::plan::Parts;
@@ -51,7 +51,7 @@ impl DataPath {
                 .next()
                 .unwrap_or_else(|| unreachable!("one engine per queue"))
         };
-        let workers = tun::start(tun, make, move |failure| drop(failures.send(failure)))
+        let workers = xlat_tun::start(tun, make, move |failure| drop(failures.send(failure)))
             .context("the worker threads did not start")?;
         Ok(Self {
             workers,
@@ -80,7 +80,7 @@ impl DataPath {
     }
 
     /// Ends the workers; the TUN goes with them.
-    pub(crate) fn stop(self) -> xlat_linux::counters::Snapshot {
+    pub(crate) fn stop(self) -> xlat_tun::counters::Snapshot {
         self.workers.stop()
     }
 }

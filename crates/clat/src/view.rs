@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use anyhow::Result;
 use xlat_core::addr::{Ipv4Prefix, Ipv6Prefix, Pref64};
-use xlat_linux::host::{Error, Host, Link, device_key};
+use xlat_host::host::{Error, Host, Link, device_key};
 use xlat_proto::clat::address::Candidate;
 use xlat_proto::clat::address::free_delegated;
 use xlat_proto::clat::life::{Lead, Uplink, View};

@@ -14,7 +14,7 @@ use anyhow::{Context, Result, bail, ensure};
 use ipnet::{IpNet, Ipv6Net};
 use xlat_core::frame::HEADROOM;
 use xlat_core::{Frame, Offload};
-use xlat_linux::tun::{Options, Queue, Received, Slot, Tun};
+use xlat_tun::{Options, Queue, Received, Slot, Tun};
 
 use crate::binaries::Binaries;
 use crate::deployment::{Deployment, Setup};
@@ -142,7 +142,7 @@ impl Outcome {
 fn attach(topology: &Topology) -> Result<Queue> {
     let client = topology.client();
     let mut options = Options::new(TUN);
-    options.offloads = xlat_linux::tun::Offloads::NONE;
+    options.offloads = xlat_tun::Offloads::NONE;
     let tun = client.run(|| Ok(Tun::open(&options)?))?;
     client.set_sysctl("ipv6/conf/all/forwarding", "1")?;
     client.set_sysctl(&format!("ipv6/conf/{TUN}/accept_dad"), "0")?;

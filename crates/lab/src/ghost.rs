@@ -12,7 +12,7 @@ use anyhow::{Context, Result};
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use xlat_core::frame::HEADROOM;
 use xlat_core::{Frame, Offload};
-use xlat_linux::tun::{Options, Queue, Received, Slot, Tun};
+use xlat_tun::{Options, Queue, Received, Slot, Tun};
 
 use crate::link::{add_address, add_route, set_up};
 use crate::namespace::Namespace;
@@ -145,7 +145,7 @@ impl Ghosts {
 
     fn attach(namespace: &Namespace, own: IpAddr, forwarding: &str) -> Result<Self> {
         let mut options = Options::new(TUN);
-        options.offloads = xlat_linux::tun::Offloads::NONE;
+        options.offloads = xlat_tun::Offloads::NONE;
         let tun = namespace.run(|| Ok(Tun::open(&options)?))?;
         namespace.set_sysctl(forwarding, "1")?;
         namespace.set_sysctl(&format!("ipv6/conf/{TUN}/accept_dad"), "0")?;

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 use anyhow::Result;
-use xlat_linux::host::Host;
+use xlat_host::host::Host;
 
 use crate::namespace::Namespace;
 

@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow};
 use tokio::sync::mpsc;
-use xlat_linux::host::Host;
-use xlat_linux::icmp6::RouterMessages;
+use xlat_host::host::Host;
+use xlat_host::icmp6::RouterMessages;
 use xlat_proto::ra::{ALL_NODES, Advertisement, Solicitation};
 
 use crate::namespace::Namespace;

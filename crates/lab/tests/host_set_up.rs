@@ -13,7 +13,7 @@ use lab::link::{add_address, join, wait_for_link_local};
 use lab::namespace::Namespace;
 use lab::suite::Test;
 use lab::topology::{Plan as Network, Topology};
-use xlat_linux::host::{Error, Host, Plan, Route};
+use xlat_host::host::{Error, Host, Plan, Route};
 
 const TESTS: &[Test] = lab::tests![
     what_a_plan_changes_is_undone,

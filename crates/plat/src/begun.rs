@@ -4,10 +4,10 @@ use anyhow::{Context, Result};
 use tokio::task::JoinHandle;
 use xlat_core::Mapper;
 use xlat_core::mappers::Guarded;
-use xlat_linux::counters::Snapshot;
-use xlat_linux::daemon::metrics::Metrics;
-use xlat_linux::host::Applied;
-use xlat_linux::tun::Handle;
+use xlat_host::daemon::metrics::Metrics;
+use xlat_host::host::Applied;
+use xlat_tun::Handle;
+use xlat_tun::counters::Snapshot;
 
 use crate::advertise::Advertising;
 use crate::data_path::Ringing;

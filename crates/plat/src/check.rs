@@ -5,8 +5,8 @@ use std::net::Ipv6Addr;
 use std::path::Path;
 
 use anyhow::Result;
-use xlat_linux::daemon::exit::Usage;
-use xlat_linux::host::Plan;
+use xlat_host::daemon::exit::Usage;
+use xlat_host::host::Plan;
 
 use crate::cli::Run;
 use crate::plan::Own6;

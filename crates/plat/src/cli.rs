@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 use xlat_core::addr::{Eam, Ipv4Prefix, Pref64};
-use xlat_linux::daemon::flags::{
+use xlat_host::daemon::flags::{
     HairpinMode, LogFlags, PolicyFlags, RunFlags, Switch, interface_name,
 };
 

@@ -13,10 +13,10 @@ use nat64::{Counts, Nat64, Protocol, TcpState, Usage};
 use serde::{Deserialize, Serialize};
 use xlat_core::Instant;
 use xlat_core::addr::Ipv6Prefix;
-use xlat_linux::counters::Snapshot;
-use xlat_linux::daemon::control::Answer;
-use xlat_linux::daemon::metrics::Page;
-use xlat_linux::tun::{Totals, now};
+use xlat_host::daemon::control::Answer;
+use xlat_host::daemon::metrics::Page;
+use xlat_tun::counters::Snapshot;
+use xlat_tun::{Totals, now};
 
 use crate::reload::{self, Wishes};
 use crate::stateful::epoch;

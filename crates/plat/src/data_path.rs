@@ -7,8 +7,8 @@ use tokio::sync::mpsc;
 use xlat_core::identification::Identifications;
 use xlat_core::mappers::Guarded;
 use xlat_core::{Frame, Instant, Mapper, Policy, Translator, Verdict};
-use xlat_linux::daemon::state_dir::random;
-use xlat_linux::tun::{self, Engine, Failure, Handle, Tun};
+use xlat_host::daemon::state_dir::random;
+use xlat_tun::{Engine, Failure, Handle, Tun};
 
 use crate::cli::Run;
 use crate::reload::{Follow, Orders};
@@ -89,7 +89,7 @@ pub(crate) fn start<M: Mapper + Clone + Send + 'static>(
             .next()
             .unwrap_or_else(|| unreachable!("one engine per queue"))
     };
-    let workers = tun::start(tun, make, move |failure| drop(sender.send(failure)))
+    let workers = xlat_tun::start(tun, make, move |failure| drop(sender.send(failure)))
         .context("the worker threads did not start")?;
     Ok((workers, failures))
 }

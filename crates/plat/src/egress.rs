@@ -12,10 +12,10 @@ use std::str::FromStr;
 use anyhow::{Context, Result};
 use tracing::{info, warn};
 use xlat_core::addr::{Ipv4Prefix, Pref64};
-use xlat_linux::daemon::exit::Usage;
-use xlat_linux::daemon::flags::interface_name;
-use xlat_linux::host::{Error, Host, Ipv4Route, Link, Plan};
-use xlat_linux::nft::{Made, SourceNat};
+use xlat_host::daemon::exit::Usage;
+use xlat_host::daemon::flags::interface_name;
+use xlat_host::host::{Error, Host, Ipv4Route, Link, Plan};
+use xlat_host::nft::{Made, SourceNat};
 
 use crate::cli::Run;
 use crate::settings::Settings;

@@ -6,8 +6,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use anyhow::Result;
 use nat64::dynamic::{DynamicPool, PoolConfig, map_file};
 use tracing::{info, warn};
-use xlat_linux::daemon::state_dir::StateDir;
-use xlat_linux::tun::now;
+use xlat_host::daemon::state_dir::StateDir;
+use xlat_tun::now;
 
 const FILE: &str = "dynamic.map";
 /// Most lines of a damaged file that are worth a log line each.

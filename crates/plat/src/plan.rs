@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv6Addr};
 
 use anyhow::{Result, bail};
 use xlat_core::addr::Pref64;
-use xlat_linux::host::{Host, Plan, Route, device_key};
+use xlat_host::host::{Host, Plan, Route, device_key};
 
 use crate::egress;
 use crate::settings::Settings;

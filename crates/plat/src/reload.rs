@@ -15,8 +15,8 @@ use tokio::sync::{mpsc, oneshot};
 use xlat_core::addr::EamTable;
 use xlat_core::mappers::Siit;
 use xlat_core::{Mapper, Policy};
-use xlat_linux::daemon::{exit, file};
-use xlat_linux::host::Plan;
+use xlat_host::daemon::{exit, file};
+use xlat_host::host::Plan;
 
 use crate::NAME;
 use crate::cli::{Cli, Command, Run};
@@ -198,7 +198,7 @@ pub(crate) fn reserve(pool: &mut DynamicPool, settings: &Settings) -> Vec<String
     let Some(config) = settings.pool() else {
         return Vec::new();
     };
-    let conflicts = pool.set_reserved(&config.reserved, xlat_linux::tun::now());
+    let conflicts = pool.set_reserved(&config.reserved, xlat_tun::now());
     conflicts.iter().map(|one| format!("{one:?}")).collect()
 }
 

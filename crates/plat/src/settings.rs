@@ -7,8 +7,8 @@ use nat64::dynamic::PoolConfig;
 use xlat_core::Policy;
 use xlat_core::addr::{EamTable, Ipv4Prefix, Ipv6Prefix, Pref64, Pref64s, special};
 use xlat_core::policy::{DUMMY_V4, PolicyError};
-use xlat_linux::daemon::exit::Usage;
-use xlat_linux::daemon::flags::Switch;
+use xlat_host::daemon::exit::Usage;
+use xlat_host::daemon::flags::Switch;
 
 use crate::cli::Run;
 use crate::plan::Own6;

@@ -1,7 +1,7 @@
 //! What the translator remembers, by the kinds of clients that it has.
 
 use anyhow::Result;
-use xlat_linux::daemon::state_dir::StateDir;
+use xlat_host::daemon::state_dir::StateDir;
 
 use crate::leases::Leases;
 use crate::settings::Settings;

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use xlat_core::Instant;
 use xlat_core::addr::{Ipv6Prefix, Pref64};
-use xlat_linux::daemon::flags::Switch;
+use xlat_host::daemon::flags::Switch;
 use xlat_proto::ra::{
     Advertisement, Pref64Option, PrefixInformation, RouteInformation, RouterOption, pref64_units,
 };

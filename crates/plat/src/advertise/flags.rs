@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use clap::{Args, ValueEnum};
 use xlat_core::addr::Ipv6Prefix;
-use xlat_linux::daemon::flags::{Switch, interface_name};
+use xlat_host::daemon::flags::{Switch, interface_name};
 use xlat_proto::ra::Preference;
 
 /// What is advertised, and where.

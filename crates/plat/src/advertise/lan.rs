@@ -10,12 +10,12 @@ use tokio::time::sleep;
 use tracing::{debug, info, warn};
 use xlat_core::Instant;
 use xlat_core::addr::Ipv6Prefix;
-use xlat_linux::daemon::state_dir::random;
-use xlat_linux::host::{Assigned, Changes, Host, Link};
-use xlat_linux::icmp6::RouterMessages;
-use xlat_linux::tun::now;
+use xlat_host::daemon::state_dir::random;
+use xlat_host::host::{Assigned, Changes, Host, Link};
+use xlat_host::icmp6::RouterMessages;
 use xlat_proto::advertise::{Due, Schedule};
 use xlat_proto::ra::{ALL_NODES, Advertisement, Solicitation};
+use xlat_tun::now;
 
 use super::compare::{News, Told};
 use super::content::{Announcement, Content, OnLink};

@@ -14,7 +14,7 @@ use anyhow::{Result, bail};
 use serde::Serialize;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
-use xlat_linux::host::Host;
+use xlat_host::host::Host;
 
 use crate::settings::Settings;
 use content::Content;

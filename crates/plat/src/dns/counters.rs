@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use serde::Serialize;
-use xlat_linux::daemon::metrics::Page;
+use xlat_host::daemon::metrics::Page;
 
 /// What became of a query: each has one of these.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -20,8 +20,8 @@ use dns64::Rules;
 use tokio::sync::{mpsc, oneshot};
 use tracing::{info, warn};
 use xlat_core::addr::Ipv6Prefix;
-use xlat_linux::daemon::exit::Usage;
-use xlat_linux::host::Host;
+use xlat_host::daemon::exit::Usage;
+use xlat_host::host::Host;
 
 use crate::settings::Settings;
 use address::of_resolv_conf;
@@ -123,7 +123,7 @@ impl Orders {
     pub(crate) async fn new(host: &Host, settings: &Settings) -> Result<Self> {
         let flags = &settings.run.dns;
         let mut rules = Rules {
-            wkp_strict: settings.run.wkp_strict == xlat_linux::daemon::flags::Switch::On,
+            wkp_strict: settings.run.wkp_strict == xlat_host::daemon::flags::Switch::On,
             unmapped: flags.dns64_unmapped.clone(),
             prefix_lifetime: flags.dns64_prefix_ttl,
             ..Rules::new(settings.pref64s.iter().copied().collect())

@@ -20,7 +20,7 @@ use tokio::net::{TcpListener, TcpStream, UdpSocket};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::{LocalSet, spawn_local};
 use tokio::time::timeout;
-use xlat_linux::tun::now;
+use xlat_tun::now;
 
 use super::counters::{Counters, Outcome};
 use super::limits::{Limits, Place, Places, descriptors};

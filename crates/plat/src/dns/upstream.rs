@@ -15,7 +15,7 @@ use tokio::net::{TcpStream, UdpSocket};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until, timeout_at};
 use tracing::debug;
-use xlat_linux::daemon::state_dir::random;
+use xlat_host::daemon::state_dir::random;
 
 use super::flags::Upstream;
 use super::tls::{Tls, Trust};

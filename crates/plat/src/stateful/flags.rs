@@ -15,7 +15,7 @@ use nat64::config::{
 use nat64::{PoolSpec, Protocol};
 use xlat_core::addr::{Ipv4Prefix, Ipv6Prefix};
 use xlat_core::mapper::Unreachable;
-use xlat_linux::daemon::flags::Switch;
+use xlat_host::daemon::flags::Switch;
 
 /// No shard has fewer ports than this, unless it is the only one or the administrator says so.
 const SHARD_PORTS_MIN: u64 = 16_384;

@@ -9,7 +9,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 use tracing::warn;
 use xlat_core::DropReason;
-use xlat_linux::counters::Snapshot;
+use xlat_tun::counters::Snapshot;
 
 /// Time between two lines about one reason.
 const PAUSE: Duration = Duration::from_secs(10);

@@ -18,8 +18,8 @@ use nat64::config::Config;
 use tokio::time::{Instant, sleep_until, timeout};
 use tracing::{info, warn};
 use xlat_core::addr::Pref64s;
-use xlat_linux::daemon::state_dir::StateDir;
-use xlat_linux::tun::{Totals, now};
+use xlat_host::daemon::state_dir::StateDir;
+use xlat_tun::{Totals, now};
 
 use alarm::Alarm;
 use floods::Floods;

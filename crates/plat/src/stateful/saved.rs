@@ -12,8 +12,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use nat64::Nat64;
 use nat64::snapshot::{Cursor, SavedSession};
 use tracing::{info, warn};
-use xlat_linux::daemon::state_dir::{StateDir, StateError};
-use xlat_linux::tun::now;
+use xlat_host::daemon::state_dir::{StateDir, StateError};
+use xlat_tun::now;
 
 const FILE: &str = "sessions";
 const HEADER: &str = "plat sessions 1";

@@ -24,8 +24,8 @@ use socket2::{Domain, Protocol, Socket, Type};
 use xlat_core::identification::Identifications;
 use xlat_core::offload::{Checksum, Gso, GsoKind, PartialChecksum};
 use xlat_core::{DropReason, Offload, Policy, Translator};
-use xlat_linux::counters::{Snapshot, WriteError};
-use xlat_linux::tun::{Engine, Failure, Handle, Offloads, OpenError, Options, Tun, start};
+use xlat_tun::counters::{Snapshot, WriteError};
+use xlat_tun::{Engine, Failure, Handle, Offloads, OpenError, Options, Tun, start};
 
 use engines::{Congested, Pair, Reflect, Seen};
 use host::{

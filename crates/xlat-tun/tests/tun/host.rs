@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use nix::sched::CloneFlags;
 use rtnetlink::LinkUnspec;
-use xlat_linux::tun::{Options, Tun};
+use xlat_tun::{Options, Tun};
 
 /// Nothing in these tests takes that long on a working system.
 pub(crate) const LONG: Duration = Duration::from_secs(10);

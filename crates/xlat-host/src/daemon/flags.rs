@@ -12,7 +12,6 @@ use xlat_core::mappers::Hairpin;
 use xlat_core::policy::{ErrorRate, MssClamp, TrafficClass, UdpZeroChecksum, UnmappedSource};
 
 use super::logging::LogFormat;
-use crate::tun;
 
 /// How a daemon runs.
 #[derive(Args, Clone, Debug)]
@@ -47,13 +46,13 @@ pub struct RunFlags {
 
 impl RunFlags {
     /// The TUN with this name.
-    pub fn tun(&self, name: &str) -> tun::Options {
-        tun::Options {
+    pub fn tun(&self, name: &str) -> xlat_tun::Options {
+        xlat_tun::Options {
             queues: self.queue_count(),
             pin: self.pin,
             nice: self.nice,
             queue_length: self.tun_queue_length,
-            ..tun::Options::new(name)
+            ..xlat_tun::Options::new(name)
         }
     }
 

@@ -13,6 +13,7 @@
 //! says when to wait for more of them, `worker` is the loop; `mailbox` and `handle` are how the rest of
 //! the process reaches it.
 
+pub mod counters;
 mod gro;
 mod handle;
 mod mailbox;

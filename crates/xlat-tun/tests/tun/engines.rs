@@ -7,7 +7,7 @@ use xlat_core::checksum::{self, Sum};
 use xlat_core::mapper::{ErrorFlow, ErrorRewrite, Flow, Mapper, Refusal, Rewrite};
 use xlat_core::offload::GsoKind;
 use xlat_core::{DropReason, Frame, Offload, Translator, Verdict};
-use xlat_linux::tun::Engine;
+use xlat_tun::Engine;
 
 use crate::host::{FAR4, FAR6, HERE4, HERE6};
 

@@ -14,7 +14,7 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
-use crate::counters::{PerKind, Snapshot, Traffic};
+use xlat_tun::counters::{PerKind, Snapshot, Traffic};
 
 /// How long a scraper may take.
 const PATIENCE: Duration = Duration::from_secs(5);
