@@ -6,14 +6,14 @@
 
 pub mod binaries;
 pub mod capture;
-pub mod crowd;
-pub mod deployment;
-pub mod field;
-pub mod ghost;
-pub mod howto;
+pub mod classic;
+pub mod client_host;
+pub mod fake_host;
+pub mod fixture;
 pub mod inspect;
-pub mod laptop;
+pub mod installed;
 pub mod link;
+pub mod load;
 pub mod namespace;
 pub mod nft;
 pub mod privilege;

@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 use anyhow::Result;
 
 use crate::binaries::Binaries;
-use crate::deployment::{Deployment, Setup};
+use crate::installed::{Installed, Setup};
 use crate::topology::{Plan, SERVER, Topology};
 use crate::traffic::dns::{Act, Asked, Message, Upstream, addresses, exchange, over_tcp, over_udp};
 
@@ -16,7 +16,7 @@ pub const RESOLVER: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 1, 0, 0, 0, 0, 1);
 /// The network.
 pub struct Net {
     /// What runs in it.
-    pub deployment: Deployment,
+    pub installed: Installed,
 }
 
 impl Net {
@@ -41,14 +41,14 @@ impl Net {
         let topology = Topology::new(&Plan::default())?;
         let setup = Setup::plat_alone(&all);
         Ok(Self {
-            deployment: Deployment::with(&Binaries::find()?, topology, setup)?,
+            installed: Installed::with(&Binaries::find()?, topology, setup)?,
         })
     }
 
     /// The namespaces.
     #[must_use]
     pub fn topology(&self) -> &Topology {
-        &self.deployment.topology
+        &self.installed.topology
     }
 
     /// A resolver on the server whose names have so many IPv4 addresses.

@@ -1,10 +1,10 @@
-//! `cargo lab soak`: runs a crowd of subscribers and shows how it goes.
+//! `cargo lab soak`: loads `plat` with many subscribers and shows how it goes.
 
 use std::time::Duration;
 
 use anyhow::Result;
 use lab::binaries::Binaries;
-use lab::crowd::{self, Load, Outcome};
+use lab::load::{self, Load, Outcome};
 
 use crate::cli::Soak;
 use crate::report::Report;
@@ -30,7 +30,7 @@ pub(crate) fn run(soak: &Soak, binaries: &Binaries) -> Result<bool> {
         "{sessions} sessions of {subscribers} subscribers for {} seconds",
         soak.seconds
     ));
-    let outcome = crowd::run(binaries, &load, |outcome| {
+    let outcome = load::run(binaries, &load, |outcome| {
         report.step(describe(outcome));
     })?;
     report.check("nothing is lost, mixed up or left", || {

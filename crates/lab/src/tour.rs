@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use lab::binaries::Binaries;
 use lab::capture::Capture;
-use lab::deployment::Deployment;
+use lab::installed::Installed;
 use lab::topology::{CLAT4, POOL, PREF64, Plan, SERVER, Topology, UPLINK};
 use lab::traffic::PATIENCE;
 use lab::traffic::ping::ping;
@@ -36,8 +36,8 @@ const IPV4_OF_SMALL_LINK: u32 = SMALL_MTU - 20;
 /// When the network cannot be built or a binary does not get ready.
 pub(crate) fn run(cli: &Cli, binaries: &Binaries) -> Result<bool> {
     let mut report = Report::default();
-    let deployment = set_up(&report, binaries)?;
-    let network = &deployment.topology;
+    let installed = set_up(&report, binaries)?;
+    let network = &installed.topology;
     let client = network.client();
     let capture = cli.capture.as_ref().map(|file| {
         let ends = [(client, TUN), (client, UPLINK)];
@@ -59,8 +59,8 @@ pub(crate) fn run(cli: &Cli, binaries: &Binaries) -> Result<bool> {
     }
     if !report.passed() {
         report.heading("What the daemons said");
-        report.step(format_args!("plat:{}", deployment.plat.log()));
-        for clat in &deployment.clats {
+        report.step(format_args!("plat:{}", installed.plat.log()));
+        for clat in &installed.clats {
             report.step(format_args!("clat:{}", clat.log()));
         }
     }
@@ -70,7 +70,7 @@ pub(crate) fn run(cli: &Cli, binaries: &Binaries) -> Result<bool> {
     Ok(report.passed())
 }
 
-fn set_up(report: &Report, binaries: &Binaries) -> Result<Deployment> {
+fn set_up(report: &Report, binaries: &Binaries) -> Result<Installed> {
     report.heading("Network");
     let topology = Topology::new(&Plan::with_routers())?;
     let address = Topology::client_address(0);
@@ -82,12 +82,12 @@ fn set_up(report: &Report, binaries: &Binaries) -> Result<Deployment> {
     report.step("router4  forwards IPv4 between edge and server");
     report.step(format_args!("server   {SERVER}, no IPv6"));
     report.heading("Daemons");
-    let deployment = Deployment::on(binaries, topology)?;
-    report.step(format_args!("edge     {}", deployment.plat.command()));
-    for clat in &deployment.clats {
+    let installed = Installed::on(binaries, topology)?;
+    report.step(format_args!("edge     {}", installed.plat.command()));
+    for clat in &installed.clats {
         report.step(format_args!("client   {}", clat.command()));
     }
-    Ok(deployment)
+    Ok(installed)
 }
 
 fn check_all(report: &mut Report, network: &Topology, bytes: u64) {

@@ -9,8 +9,8 @@ use anyhow::{Context, Result, ensure};
 use ipnet::{IpNet, Ipv6Net};
 use lab::binaries::Binaries;
 use lab::capture::Capture;
-use lab::deployment::{Deployment, PATIENCE, Setup};
 use lab::inspect::{difference, inspect};
+use lab::installed::{Installed, PATIENCE, Setup};
 use lab::link::{
     add_address, add_route, join, lend_address, remove, remove_address, remove_route, set_down,
     set_up,
@@ -57,8 +57,8 @@ fn main() {
 
 fn ra_01_ra_13_the_advertisement_byte_by_byte() -> Result<()> {
     let topology = Topology::new(&Plan::default())?;
-    let deployment = on(topology, &FLAGS)?;
-    let packet = advertisement(deployment.topology.client(), |_| true)?;
+    let installed = on(topology, &FLAGS)?;
+    let packet = advertisement(installed.topology.client(), |_| true)?;
     // Hop limit 255, from a link-local address, to all nodes.
     ensure!(
         packet[7] == 255 && packet[8..10] == [0xfe, 0x80],
@@ -95,8 +95,8 @@ fn ra_01_ra_13_the_advertisement_byte_by_byte() -> Result<()> {
 fn ra_06_a_host_that_asks_is_answered_and_configures_itself() -> Result<()> {
     let topology = Topology::new(&Plan::default())?;
     forget_ipv6(topology.client())?;
-    let deployment = on(topology, &FLAGS)?;
-    let client = deployment.topology.client();
+    let installed = on(topology, &FLAGS)?;
+    let client = installed.topology.client();
     let begin = Instant::now();
     ask(client)?;
     wait_for(|| is_configured(client))?;
@@ -112,12 +112,12 @@ fn ra_06_a_host_that_asks_is_answered_and_configures_itself() -> Result<()> {
 fn ra_08_ra_22_a_stopped_plat_says_goodbye() -> Result<()> {
     let topology = Topology::new(&Plan::default())?;
     forget_ipv6(topology.client())?;
-    let mut deployment = on(topology, &FLAGS)?;
-    ask(deployment.topology.client())?;
-    wait_for(|| is_configured(deployment.topology.client()))?;
-    let capture = Capture::start(&[(deployment.topology.client(), UPLINK)], 512)?;
-    deployment.plat.stop(PATIENCE)?;
-    let client = deployment.topology.client();
+    let mut installed = on(topology, &FLAGS)?;
+    ask(installed.topology.client())?;
+    wait_for(|| is_configured(installed.topology.client()))?;
+    let capture = Capture::start(&[(installed.topology.client(), UPLINK)], 512)?;
+    installed.plat.stop(PATIENCE)?;
+    let client = installed.topology.client();
     wait_for(|| Ok(!has_default_route(client)?))?;
     let captured = capture.stop()?;
     let last = captured.packets.iter().map(|packet| packet.ip().to_vec());
@@ -145,15 +145,15 @@ fn ra_22_without_a_way_out_nat64_and_router_are_withdrawn_and_come_back() -> Res
     let topology = Topology::new(&Plan::with_routers())?;
     // Here the edge's own link is a LAN.
     let flags = ["--lan=access", "--ra-interval=4"];
-    let deployment = Deployment::with(&Binaries::find()?, topology, Setup::plat_alone(&flags))?;
-    let router = deployment.topology.router6.as_ref().context("router6")?;
-    set_down(&deployment.topology.edge, UPLINK)?;
+    let installed = Installed::with(&Binaries::find()?, topology, Setup::plat_alone(&flags))?;
+    let router = installed.topology.router6.as_ref().context("router6")?;
+    set_down(&installed.topology.edge, UPLINK)?;
     let lifetime = |packet: &[u8]| u16::from_be_bytes([packet[46], packet[47]]);
     advertisement(router, |packet| lifetime(packet) == 0).context("withdrawn")?;
-    set_up(&deployment.topology.edge, UPLINK)?;
+    set_up(&installed.topology.edge, UPLINK)?;
     let far = "203.0.113.2".parse()?;
     let everywhere = IpNet::from(ipnet::Ipv4Net::default());
-    add_route(&deployment.topology.edge, everywhere, far, None)?;
+    add_route(&installed.topology.edge, everywhere, far, None)?;
     advertisement(router, |packet| lifetime(packet) == 12).context("back again")?;
     Ok(())
 }
@@ -169,8 +169,8 @@ fn ra_22_without_a_way_out_at_the_start_nothing_is_promised() -> Result<()> {
             &[(topology.router6.as_ref().context("router6")?, UPLINK)],
             512,
         )?;
-        let deployment = Deployment::with(&Binaries::find()?, topology, setup)?;
-        let (router, edge) = (&deployment.topology.router6, &deployment.topology.edge);
+        let installed = Installed::with(&Binaries::find()?, topology, setup)?;
+        let (router, edge) = (&installed.topology.router6, &installed.topology.edge);
         let router = router.as_ref().context("router6")?;
         advertisement(router, |_| true)?;
         let packets = capture.stop()?.packets;
@@ -190,21 +190,21 @@ fn ra_22_without_a_way_out_at_the_start_nothing_is_promised() -> Result<()> {
 
 fn ra_20_an_interface_that_went_down_or_was_made_anew_is_served_again() -> Result<()> {
     let topology = Topology::new(&Plan::default())?;
-    let deployment = on(topology, &["--lan=client0", "--pool=192.168.64.9"])?;
-    let (client, edge) = (deployment.topology.client(), &deployment.topology.edge);
+    let installed = on(topology, &["--lan=client0", "--pool=192.168.64.9"])?;
+    let (client, edge) = (installed.topology.client(), &installed.topology.edge);
     let address = |group: u16| Ipv6Addr::new(0x2001, 0xdb8, group, 0, 0, 0, 0, 1);
     let net = |group: u16| IpNet::new_assert(address(group).into(), 64);
     set_down(edge, LAN)?;
     set_up(edge, LAN)?;
     add_address((edge, LAN), net(8))?;
     advertisement(client, |packet| has(packet, prefix(8)))
-        .with_context(|| format!("up again: {}", deployment.plat.log()))?;
+        .with_context(|| format!("up again: {}", installed.plat.log()))?;
 
     remove(edge, LAN)?;
     join((client, UPLINK), (edge, LAN), MTU)?;
     add_address((edge, LAN), net(9))?;
     advertisement(client, |packet| has(packet, prefix(9)))
-        .with_context(|| format!("made anew: {}", deployment.plat.log()))?;
+        .with_context(|| format!("made anew: {}", installed.plat.log()))?;
     Ok(())
 }
 
@@ -215,8 +215,8 @@ fn prefix(group: u16) -> Ipv6Addr {
 fn ra_20_a_removed_prefix_is_deprecated() -> Result<()> {
     let topology = Topology::new(&Plan::default())?;
     forget_ipv6(topology.client())?;
-    let deployment = on(topology, &FLAGS)?;
-    let (client, edge) = (deployment.topology.client(), &deployment.topology.edge);
+    let installed = on(topology, &FLAGS)?;
+    let (client, edge) = (installed.topology.client(), &installed.topology.edge);
     ask(client)?;
     wait_for(|| is_configured(client))?;
     let net = |group: u16| {
@@ -239,8 +239,8 @@ fn ra_20_a_removed_prefix_is_deprecated() -> Result<()> {
 }
 
 fn ra_20_a_borrowed_prefix_is_not_promised_for_longer_than_it_is_ours() -> Result<()> {
-    let deployment = on(Topology::new(&Plan::default())?, &FLAGS)?;
-    let (client, edge) = (deployment.topology.client(), &deployment.topology.edge);
+    let installed = on(Topology::new(&Plan::default())?, &FLAGS)?;
+    let (client, edge) = (installed.topology.client(), &installed.topology.edge);
     let net = "2001:db8:7::1/64".parse()?;
     lend_address((edge, LAN), net, 1000, 500)?;
     let packet = advertisement(client, |packet| has(packet, prefix(7)))?;
@@ -263,8 +263,8 @@ fn ra_18_what_does_not_fit_comes_in_several_advertisements() -> Result<()> {
     let mut flags: Vec<String> = FLAGS.map(str::to_owned).into();
     flags.extend(servers.iter().map(|server| format!("--ra-dns={server}")));
     let flags: Vec<&str> = flags.iter().map(String::as_str).collect();
-    let deployment = on(Topology::new(&Plan::default())?, &flags)?;
-    let client = deployment.topology.client();
+    let installed = on(Topology::new(&Plan::default())?, &flags)?;
+    let client = installed.topology.client();
     let mut left = servers;
     // A fragment would be no advertisement to `is_advertisement`.
     wait_for(|| {
@@ -282,7 +282,7 @@ fn has(packet: &[u8], server: Ipv6Addr) -> bool {
 }
 
 fn ra_19_a_router_that_says_otherwise_is_named() -> Result<()> {
-    let deployment = on(Topology::new(&Plan::default())?, &FLAGS)?;
+    let installed = on(Topology::new(&Plan::default())?, &FLAGS)?;
     let pref64 = Pref64Option {
         prefix: "2001:db8:6464::/96".parse()?,
         lifetime: 600,
@@ -297,11 +297,11 @@ fn ra_19_a_router_that_says_otherwise_is_named() -> Result<()> {
         retransmit: 0,
         options: vec![RouterOption::Mtu(1300), RouterOption::Pref64(pref64)],
     };
-    let _router = Router::start(deployment.topology.client(), UPLINK, &other)?;
+    let _router = Router::start(installed.topology.client(), UPLINK, &other)?;
     let line = "says otherwise than we do: hop limit 32 instead of 64; DHCPv6 for addresses 1 \
                 instead of 0; MTU 1300 instead of 1400; the NAT64 prefix 2001:db8:6464::/96, \
                 which is not ours";
-    deployment.plat.wait_for_line(line, PATIENCE)
+    installed.plat.wait_for_line(line, PATIENCE)
 }
 
 fn another_router_program_is_found_before_anything_is_changed() -> Result<()> {
@@ -341,12 +341,12 @@ fn another_router_program_is_found_before_anything_is_changed() -> Result<()> {
 
 fn rdisc6_understands_it() -> Result<()> {
     let flags = [&FLAGS[..], &["--ra-route=2001:db8:2::/48"]].concat();
-    let deployment = on(Topology::new(&Plan::default())?, &flags)?;
+    let installed = on(Topology::new(&Plan::default())?, &flags)?;
     let mut process = Command::new(RDISC6);
     process.args(["-1", "-w", "3000", UPLINK]);
     process.args(["-r", "3"]);
     process.stdout(Stdio::piped()).stderr(Stdio::piped());
-    let output = deployment
+    let output = installed
         .topology
         .client()
         .spawn(process)?
@@ -387,8 +387,8 @@ fn is_advertisement(packet: &[u8]) -> bool {
     packet.len() > 56 && packet[6] == 58 && packet[40] == 134
 }
 
-fn on(topology: Topology, flags: &[&str]) -> Result<Deployment> {
-    Deployment::with(&Binaries::find()?, topology, Setup::plat_alone(flags))
+fn on(topology: Topology, flags: &[&str]) -> Result<Installed> {
+    Installed::with(&Binaries::find()?, topology, Setup::plat_alone(flags))
 }
 
 /// Takes away what the laboratory has configured: the kernel shall do it by itself.

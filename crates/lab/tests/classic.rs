@@ -2,7 +2,7 @@
 
 use anyhow::{Context, Result};
 use lab::binaries::Binaries;
-use lab::howto::{CHECKS, Classic};
+use lab::classic::{CHECKS, Classic};
 use lab::suite::Test;
 
 const TESTS: &[Test] = lab::tests![everything_of_the_how_to_works_with_two_programs];

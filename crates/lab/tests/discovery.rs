@@ -10,11 +10,12 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use lab::capture::Capture;
-use lab::deployment::PATIENCE;
-use lab::inspect::{difference, inspect};
-use lab::laptop::{
-    LAN, Laptop, RESOLVER, advertisement, announcing, directories, pref64, resolver, synthesised,
+use lab::client_host::{
+    ClientHost, LAN, RESOLVER, advertisement, announcing, directories, pref64, resolver,
+    synthesised,
 };
+use lab::inspect::{difference, inspect};
+use lab::installed::PATIENCE;
 use lab::link::{
     add_address, add_route, add_unreachable, exists, join, remove_address, remove_route, set_down,
     set_up, wait_for_link_local,
@@ -62,11 +63,11 @@ fn main() {
 }
 
 fn pd_18_a_prefix_that_routers_announce_is_used() -> Result<()> {
-    let net = Laptop::new()?;
+    let net = ClientHost::new()?;
     let _router = net.router(&announcing(600))?;
     let begin = Instant::now();
     let clat = net.clat(&[])?;
-    net.wait_for("running", Laptop::is_running)?;
+    net.wait_for("running", ClientHost::is_running)?;
     took("IPv4 after the start", begin)?;
     net.ping()?;
     ensure!(net.has_default_route()?, "{}", net.default_route()?);
@@ -77,12 +78,12 @@ fn pd_18_a_prefix_that_routers_announce_is_used() -> Result<()> {
 }
 
 fn pd_20_a_prefix_that_only_the_dns64_tells_is_used() -> Result<()> {
-    let net = Laptop::new()?;
+    let net = ClientHost::new()?;
     let dns = net.dns64(&synthesised(), 60)?;
     let _router = net.router(&advertisement(&[resolver()]))?;
     let begin = Instant::now();
     let _clat = net.clat(&[])?;
-    net.wait_for("running", Laptop::is_running)?;
+    net.wait_for("running", ClientHost::is_running)?;
     took("IPv4 after the start", begin)?;
     net.ping()?;
     let status = net.status()?;
@@ -92,7 +93,7 @@ fn pd_20_a_prefix_that_only_the_dns64_tells_is_used() -> Result<()> {
 }
 
 fn pd_19_routers_come_before_the_dns64() -> Result<()> {
-    let net = Laptop::new()?;
+    let net = ClientHost::new()?;
     let other: Ipv6Addr = "2001:db8:46::192.0.0.170".parse()?;
     let _dns = net.dns64(&[other], 60)?;
     let router = net.router(&advertisement(&[resolver()]))?;
@@ -108,10 +109,10 @@ fn pd_19_routers_come_before_the_dns64() -> Result<()> {
 }
 
 fn pd_15_cl_11_a_withdrawn_prefix_ends_it_and_a_new_one_starts_it() -> Result<()> {
-    let net = Laptop::new()?;
+    let net = ClientHost::new()?;
     let router = net.router(&announcing(600))?;
     let _clat = net.clat(&[])?;
-    net.wait_for("running", Laptop::is_running)?;
+    net.wait_for("running", ClientHost::is_running)?;
     let begin = Instant::now();
     router.announce(&announcing(0))?;
     net.wait_for("the end", |status| {
@@ -121,16 +122,16 @@ fn pd_15_cl_11_a_withdrawn_prefix_ends_it_and_a_new_one_starts_it() -> Result<()
     ensure!(!net.has_default_route()?, "a default route is left");
     let begin = Instant::now();
     router.announce(&announcing(600))?;
-    net.wait_for("running again", Laptop::is_running)?;
+    net.wait_for("running again", ClientHost::is_running)?;
     took("on after the announcement", begin)?;
     net.ping()
 }
 
 fn pd_15_an_expired_prefix_ends_it() -> Result<()> {
-    let net = Laptop::new()?;
+    let net = ClientHost::new()?;
     let router = net.router(&announcing(8))?;
     let _clat = net.clat(&[])?;
-    net.wait_for("running", Laptop::is_running)?;
+    net.wait_for("running", ClientHost::is_running)?;
     drop(router);
     net.wait_for("the end", |status| {
         status.contains("state     waiting: neither")
@@ -138,12 +139,12 @@ fn pd_15_an_expired_prefix_ends_it() -> Result<()> {
 }
 
 fn cl_12_a_changed_prefix_keeps_the_tun_and_its_ipv4_side() -> Result<()> {
-    let net = Laptop::new()?;
+    let net = ClientHost::new()?;
     let other = "2001:db8:46::/96".parse()?;
     let router = net.router(&advertisement(&[pref64(other, 600)]))?;
     let clat = net.clat(&[])?;
     net.wait_for("the first", |status| status.contains("2001:db8:46::/96"))?;
-    let of_tun = |net: &Laptop| -> Result<Vec<String>> {
+    let of_tun = |net: &ClientHost| -> Result<Vec<String>> {
         let facts = inspect(net.topology().client())?;
         let facts = facts.into_iter().filter(|fact| {
             !fact.starts_with('/') && (fact.contains("clat") || fact.contains("192.0.0.1"))
@@ -163,7 +164,7 @@ fn cl_12_a_changed_prefix_keeps_the_tun_and_its_ipv4_side() -> Result<()> {
 }
 
 fn pd_05_a_captive_portal_is_no_dns64() -> Result<()> {
-    let net = Laptop::new()?;
+    let net = ClientHost::new()?;
     let dns = net.dns64(&["2001:db8::80".parse()?], 1)?;
     let _router = net.router(&advertisement(&[resolver()]))?;
     let _clat = net.clat(&[])?;
@@ -175,12 +176,12 @@ fn pd_05_a_captive_portal_is_no_dns64() -> Result<()> {
     let status = net.status()?;
     ensure!(status.contains("state     waiting: neither"), "{status}");
     dns.say(&synthesised(), 60);
-    net.wait_for("running", Laptop::is_running)?;
+    net.wait_for("running", ClientHost::is_running)?;
     net.ping()
 }
 
 fn without_nat64_nothing_is_changed() -> Result<()> {
-    let net = Laptop::new()?;
+    let net = ClientHost::new()?;
     let before = inspect(net.topology().client())?;
     let dns = net.dns64(&[], 0)?;
     let router = net.router(&advertisement(&[resolver()]))?;
@@ -203,10 +204,10 @@ fn without_nat64_nothing_is_changed() -> Result<()> {
 }
 
 fn cl_11_an_uplink_that_goes_down_and_comes_back() -> Result<()> {
-    let net = Laptop::new()?;
+    let net = ClientHost::new()?;
     let _router = net.router(&announcing(600))?;
     let _clat = net.clat(&[])?;
-    net.wait_for("running", Laptop::is_running)?;
+    net.wait_for("running", ClientHost::is_running)?;
     let client = net.topology().client();
     set_down(client, UPLINK)?;
     net.wait_for("the end", |status| {
@@ -216,16 +217,16 @@ fn cl_11_an_uplink_that_goes_down_and_comes_back() -> Result<()> {
     set_up(client, UPLINK)?;
     let begin = Instant::now();
     net.give_address()?;
-    net.wait_for("running again", Laptop::is_running)?;
+    net.wait_for("running again", ClientHost::is_running)?;
     took("IPv4 after the link", begin)?;
     net.ping()
 }
 
 fn cl_12_a_renumbered_uplink_moves_the_clat() -> Result<()> {
-    let net = Laptop::new()?;
+    let net = ClientHost::new()?;
     let _router = net.router(&announcing(600))?;
     let _clat = net.clat(&[])?;
-    net.wait_for("running", Laptop::is_running)?;
+    net.wait_for("running", ClientHost::is_running)?;
     let (client, edge) = (net.topology().client(), &net.topology().edge);
     let new =
         |host: u16| IpNet::new_assert(Ipv6Addr::new(0x2001, 0xdb8, 9, 0, 0, 0, 0, host).into(), 64);
@@ -233,13 +234,13 @@ fn cl_12_a_renumbered_uplink_moves_the_clat() -> Result<()> {
     add_address((client, UPLINK), new(2))?;
     remove_address((client, UPLINK), client_net())?;
     net.wait_for("the new address", |status| {
-        status.contains("as 2001:db8:9:") && Laptop::is_running(status)
+        status.contains("as 2001:db8:9:") && ClientHost::is_running(status)
     })?;
     net.ping()
 }
 
 fn cl_02_a_delegated_prefix_is_used_and_no_neighbour_is_told() -> Result<()> {
-    let net = Laptop::new()?;
+    let net = ClientHost::new()?;
     let _router = net.router(&announcing(600))?;
     let (client, edge) = (net.topology().client(), &net.topology().edge);
     let delegated: Ipv6Net = "2001:db8:700::/56".parse()?;
@@ -252,7 +253,7 @@ fn cl_02_a_delegated_prefix_is_used_and_no_neighbour_is_told() -> Result<()> {
     add_unreachable(client, delegated)?;
     let before = inspect(client)?;
     let mut clat = net.clat(&[])?;
-    net.wait_for("running", Laptop::is_running)?;
+    net.wait_for("running", ClientHost::is_running)?;
     let address = net.clat_address()?;
     ensure!(
         address.segments()[..4] == [0x2001, 0xdb8, 0x700, 0xff],
@@ -268,10 +269,10 @@ fn cl_02_a_delegated_prefix_is_used_and_no_neighbour_is_told() -> Result<()> {
 }
 
 fn cl_07_a_checksum_neutral_address_works_like_any_other() -> Result<()> {
-    let net = Laptop::new()?;
+    let net = ClientHost::new()?;
     let _router = net.router(&announcing(600))?;
     let _clat = net.clat(&["--checksum-neutral"])?;
-    net.wait_for("running", Laptop::is_running)?;
+    net.wait_for("running", ClientHost::is_running)?;
     let address = net.clat_address()?;
     // Sums of 16-bit words: of the address and the NAT64 prefix, and of 192.0.0.1.
     let fold = |sum: u32| (sum & 0xffff) + (sum >> 16);
@@ -282,7 +283,7 @@ fn cl_07_a_checksum_neutral_address_works_like_any_other() -> Result<()> {
 }
 
 fn the_watchdog_of_systemd_is_fed() -> Result<()> {
-    let net = Laptop::new()?;
+    let net = ClientHost::new()?;
     let socket = net.directory.path().join("notify");
     let systemd = UnixDatagram::bind(&socket)?;
     systemd.set_read_timeout(Some(PATIENCE))?;
@@ -306,7 +307,7 @@ fn the_watchdog_of_systemd_is_fed() -> Result<()> {
 }
 
 fn cl_16_the_mtu_that_routers_announce_is_followed() -> Result<()> {
-    let net = Laptop::new()?;
+    let net = ClientHost::new()?;
     net.topology()
         .client()
         .set_sysctl("ipv6/conf/eth0/accept_ra", "1")?;
@@ -336,7 +337,7 @@ fn cl_16_the_mtu_that_routers_announce_is_followed() -> Result<()> {
 }
 
 fn cl_09_native_ipv4_comes_and_goes() -> Result<()> {
-    let net = Laptop::new()?;
+    let net = ClientHost::new()?;
     let _router = net.router(&announcing(600))?;
     let client = net.topology().client();
     let native = IpNet::new_assert(Ipv4Addr::new(10, 0, 0, 2).into(), 24);
@@ -350,7 +351,7 @@ fn cl_09_native_ipv4_comes_and_goes() -> Result<()> {
     })?;
     remove_route(client, everywhere, gateway)?;
     let begin = Instant::now();
-    net.wait_for("running", Laptop::is_running)?;
+    net.wait_for("running", ClientHost::is_running)?;
     took("IPv4 after the native one went", begin)?;
     net.ping()?;
     add_route(client, everywhere, gateway, None)?;
@@ -364,12 +365,12 @@ fn cl_09_native_ipv4_comes_and_goes() -> Result<()> {
 }
 
 fn cl_05_an_address_that_another_host_has_is_not_taken() -> Result<()> {
-    let net = Laptop::new()?;
+    let net = ClientHost::new()?;
     let client = net.topology().client();
     client.set_sysctl("ipv6/conf/eth0/accept_dad", "1")?;
     let _router = net.router(&announcing(600))?;
     let mut clat = net.clat(&[])?;
-    net.wait_for("running", Laptop::is_running)?;
+    net.wait_for("running", ClientHost::is_running)?;
     let first = net.clat_address()?;
     clat.stop(PATIENCE)?;
     add_address(
@@ -377,14 +378,14 @@ fn cl_05_an_address_that_another_host_has_is_not_taken() -> Result<()> {
         IpNet::new_assert(first.into(), 128),
     )?;
     let _clat = net.clat(&[])?;
-    net.wait_for("running with another address", Laptop::is_running)?;
+    net.wait_for("running with another address", ClientHost::is_running)?;
     let second = net.clat_address()?;
     ensure!(first != second, "both are {first}");
     net.ping()
 }
 
 fn cl_13_two_uplinks_have_an_instance_each() -> Result<()> {
-    let net = Laptop::new()?;
+    let net = ClientHost::new()?;
     let (client, edge) = (net.topology().client(), &net.topology().edge);
     join((client, "eth1"), (edge, "second"), 1500)?;
     let of =
@@ -435,7 +436,7 @@ fn cl_13_two_uplinks_have_an_instance_each() -> Result<()> {
 }
 
 /// Three datagrams to the server and back, by this interface.
-fn echo_through(net: &Laptop, interface: &str) -> Result<()> {
+fn echo_through(net: &ClientHost, interface: &str) -> Result<()> {
     let (client, server) = (net.topology().client(), &net.topology().server);
     let echo = Echo::start(server, SERVER.into())?;
     client.run(|| {
@@ -455,14 +456,14 @@ fn echo_through(net: &Laptop, interface: &str) -> Result<()> {
 }
 
 fn cl_23_sigterm_and_sigkill_leave_the_host_as_it_was() -> Result<()> {
-    let net = Laptop::new()?;
+    let net = ClientHost::new()?;
     let _router = net.router(&announcing(600))?;
     let before = inspect(net.topology().client())?;
     let mut clat = net.clat(&[])?;
-    net.wait_for("running", Laptop::is_running)?;
+    net.wait_for("running", ClientHost::is_running)?;
     clat.kill(PATIENCE)?;
     let mut clat = net.clat(&[])?;
-    net.wait_for("running after SIGKILL", Laptop::is_running)?;
+    net.wait_for("running after SIGKILL", ClientHost::is_running)?;
     clat.stop(PATIENCE)?;
     let after = inspect(net.topology().client())?;
     ensure!(
@@ -476,7 +477,7 @@ fn cl_23_sigterm_and_sigkill_leave_the_host_as_it_was() -> Result<()> {
 }
 
 fn a_stop_during_duplicate_address_detection_is_obeyed_at_once() -> Result<()> {
-    let net = Laptop::new()?;
+    let net = ClientHost::new()?;
     let client = net.topology().client();
     client.set_sysctl("ipv6/conf/eth0/accept_dad", "1")?;
     // Forty probes, one a second: it would take longer than anybody waits.
@@ -507,7 +508,7 @@ fn a_stop_during_duplicate_address_detection_is_obeyed_at_once() -> Result<()> {
 }
 
 fn pd_17_forged_advertisements_are_ignored_and_counted() -> Result<()> {
-    let net = Laptop::new()?;
+    let net = ClientHost::new()?;
     let router = net.router(&advertisement(&[]))?;
     let _clat = net.clat(&[])?;
     net.wait_for("waiting", |status| {
@@ -536,7 +537,7 @@ fn pd_17_forged_advertisements_are_ignored_and_counted() -> Result<()> {
     let status = net.status()?;
     ensure!(status.contains("state     waiting: neither"), "{status}");
     router.announce(&announcing(600))?;
-    net.wait_for("running", Laptop::is_running)
+    net.wait_for("running", ClientHost::is_running)
 }
 
 /// Sends a message of neighbour discovery to all nodes, with this hop limit and from this address.
@@ -557,7 +558,7 @@ fn shout(edge: &Namespace, hops: u32, from: Option<Ipv6Addr>, message: &[u8]) ->
 }
 
 fn pd_20_radvd_is_a_router_like_any_other() -> Result<()> {
-    let net = Laptop::new()?;
+    let net = ClientHost::new()?;
     let edge = &net.topology().edge;
     let _dns = net.dns64(&synthesised(), 60)?;
     let configuration = net.directory.path().join("radvd.conf");
@@ -572,13 +573,13 @@ fn pd_20_radvd_is_a_router_like_any_other() -> Result<()> {
     let flags = ["-n", "-m", "stderr", "-C", &configuration, "-p", &pid];
     let radvd = Daemon::start(edge, Path::new(RADVD), &flags)?;
     let _clat = net.clat(&[])?;
-    net.wait_for("running", Laptop::is_running)
+    net.wait_for("running", ClientHost::is_running)
         .with_context(|| radvd.log())?;
     net.ping()
 }
 
 fn detect_says_what_was_found_and_how() -> Result<()> {
-    let net = Laptop::new()?;
+    let net = ClientHost::new()?;
     let before = inspect(net.topology().client())?;
     let _dns = net.dns64(&synthesised(), 60)?;
     let mut announced = announcing(600);
@@ -601,7 +602,7 @@ fn detect_says_what_was_found_and_how() -> Result<()> {
     ensure!(json.contains(r#""works":true"#), "{json}");
     // A host that has run it before knows its address.
     let mut clat = net.clat(&[])?;
-    net.wait_for("running", Laptop::is_running)?;
+    net.wait_for("running", ClientHost::is_running)?;
     let address = net.clat_address()?;
     clat.stop(PATIENCE)?;
     let state = net.directory.path().join("state").display().to_string();

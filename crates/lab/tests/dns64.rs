@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use lab::binaries::Binaries;
-use lab::deployment::PATIENCE;
 use lab::inspect::{difference, inspect};
+use lab::installed::PATIENCE;
 use lab::process::Daemon;
 use lab::resolver::{Net, RESOLVER};
 use lab::suite::Test;
@@ -56,7 +56,7 @@ fn dn_10_a_server_with_only_ipv4_is_reached_by_its_name() -> Result<()> {
         "{asked} {}",
         upstream.asked()
     );
-    let status = net.deployment.ask_plat(&["status"])?;
+    let status = net.installed.ask_plat(&["status"])?;
     ensure!(
         status.contains("2 queries, 1 answered from the cache"),
         "{status}"
@@ -107,7 +107,7 @@ fn dn_35_strangers_get_no_answer() -> Result<()> {
         Ok(socket.recv(&mut [0; 512]).is_err())
     })?;
     ensure!(refused, "a stranger was answered");
-    let status = net.deployment.ask_plat(&["status"])?;
+    let status = net.installed.ask_plat(&["status"])?;
     ensure!(status.contains("refused 1,"), "{status}");
     Ok(())
 }
@@ -136,7 +136,7 @@ fn garbage_and_slow_clients_are_survived() -> Result<()> {
     })?;
     let found = net.ask("v4.example", AAAA)?;
     ensure!(found == [embedded(SERVER)], "{found:?}");
-    let status = net.deployment.ask_plat(&["status"])?;
+    let status = net.installed.ask_plat(&["status"])?;
     ensure!(status.contains("malformed 4"), "{status}");
     drop(slow);
     Ok(())

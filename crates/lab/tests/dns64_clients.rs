@@ -6,7 +6,7 @@ use std::net::{SocketAddr, TcpStream, UdpSocket};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use lab::deployment::PATIENCE;
+use lab::installed::PATIENCE;
 use lab::resolver::{Net, RESOLVER};
 use lab::suite::Test;
 use lab::topology::{SERVER, embedded};
@@ -137,7 +137,7 @@ fn each_query_is_counted_once() -> Result<()> {
             Some(line) => ensure!(Instant::now() < end, "{line} in {text}"),
         }
     }
-    let status = net.deployment.ask_plat(&["status", "--json"])?;
+    let status = net.installed.ask_plat(&["status", "--json"])?;
     ensure!(status.contains("\"queries\":6"), "{status}");
     Ok(())
 }

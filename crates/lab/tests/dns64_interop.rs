@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
-use lab::deployment::PATIENCE;
+use lab::installed::PATIENCE;
 use lab::process::Daemon;
 use lab::resolver::{Net, RESOLVER};
 use lab::suite::Test;

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
-use lab::deployment::PATIENCE;
+use lab::installed::PATIENCE;
 use lab::resolver::{Net, RESOLVER};
 use lab::suite::Test;
 use lab::topology::{SERVER, embedded};
@@ -95,7 +95,7 @@ impl Fixture {
 
     fn reload(&self, text: &str) -> Result<()> {
         fs::write(&self.file, text)?;
-        let answer = self.net.deployment.ask_plat(&["reload"])?;
+        let answer = self.net.installed.ask_plat(&["reload"])?;
         ensure!(answer.contains("taken up"), "{answer}");
         Ok(())
     }

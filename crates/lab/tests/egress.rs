@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, ensure};
 use ipnet::IpNet;
 use lab::binaries::Binaries;
-use lab::deployment::{Deployment, PATIENCE, Setup};
 use lab::inspect::{difference, inspect};
+use lab::installed::{Installed, PATIENCE, Setup};
 use lab::link::{add_address, add_route, remove_address};
 use lab::namespace::Namespace;
 use lab::nft::{NFT, nft};
@@ -52,22 +52,22 @@ fn plat_without_flags_hides_all_clients_behind_its_own_address() -> Result<()> {
         clients: 3,
         ..Plan::with_routers()
     };
-    let deployment = deploy(&plan, &[])?;
-    let network = &deployment.topology;
+    let installed = install(&plan, &[])?;
+    let network = &installed.topology;
     for client in &network.clients {
         for way in [Way::Download, Way::Upload] {
             let seen = seen_by_server(network, client, way)?;
             ensure!(seen == WAN, "the server saw {seen}");
         }
     }
-    let log = deployment.plat.log();
+    let log = installed.plat.log();
     ensure!(log.contains("--egress masquerade:eth0"), "{log}");
     Ok(())
 }
 
 fn a_changed_wan_address_is_followed() -> Result<()> {
-    let deployment = deploy(&Plan::with_routers(), &[])?;
-    let network = &deployment.topology;
+    let installed = install(&Plan::with_routers(), &[])?;
+    let network = &installed.topology;
     let seen = seen_by_server(network, network.client(), Way::Upload)?;
     ensure!(seen == WAN, "the server saw {seen}");
     let new = Ipv4Addr::new(203, 0, 113, 77);
@@ -87,19 +87,19 @@ fn a_changed_wan_address_is_followed() -> Result<()> {
 
 fn se_06_an_address_that_the_host_gets_later_is_hidden_too() -> Result<()> {
     let late = Ipv4Addr::new(203, 0, 113, 77);
-    let reaches = |deployment: &Deployment| {
+    let reaches = |installed: &Installed| {
         let patience = Duration::from_millis(300);
-        let client = deployment.topology.client();
+        let client = installed.topology.client();
         client.run(|| ping(embedded(late), 56, patience)).is_ok()
     };
     for (flags, is_hidden) in [(&["--expose-host"][..], false), (&[], true)] {
         let setup = Setup::plat_alone(flags);
         let topology = Topology::new(&Plan::with_routers())?;
-        let deployment = Deployment::with(&Binaries::find()?, topology, setup)?;
-        let edge = &deployment.topology.edge;
+        let installed = Installed::with(&Binaries::find()?, topology, setup)?;
+        let edge = &installed.topology.edge;
         add_address((edge, UPLINK), IpNet::new_assert(late.into(), 24))?;
         let end = Instant::now() + PATIENCE;
-        while reaches(&deployment) == is_hidden {
+        while reaches(&installed) == is_hidden {
             ensure!(Instant::now() < end, "hidden: {is_hidden}");
         }
     }
@@ -110,8 +110,8 @@ fn se_02_a_forged_source_in_the_prefix_makes_no_ipv4_packet() -> Result<()> {
     let map = format!("--map=192.168.64.9={}", Topology::client_address(0));
     let setup = Setup::plat_alone(&[&map]);
     let topology = Topology::new(&Plan::default())?;
-    let deployment = Deployment::with(&Binaries::find()?, topology, setup)?;
-    let network = &deployment.topology;
+    let installed = Installed::with(&Binaries::find()?, topology, setup)?;
+    let network = &installed.topology;
     let forged = embedded(Ipv4Addr::new(198, 51, 100, 99));
     add_address(
         (network.client(), UPLINK),
@@ -126,7 +126,7 @@ fn se_02_a_forged_source_in_the_prefix_makes_no_ipv4_packet() -> Result<()> {
     };
     send(forged, b"forged")?;
     let end = Instant::now() + PATIENCE;
-    while !deployment
+    while !installed
         .ask_plat(&["status", "--json"])?
         .contains("\"source-in-pref64\":1")
     {
@@ -148,8 +148,8 @@ fn neighbours_on_the_link_are_answered_for_the_pool() -> Result<()> {
     let before = inspect(&topology.edge)?;
     let flags = ["--pool=198.51.100.64/29", "--egress=proxy-arp:eth0"];
     let setup = Setup::plat_alone(&flags).with_clats();
-    let mut deployment = Deployment::with(&Binaries::find()?, topology, setup)?;
-    let network = &deployment.topology;
+    let mut installed = Installed::with(&Binaries::find()?, topology, setup)?;
+    let network = &installed.topology;
     let seen = seen_by_server(network, network.client(), Way::Download)?;
     let IpAddr::V4(address) = seen else {
         anyhow::bail!("{seen}");
@@ -158,8 +158,8 @@ fn neighbours_on_the_link_are_answered_for_the_pool() -> Result<()> {
         address.octets()[..3] == [198, 51, 100] && address.octets()[3] & 0xf8 == 64,
         "{seen}"
     );
-    deployment.plat.stop(PATIENCE)?;
-    let after = inspect(&deployment.topology.edge)?;
+    installed.plat.stop(PATIENCE)?;
+    let after = inspect(&installed.topology.edge)?;
     ensure!(
         difference(&before, &after).is_empty(),
         "{:?}",
@@ -175,8 +175,8 @@ fn nothing_of_the_table_is_left_and_others_are_not_touched() -> Result<()> {
         "add table ip theirs; add chain ip theirs nat { type nat hook postrouting priority 90; }",
     )?;
     let before = nft(&topology.edge, "list ruleset")?;
-    let mut deployment = Deployment::with(&Binaries::find()?, topology, Setup::plat_alone(&[]))?;
-    let during = nft(&deployment.topology.edge, "list ruleset")?;
+    let mut installed = Installed::with(&Binaries::find()?, topology, Setup::plat_alone(&[]))?;
+    let during = nft(&installed.topology.edge, "list ruleset")?;
     for part in [
         "table ip xlat_nat64",
         "type nat hook postrouting priority srcnat; policy accept;",
@@ -185,12 +185,12 @@ fn nothing_of_the_table_is_left_and_others_are_not_touched() -> Result<()> {
     ] {
         ensure!(during.contains(part), "{part} in {during}");
     }
-    deployment.plat.kill(PATIENCE)?;
-    let after = nft(&deployment.topology.edge, "list ruleset")?;
+    installed.plat.kill(PATIENCE)?;
+    let after = nft(&installed.topology.edge, "list ruleset")?;
     ensure!(before == after, "after SIGKILL: {after}");
-    deployment.restart_plat()?;
-    deployment.plat.stop(PATIENCE)?;
-    let after = nft(&deployment.topology.edge, "list ruleset")?;
+    installed.restart_plat()?;
+    installed.plat.stop(PATIENCE)?;
+    let after = nft(&installed.topology.edge, "list ruleset")?;
     ensure!(before == after, "after SIGTERM: {after}");
     Ok(())
 }
@@ -220,8 +220,8 @@ fn a_chain_that_drops_what_is_forwarded_is_named() -> Result<()> {
             &format!("add rule inet firewalld filter_FORWARD {rule}"),
         )?;
     }
-    let deployment = Deployment::with(&Binaries::find()?, topology, Setup::plat_alone(&[]))?;
-    let log = deployment.plat.log();
+    let installed = Installed::with(&Binaries::find()?, topology, Setup::plat_alone(&[]))?;
+    let log = installed.plat.log();
     let named = "chain filter_FORWARD of table inet firewalld drops forwarded packets";
     ensure!(log.contains(named), "{log}");
     for family in families {
@@ -236,8 +236,8 @@ fn a_chain_that_drops_what_is_forwarded_is_named() -> Result<()> {
 }
 
 fn what_the_gateway_forwards_passes_its_filter_and_its_own_traffic_is_translated() -> Result<()> {
-    let deployment = deploy(&Plan::with_routers(), &[])?;
-    let (network, edge) = (&deployment.topology, &deployment.topology.edge);
+    let installed = install(&Plan::with_routers(), &[])?;
+    let (network, edge) = (&installed.topology, &installed.topology.edge);
     nft(
         edge,
         "add table inet counts; \
@@ -276,18 +276,18 @@ fn a_strict_filter_in_the_way_of_answers_is_named() -> Result<()> {
     let edge = &topology.edge;
     edge.set_sysctl("ipv4/conf/all/rp_filter", "1")?;
     // The default route leads elsewhere.
-    let deployment = Deployment::with(
+    let installed = Installed::with(
         &Binaries::find()?,
         topology,
         Setup::plat_alone(&["--pool=192.168.64.9", "--egress=masquerade:client0"]),
     )?;
     let line = "sysctl net.ipv4.conf.client0.rp_filter=2";
-    deployment.plat.wait_for_line(line, PATIENCE)
+    installed.plat.wait_for_line(line, PATIENCE)
 }
 
-fn deploy(plan: &Plan, flags: &[&str]) -> Result<Deployment> {
+fn install(plan: &Plan, flags: &[&str]) -> Result<Installed> {
     let setup = Setup::plat_alone(flags).with_clats();
-    Deployment::with(&Binaries::find()?, Topology::new(plan)?, setup)
+    Installed::with(&Binaries::find()?, Topology::new(plan)?, setup)
 }
 
 fn seen_by_server(network: &Topology, client: &Namespace, way: Way) -> Result<IpAddr> {

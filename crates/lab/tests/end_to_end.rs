@@ -8,7 +8,7 @@ use std::thread;
 use anyhow::{Context, Result, bail};
 use lab::binaries::Binaries;
 use lab::capture::Capture;
-use lab::deployment::Deployment;
+use lab::installed::Installed;
 use lab::suite::Test;
 use lab::topology::{CLAT4, POOL, Plan, SERVER, Topology, UPLINK};
 use lab::traffic::PATIENCE;
@@ -37,8 +37,8 @@ fn main() {
 }
 
 fn ping_reaches_the_server() -> Result<()> {
-    let deployment = deploy(&Plan::default())?;
-    let client = deployment.topology.client();
+    let installed = install(&Plan::default())?;
+    let client = installed.topology.client();
     // The server answers without DF; more would be cut to the lowest IPv6 MTU of 1280, and
     // fragmented ICMP is not translated (RFC 7915 section 1.2).
     for size in [0, 56, 1232] {
@@ -48,8 +48,8 @@ fn ping_reaches_the_server() -> Result<()> {
 }
 
 fn only_ipv6_crosses_the_access_link() -> Result<()> {
-    let deployment = deploy(&Plan::default())?;
-    let client = deployment.topology.client();
+    let installed = install(&Plan::default())?;
+    let client = installed.topology.client();
     let capture = Capture::start(&[(client, UPLINK), (client, "clat")], 128)?;
     client.run(|| ping(SERVER, 56, PATIENCE))?;
     let captured = capture.stop()?;
@@ -76,26 +76,26 @@ fn only_ipv6_crosses_the_access_link() -> Result<()> {
 }
 
 fn tcp_carries_64_mib_both_ways() -> Result<()> {
-    let deployment = deploy(&Plan::default())?;
+    let installed = install(&Plan::default())?;
     for way in [Way::Download, Way::Upload] {
-        tcp(&deployment.topology, way, 64 << 20)?;
+        tcp(&installed.topology, way, 64 << 20)?;
     }
     Ok(())
 }
 
 fn udp_of_every_size_crosses_both_ways() -> Result<()> {
-    let deployment = deploy(&Plan::default())?;
-    udp_both_ways(&deployment.topology, &(0..=1472).collect::<Vec<_>>())
+    let installed = install(&Plan::default())?;
+    udp_both_ways(&installed.topology, &(0..=1472).collect::<Vec<_>>())
 }
 
 fn udp_datagrams_of_4000_bytes_cross_in_fragments_both_ways() -> Result<()> {
-    let deployment = deploy(&Plan::with_routers())?;
-    udp_both_ways(&deployment.topology, &[4000; 20])
+    let installed = install(&Plan::with_routers())?;
+    udp_both_ways(&installed.topology, &[4000; 20])
 }
 
 fn a_closed_udp_port_is_reported_as_connection_refused() -> Result<()> {
-    let deployment = deploy(&Plan::default())?;
-    let network = &deployment.topology;
+    let installed = install(&Plan::default())?;
+    let network = &installed.topology;
     network.client().run(|| refused(SERVER.into(), PATIENCE))?;
     let client = pool_address(network)?;
     network.server.run(|| refused(client.into(), PATIENCE))?;
@@ -103,8 +103,8 @@ fn a_closed_udp_port_is_reported_as_connection_refused() -> Result<()> {
 }
 
 fn a_traceroute_sees_each_router_and_the_server() -> Result<()> {
-    let deployment = deploy(&Plan::with_routers())?;
-    let client = deployment.topology.client();
+    let installed = install(&Plan::with_routers())?;
+    let client = installed.topology.client();
     let hops = client.run(|| traceroute(SERVER, PATIENCE))?;
     let last = hops.last().context("hops")?;
     assert!(last.last && last.source == SERVER, "{hops:?}");
@@ -117,42 +117,42 @@ fn a_traceroute_sees_each_router_and_the_server() -> Result<()> {
 }
 
 fn a_small_ipv6_link_is_discovered_from_both_sides() -> Result<()> {
-    let deployment = deploy(&Plan {
+    let installed = install(&Plan {
         router6: Some(1400),
         ..Plan::default()
     })?;
     // The IPv6 header is 20 bytes longer.
-    assert_eq!(path_mtus(&deployment.topology)?, (1380, 1380));
+    assert_eq!(path_mtus(&installed.topology)?, (1380, 1380));
     Ok(())
 }
 
 fn a_small_ipv4_link_is_discovered_from_both_sides() -> Result<()> {
-    let deployment = deploy(&Plan {
+    let installed = install(&Plan {
         router4: Some(1400),
         ..Plan::default()
     })?;
-    assert_eq!(path_mtus(&deployment.topology)?, (1400, 1400));
+    assert_eq!(path_mtus(&installed.topology)?, (1400, 1400));
     Ok(())
 }
 
 fn tcp_crosses_small_links_both_ways() -> Result<()> {
-    let deployment = deploy(&Plan {
+    let installed = install(&Plan {
         router6: Some(1400),
         router4: Some(1300),
         ..Plan::default()
     })?;
     for way in [Way::Download, Way::Upload] {
-        tcp(&deployment.topology, way, 4 << 20)?;
+        tcp(&installed.topology, way, 4 << 20)?;
     }
     Ok(())
 }
 
 fn twenty_clients_at_once_have_an_address_each() -> Result<()> {
-    let deployment = deploy(&Plan {
+    let installed = install(&Plan {
         clients: 20,
         ..Plan::default()
     })?;
-    let network = &deployment.topology;
+    let network = &installed.topology;
     let outcomes = thread::scope(|scope| {
         let start = |client| {
             scope.spawn(move || {
@@ -178,8 +178,8 @@ fn twenty_clients_at_once_have_an_address_each() -> Result<()> {
     Ok(())
 }
 
-fn deploy(plan: &Plan) -> Result<Deployment> {
-    Deployment::new(&Binaries::find()?, plan)
+fn install(plan: &Plan) -> Result<Installed> {
+    Installed::new(&Binaries::find()?, plan)
 }
 
 /// A transfer from or to the first client; the address that the server saw.

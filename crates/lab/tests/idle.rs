@@ -5,7 +5,7 @@ use std::{iter, thread};
 
 use anyhow::{Result, ensure};
 use lab::binaries::Binaries;
-use lab::deployment::{Deployment, Setup};
+use lab::installed::{Installed, Setup};
 use lab::process::Daemon;
 use lab::suite::Test;
 use lab::topology::{Plan, SERVER, Topology};
@@ -28,13 +28,13 @@ fn nobody_wakes_up_when_no_timer_is_due() -> Result<()> {
     let plan = Plan::default();
     // The session of the ping ends long after the test.
     let setup = Setup::plat_alone(&["--pool=192.168.64.9", "--icmp-timeout=10m"]).with_clats();
-    let deployment = Deployment::with(&Binaries::find()?, Topology::new(&plan)?, setup)?;
-    deployment
+    let installed = Installed::with(&Binaries::find()?, Topology::new(&plan)?, setup)?;
+    installed
         .topology
         .client()
         .run(|| ping(SERVER, 56, PATIENCE))?;
-    let daemons: Vec<&Daemon> = iter::once(&deployment.plat)
-        .chain(&deployment.clats)
+    let daemons: Vec<&Daemon> = iter::once(&installed.plat)
+        .chain(&installed.clats)
         .collect();
     let deadline = Instant::now() + SETTLED;
     loop {

@@ -7,8 +7,8 @@ use std::process::{Command, Stdio};
 use anyhow::{Context, Result, ensure};
 use ipnet::{IpNet, Ipv4Net};
 use lab::binaries::Binaries;
-use lab::deployment::{Deployment, PATIENCE, Setup};
 use lab::inspect::{difference, inspect};
+use lab::installed::{Installed, PATIENCE, Setup};
 use lab::link::{add_address, add_route, join, wait_for_link_local};
 use lab::namespace::Namespace;
 use lab::process::Daemon;
@@ -122,7 +122,7 @@ fn same(before: &lab::inspect::Facts, client: &Namespace) -> Result<()> {
 
 /// A client with a LAN, and an edge with a running `plat`.
 struct Net {
-    deployment: Deployment,
+    installed: Installed,
     lan: Namespace,
     binaries: Binaries,
     directory: TempDir,
@@ -135,9 +135,9 @@ impl Net {
             clats: false,
             ..Setup::default()
         };
-        let deployment = Deployment::with(&binaries, Topology::new(&Plan::default())?, setup)?;
+        let installed = Installed::with(&binaries, Topology::new(&Plan::default())?, setup)?;
         let lan = Namespace::new("lan")?;
-        let client = deployment.topology.client();
+        let client = installed.topology.client();
         join((client, LAN), (&lan, "eth0"), 1500)?;
         wait_for_link_local(client, PATIENCE)?;
         let net = |address: Ipv4Addr| IpNet::new_assert(address.into(), 24);
@@ -147,7 +147,7 @@ impl Net {
         }
         add_route(&lan, Ipv4Net::default().into(), GATEWAY.into(), None)?;
         Ok(Self {
-            deployment,
+            installed,
             lan,
             binaries,
             directory: TempDir::new()?,
@@ -155,7 +155,7 @@ impl Net {
     }
 
     fn topology(&self) -> &Topology {
-        &self.deployment.topology
+        &self.installed.topology
     }
 
     fn start(&self, flags: &[&str]) -> Result<Daemon> {

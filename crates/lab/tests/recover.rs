@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use lab::binaries::Binaries;
-use lab::deployment::{Deployment, PATIENCE};
 use lab::inspect::{Facts, difference, inspect};
+use lab::installed::{Installed, PATIENCE};
 use lab::link::add_address;
 use lab::suite::Test;
 use lab::topology::{Plan, Topology, UPLINK};
@@ -37,20 +37,20 @@ fn clat_address(log: &str) -> Option<Ipv6Addr> {
 }
 
 fn clat_takes_another_address_when_the_first_is_taken() -> Result<()> {
-    let mut deployment = Deployment::new(&Binaries::find()?, &Plan::default())?;
-    let log = deployment.clats[0].log();
+    let mut installed = Installed::new(&Binaries::find()?, &Plan::default())?;
+    let log = installed.clats[0].log();
     let Some(first) = clat_address(&log) else {
         panic!("no address in:{log}")
     };
-    deployment.clats[0].stop(PATIENCE)?;
-    let client = deployment.topology.client();
+    installed.clats[0].stop(PATIENCE)?;
+    let client = installed.topology.client();
     client.set_sysctl("ipv6/conf/all/accept_dad", "1")?;
     client.set_sysctl("ipv6/conf/eth0/accept_dad", "1")?;
     // The edge is the client's neighbour.
-    let edge = &deployment.topology.edge;
+    let edge = &installed.topology.edge;
     add_address((edge, "client0"), format!("{first}/128").parse()?)?;
-    deployment.restart_clat(0)?;
-    let log = deployment.clats[0].log();
+    installed.restart_clat(0)?;
+    let log = installed.clats[0].log();
     let second = clat_address(&log).expect("the log names the address");
     assert_ne!(first, second);
     assert!(log.contains("another address is tried"), "{log}");
@@ -61,9 +61,9 @@ fn the_recover_commands_put_the_hosts_back() -> Result<()> {
     let binaries = Binaries::find()?;
     let network = Topology::new(&Plan::default())?;
     let before = [inspect(network.client())?, inspect(&network.edge)?];
-    let mut deployment = Deployment::on(&binaries, network)?;
-    deployment.clats[0].kill(PATIENCE)?;
-    deployment.plat.kill(PATIENCE)?;
+    let mut installed = Installed::on(&binaries, network)?;
+    installed.clats[0].kill(PATIENCE)?;
+    installed.plat.kill(PATIENCE)?;
     let run_dir = |daemon: &lab::process::Daemon| {
         let mut words = daemon
             .command()
@@ -71,10 +71,10 @@ fn the_recover_commands_put_the_hosts_back() -> Result<()> {
             .skip_while(|word| *word != "--run-dir");
         words.nth(1).unwrap_or_default().to_owned()
     };
-    let network = &deployment.topology;
+    let network = &installed.topology;
     for (namespace, program, daemon) in [
-        (network.client(), &binaries.clat, &deployment.clats[0]),
-        (&network.edge, &binaries.plat, &deployment.plat),
+        (network.client(), &binaries.clat, &installed.clats[0]),
+        (&network.edge, &binaries.plat, &installed.plat),
     ] {
         let mut command = Command::new(program);
         command.args(["recover", "--json", "--run-dir", &run_dir(daemon)]);
@@ -95,8 +95,8 @@ fn the_recover_commands_put_the_hosts_back() -> Result<()> {
 
 fn a_tun_name_in_use_ends_a_daemon_with_one_line() -> Result<()> {
     let binaries = Binaries::find()?;
-    let deployment = Deployment::new(&binaries, &Plan::default())?;
-    let client = deployment.topology.client();
+    let installed = Installed::new(&binaries, &Plan::default())?;
+    let client = installed.topology.client();
     let before = inspect(client)?;
     let other = tempfile::tempdir()?;
     let mut command = Command::new(&binaries.clat);

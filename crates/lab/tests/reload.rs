@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail, ensure};
 use lab::binaries::Binaries;
 use lab::capture::Capture;
-use lab::deployment::{Deployment, Setup};
+use lab::installed::{Installed, Setup};
 
 use lab::suite::Test;
 use lab::topology::{MTU, Plan, SERVER, Topology, UPLINK, embedded};
@@ -47,7 +47,7 @@ const DENIED: &str = "deny = \"198.51.100.0/24\"\n";
 
 fn a_reload_under_traffic_loses_no_packet() -> Result<()> {
     let fixture = Fixture::new(POOL)?;
-    let network = &fixture.deployment.topology;
+    let network = &fixture.installed.topology;
     let echo = Echo::start(&network.server, SERVER.into())?;
     let target = SocketAddr::new(embedded(SERVER).into(), echo.address().port());
     let over = AtomicBool::new(false);
@@ -79,7 +79,7 @@ fn a_reload_under_traffic_loses_no_packet() -> Result<()> {
         Ok(reloads)
     })?;
     ensure!(reloads >= 4, "{reloads} reloads");
-    let sessions = fixture.deployment.ask_plat(&["sessions", "--json"])?;
+    let sessions = fixture.installed.ask_plat(&["sessions", "--json"])?;
     ensure!(sessions.lines().count() == 2, "{sessions}");
     Ok(())
 }
@@ -94,7 +94,7 @@ fn maps_that_change_behind_a_masquerade_show_nobody_and_break_nothing() -> Resul
         ..Plan::default()
     };
     let fixture = Fixture::on(&plan, &base, true)?;
-    let network = &fixture.deployment.topology;
+    let network = &fixture.installed.topology;
     let router = network.router4.as_ref().context("router4")?;
     let _names = Upstream::start(router, FAR, SERVER, 1)?;
     let server = network.server.run(|| Ok(UdpSocket::bind((SERVER, 0))?))?;
@@ -147,7 +147,7 @@ fn reload_and_ask(fixture: &Fixture, base: &str) -> Result<()> {
     while Instant::now() < end || reloads < 6 {
         reloads += 1;
         fixture.reload(&format!("{base}{}", maps[reloads % 2]))?;
-        let client = fixture.deployment.topology.client();
+        let client = fixture.installed.topology.client();
         let answer = client.run(|| dns::exchange(RESOLVER, "a.example", AAAA))?;
         let addresses = dns::addresses(&answer);
         ensure!(addresses == [embedded(SERVER)], "{addresses:?}");
@@ -173,7 +173,7 @@ fn mirror(server: &UdpSocket, over: &AtomicBool) -> Result<BTreeSet<IpAddr>> {
 
 fn port_forwards_and_denials_come_and_go_with_the_file() -> Result<()> {
     let fixture = Fixture::new(POOL)?;
-    let network = &fixture.deployment.topology;
+    let network = &fixture.installed.topology;
     let listener = network
         .client()
         .run(|| Ok(TcpListener::bind((Topology::client_address(0), 80))?))?;
@@ -206,7 +206,7 @@ fn port_forwards_and_denials_come_and_go_with_the_file() -> Result<()> {
 
 fn static_maps_come_and_go_with_their_routes() -> Result<()> {
     let fixture = Fixture::new(POOL)?;
-    let network = &fixture.deployment.topology;
+    let network = &fixture.installed.topology;
     let own = Ipv4Addr::new(192, 168, 64, 77);
     let map = format!("map = \"{own}={}\"\n", Topology::client_address(0));
     let reaches = |patience| network.server.run(|| ping(own, 56, patience));
@@ -225,7 +225,7 @@ fn advertisements_and_dns64_follow_the_file() -> Result<()> {
     let base = format!("{POOL}lan = \"client0\"\ndns64 = \"{RESOLVER}\"\n");
     let base = format!("{base}dns64-upstream = \"{SERVER}\"\nra-interval = 4\n");
     let fixture = Fixture::new(&base)?;
-    let client = fixture.deployment.topology.client();
+    let client = fixture.installed.topology.client();
     let answers = || {
         client.run(|| {
             let socket = UdpSocket::bind("[::]:0")?;
@@ -297,12 +297,12 @@ fn a_bad_file_changes_nothing() -> Result<()> {
         ensure!(refused.contains(expected), "{refused}");
     }
     std::fs::write(&fixture.file, "pool = [")?;
-    fixture.deployment.plat.signal(Signal::HUP)?;
+    fixture.installed.plat.signal(Signal::HUP)?;
     let log = "WARN nothing has changed";
-    fixture.deployment.plat.wait_for_line(log, PATIENCE)?;
+    fixture.installed.plat.wait_for_line(log, PATIENCE)?;
 
     // All is as before.
-    let network = &fixture.deployment.topology;
+    let network = &fixture.installed.topology;
     network
         .client()
         .run(|| ping(embedded(SERVER), 56, PATIENCE))?;
@@ -321,7 +321,7 @@ fn a_bad_file_changes_nothing() -> Result<()> {
 
 /// A `plat` with a configuration file.
 struct Fixture {
-    deployment: Deployment,
+    installed: Installed,
     file: PathBuf,
     _directory: tempfile::TempDir,
 }
@@ -341,7 +341,7 @@ impl Fixture {
         };
         let topology = Topology::new(plan)?;
         Ok(Self {
-            deployment: Deployment::with(&Binaries::find()?, topology, setup)?,
+            installed: Installed::with(&Binaries::find()?, topology, setup)?,
             file,
             _directory: directory,
         })
@@ -350,6 +350,6 @@ impl Fixture {
     /// What the running one says to another file.
     fn reload(&self, text: &str) -> Result<String> {
         std::fs::write(&self.file, text)?;
-        self.deployment.ask_plat(&["reload"])
+        self.installed.ask_plat(&["reload"])
     }
 }

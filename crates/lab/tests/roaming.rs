@@ -8,11 +8,11 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, ensure};
 use ipnet::{IpNet, Ipv6Net};
 use lab::capture::Capture;
-use lab::deployment::PATIENCE;
-use lab::inspect::{difference, inspect};
-use lab::laptop::{
-    LAN, Laptop, RESOLVER, advertisement, announcing, directories, pref64, synthesised,
+use lab::client_host::{
+    ClientHost, LAN, RESOLVER, advertisement, announcing, directories, pref64, synthesised,
 };
+use lab::inspect::{difference, inspect};
+use lab::installed::PATIENCE;
 use lab::link::{
     add_address, add_blackhole, add_route, join, set_down, set_up, wait_for_link_local,
 };
@@ -42,12 +42,12 @@ fn main() {
 }
 
 fn a_link_that_flaps_is_not_taken_for_another_host() -> Result<()> {
-    let net = Laptop::new()?;
+    let net = ClientHost::new()?;
     let client = net.topology().client();
     client.set_sysctl("ipv6/conf/eth0/accept_dad", "1")?;
     let _router = net.router(&announcing(600))?;
     let mut clat = net.clat(&[])?;
-    net.wait_for("running", Laptop::is_running)?;
+    net.wait_for("running", ClientHost::is_running)?;
     let first = net.clat_address()?;
     clat.stop(PATIENCE)?;
 
@@ -65,14 +65,14 @@ fn a_link_that_flaps_is_not_taken_for_another_host() -> Result<()> {
     set_down(client, UPLINK)?;
     set_up(client, UPLINK)?;
     net.give_address()?;
-    net.wait_for("running again", Laptop::is_running)?;
+    net.wait_for("running again", ClientHost::is_running)?;
     let second = net.clat_address()?;
     ensure!(first == second, "{second} instead of {first}");
     Ok(())
 }
 
 fn a_dns_server_that_the_host_hears_of_late_is_asked() -> Result<()> {
-    let net = Laptop::new()?;
+    let net = ClientHost::new()?;
     let _dns = net.dns64(&synthesised(), 60)?;
     let _router = net.router(&advertisement(&[]))?;
     let file = net.directory.path().join("resolv.conf");
@@ -88,7 +88,7 @@ fn a_dns_server_that_the_host_hears_of_late_is_asked() -> Result<()> {
     // It has given up asking routers and has nobody else to ask.
     let begin = Instant::now();
     std::fs::write(&file, format!("nameserver {RESOLVER}\n"))?;
-    net.wait_for("running", Laptop::is_running)?;
+    net.wait_for("running", ClientHost::is_running)?;
     ensure!(
         begin.elapsed() < Duration::from_secs(8),
         "{:?}",
@@ -98,7 +98,7 @@ fn a_dns_server_that_the_host_hears_of_late_is_asked() -> Result<()> {
 }
 
 fn an_uplink_that_comes_late_is_waited_for() -> Result<()> {
-    let net = Laptop::new()?;
+    let net = ClientHost::new()?;
     let (client, edge) = (net.topology().client(), &net.topology().edge);
     let mut clat = net.clat(&["--uplink=eth1"])?;
     net.wait_for("waiting", |status| {
@@ -112,14 +112,14 @@ fn an_uplink_that_comes_late_is_waited_for() -> Result<()> {
     add_address((client, "eth1"), of(2))?;
     add_address((edge, "second"), of(1))?;
     let _router = lab::router::Router::start(edge, "second", &announcing(600))?;
-    net.wait_for("running", Laptop::is_running)?;
+    net.wait_for("running", ClientHost::is_running)?;
     net.ping()?;
     clat.stop(PATIENCE)
 }
 
 /// The router speaks once. Who begins to listen when the kernel has taken that up is too late.
 fn the_advertisement_that_brought_ipv6_is_not_missed() -> Result<()> {
-    let net = Laptop::new()?;
+    let net = ClientHost::new()?;
     let (client, edge) = (net.topology().client(), &net.topology().edge);
     client.set_sysctl("ipv6/conf/eth0/accept_ra", "1")?;
     lab::link::remove_route(client, Ipv6Net::default().into(), RESOLVER.into())?;
@@ -143,7 +143,7 @@ fn the_advertisement_that_brought_ipv6_is_not_missed() -> Result<()> {
         Ok(())
     })?;
     let begin = Instant::now();
-    net.wait_for("running", Laptop::is_running)?;
+    net.wait_for("running", ClientHost::is_running)?;
     ensure!(
         begin.elapsed() < Duration::from_secs(3),
         "{:?}",
@@ -153,25 +153,25 @@ fn the_advertisement_that_brought_ipv6_is_not_missed() -> Result<()> {
 }
 
 fn a_network_that_others_ban_is_not_taken_for_ours() -> Result<()> {
-    let net = Laptop::new()?;
+    let net = ClientHost::new()?;
     let _router = net.router(&announcing(600))?;
     let client = net.topology().client();
     add_blackhole(client, "2001:db8:bad::/48".parse()?)?;
     // A network of the site's own: it does not reach the world.
     lab::link::add_unreachable(client, "fd00:5::/48".parse()?)?;
     let _clat = net.clat(&[])?;
-    net.wait_for("running", Laptop::is_running)?;
+    net.wait_for("running", ClientHost::is_running)?;
     let status = net.status()?;
     ensure!(status.contains("in the uplink's prefix"), "{status}");
     net.ping()
 }
 
 fn what_others_take_away_is_put_back() -> Result<()> {
-    let net = Laptop::new()?;
+    let net = ClientHost::new()?;
     let _router = net.router(&announcing(600))?;
     let client = net.topology().client();
     let _clat = net.clat(&[])?;
-    net.wait_for("running", Laptop::is_running)?;
+    net.wait_for("running", ClientHost::is_running)?;
     let own: IpNet = "192.0.0.1/32".parse()?;
     lab::link::remove_address((client, "clat"), own)?;
     wait_until(|| Ok(net.default_route()?.contains("192.0.0.1")))?;
@@ -182,7 +182,7 @@ fn what_others_take_away_is_put_back() -> Result<()> {
 }
 
 fn a_second_instance_of_the_same_name_is_refused() -> Result<()> {
-    let net = Laptop::new()?;
+    let net = ClientHost::new()?;
     // The first one waits for its network.
     let _first = net.clat(&[])?;
     net.wait_for("waiting", |status| status.contains("state     waiting"))?;
@@ -194,30 +194,30 @@ fn a_second_instance_of_the_same_name_is_refused() -> Result<()> {
 }
 
 fn while_it_waits_the_host_is_as_it_was() -> Result<()> {
-    let net = Laptop::new()?;
+    let net = ClientHost::new()?;
     let client = net.topology().client();
     let before = inspect(client)?;
     let router = net.router(&announcing(600))?;
     let _clat = net.clat(&[])?;
-    net.wait_for("running", Laptop::is_running)?;
+    net.wait_for("running", ClientHost::is_running)?;
     router.announce(&announcing(0))?;
     net.wait_for("waiting", |status| {
         status.contains("state     waiting: neither")
     })?;
     wait_until(|| Ok(difference(&before, &inspect(client)?).is_empty()))?;
     router.announce(&announcing(600))?;
-    net.wait_for("running again", Laptop::is_running)?;
+    net.wait_for("running again", ClientHost::is_running)?;
     net.ping()
 }
 
 fn the_whole_host_can_forward_as_older_kernels_do() -> Result<()> {
-    let net = Laptop::new()?;
+    let net = ClientHost::new()?;
     let client = net.topology().client();
     client.set_sysctl("ipv6/conf/eth0/accept_ra", "1")?;
     let before = inspect(client)?;
     let _router = net.router(&announcing(600))?;
     let mut clat = net.clat(&["--forwarding=host"])?;
-    net.wait_for("running", Laptop::is_running)?;
+    net.wait_for("running", ClientHost::is_running)?;
     let read = |key: &str| {
         let path = format!("/proc/sys/net/ipv6/conf/{key}");
         client.run(|| Ok(std::fs::read_to_string(&path)?.trim().to_owned()))
@@ -236,7 +236,7 @@ fn the_whole_host_can_forward_as_older_kernels_do() -> Result<()> {
 
 /// The uplink forwards, but for the CLAT alone.
 fn neighbours_do_not_get_through_to_other_networks() -> Result<()> {
-    let net = Laptop::new()?;
+    let net = ClientHost::new()?;
     let _router = net.router(&announcing(600))?;
     let (client, edge) = (net.topology().client(), &net.topology().edge);
     let inside = Namespace::new("inside")?;
@@ -255,7 +255,7 @@ fn neighbours_do_not_get_through_to_other_networks() -> Result<()> {
     wait_for_link_local(&inside, PATIENCE)?;
     client.run(|| ping(of(2).addr(), 56, PATIENCE))?;
     let _clat = net.clat(&[])?;
-    net.wait_for("running", Laptop::is_running)?;
+    net.wait_for("running", ClientHost::is_running)?;
     net.ping()?;
     // An answer would not be forwarded in any case: what counts is what gets there.
     let capture = Capture::start(&[(&inside, "eth0")], 64)?;
@@ -275,11 +275,11 @@ fn neighbours_do_not_get_through_to_other_networks() -> Result<()> {
 }
 
 fn routes_that_lead_nowhere_do_not_end_it() -> Result<()> {
-    let net = Laptop::new()?;
+    let net = ClientHost::new()?;
     let router = net.router(&announcing(600))?;
     let client = net.topology().client();
     let _clat = net.clat(&[])?;
-    net.wait_for("running", Laptop::is_running)?;
+    net.wait_for("running", ClientHost::is_running)?;
     // What a VPN does that lets nothing past it.
     lab::link::remove_route(client, Ipv6Net::default().into(), RESOLVER.into())?;
     add_blackhole(client, Ipv6Net::default())?;
@@ -289,18 +289,18 @@ fn routes_that_lead_nowhere_do_not_end_it() -> Result<()> {
     lab::link::remove_blackhole(client, Ipv6Net::default())?;
     net.give_router()?;
     router.announce(&announcing(600))?;
-    net.wait_for("running again", Laptop::is_running)?;
+    net.wait_for("running again", ClientHost::is_running)?;
     net.ping()
 }
 
 fn pd_12_a_black_hole_is_passed_over() -> Result<()> {
-    let net = Laptop::new()?;
+    let net = ClientHost::new()?;
     // The better one by the rules (RFC 7050 section 3), and nobody translates it.
     let lower: Ipv6Net = "2001:db8:63::/96".parse()?;
     let options = [pref64(lower, 600), pref64(PREF64, 600)];
     let _router = net.router(&advertisement(&options))?;
     let _clat = net.clat(&[&format!("--probe={SERVER}")])?;
-    net.wait_for("running", Laptop::is_running)?;
+    net.wait_for("running", ClientHost::is_running)?;
     let status = net.status()?;
     ensure!(status.contains("2001:db8:64::/96, announced"), "{status}");
     net.ping()

@@ -8,9 +8,9 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use ipnet::{IpNet, Ipv6Net};
 use lab::capture::Capture;
-use lab::deployment::PATIENCE;
+use lab::client_host::{ClientHost, RESOLVER, announcing};
 use lab::inspect::{difference, inspect};
-use lab::laptop::{Laptop, RESOLVER, announcing};
+use lab::installed::PATIENCE;
 use lab::link::{add_address, remove_address, remove_route};
 use lab::namespace::Namespace;
 use lab::process::Daemon;
@@ -38,9 +38,9 @@ fn main() {
 }
 
 fn a_single_address_is_shared_by_ports() -> Result<()> {
-    let (net, _router) = laptop()?;
+    let (net, _router) = client_host()?;
     let _clat = net.clat(&[])?;
-    net.wait_for("running", Laptop::is_running)?;
+    net.wait_for("running", ClientHost::is_running)?;
     ensure!(net.clat_address()? == own(2), "{}", net.clat_address()?);
     let status = net.status()?;
     ensure!(status.contains("shared with this host"), "{status}");
@@ -73,9 +73,9 @@ fn a_single_address_is_shared_by_ports() -> Result<()> {
 
 /// The host's own connection to the same server has the same port at its end.
 fn connections_of_the_host_and_of_the_clat_keep_apart() -> Result<()> {
-    let (net, _router) = laptop()?;
+    let (net, _router) = client_host()?;
     let _clat = net.clat(&["--shared-ports=61000-61001"])?;
-    net.wait_for("running", Laptop::is_running)?;
+    net.wait_for("running", ClientHost::is_running)?;
     let (client, server) = (net.topology().client(), &net.topology().server);
     let listener = server.run(|| Ok(TcpListener::bind((SERVER, 0))?))?;
     let port = listener.local_addr()?.port();
@@ -104,9 +104,9 @@ fn connections_of_the_host_and_of_the_clat_keep_apart() -> Result<()> {
 }
 
 fn errors_find_back_through_a_shared_address() -> Result<()> {
-    let (net, _router) = laptop()?;
+    let (net, _router) = client_host()?;
     let _clat = net.clat(&[])?;
-    net.wait_for("running", Laptop::is_running)?;
+    net.wait_for("running", ClientHost::is_running)?;
     let client = net.topology().client();
     client.run(|| refused(SERVER.into(), PATIENCE))?;
     let hops = client.run(|| traceroute(SERVER, PATIENCE))?;
@@ -116,12 +116,12 @@ fn errors_find_back_through_a_shared_address() -> Result<()> {
 }
 
 fn nothing_is_left_of_sharing() -> Result<()> {
-    let (net, _router) = laptop()?;
+    let (net, _router) = client_host()?;
     let client = net.topology().client();
     let before = inspect(client)?;
     for end in [Daemon::stop, Daemon::kill] {
         let mut clat = net.clat(&[])?;
-        net.wait_for("running", Laptop::is_running)?;
+        net.wait_for("running", ClientHost::is_running)?;
         end(&mut clat, PATIENCE)?;
         let run_dir = net.directory.path().join("run").display().to_string();
         net.ask(&["recover", "--run-dir", &run_dir])?;
@@ -132,36 +132,36 @@ fn nothing_is_left_of_sharing() -> Result<()> {
 }
 
 fn another_single_address_is_followed() -> Result<()> {
-    let (net, _router) = laptop()?;
+    let (net, _router) = client_host()?;
     let _clat = net.clat(&[])?;
-    net.wait_for("running", Laptop::is_running)?;
+    net.wait_for("running", ClientHost::is_running)?;
     let client = net.topology().client();
     add_address((client, UPLINK), single(7))?;
     remove_address((client, UPLINK), single(2))?;
     net.wait_for("the new address", |status| {
-        status.contains(&format!("as {}", own(7))) && Laptop::is_running(status)
+        status.contains(&format!("as {}", own(7))) && ClientHost::is_running(status)
     })?;
     net.ping()
 }
 
 fn an_address_of_the_hosts_that_is_asked_for_is_shared() -> Result<()> {
-    let net = Laptop::new()?;
+    let net = ClientHost::new()?;
     let _router = net.router(&announcing(600))?;
     let address = Topology::client_address(0).to_string();
     let _clat = net.clat(&["--ipv6", &address])?;
-    net.wait_for("running", Laptop::is_running)?;
+    net.wait_for("running", ClientHost::is_running)?;
     let status = net.status()?;
     ensure!(status.contains("shared with this host"), "{status}");
     net.ping()
 }
 
 fn ports_that_the_kernel_hands_out_are_reserved() -> Result<()> {
-    let (net, _router) = laptop()?;
+    let (net, _router) = client_host()?;
     let client = net.topology().client();
     client.set_sysctl("ipv4/ip_local_reserved_ports", "8080")?;
     let reserved = || client.run(|| Ok(std::fs::read_to_string(RESERVED)?.trim().to_owned()));
     let mut clat = net.clat(&["--shared-ports=40000-41000"])?;
-    net.wait_for("running", Laptop::is_running)?;
+    net.wait_for("running", ClientHost::is_running)?;
     ensure!(reserved()? == "8080,40000-41000", "{}", reserved()?);
     net.ping()?;
     clat.stop(PATIENCE)?;
@@ -171,9 +171,9 @@ fn ports_that_the_kernel_hands_out_are_reserved() -> Result<()> {
 
 const RESERVED: &str = "/proc/sys/net/ipv4/ip_local_reserved_ports";
 
-/// A laptop that got a single address by DHCPv6, and its router from advertisements.
-fn laptop() -> Result<(Laptop, Router)> {
-    let net = Laptop::new()?;
+/// A host that got a single address by DHCPv6, and its router from advertisements.
+fn client_host() -> Result<(ClientHost, Router)> {
+    let net = ClientHost::new()?;
     let client = net.topology().client();
     let old = IpNet::new_assert(Topology::client_address(0).into(), 64);
     remove_route(client, Ipv6Net::default().into(), RESOLVER.into())?;

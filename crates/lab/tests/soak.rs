@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 use lab::binaries::Binaries;
-use lab::crowd::{Load, run};
+use lab::load::{Load, run};
 use lab::suite::Test;
 
 const TESTS: &[Test] =

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use lab::binaries::Binaries;
 use lab::capture::Capture;
-use lab::deployment::{Deployment, PATIENCE, Setup};
+use lab::installed::{Installed, PATIENCE, Setup};
 use lab::suite::Test;
 use lab::topology::{Plan, SERVER, Topology, UPLINK, embedded};
 use lab::traffic::ping::ping;
@@ -32,8 +32,8 @@ fn main() {
 
 fn ra_02_without_a_lan_nobody_is_answered_and_with_one_the_routers_group_is_joined() -> Result<()> {
     for (flags, members, is_answered) in [(&[POOL][..], 1, false), (&[POOL, LAN], 2, true)] {
-        let deployment = deploy(flags)?;
-        let (client, edge) = (deployment.topology.client(), &deployment.topology.edge);
+        let installed = install(flags)?;
+        let (client, edge) = (installed.topology.client(), &installed.topology.edge);
         // One is the kernel's, which forwards.
         let groups = edge.run(|| Ok(std::fs::read_to_string("/proc/thread-self/net/igmp6")?))?;
         let joined = groups.lines().find(|line| {
@@ -42,7 +42,7 @@ fn ra_02_without_a_lan_nobody_is_answered_and_with_one_the_routers_group_is_join
         let count = joined.and_then(|line| line.split_whitespace().nth(3));
         ensure!(count == Some(&members.to_string()), "{members}: {groups}");
         // The kernel's own address is answered at without being looked for first.
-        let own = link_local(&deployment)?;
+        let own = link_local(&installed)?;
         let capture = Capture::start(&[(client, UPLINK)], 256)?;
         client.run(|| Solicitor::new(UPLINK)?.send(own, 255, &GOOD))?;
         // An answer takes half a second at most (MAX_RA_DELAY_TIME).
@@ -54,8 +54,8 @@ fn ra_02_without_a_lan_nobody_is_answered_and_with_one_the_routers_group_is_join
 }
 
 fn ra_05_six_bad_solicitations_are_not_answered() -> Result<()> {
-    let deployment = deploy(&[POOL, LAN])?;
-    deployment.topology.client().run(|| {
+    let installed = install(&[POOL, LAN])?;
+    installed.topology.client().run(|| {
         let solicitor = Solicitor::new(UPLINK)?;
         let changed = |at: usize, value| {
             let mut message = WITH_ADDRESS;
@@ -79,20 +79,20 @@ fn ra_05_six_bad_solicitations_are_not_answered() -> Result<()> {
         // What comes later is read later.
         solicitor.send(HOST, 255, &GOOD)
     })?;
-    let status = wait_for_status(&deployment, |status| status.contains("\"solicited\":1"))?;
+    let status = wait_for_status(&installed, |status| status.contains("\"solicited\":1"))?;
     // The kernel has dropped two before.
     ensure!(status.contains("\"solicited\":1,\"ignored\":4"), "{status}");
     Ok(())
 }
 
 fn ra_06_who_asks_from_its_link_local_address_is_answered_alone() -> Result<()> {
-    let deployment = deploy(&[POOL, LAN])?;
-    let client = deployment.topology.client();
-    let own = link_local(&deployment)?;
-    wait_for_status(&deployment, |status| !status.contains("\"sent\":0"))?;
+    let installed = install(&[POOL, LAN])?;
+    let client = installed.topology.client();
+    let own = link_local(&installed)?;
+    wait_for_status(&installed, |status| !status.contains("\"sent\":0"))?;
     let capture = Capture::start(&[(client, UPLINK)], 256)?;
     client.run(|| Solicitor::new(UPLINK)?.send(own, 255, &GOOD))?;
-    wait_for_status(&deployment, |status| status.contains("\"sent\":2"))?;
+    wait_for_status(&installed, |status| status.contains("\"sent\":2"))?;
     let packets = advertisements(capture)?;
     let [packet] = packets.as_slice() else {
         anyhow::bail!("{} advertisements", packets.len());
@@ -106,9 +106,9 @@ fn ra_06_who_asks_from_its_link_local_address_is_answered_alone() -> Result<()> 
 }
 
 fn ra_07_a_flood_of_solicitations_leaves_the_translator_alone() -> Result<()> {
-    let deployment = deploy(&[POOL, LAN])?;
-    let client = deployment.topology.client();
-    let before = deployment.plat.resident()?;
+    let installed = install(&[POOL, LAN])?;
+    let client = installed.topology.client();
+    let before = installed.plat.resident()?;
     let begin = Instant::now();
     client.run(|| {
         let solicitor = Solicitor::new(UPLINK)?;
@@ -119,7 +119,7 @@ fn ra_07_a_flood_of_solicitations_leaves_the_translator_alone() -> Result<()> {
         })
     })?;
     client.run(|| ping(embedded(SERVER), 56, PATIENCE))?;
-    let status = wait_for_status(&deployment, |status| {
+    let status = wait_for_status(&installed, |status| {
         // Some may be lost on the way.
         figure(status, "solicited").is_some_and(|count| count > 100)
     })?;
@@ -131,7 +131,7 @@ fn ra_07_a_flood_of_solicitations_leaves_the_translator_alone() -> Result<()> {
         sent <= most,
         "{sent} advertisements in {seconds} s: {status}"
     );
-    let after = deployment.plat.resident()?;
+    let after = installed.plat.resident()?;
     ensure!(
         after < before + 4096,
         "{before} KiB before, {after} KiB after"
@@ -139,9 +139,9 @@ fn ra_07_a_flood_of_solicitations_leaves_the_translator_alone() -> Result<()> {
     Ok(())
 }
 
-fn deploy(flags: &[&str]) -> Result<Deployment> {
+fn install(flags: &[&str]) -> Result<Installed> {
     let topology = Topology::new(&Plan::default())?;
-    Deployment::with(&Binaries::find()?, topology, Setup::plat_alone(flags))
+    Installed::with(&Binaries::find()?, topology, Setup::plat_alone(flags))
 }
 
 /// The advertisements that were seen.
@@ -152,10 +152,10 @@ fn advertisements(capture: Capture) -> Result<Vec<Vec<u8>>> {
     Ok(packets.filter(is_one).map(<[u8]>::to_vec).collect())
 }
 
-fn wait_for_status(deployment: &Deployment, is_it: impl Fn(&str) -> bool) -> Result<String> {
+fn wait_for_status(installed: &Installed, is_it: impl Fn(&str) -> bool) -> Result<String> {
     let end = Instant::now() + PATIENCE;
     loop {
-        let status = deployment.ask_plat(&["status", "--json"])?;
+        let status = installed.ask_plat(&["status", "--json"])?;
         if is_it(&status) {
             return Ok(status);
         }
@@ -170,8 +170,8 @@ fn figure(status: &str, name: &str) -> Option<u64> {
 }
 
 /// The client's own link-local address.
-fn link_local(deployment: &Deployment) -> Result<Ipv6Addr> {
-    let client = deployment.topology.client();
+fn link_local(installed: &Installed) -> Result<Ipv6Addr> {
+    let client = installed.topology.client();
     let text = client.run(|| Ok(std::fs::read_to_string("/proc/thread-self/net/if_inet6")?))?;
     let line = text.lines().find(|line| line.starts_with("fe80"));
     let digits = line.and_then(|line| line.get(..32)).context("none")?;

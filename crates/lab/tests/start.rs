@@ -6,8 +6,8 @@ use std::path::Path;
 
 use anyhow::{Result, ensure};
 use lab::binaries::Binaries;
-use lab::deployment::{Deployment, PATIENCE, Setup};
 use lab::inspect::{difference, inspect};
+use lab::installed::{Installed, PATIENCE, Setup};
 use lab::namespace::Namespace;
 use lab::nft::{NFT, nft};
 use lab::process::Daemon;
@@ -67,24 +67,24 @@ fn np_10_a_pool_with_an_address_of_this_host_is_refused() -> Result<()> {
 fn nb_06_a_start_that_fails_keeps_the_saved_sessions() -> Result<()> {
     let setup = Setup::plat_alone(&["--pool=192.168.64.9"]);
     let topology = Topology::new(&Plan::default())?;
-    let mut deployment = Deployment::with(&Binaries::find()?, topology, setup)?;
-    let client = deployment.topology.client();
+    let mut installed = Installed::with(&Binaries::find()?, topology, setup)?;
+    let client = installed.topology.client();
     client.run(|| ping(embedded(SERVER), 56, PATIENCE))?;
-    deployment.plat.stop(PATIENCE)?;
-    let file = deployment.directory().join("plat/state/sessions");
+    installed.plat.stop(PATIENCE)?;
+    let file = installed.directory().join("plat/state/sessions");
     let saved = std::fs::read_to_string(&file)?;
     ensure!(saved.lines().count() == 3, "{saved}");
 
-    let edge = &deployment.topology.edge;
+    let edge = &installed.topology.edge;
     let taken = edge.run(|| Ok(TcpListener::bind((Ipv6Addr::LOCALHOST, 0))?))?;
     let metrics = format!("--metrics={}", taken.local_addr()?);
     let flags = ["--pool=192.168.64.9", &metrics];
-    let log = refused(edge, &flags, &deployment.directory().join("plat"))?;
+    let log = refused(edge, &flags, &installed.directory().join("plat"))?;
     ensure!(log.contains("--metrics"), "{log}");
     ensure!(std::fs::read_to_string(&file)? == saved, "another file");
     drop(taken);
-    deployment.restart_plat()?;
-    let sessions = deployment.ask_plat(&["sessions", "--json"])?;
+    installed.restart_plat()?;
+    let sessions = installed.ask_plat(&["sessions", "--json"])?;
     ensure!(sessions.lines().count() == 1, "{sessions}");
     ensure!(!file.exists(), "a crash would bring old sessions back");
     Ok(())
@@ -93,11 +93,11 @@ fn nb_06_a_start_that_fails_keeps_the_saved_sessions() -> Result<()> {
 fn se_24_running_daemons_can_do_no_more_than_they_need() -> Result<()> {
     let setup = Setup::plat_alone(&["--pool=192.168.64.9", "--nice=-1"]).with_clats();
     let topology = Topology::new(&Plan::default())?;
-    let mut deployment = Deployment::with(&Binaries::find()?, topology, setup)?;
+    let mut installed = Installed::with(&Binaries::find()?, topology, setup)?;
     // CAP_NET_BIND_SERVICE, CAP_NET_ADMIN and CAP_NET_RAW; CAP_SYS_NICE where it is needed.
     let network = 1 << 10 | 1 << 12 | 1 << 13;
-    let clat = &deployment.clats[0];
-    for (daemon, needed) in [(clat, network), (&deployment.plat, network | 1 << 23)] {
+    let clat = &installed.clats[0];
+    for (daemon, needed) in [(clat, network), (&installed.plat, network | 1 << 23)] {
         for set in ["CapEff", "CapPrm"] {
             let has = u64::from_str_radix(&daemon.status(set)?, 16)?;
             ensure!(has == needed, "{set}: {has:x}");
@@ -109,13 +109,13 @@ fn se_24_running_daemons_can_do_no_more_than_they_need() -> Result<()> {
         ensure!(daemon.status("NoNewPrivs")? == "1", "new privileges");
     }
     for name in ["plat/run/nat64.sock", "clat0/run/clat.sock"] {
-        let path = deployment.directory().join(name);
+        let path = installed.directory().join(name);
         let mode = std::fs::metadata(&path)?.permissions().mode();
         ensure!(mode & 0o777 == 0o600, "{name}: {mode:o}");
     }
     // It is enough to take everything back, too.
-    deployment.clats[0].stop(PATIENCE)?;
-    deployment.plat.stop(PATIENCE)
+    installed.clats[0].stop(PATIENCE)?;
+    installed.plat.stop(PATIENCE)
 }
 
 /// Starts `plat`, which must end with 1, and returns what it said.

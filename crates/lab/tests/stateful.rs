@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use lab::binaries::Binaries;
-use lab::deployment::{Deployment, Setup};
+use lab::installed::{Installed, Setup};
 use lab::namespace::Namespace;
 use lab::suite::Test;
 use lab::topology::{Plan, SERVER, Topology, embedded};
@@ -59,8 +59,8 @@ fn cg_11_who_has_a_port_follows_from_the_prefix() -> Result<()> {
         "--subscriber-prefix=56",
         "--deterministic",
     ];
-    let deployment = deploy(2, &flags)?;
-    let network = &deployment.topology;
+    let installed = install(2, &flags)?;
+    let network = &installed.topology;
     let server = Mirror::start(&network.server)?;
     // 256 subscribers and four addresses: blocks of 512 ports are the widest that there are for all.
     for client in &network.clients {
@@ -74,7 +74,7 @@ fn cg_11_who_has_a_port_follows_from_the_prefix() -> Result<()> {
             outside.ip() == first.ip() && outside.port() / 512 == first.port() / 512
         };
         ensure!(seen.iter().all(whole), "{seen:?}");
-        let whose = deployment.ask_plat(&["whose", &first.to_string()])?;
+        let whose = installed.ask_plat(&["whose", &first.to_string()])?;
         ensure!(whose == "2001:db8:1::/56\n", "{whose}");
         // The first subscriber has the first block above the system ports.
         ensure!(
@@ -82,20 +82,20 @@ fn cg_11_who_has_a_port_follows_from_the_prefix() -> Result<()> {
             "{first}"
         );
     }
-    let nobody = deployment.ask_plat(&["whose", "192.168.64.8:80"]);
+    let nobody = installed.ask_plat(&["whose", "192.168.64.8:80"]);
     ensure!(nobody.is_err(), "the system ports are nobody's");
-    let log = deployment.plat.log();
+    let log = installed.plat.log();
     ensure!(!log.contains("WARN"), "{log}");
     Ok(())
 }
 
 fn pinned_workers_have_a_processor_each() -> Result<()> {
-    let deployment = deploy(1, &["--pool", "192.168.64.9", "--pin"])?;
-    let network = &deployment.topology;
+    let installed = install(1, &["--pool", "192.168.64.9", "--pin"])?;
+    let network = &installed.topology;
     network
         .client()
         .run(|| ping(embedded(SERVER), 56, PATIENCE))?;
-    let threads = deployment.plat.threads()?;
+    let threads = installed.plat.threads()?;
     let workers = threads
         .iter()
         .filter(|(name, _)| name.starts_with("tun-worker-"));
@@ -112,8 +112,8 @@ fn pinned_workers_have_a_processor_each() -> Result<()> {
 }
 
 fn np_01_clients_share_one_address_and_keep_apart() -> Result<()> {
-    let deployment = deploy(2, &["--pool", "192.168.64.9"])?;
-    let network = &deployment.topology;
+    let installed = install(2, &["--pool", "192.168.64.9"])?;
+    let network = &installed.topology;
     let server = Mirror::start(&network.server)?;
     let mut seen = Vec::new();
     for client in &network.clients {
@@ -132,8 +132,8 @@ fn np_01_clients_share_one_address_and_keep_apart() -> Result<()> {
 fn nt_11_all_sizes_and_protocols_cross_behind_a_clat() -> Result<()> {
     let topology = Topology::new(&Plan::with_routers())?;
     let setup = Setup::plat_alone(&["--pool", "192.168.64.9"]).with_clats();
-    let deployment = Deployment::with(&Binaries::find()?, topology, setup)?;
-    let network = &deployment.topology;
+    let installed = Installed::with(&Binaries::find()?, topology, setup)?;
+    let network = &installed.topology;
     let (client, server) = (network.client(), &network.server);
     client.run(|| ping(SERVER, 1232, PATIENCE))?;
     for way in [Way::Download, Way::Upload] {
@@ -147,8 +147,8 @@ fn nt_11_all_sizes_and_protocols_cross_behind_a_clat() -> Result<()> {
 }
 
 fn nf_01_udp_fragments_cross_backwards_both_ways() -> Result<()> {
-    let deployment = deploy(1, &["--pool", "192.168.64.9"])?;
-    let network = &deployment.topology;
+    let installed = install(1, &["--pool", "192.168.64.9"])?;
+    let network = &installed.topology;
     let server = Mirror::start(&network.server)?;
     let client = network.client();
     let socket = client.run(|| bind6(5000))?;
@@ -177,7 +177,7 @@ fn nf_01_udp_fragments_cross_backwards_both_ways() -> Result<()> {
         buffer[..length] == content && source == to,
         "{length} bytes from {source}"
     );
-    let status = deployment.ask_plat(&["status"])?;
+    let status = installed.ask_plat(&["status"])?;
     // All but the first piece came before it, each way.
     ensure!(
         status
@@ -189,8 +189,8 @@ fn nf_01_udp_fragments_cross_backwards_both_ways() -> Result<()> {
 }
 
 fn nf_05_icmp_fragments_cross_backwards() -> Result<()> {
-    let deployment = deploy(1, &["--pool", "192.168.64.9"])?;
-    let client = deployment.topology.client();
+    let installed = install(1, &["--pool", "192.168.64.9"])?;
+    let client = installed.topology.client();
     let (own, target) = (Topology::client_address(0), embedded(SERVER));
     let id = identifier();
     client.run(|| {
@@ -211,8 +211,8 @@ fn nf_05_icmp_fragments_cross_backwards() -> Result<()> {
 }
 
 fn nh_01_two_clients_reach_each_other_through_their_external_addresses() -> Result<()> {
-    let deployment = deploy(2, &["--pool", "192.168.64.9"])?;
-    let network = &deployment.topology;
+    let installed = install(2, &["--pool", "192.168.64.9"])?;
+    let network = &installed.topology;
     let server = Mirror::start(&network.server)?;
     let sockets = network.clients.iter().map(|client| client.run(|| bind6(0)));
     let sockets = sockets.collect::<Result<Vec<_>>>()?;
@@ -236,8 +236,8 @@ fn a_port_forward_leads_to_its_client() -> Result<()> {
     let client_address = Topology::client_address(1);
     let bind = format!("tcp:192.168.64.9:443=[{client_address}]:8443");
     let flags = ["--pool", "192.168.64.8/30", "--bind", &bind];
-    let deployment = deploy(2, &flags)?;
-    let network = &deployment.topology;
+    let installed = install(2, &flags)?;
+    let network = &installed.topology;
     let listener = network.clients[1].run(|| Ok(TcpListener::bind((client_address, 8443))?))?;
     let server = &network.server;
     let mut stream = server.run(|| connect((SHARED, 443).into()))?;
@@ -254,8 +254,8 @@ fn a_port_forward_leads_to_its_client() -> Result<()> {
 }
 
 fn ne_01_errors_from_both_sides_reach_who_caused_them() -> Result<()> {
-    let deployment = deploy(1, &["--pool", "192.168.64.9"])?;
-    let network = &deployment.topology;
+    let installed = install(1, &["--pool", "192.168.64.9"])?;
+    let network = &installed.topology;
     let client = network.client();
     client.run(|| refused(embedded(SERVER).into(), PATIENCE))?;
     // The client's socket is closed while its binding lives: its host answers, and the server
@@ -273,8 +273,8 @@ fn ne_01_errors_from_both_sides_reach_who_caused_them() -> Result<()> {
 fn ne_03_a_traceroute_sees_the_routers_of_the_ipv4_side() -> Result<()> {
     let topology = Topology::new(&Plan::with_routers())?;
     let setup = Setup::plat_alone(&["--pool", "192.168.64.9"]).with_clats();
-    let deployment = Deployment::with(&Binaries::find()?, topology, setup)?;
-    let client = deployment.topology.client();
+    let installed = Installed::with(&Binaries::find()?, topology, setup)?;
+    let client = installed.topology.client();
     let hops = client.run(|| traceroute(SERVER, PATIENCE))?;
     let last = hops.last().context("hops")?;
     ensure!(last.last && last.source == SERVER, "{hops:?}");
@@ -290,8 +290,8 @@ fn x6_11_a_small_ipv4_link_is_discovered_through_the_shared_address() -> Result<
     };
     let topology = Topology::new(&plan)?;
     let setup = Setup::plat_alone(&["--pool", "192.168.64.9"]).with_clats();
-    let deployment = Deployment::with(&Binaries::find()?, topology, setup)?;
-    let network = &deployment.topology;
+    let installed = Installed::with(&Binaries::find()?, topology, setup)?;
+    let network = &installed.topology;
     let far = Echo::start(&network.server, SERVER.into())?;
     let SocketAddr::V4(target) = far.address() else {
         bail!("{}", far.address());
@@ -306,8 +306,8 @@ fn x6_11_a_small_ipv4_link_is_discovered_through_the_shared_address() -> Result<
 }
 
 fn nu_11_cg_06_a_client_without_a_port_is_told_and_others_go_on() -> Result<()> {
-    let deployment = deploy(1, &["--pool", "192.168.64.9:2000-2003"])?;
-    let network = &deployment.topology;
+    let installed = install(1, &["--pool", "192.168.64.9:2000-2003"])?;
+    let network = &installed.topology;
     let server = Mirror::start(&network.server)?;
     let client = network.client();
     let sockets = (0..4).map(|_| client.run(|| bind6(0)));
@@ -328,7 +328,7 @@ fn nu_11_cg_06_a_client_without_a_port_is_told_and_others_go_on() -> Result<()> 
     for socket in &sockets {
         ask(socket).context("established sessions go on")?;
     }
-    let status = deployment.ask_plat(&["status"])?;
+    let status = installed.ask_plat(&["status"])?;
     ensure!(status.contains("udp 0 of 4 free"), "{status}");
     ensure!(status.contains("pool-exhausted"), "{status}");
     Ok(())
@@ -336,8 +336,8 @@ fn nu_11_cg_06_a_client_without_a_port_is_told_and_others_go_on() -> Result<()> 
 
 fn nu_05_nc_05_the_filter_keeps_strangers_out() -> Result<()> {
     let flags = ["--pool", "192.168.64.9", "--filtering", "address-dependent"];
-    let deployment = deploy(1, &flags)?;
-    let network = &deployment.topology;
+    let installed = install(1, &flags)?;
+    let network = &installed.topology;
     let server = Mirror::start(&network.server)?;
     let socket = network.client().run(|| bind6(0))?;
     let outside = server.ask(&socket)?;
@@ -350,19 +350,19 @@ fn nu_05_nc_05_the_filter_keeps_strangers_out() -> Result<()> {
     known.send_to(b"last", outside)?;
     let (length, from) = receive(&socket)?;
     ensure!(length == 4, "{length} bytes from {from}");
-    let status = deployment.ask_plat(&["status", "--json"])?;
+    let status = installed.ask_plat(&["status", "--json"])?;
     ensure!(status.contains(r#""filtered":1"#), "{status}");
     Ok(())
 }
 
 fn nb_06_a_download_survives_a_restart() -> Result<()> {
-    let mut deployment = deploy(1, &["--pool", "192.168.64.9"])?;
-    let listener = deployment
+    let mut installed = install(1, &["--pool", "192.168.64.9"])?;
+    let listener = installed
         .topology
         .server
         .run(|| Ok(TcpListener::bind((SERVER, 0))?))?;
     let target = in_prefix(listener.local_addr()?);
-    let mut stream = deployment.topology.client().run(|| connect(target))?;
+    let mut stream = installed.topology.client().run(|| connect(target))?;
     stream.set_read_timeout(Some(PATIENCE))?;
     let (mut sending, peer) = listener.accept()?;
     const PART: usize = 1 << 20;
@@ -384,13 +384,13 @@ fn nb_06_a_download_survives_a_restart() -> Result<()> {
     for number in 0..4 {
         part(number)?;
     }
-    deployment.plat.stop(PATIENCE)?;
-    let before = received(&deployment.topology)?;
-    deployment.restart_plat()?;
+    installed.plat.stop(PATIENCE)?;
+    let before = received(&installed.topology)?;
+    installed.restart_plat()?;
     for number in 4..32 {
         part(number).context("after the restart")?;
     }
-    let crossed = received(&deployment.topology)? - before;
+    let crossed = received(&installed.topology)? - before;
     ensure!(
         crossed > 28 * PART as u64,
         "{crossed} bytes after the restart"
@@ -398,7 +398,7 @@ fn nb_06_a_download_survives_a_restart() -> Result<()> {
     drop(ask);
     serving.join().expect("no panic")?;
     ensure!(stream.read(&mut chunk)? == 0, "more than was sent");
-    let sessions = deployment.ask_plat(&["sessions"])?;
+    let sessions = installed.ask_plat(&["sessions"])?;
     ensure!(sessions.contains(&peer.to_string()), "{sessions}");
     Ok(())
 }
@@ -413,8 +413,8 @@ fn se_03_se_06_who_is_not_served_and_what_is_hidden_is_refused() -> Result<()> {
         "--deny",
         "198.51.100.0/24:99",
     ];
-    let deployment = deploy(2, &flags)?;
-    let network = &deployment.topology;
+    let installed = install(2, &flags)?;
+    let network = &installed.topology;
     let own = Ipv4Addr::new(198, 51, 100, 1);
     let on_edge = network.edge.run(|| Ok(TcpListener::bind((own, 0))?))?;
     let port = on_edge.local_addr()?.port();
@@ -448,35 +448,35 @@ fn se_03_se_06_who_is_not_served_and_what_is_hidden_is_refused() -> Result<()> {
 }
 
 fn cg_05_status_and_sessions_tell_what_is_there() -> Result<()> {
-    let deployment = deploy(1, &["--pool", "192.168.64.9"])?;
-    let network = &deployment.topology;
+    let installed = install(1, &["--pool", "192.168.64.9"])?;
+    let network = &installed.topology;
     let server = Mirror::start(&network.server)?;
-    let empty = deployment.ask_plat(&["sessions"])?;
+    let empty = installed.ask_plat(&["sessions"])?;
     ensure!(empty.is_empty(), "{empty}");
     let socket = network.client().run(|| bind6(5000))?;
     let outside = server.ask(&socket)?;
     let client = Topology::client_address(0);
-    let lines = deployment.ask_plat(&["sessions"])?;
+    let lines = installed.ask_plat(&["sessions"])?;
     ensure!(lines.lines().count() == 1, "{lines}");
     for part in ["udp", &format!("[{client}]:5000"), &outside.to_string()] {
         ensure!(lines.contains(part), "{part} in {lines}");
     }
-    let json = deployment.ask_plat(&["sessions", "--json", "--client", "2001:db8:1::/48"])?;
+    let json = installed.ask_plat(&["sessions", "--json", "--client", "2001:db8:1::/48"])?;
     let expected = format!(
         r#"{{"protocol":"udp","client":"{client}","client_port":5000,"external":"192.168.64.9","external_port":{},"remote":"198.51.100.2","remote_port":{},"state":null,"expires_in_s":"#,
         outside.port(),
         server.address.port()
     );
     ensure!(json.starts_with(&expected), "{json}");
-    let nobody = deployment.ask_plat(&["sessions", "--client", "2001:db8:ffff::1"])?;
+    let nobody = installed.ask_plat(&["sessions", "--client", "2001:db8:ffff::1"])?;
     ensure!(nobody.is_empty(), "{nobody}");
-    let status = deployment.ask_plat(&["status"])?;
+    let status = installed.ask_plat(&["status"])?;
     ensure!(status.contains("udp 1, tcp 0, icmp 0"), "{status}");
     ensure!(
         status.contains(&format!("{client}/128 behind 192.168.64.9: 1 sessions")),
         "{status}"
     );
-    let json = deployment.ask_plat(&["status", "--json"])?;
+    let json = installed.ask_plat(&["status", "--json"])?;
     ensure!(
         json.contains(r#""sessions":{"udp":1,"tcp":0,"icmp":0}"#),
         "{json}"
@@ -495,8 +495,8 @@ fn cg_05_prometheus_gets_the_same_figures() -> Result<()> {
         "--dns64-upstream=198.51.100.2",
         &log,
     ];
-    let deployment = deploy(1, &flags)?;
-    let network = &deployment.topology;
+    let installed = install(1, &flags)?;
+    let network = &installed.topology;
     let server = Mirror::start(&network.server)?;
     let socket = network.client().run(|| bind6(5000))?;
     server.ask(&socket)?;
@@ -550,8 +550,8 @@ fn cg_09_the_session_log_tells_who_had_which_port() -> Result<()> {
         "--udp-timeout=1s",
         "--allow-short-timeouts",
     ];
-    let deployment = deploy(1, &flags)?;
-    let network = &deployment.topology;
+    let installed = install(1, &flags)?;
+    let network = &installed.topology;
     let server = Mirror::start(&network.server)?;
     let socket = network.client().run(|| bind6(5000))?;
     let outside = server.ask(&socket)?;
@@ -597,13 +597,13 @@ fn received(network: &Topology) -> Result<u64> {
     Ok(figure.context("no eth0")?.parse()?)
 }
 
-fn deploy(clients: u8, flags: &[&str]) -> Result<Deployment> {
+fn install(clients: u8, flags: &[&str]) -> Result<Installed> {
     let plan = Plan {
         clients,
         ..Plan::default()
     };
     let setup = Setup::plat_alone(flags);
-    Deployment::with(&Binaries::find()?, Topology::new(&plan)?, setup)
+    Installed::with(&Binaries::find()?, Topology::new(&plan)?, setup)
 }
 
 /// A UDP server that tells each client under which address and port it is seen.

@@ -4,8 +4,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::Path;
 
 use anyhow::{Result, ensure};
-use lab::deployment::PATIENCE;
 use lab::inspect::{Facts, difference, inspect};
+use lab::installed::PATIENCE;
 use lab::link::{add_address, join, wait_for_link_local};
 use lab::namespace::Namespace;
 use lab::suite::Test;

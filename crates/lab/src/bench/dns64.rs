@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
 use lab::binaries::Binaries;
-use lab::deployment::{Deployment, Setup};
+use lab::installed::{Installed, Setup};
 use lab::topology::{Plan, SERVER, Topology};
 use lab::traffic::dns::{AAAA, Upstream, addresses, exchange, question};
 
@@ -40,8 +40,8 @@ pub(crate) fn measure(binaries: &Binaries, time: Duration) -> Result<Figures> {
     ];
     let flags: Vec<&str> = flags.iter().map(String::as_str).collect();
     let topology = Topology::new(&Plan::default())?;
-    let deployment = Deployment::with(binaries, topology, Setup::plat_alone(&flags))?;
-    let network = &deployment.topology;
+    let installed = Installed::with(binaries, topology, Setup::plat_alone(&flags))?;
+    let network = &installed.topology;
     let upstream = Upstream::start(&network.server, SERVER, SERVER, 1)?;
     let questions: Vec<Vec<u8>> = (0..NAMES)
         .map(|number| question(&format!("host{number}.example"), AAAA))
@@ -54,9 +54,9 @@ pub(crate) fn measure(binaries: &Binaries, time: Duration) -> Result<Figures> {
         Ok(())
     })?;
     let asked = upstream.asked();
-    let cpu = deployment.plat.processor_time()?;
+    let cpu = installed.plat.processor_time()?;
     let (mut times, elapsed) = network.client().run(|| ask(&questions, time))?;
-    let cpu = (deployment.plat.processor_time()? - cpu).as_secs_f64();
+    let cpu = (installed.plat.processor_time()? - cpu).as_secs_f64();
     ensure!(upstream.asked() == asked, "some answers were not kept");
     times.sort_unstable();
     let at = |part: usize| times[(times.len() - 1) * part / 100].as_secs_f64() * 1e6;

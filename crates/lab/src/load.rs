@@ -17,7 +17,7 @@ use xlat_core::{Frame, Offload};
 use xlat_tun::{Options, Queue, Received, Slot, Tun};
 
 use crate::binaries::Binaries;
-use crate::deployment::{Deployment, Setup};
+use crate::installed::{Installed, Setup};
 use crate::link::{add_address, add_route, set_up};
 use crate::topology::{Plan, SERVER, Topology, embedded};
 use crate::traffic::fragments::udp;
@@ -84,23 +84,23 @@ pub fn run(binaries: &Binaries, load: &Load, mut look: impl FnMut(&Outcome)) -> 
         "--max-sessions",
         &sessions,
     ]);
-    let deployment = Deployment::with(binaries, topology, setup)?;
-    let echo = Echo::start(&deployment.topology.server, SERVER.into())?;
-    let mut crowd = Crowd::new(load, echo.address(), queue);
+    let installed = Installed::with(binaries, topology, setup)?;
+    let echo = Echo::start(&installed.topology.server, SERVER.into())?;
+    let mut generator = Generator::new(load, echo.address(), queue);
     let mut outcome = Outcome::default();
     let (begin, mut next_look) = (Instant::now(), Instant::now());
     while begin.elapsed() < load.time {
-        crowd.round()?;
+        generator.round()?;
         if Instant::now() >= next_look {
             next_look += load.time / 12;
-            crowd.tell(&mut outcome);
-            watch(&deployment, load, &mut outcome)?;
+            generator.tell(&mut outcome);
+            watch(&installed, load, &mut outcome)?;
             look(&outcome);
         }
     }
-    crowd.listen(Instant::now() + Duration::from_millis(500))?;
-    crowd.tell(&mut outcome);
-    outcome.left = wait_until_empty(&deployment, load)?;
+    generator.listen(Instant::now() + Duration::from_millis(500))?;
+    generator.tell(&mut outcome);
+    outcome.left = wait_until_empty(&installed, load)?;
     look(&outcome);
     Ok(outcome)
 }
@@ -155,17 +155,17 @@ fn attach(topology: &Topology) -> Result<Queue> {
 }
 
 /// Sessions and memory of the running `plat`.
-fn watch(deployment: &Deployment, load: &Load, outcome: &mut Outcome) -> Result<()> {
-    let sessions = sessions(deployment)?;
+fn watch(installed: &Installed, load: &Load, outcome: &mut Outcome) -> Result<()> {
+    let sessions = sessions(installed)?;
     outcome.most = outcome.most.max(sessions);
     if sessions >= u64::from(load.sessions) * 95 / 100 {
-        outcome.memory.push(deployment.plat.resident()?);
+        outcome.memory.push(installed.plat.resident()?);
     }
     Ok(())
 }
 
-fn sessions(deployment: &Deployment) -> Result<u64> {
-    let status = deployment.ask_plat(&["status", "--json"])?;
+fn sessions(installed: &Installed) -> Result<u64> {
+    let status = installed.ask_plat(&["status", "--json"])?;
     let figure = status
         .split_once(r#""sessions":{"udp":"#)
         .and_then(|(_, rest)| rest.split_once(','))
@@ -174,10 +174,10 @@ fn sessions(deployment: &Deployment) -> Result<u64> {
 }
 
 /// Waits until sessions, bindings and subscribers are gone and no port rests any more.
-fn wait_until_empty(deployment: &Deployment, load: &Load) -> Result<Option<String>> {
+fn wait_until_empty(installed: &Installed, load: &Load) -> Result<Option<String>> {
     let end = Instant::now() + 2 * load.lifetime + Duration::from_secs(10);
     loop {
-        let status = deployment.ask_plat(&["status", "--json"])?;
+        let status = installed.ask_plat(&["status", "--json"])?;
         let figures = |name: &str| {
             let rest = status
                 .split_once(&format!("\"{name}\":"))
@@ -185,7 +185,7 @@ fn wait_until_empty(deployment: &Deployment, load: &Load) -> Result<Option<Strin
             rest.and_then(|rest| rest.split_inclusive('}').next())
         };
         let is_zero = |name: &str| figures(name).is_some_and(|text| text.starts_with("0,"));
-        let is_over = sessions(deployment)? == 0
+        let is_over = sessions(installed)? == 0
             && is_zero("bindings")
             && is_zero("subscribers")
             && figures("ports").is_some()
@@ -201,7 +201,7 @@ fn wait_until_empty(deployment: &Deployment, load: &Load) -> Result<Option<Strin
 }
 
 /// All subscribers.
-struct Crowd {
+struct Generator {
     server: SocketAddr,
     queue: Queue,
     slot: Slot,
@@ -229,7 +229,7 @@ const STAYS: u64 = 20;
 /// Time of a round.
 const ROUND: Duration = Duration::from_millis(5);
 
-impl Crowd {
+impl Generator {
     fn new(load: &Load, server: SocketAddr, queue: Queue) -> Self {
         let per_subscriber = load.sessions / load.subscribers;
         let ports = (0..load.subscribers * per_subscriber)

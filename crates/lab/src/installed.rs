@@ -54,7 +54,7 @@ impl Setup {
 }
 
 /// A network with its daemons. They are killed before the network goes.
-pub struct Deployment {
+pub struct Installed {
     /// One for each client, in their order.
     pub clats: Vec<Daemon>,
     /// The one on the edge.
@@ -66,7 +66,7 @@ pub struct Deployment {
     directory: TempDir,
 }
 
-impl Deployment {
+impl Installed {
     /// Builds the network and starts everything; returns when all are ready.
     ///
     /// # Errors
@@ -98,7 +98,7 @@ impl Deployment {
         let clats = (0..count)
             .map(|number| start_clat(binaries, &topology, number, directory.path()))
             .collect::<Result<Vec<_>>>()?;
-        let deployment = Self {
+        let installed = Self {
             clats,
             plat,
             topology,
@@ -106,8 +106,8 @@ impl Deployment {
             binaries: binaries.clone(),
             directory,
         };
-        deployment.wait_until_ready()?;
-        Ok(deployment)
+        installed.wait_until_ready()?;
+        Ok(installed)
     }
 
     /// Starts `plat` again, with the same directories, in place of one that has ended (a running
@@ -153,7 +153,7 @@ impl Deployment {
         Ok(String::from_utf8(output.stdout)?)
     }
 
-    /// Where a file of the daemons' may be put, to go with the deployment.
+    /// Where a file of the daemons' may be put, to go with them.
     #[must_use]
     pub fn directory(&self) -> &Path {
         self.directory.path()

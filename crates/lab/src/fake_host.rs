@@ -20,44 +20,44 @@ use crate::topology::{SERVER, Topology};
 use crate::traffic::PATIENCE;
 use crate::traffic::packets::Seen;
 
-/// The ghosts behind the first client.
-pub const GHOSTS6: Ipv6Net =
+/// The network of the fake hosts behind the first client.
+pub const FAKE_HOSTS6: Ipv6Net =
     Ipv6Net::new_assert(Ipv6Addr::new(0x2001, 0xdb8, 5, 0, 0, 0, 0, 0), 48);
 
-/// The ghosts behind the server.
-pub const GHOSTS4: Ipv4Net = Ipv4Net::new_assert(Ipv4Addr::new(192, 0, 2, 0), 24);
+/// The network of the fake hosts behind the server.
+pub const FAKE_HOSTS4: Ipv4Net = Ipv4Net::new_assert(Ipv4Addr::new(192, 0, 2, 0), 24);
 
-/// A ghost behind the first client: address `host` in the /64 with this number.
+/// A fake host behind the first client: address `host` in the /64 with this number.
 #[must_use]
-pub fn ghost6(network: u16, host: u16) -> Ipv6Addr {
+pub fn fake_host6(network: u16, host: u16) -> Ipv6Addr {
     let low = u128::from(network) << 64 | u128::from(host);
-    (GHOSTS6.network().to_bits() | low).into()
+    (FAKE_HOSTS6.network().to_bits() | low).into()
 }
 
-/// A ghost behind the server.
+/// A fake host behind the server.
 #[must_use]
-pub fn ghost4(host: u8) -> Ipv4Addr {
-    (GHOSTS4.network().to_bits() | u32::from(host)).into()
+pub fn fake_host4(host: u8) -> Ipv4Addr {
+    (FAKE_HOSTS4.network().to_bits() | u32::from(host)).into()
 }
 
-/// All ghosts of one side.
-pub struct Ghosts {
+/// All fake hosts of one side.
+pub struct FakeHosts {
     queue: Queue,
     slot: Slot,
 }
 
-impl Ghosts {
+impl FakeHosts {
     /// Those behind the first client.
     ///
     /// # Errors
     /// When the kernel refuses the TUN or a route.
     pub fn ipv6(topology: &Topology) -> Result<Self> {
         let client = topology.client();
-        let own = Ipv6Addr::from_bits(GHOSTS6.broadcast().to_bits());
-        let ghosts = Self::attach(client, own.into(), "ipv6/conf/all/forwarding")?;
+        let own = Ipv6Addr::from_bits(FAKE_HOSTS6.broadcast().to_bits());
+        let hosts = Self::attach(client, own.into(), "ipv6/conf/all/forwarding")?;
         let gateway = Topology::client_address(0).into();
-        add_route(&topology.edge, GHOSTS6.into(), gateway, None)?;
-        Ok(ghosts)
+        add_route(&topology.edge, FAKE_HOSTS6.into(), gateway, None)?;
+        Ok(hosts)
     }
 
     /// Those behind the server.
@@ -65,13 +65,13 @@ impl Ghosts {
     /// # Errors
     /// When the kernel refuses the TUN or a route.
     pub fn ipv4(topology: &Topology) -> Result<Self> {
-        let ghosts = Self::attach(
+        let hosts = Self::attach(
             &topology.server,
-            ghost4(254).into(),
+            fake_host4(254).into(),
             "ipv4/conf/all/forwarding",
         )?;
-        add_route(&topology.edge, GHOSTS4.into(), SERVER.into(), None)?;
-        Ok(ghosts)
+        add_route(&topology.edge, FAKE_HOSTS4.into(), SERVER.into(), None)?;
+        Ok(hosts)
     }
 
     /// Sends a packet, IP header included.
@@ -151,8 +151,8 @@ impl Ghosts {
         namespace.set_sysctl(&format!("ipv6/conf/{TUN}/accept_dad"), "0")?;
         set_up(namespace, TUN)?;
         let net = match own {
-            IpAddr::V4(own) => IpNet::new_assert(own.into(), GHOSTS4.prefix_len()),
-            IpAddr::V6(own) => IpNet::new_assert(own.into(), GHOSTS6.prefix_len()),
+            IpAddr::V4(own) => IpNet::new_assert(own.into(), FAKE_HOSTS4.prefix_len()),
+            IpAddr::V6(own) => IpNet::new_assert(own.into(), FAKE_HOSTS6.prefix_len()),
         };
         add_address((namespace, TUN), net)?;
         let queue = tun.into_queues().pop().context("a TUN without queue")?;
@@ -163,4 +163,4 @@ impl Ghosts {
     }
 }
 
-const TUN: &str = "ghosts";
+const TUN: &str = "fake";

@@ -1,4 +1,4 @@
-//! A stateful `plat` between ghosts on both sides: what a test sends and sees packet by packet.
+//! A stateful `plat` between fake hosts on both sides: what a test sends and sees packet by packet.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::thread;
@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail, ensure};
 
 use crate::binaries::Binaries;
-use crate::deployment::{Deployment, Setup};
-use crate::ghost::Ghosts;
+use crate::fake_host::FakeHosts;
+use crate::installed::{Installed, Setup};
 use crate::topology::{Plan, Topology, embedded};
 use crate::traffic::PATIENCE;
 use crate::traffic::packets::{Seen, udp};
@@ -16,17 +16,17 @@ use crate::traffic::packets::{Seen, udp};
 /// The one address that clients share.
 pub const SHARED: Ipv4Addr = Ipv4Addr::new(192, 168, 64, 9);
 
-/// A `plat` with ghosts.
-pub struct Field {
+/// A `plat` with fake hosts.
+pub struct Fixture {
     /// The hosts behind the client.
-    pub inside: Ghosts,
+    pub inside: FakeHosts,
     /// The hosts behind the server.
-    pub outside: Ghosts,
+    pub outside: FakeHosts,
     /// The daemon and the network.
-    pub deployment: Deployment,
+    pub installed: Installed,
 }
 
-impl Field {
+impl Fixture {
     /// A `plat` that shares [`SHARED`], with these flags besides.
     ///
     /// # Errors
@@ -42,13 +42,13 @@ impl Field {
     /// When the network cannot be built, or `plat` does not get ready.
     pub fn with_pool(flags: &[&str]) -> Result<Self> {
         let topology = Topology::new(&Plan::default())?;
-        let (inside, outside) = (Ghosts::ipv6(&topology)?, Ghosts::ipv4(&topology)?);
+        let (inside, outside) = (FakeHosts::ipv6(&topology)?, FakeHosts::ipv4(&topology)?);
         let setup = Setup::plat_alone(flags);
-        let deployment = Deployment::with(&Binaries::find()?, topology, setup)?;
+        let installed = Installed::with(&Binaries::find()?, topology, setup)?;
         Ok(Self {
             inside,
             outside,
-            deployment,
+            installed,
         })
     }
 
@@ -87,7 +87,7 @@ impl Field {
     /// # Errors
     /// When `plat` does not say.
     pub fn counted(&self, reason: &str) -> Result<u64> {
-        let status = self.deployment.ask_plat(&["status", "--json"])?;
+        let status = self.installed.ask_plat(&["status", "--json"])?;
         let key = format!("\"{reason}\":");
         let figures = status.split(&key).skip(1).map(|rest| {
             let end = rest
@@ -123,7 +123,7 @@ impl Field {
     /// # Errors
     /// When `plat` does not say.
     pub fn sessions(&self) -> Result<String> {
-        self.deployment.ask_plat(&["sessions"])
+        self.installed.ask_plat(&["sessions"])
     }
 }
 

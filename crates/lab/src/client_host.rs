@@ -12,8 +12,8 @@ use tempfile::TempDir;
 use xlat_proto::ra::{Advertisement, Pref64Option, RouterOption};
 
 use crate::binaries::Binaries;
-use crate::deployment::{Deployment, PATIENCE, Setup};
 use crate::inspect::inspect;
+use crate::installed::{Installed, PATIENCE, Setup};
 use crate::link::{add_address, add_route};
 use crate::process::Daemon;
 use crate::router::{Dns64, Router};
@@ -27,15 +27,15 @@ pub const RESOLVER: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 1, 0, 0, 0, 0, 1);
 pub const LAN: &str = "client0";
 
 /// A client, and an edge with a running `plat`; `clat` is the test's to start.
-pub struct Laptop {
-    deployment: Deployment,
+pub struct ClientHost {
+    installed: Installed,
     /// The programs.
     pub binaries: Binaries,
     /// Where its `clat` keeps its files.
     pub directory: TempDir,
 }
 
-impl Laptop {
+impl ClientHost {
     /// The network, with addresses and routes but without router advertisements.
     ///
     /// # Errors
@@ -48,7 +48,7 @@ impl Laptop {
             ..Setup::default()
         };
         Ok(Self {
-            deployment: Deployment::with(&binaries, topology, setup)?,
+            installed: Installed::with(&binaries, topology, setup)?,
             binaries,
             directory: TempDir::new()?,
         })
@@ -57,7 +57,7 @@ impl Laptop {
     /// The network.
     #[must_use]
     pub fn topology(&self) -> &Topology {
-        &self.deployment.topology
+        &self.installed.topology
     }
 
     /// Lets the edge advertise on the client's link.
