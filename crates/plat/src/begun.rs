@@ -1,6 +1,7 @@
 //! What was begun for a running translator, and how it ends.
 
 use anyhow::{Context, Result};
+use dns64_server::Server as Dns64;
 use tokio::task::JoinHandle;
 use xlat_core::Mapper;
 use xlat_core::mappers::Guarded;
@@ -11,7 +12,6 @@ use xlat_tun::counters::Snapshot;
 
 use crate::advertise::Advertising;
 use crate::data_path::Ringing;
-use crate::dns::Dns64;
 use crate::egress::WayOut;
 
 /// Everything that runs. The parts that change the host come one after the other, so that a start

@@ -18,9 +18,9 @@ use xlat_host::daemon::metrics::Page;
 use xlat_tun::counters::Snapshot;
 use xlat_tun::{Totals, now};
 
+use crate::advertise;
 use crate::reload::{self, Wishes};
 use crate::stateful::epoch;
-use crate::{advertise, dns};
 
 /// Subscribers that `plat status` names.
 const TOP: usize = 5;
@@ -56,7 +56,7 @@ pub(crate) struct Facts {
     /// Ports that the pool had before the first session.
     pub(crate) ports: [u64; 3],
     pub(crate) leases: Option<Arc<Mutex<DynamicPool>>>,
-    pub(crate) dns64: Option<Arc<dns::Counters>>,
+    pub(crate) dns64: Option<Arc<dns64_server::Counters>>,
     pub(crate) advertisements: Option<Arc<advertise::Counters>>,
     pub(crate) lost_records: Option<Arc<AtomicU64>>,
     pub(crate) reload: Wishes,
@@ -280,7 +280,7 @@ struct Status {
     #[serde(skip_serializing_if = "Option::is_none")]
     leases: Option<u32>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    dns64: Option<dns::Figures>,
+    dns64: Option<dns64_server::Figures>,
     #[serde(skip_serializing_if = "Option::is_none")]
     advertisements: Option<advertise::Figures>,
     packets: Snapshot,

@@ -7,6 +7,7 @@ use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Result, anyhow};
+use dns64_server::Server as Dns64;
 use nat64::Modes;
 use nat64::dynamic::Dynamic;
 use tokio::sync::mpsc;
@@ -28,7 +29,7 @@ use crate::advertise::{self, Advertising};
 use crate::begun::Begun;
 use crate::control::Facts;
 use crate::data_path::{self, Ringing};
-use crate::dns::{self, Dns64};
+use crate::dns;
 use crate::egress::{self, WayOut};
 use crate::leases::Leases;
 use crate::plan::{Own6, check_overlaps, plan};
@@ -132,7 +133,7 @@ impl Daemon<'_> {
     ) -> Result<()> {
         let mut signals = Signals::catch()?;
         // Its port may be taken: that is found out before anything is changed.
-        let dns64 = Dns64::start(self.host, &self.settings).await?;
+        let dns64 = dns::start(self.host, &self.settings).await?;
         let pref64s = self.settings.pref64s.clone();
         let mapper = Guarded::new(mapper, pref64s, self.hidden());
         let alarm = self.state.stateful.as_ref().map(Stateful::alarm);
@@ -340,7 +341,7 @@ impl Daemon<'_> {
         self.addresses = addresses;
         self.hide(begun);
         if let Some(server) = &begun.dns64 {
-            server.update(dns::Orders::new(self.host, &self.settings).await?);
+            server.update(dns::config(self.host, &self.settings).await?);
         }
         Ok(())
     }
@@ -387,7 +388,7 @@ impl Daemon<'_> {
         check_overlaps(self.host, &settings).await?;
         let policy = settings.policy(self.own_v6)?;
         let dns64 = match &begun.dns64 {
-            Some(_) => Some(dns::Orders::new(self.host, &settings).await?),
+            Some(_) => Some(dns::config(self.host, &settings).await?),
             None => None,
         };
         let config = settings.stateful(settings.run.flags.queue_count())?;

@@ -1,4 +1,5 @@
-//! Who may ask, how often, and how much at the same time: this is no open resolver (RFC 5358).
+//! Which clients may ask, how often, and how much at the same time: this is no open resolver (RFC
+//! 5358).
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -65,9 +66,9 @@ impl Limits {
     }
 }
 
-/// Places that clients take for a while; none has more than its share.
+/// Slots that clients take for a while; no client has more than its share.
 #[derive(Debug)]
-pub(crate) struct Places {
+pub(crate) struct Slots {
     taken: RefCell<Taken>,
     most: usize,
     most_each: usize,
@@ -79,14 +80,14 @@ struct Taken {
     each: HashMap<u64, usize>,
 }
 
-/// A place, until it is dropped.
+/// A client's slot, free again when this is dropped.
 #[derive(Debug)]
-pub(crate) struct Place {
-    places: Rc<Places>,
+pub(crate) struct Slot {
+    slots: Rc<Slots>,
     network: u64,
 }
 
-impl Places {
+impl Slots {
     pub(crate) fn new(most: usize, most_each: usize) -> Rc<Self> {
         Rc::new(Self {
             taken: RefCell::default(),
@@ -95,8 +96,8 @@ impl Places {
         })
     }
 
-    /// A place for this client, if there is one for it.
-    pub(crate) fn take(self: &Rc<Self>, client: Ipv6Addr) -> Option<Place> {
+    /// A slot for this client, unless all are taken or it has its share.
+    pub(crate) fn take(self: &Rc<Self>, client: Ipv6Addr) -> Option<Slot> {
         let network = network(client);
         let mut taken = self.taken.borrow_mut();
         let own = taken.each.get(&network).copied().unwrap_or(0);
@@ -105,16 +106,16 @@ impl Places {
         }
         taken.all += 1;
         taken.each.insert(network, own + 1);
-        Some(Place {
-            places: Rc::clone(self),
+        Some(Slot {
+            slots: Rc::clone(self),
             network,
         })
     }
 }
 
-impl Drop for Place {
+impl Drop for Slot {
     fn drop(&mut self) {
-        let mut taken = self.places.taken.borrow_mut();
+        let mut taken = self.slots.taken.borrow_mut();
         taken.all -= 1;
         if let Some(own) = taken.each.get_mut(&self.network) {
             *own -= 1;
@@ -204,16 +205,16 @@ mod tests {
 
     #[test]
     fn dn_33_places_come_back_and_nobody_has_more_than_its_share() {
-        let places = Places::new(3, 2);
+        let slots = Slots::new(3, 2);
         let [one, two]: [Ipv6Addr; 2] =
             ["2001:db8::1", "2001:db8:0:1::1"].map(|text| text.parse().unwrap());
-        let held = [places.take(one), places.take(one)];
-        assert!(held.iter().all(Option::is_some) && places.take(one).is_none());
-        let other = places.take(two);
-        assert!(other.is_some() && places.take(two).is_none());
+        let held = [slots.take(one), slots.take(one)];
+        assert!(held.iter().all(Option::is_some) && slots.take(one).is_none());
+        let other = slots.take(two);
+        assert!(other.is_some() && slots.take(two).is_none());
         drop(held);
-        assert!(places.take(one).is_some());
+        assert!(slots.take(one).is_some());
         drop(other);
-        assert!(places.taken.borrow().each.is_empty());
+        assert!(slots.taken.borrow().each.is_empty());
     }
 }

@@ -1,4 +1,4 @@
-//! Addresses of resolvers, as text.
+//! Addresses of resolvers in flags and in `/etc/resolv.conf`.
 
 use std::net::{IpAddr, Ipv6Addr, SocketAddr, SocketAddrV6};
 
@@ -33,8 +33,8 @@ fn index_of(interface: &str) -> Option<u32> {
     name_to_index(any, interface).ok()
 }
 
-/// The resolvers of `/etc/resolv.conf`, but for those that are `own`.
-pub(crate) fn of_resolv_conf(text: &str, own: &[Ipv6Addr]) -> Vec<SocketAddr> {
+/// The resolvers that the text of a `/etc/resolv.conf` names, without the server's `own` addresses.
+pub fn resolv_conf_servers(text: &str, own: &[Ipv6Addr]) -> Vec<SocketAddr> {
     let servers = text.lines().filter_map(|line| {
         let mut words = line.split_whitespace();
         (words.next()? == "nameserver").then(|| words.next())?
@@ -78,7 +78,7 @@ mod tests {
     fn dn_33_our_own_address_is_no_upstream() {
         let text = "nameserver 192.0.2.53\nnameserver 2001:db8::1\n# nameserver 192.0.2.1\n\
                     nameserver fe80::2%lo\n";
-        let servers = of_resolv_conf(text, &["2001:db8::1".parse().unwrap()]);
+        let servers = resolv_conf_servers(text, &["2001:db8::1".parse().unwrap()]);
         let servers: Vec<String> = servers.iter().map(SocketAddr::to_string).collect();
         assert_eq!(servers, ["192.0.2.53:53", "[fe80::2%1]:53"]);
     }

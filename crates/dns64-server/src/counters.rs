@@ -57,7 +57,7 @@ const BOUNDS: [u64; 8] = [
 
 /// Counters that only go up.
 #[derive(Debug, Default)]
-pub(crate) struct Counters {
+pub struct Counters {
     outcomes: [AtomicU64; Outcome::ALL.len()],
     synthesised: AtomicU64,
     times: [AtomicU64; BOUNDS.len() + 1],
@@ -66,21 +66,29 @@ pub(crate) struct Counters {
 
 /// The counters at one moment.
 #[derive(Clone, Copy, Debug, Serialize)]
-pub(crate) struct Figures {
+pub struct Figures {
     /// All queries: the sum of the next seven.
-    pub(crate) queries: u64,
-    pub(crate) cached: u64,
-    pub(crate) local: u64,
-    pub(crate) answered: u64,
-    pub(crate) failed: u64,
-    pub(crate) refused: u64,
-    pub(crate) limited: u64,
-    pub(crate) malformed: u64,
+    pub queries: u64,
+    /// Queries answered from the cache.
+    pub cached: u64,
+    /// Queries answered, or refused with a code, without asking a resolver.
+    pub local: u64,
+    /// Queries answered by what upstream resolvers sent.
+    pub answered: u64,
+    /// Queries that upstream resolvers left without an answer.
+    pub failed: u64,
+    /// Queries of clients that may not ask.
+    pub refused: u64,
+    /// Queries beyond a rate or a limit.
+    pub limited: u64,
+    /// Messages that are no queries.
+    pub malformed: u64,
     /// Answers with IPv6 addresses that were made.
-    pub(crate) synthesised: u64,
-    /// Lookups upstream, and the time that all of them took, in microseconds.
-    pub(crate) lookups: u64,
-    pub(crate) lookup_us: u64,
+    pub synthesised: u64,
+    /// Lookups that asked upstream resolvers.
+    pub lookups: u64,
+    /// The time that all of them took, in microseconds.
+    pub lookup_us: u64,
     #[serde(skip)]
     times: [u64; BOUNDS.len() + 1],
 }
@@ -104,7 +112,8 @@ impl Counters {
         self.micros.fetch_add(micros, Ordering::Relaxed);
     }
 
-    pub(crate) fn figures(&self) -> Figures {
+    /// The counters as they are now.
+    pub fn figures(&self) -> Figures {
         let value = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         let outcomes = self.outcomes.each_ref().map(value);
         let times = self.times.each_ref().map(value);
@@ -127,8 +136,8 @@ impl Counters {
 }
 
 impl Figures {
-    /// The figures for Prometheus.
-    pub(crate) fn write_page(&self, page: &mut Page) {
+    /// Writes the figures for Prometheus.
+    pub fn write_page(&self, page: &mut Page) {
         let counts = [
             self.cached,
             self.local,
@@ -162,8 +171,11 @@ impl Figures {
         );
     }
 
-    /// Lines of `plat status`.
-    pub(crate) fn write_to(&self, f: &mut String) -> std::fmt::Result {
+    /// Writes the lines of `plat status`.
+    ///
+    /// # Errors
+    /// Never: writing into a string does not fail.
+    pub fn write_to(&self, f: &mut String) -> std::fmt::Result {
         use std::fmt::Write as _;
         let Self {
             queries,

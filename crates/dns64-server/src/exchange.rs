@@ -1,0 +1,208 @@
+//! One question to one upstream resolver, from a port and with a number that nobody can guess
+//! (RFC 5452).
+
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+
+use dns64::Ask;
+use hickory_proto::ProtoError;
+use hickory_proto::op::{Edns, Message, MessageType, OpCode, ResponseCode};
+use hickory_proto::serialize::binary::BinEncodable as _;
+use thiserror::Error;
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
+use tokio::net::{TcpStream, UdpSocket};
+use tracing::debug;
+use xlat_host::daemon::state_dir::random;
+
+/// What we take over UDP: no fragments (RFC 9715).
+const PAYLOAD: u16 = 1232;
+/// Bytes of a message before its first question.
+const HEADER: usize = 12;
+
+/// Why a resolver gave no answer.
+#[derive(Debug, Error)]
+pub(crate) enum ExchangeError {
+    #[error(transparent)]
+    Io(#[from] io::Error),
+    #[error(transparent)]
+    Encode(#[from] ProtoError),
+    /// A message that does not belong to the question.
+    #[error("{0}")]
+    Unrelated(&'static str),
+    #[error("no TLS")]
+    NoTls,
+}
+
+/// A question as it is sent.
+#[derive(Debug)]
+pub(crate) struct Request {
+    bytes: Vec<u8>,
+    /// Where the question ends.
+    end: usize,
+}
+
+impl Request {
+    pub(crate) fn new(ask: &Ask) -> Result<Self, ExchangeError> {
+        let id = random()?[0] as u16;
+        let mut message = Message::new(id, MessageType::Query, OpCode::Query);
+        message.metadata.recursion_desired = true;
+        message.metadata.checking_disabled = ask.checking_disabled;
+        message.add_query(ask.query.clone());
+        let mut edns = Edns::new();
+        edns.set_max_payload(PAYLOAD);
+        edns.set_dnssec_ok(ask.dnssec_ok);
+        message.set_edns(edns);
+        Ok(Self {
+            bytes: message.to_vec()?,
+            end: HEADER + ask.query.to_bytes()?.len(),
+        })
+    }
+
+    /// Reads what came back. Only what has our number and question is an answer; if the rest of it
+    /// cannot be read, its sender has failed.
+    fn read(&self, bytes: &[u8]) -> Result<Message, ExchangeError> {
+        ensure(bytes.len() >= self.end, "too short")?;
+        ensure(bytes[..2] == self.bytes[..2], "another id")?;
+        ensure(bytes[2] & 0x80 != 0, "no answer")?;
+        ensure(bytes[4..6] == [0, 1], "not one question")?;
+        let (ours, theirs) = (&self.bytes[HEADER..self.end], &bytes[HEADER..self.end]);
+        ensure(ours.eq_ignore_ascii_case(theirs), "another question")?;
+        match Message::from_vec(bytes) {
+            Ok(answer) if answer.metadata.op_code == OpCode::Query => Ok(answer),
+            Ok(_) => Ok(self.failure()),
+            Err(error) => {
+                debug!("an answer cannot be read: {error}");
+                Ok(self.failure())
+            }
+        }
+    }
+
+    fn failure(&self) -> Message {
+        let id = u16::from_be_bytes([self.bytes[0], self.bytes[1]]);
+        Message::error_msg(id, OpCode::Query, ResponseCode::ServFail)
+    }
+}
+
+fn ensure(condition: bool, otherwise: &'static str) -> Result<(), ExchangeError> {
+    condition
+        .then_some(())
+        .ok_or(ExchangeError::Unrelated(otherwise))
+}
+
+/// Asks over UDP, and again over TCP if the answer was too long for a datagram.
+pub(crate) async fn over_udp_or_tcp(
+    server: SocketAddr,
+    request: &Request,
+) -> Result<Message, ExchangeError> {
+    let answer = over_udp(server, request).await?;
+    if !answer.metadata.truncation {
+        return Ok(answer);
+    }
+    let mut stream = TcpStream::connect(server).await?;
+    over_stream(&mut stream, request).await
+}
+
+async fn over_udp(server: SocketAddr, request: &Request) -> Result<Message, ExchangeError> {
+    let any: IpAddr = match server {
+        SocketAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
+        SocketAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
+    };
+    let socket = UdpSocket::bind((any, 0)).await?;
+    // Only what comes from there is heard.
+    socket.connect(server).await?;
+    socket.send(&request.bytes).await?;
+    let mut buffer = vec![0; 4096];
+    loop {
+        let length = socket.recv(&mut buffer).await?;
+        match request.read(&buffer[..length]) {
+            Ok(answer) => return Ok(answer),
+            // It may be forged; the answer may still come.
+            Err(error) => debug!("a message from {server} is ignored: {error}"),
+        }
+    }
+}
+
+/// Asks over a TCP or TLS connection (RFC 7766 section 8).
+pub(crate) async fn over_stream(
+    stream: &mut (impl AsyncRead + AsyncWrite + Unpin),
+    request: &Request,
+) -> Result<Message, ExchangeError> {
+    let mut bytes = (request.bytes.len() as u16).to_be_bytes().to_vec();
+    bytes.extend(&request.bytes);
+    stream.write_all(&bytes).await?;
+    stream.flush().await?;
+    let length = stream.read_u16().await?;
+    let mut buffer = vec![0; length.into()];
+    stream.read_exact(&mut buffer).await?;
+    request.read(&buffer)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use hickory_proto::op::Query;
+    use hickory_proto::rr::{Name, RecordType};
+
+    fn ask() -> Ask {
+        Ask {
+            query: Query::query(Name::from_ascii("x.example.").unwrap(), RecordType::A),
+            dnssec_ok: false,
+            checking_disabled: true,
+        }
+    }
+
+    /// The answer NXDOMAIN to a request, by hand.
+    fn nxdomain(request: &Request) -> Vec<u8> {
+        let mut bytes = request.bytes[..2].to_vec();
+        bytes.extend([0x81, 0x83, 0, 1, 0, 0, 0, 0, 0, 0]);
+        bytes.extend(b"\x01x\x07example\0\0\x01\0\x01");
+        bytes
+    }
+
+    #[test]
+    fn dn_34_only_an_answer_to_the_question_is_believed() {
+        let request = Request::new(&ask()).unwrap();
+        // RD, CD.
+        assert_eq!(request.bytes[2..4], [0x01, 0x10]);
+        let answer = nxdomain(&request);
+        let read = request.read(&answer).unwrap();
+        assert_eq!(read.metadata.response_code, ResponseCode::NXDomain);
+        // Another id, a question, two questions, another name, type and class.
+        for (at, bits) in [
+            (0, 1),
+            (1, 0x80),
+            (2, 0x80),
+            (5, 3),
+            (13, 1),
+            (24, 1),
+            (26, 2),
+        ] {
+            let mut other = answer.clone();
+            other[at] ^= bits;
+            assert!(request.read(&other).is_err(), "{at}");
+        }
+        assert!(request.read(&answer[..20]).is_err());
+        assert!(request.read(&request.bytes).is_err());
+        let mut spelled = answer.clone();
+        spelled[13] = b'X';
+        assert!(request.read(&spelled).is_ok());
+    }
+
+    #[test]
+    fn an_answer_that_cannot_be_read_is_a_failure_of_its_sender() {
+        let request = Request::new(&ask()).unwrap();
+        let mut answer = nxdomain(&request);
+        answer[3] = 0x80;
+        answer[7] = 1;
+        // An address of three bytes; a name that is a circle.
+        for record in [
+            &[0xc0, 12, 0, 1, 0, 1, 0, 0, 0, 9, 0, 3, 1, 2, 3][..],
+            &[0xc0, 27, 0, 1, 0, 1, 0, 0, 0, 9, 0, 4, 1, 2, 3, 4],
+        ] {
+            let mut bytes = answer.clone();
+            bytes.extend(record);
+            let read = request.read(&bytes).unwrap();
+            assert_eq!(read.metadata.response_code, ResponseCode::ServFail);
+        }
+    }
+}

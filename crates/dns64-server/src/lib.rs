@@ -1,0 +1,27 @@
+//! A DNS64 server (RFC 6147) around the rules of the crate `dns64`.
+//!
+//! [`Server::start`] opens port 53 and serves clients as a [`Config`] says, on a thread with a
+//! runtime of its own, so that no query delays a packet. [`Server::update`] replaces the
+//! configuration while queries are served, [`Server::counters`] counts them.
+//!
+//! Inside, `responder` has the clients and their `limits`, `resolver` the cache and the lookups in
+//! progress, `upstreams` the order in which upstream resolvers are asked, and `exchange` and `tls`
+//! one question to one of them.
+
+mod address;
+mod config;
+mod counters;
+mod exchange;
+mod limits;
+mod resolver;
+mod responder;
+mod server;
+mod tls;
+mod trust;
+mod upstreams;
+
+pub use address::resolv_conf_servers;
+pub use config::{Config, Upstream};
+pub use counters::{Counters, Figures};
+pub use server::{Error, PORT, Server};
+pub use trust::{Trust, TrustError};

@@ -1,0 +1,109 @@
+//! Lookups: one for all clients that ask the same question at the same time, and the cache of what
+//! they found.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::rc::Rc;
+use std::time::Duration;
+
+use dns64::{Answer, Ask, Cache, Lookup, Next, Question, Rules};
+use hickory_proto::rr::RecordType;
+use tokio::sync::oneshot;
+use xlat_tun::now;
+
+use crate::config::Config;
+use crate::upstreams::Upstreams;
+
+/// How long clients wait for an answer, less than the 5 seconds after which a stub resolver has
+/// given up.
+const PATIENCE: Duration = Duration::from_millis(4500);
+
+/// What lookups go by, and what came of them. Another configuration makes a new one, so that no
+/// lookup that began under the old one has a say under the new one.
+pub(crate) struct Resolver {
+    pub(crate) rules: Rules,
+    pub(crate) cache: RefCell<Cache>,
+    upstreams: Upstreams,
+    /// Lookups in progress, and the clients that wait for each besides the one that began it.
+    under_way: RefCell<HashMap<Question, Vec<oneshot::Sender<Rc<Answer>>>>>,
+}
+
+impl Resolver {
+    pub(crate) fn new(config: &Config) -> Rc<Self> {
+        Rc::new(Self {
+            rules: config.rules.clone(),
+            upstreams: Upstreams::new(config.upstreams.clone(), config.trust.as_ref()),
+            cache: RefCell::new(Cache::new(config.cache)),
+            under_way: RefCell::default(),
+        })
+    }
+
+    /// Joins a lookup in progress; `None` if there was none, and the caller is to begin it.
+    pub(crate) fn join(&self, question: &Question) -> Option<oneshot::Receiver<Rc<Answer>>> {
+        let mut under_way = self.under_way.borrow_mut();
+        if let Some(others) = under_way.get_mut(question) {
+            let (sender, receiver) = oneshot::channel();
+            others.push(sender);
+            return Some(receiver);
+        }
+        under_way.insert(question.clone(), Vec::new());
+        None
+    }
+
+    /// Caches the answer and hands it to all that wait for it.
+    pub(crate) fn end(&self, question: &Question, answer: &Rc<Answer>) {
+        self.cache.borrow_mut().keep(question, answer, now());
+        let others = self.under_way.borrow_mut().remove(question);
+        for other in others.unwrap_or_default() {
+            let _ = other.send(Rc::clone(answer));
+        }
+    }
+
+    /// Asks the upstream resolvers until there is an answer.
+    pub(crate) async fn resolve(&self, question: &Question) -> Answer {
+        let begin = now();
+        let (mut lookup, mut next) = Lookup::start(&self.rules, question);
+        loop {
+            match next {
+                Next::Done(answer) => return answer,
+                Next::Ask(ask) => {
+                    let left = PATIENCE.saturating_sub(now().saturating_since(begin));
+                    let reply = self.upstreams.ask(&ask, patience(&ask, left)).await;
+                    next = lookup.on_reply(&self.rules, reply);
+                }
+            }
+        }
+    }
+}
+
+/// How long one question may take of the time that is left: half of it if IPv4 may have to be asked
+/// for after it (RFC 6147 section 5.1.3).
+fn patience(ask: &Ask, left: Duration) -> Duration {
+    match ask.query.query_type {
+        RecordType::AAAA => left / 2,
+        _ => left,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use hickory_proto::op::Query;
+    use hickory_proto::rr::Name;
+
+    #[test]
+    fn dn_05_all_questions_of_a_lookup_fit_into_the_clients_patience() {
+        let ask = |kind| Ask {
+            query: Query::query(Name::root(), kind),
+            dnssec_ok: false,
+            checking_disabled: false,
+        };
+        let mut left = PATIENCE;
+        for kind in [RecordType::AAAA, RecordType::AAAA, RecordType::A] {
+            let time = patience(&ask(kind), left);
+            assert!(time >= Duration::from_secs(1), "{time:?} for {kind}");
+            left -= time;
+        }
+        assert!(left.is_zero() && PATIENCE < Duration::from_secs(5));
+    }
+}

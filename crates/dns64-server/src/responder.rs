@@ -1,0 +1,280 @@
+//! The clients: their datagrams and connections, and what each may take.
+//!
+//! One thread does everything. A query whose answer is cached is answered at once; the others wait
+//! for a lookup.
+
+use std::cell::RefCell;
+use std::io;
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use dns64::{Answer, Lookup, Next, Question, encode, payload_limit};
+use hickory_proto::op::{Message, MessageType};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream, UdpSocket};
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::{LocalSet, spawn_local};
+use tokio::time::timeout;
+use xlat_tun::now;
+
+use crate::config::Config;
+use crate::counters::{Counters, Outcome};
+use crate::limits::{Limits, Slot, Slots, descriptors};
+use crate::resolver::Resolver;
+use crate::upstreams::SOCKETS;
+
+/// Queries that wait for lookups at the same time, as far as the system gives descriptors.
+const WAITING_MAX: u64 = 4096;
+/// Connections at the same time, those of one client, and how long one may be silent or slow.
+const CONNECTIONS_MAX: usize = 256;
+const CONNECTIONS_EACH: usize = 64;
+const CONNECTION_PATIENCE: Duration = Duration::from_secs(10);
+/// Descriptors for everything else.
+const DESCRIPTORS: u64 = 256 + CONNECTIONS_MAX as u64;
+
+/// The sockets of one address.
+#[derive(Debug)]
+pub(crate) struct Sockets {
+    udp: std::net::UdpSocket,
+    tcp: std::net::TcpListener,
+}
+
+impl Sockets {
+    pub(crate) fn open(address: Ipv6Addr, port: u16) -> io::Result<Self> {
+        let sockets = Self {
+            udp: std::net::UdpSocket::bind((address, port))?,
+            tcp: std::net::TcpListener::bind((address, port))?,
+        };
+        sockets.udp.set_nonblocking(true)?;
+        sockets.tcp.set_nonblocking(true)?;
+        Ok(sockets)
+    }
+}
+
+/// What the tasks of the one thread share.
+pub(crate) struct Responder {
+    config: RefCell<Config>,
+    resolver: RefCell<Rc<Resolver>>,
+    limits: RefCell<Limits>,
+    waiting: Rc<Slots>,
+    connections: Rc<Slots>,
+    counters: Arc<Counters>,
+}
+
+impl Responder {
+    pub(crate) fn new(config: Config, counters: Arc<Counters>) -> Self {
+        let have = descriptors(DESCRIPTORS + WAITING_MAX * SOCKETS);
+        let waiting = have.saturating_sub(DESCRIPTORS) / SOCKETS;
+        let waiting = waiting.clamp(16, WAITING_MAX) as usize;
+        Self {
+            resolver: RefCell::new(Resolver::new(&config)),
+            limits: RefCell::new(limits(&config)),
+            config: RefCell::new(config),
+            waiting: Slots::new(waiting, waiting / 2),
+            connections: Slots::new(CONNECTIONS_MAX, CONNECTIONS_EACH),
+            counters,
+        }
+    }
+
+    pub(crate) fn run(
+        self,
+        sockets: Vec<Sockets>,
+        changes: mpsc::UnboundedReceiver<Config>,
+        stopped: oneshot::Receiver<()>,
+    ) -> io::Result<()> {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()?;
+        let responder = Rc::new(self);
+        LocalSet::new().block_on(&runtime, async move {
+            for Sockets { udp, tcp } in sockets {
+                let udp = Rc::new(UdpSocket::from_std(udp)?);
+                spawn_local(Rc::clone(&responder).datagrams(udp));
+                let tcp = TcpListener::from_std(tcp)?;
+                spawn_local(Rc::clone(&responder).connections(tcp));
+            }
+            spawn_local(responder.apply(changes));
+            let _ = stopped.await;
+            Ok(())
+        })
+    }
+
+    async fn apply(self: Rc<Self>, mut changes: mpsc::UnboundedReceiver<Config>) {
+        while let Some(config) = changes.recv().await {
+            let before = self.config.replace(config.clone());
+            if !before.has_same_answers(&config) {
+                *self.resolver.borrow_mut() = Resolver::new(&config);
+            }
+            if !before.has_same_limits(&config) {
+                *self.limits.borrow_mut() = limits(&config);
+            }
+        }
+    }
+
+    async fn datagrams(self: Rc<Self>, socket: Rc<UdpSocket>) {
+        let mut buffer = vec![0; 4096];
+        loop {
+            let Ok((length, from)) = socket.recv_from(&mut buffer).await else {
+                continue;
+            };
+            let Some((request, client)) = self.accept(&buffer[..length], from.ip()) else {
+                continue;
+            };
+            let limit = payload_limit(&request);
+            match self.at_once(&request) {
+                Ok(reply) => send(&socket, &reply, limit, from).await,
+                Err(question) => {
+                    let Some(slot) = self.slot(client) else {
+                        continue;
+                    };
+                    let (responder, socket) = (Rc::clone(&self), Rc::clone(&socket));
+                    spawn_local(async move {
+                        if let Some(reply) = responder.look_up(&request, question, slot).await {
+                            send(&socket, &reply, limit, from).await;
+                        }
+                    });
+                }
+            }
+        }
+    }
+
+    async fn connections(self: Rc<Self>, listener: TcpListener) {
+        loop {
+            let Ok((stream, from)) = listener.accept().await else {
+                tokio::time::sleep(Duration::from_millis(100)).await;
+                continue;
+            };
+            let IpAddr::V6(client) = from.ip() else {
+                continue;
+            };
+            if !self.limits.borrow().allows(from.ip()) {
+                self.counters.count(Outcome::Refused);
+                continue;
+            }
+            let Some(slot) = self.connections.take(client) else {
+                self.counters.count(Outcome::Limited);
+                continue;
+            };
+            let responder = Rc::clone(&self);
+            spawn_local(async move {
+                // Whatever ends a connection is the client's affair.
+                let _ = responder.converse(stream, from.ip()).await;
+                drop(slot);
+            });
+        }
+    }
+
+    /// Answers the queries of one connection, one after the other (RFC 7766), until it ends.
+    async fn converse(&self, mut stream: TcpStream, from: IpAddr) -> Option<()> {
+        loop {
+            let length = timeout(CONNECTION_PATIENCE, stream.read_u16())
+                .await
+                .ok()?
+                .ok()?;
+            let mut buffer = vec![0; length.into()];
+            let read = timeout(CONNECTION_PATIENCE, stream.read_exact(&mut buffer));
+            read.await.ok()?.ok()?;
+            let (request, client) = self.accept(&buffer, from)?;
+            let reply = match self.at_once(&request) {
+                Ok(reply) => reply,
+                Err(question) => {
+                    let slot = self.slot(client)?;
+                    self.look_up(&request, question, slot).await?
+                }
+            };
+            let bytes = encode(&reply, usize::from(u16::MAX))?;
+            let mut message = (bytes.len() as u16).to_be_bytes().to_vec();
+            message.extend(bytes);
+            let written = timeout(CONNECTION_PATIENCE, stream.write_all(&message));
+            written.await.ok()?.ok()?;
+        }
+    }
+
+    /// Parses a query that is to be answered, and says which client sent it.
+    fn accept(&self, bytes: &[u8], from: IpAddr) -> Option<(Message, Ipv6Addr)> {
+        let mut limits = self.limits.borrow_mut();
+        let (true, IpAddr::V6(client)) = (limits.allows(from), from) else {
+            self.counters.count(Outcome::Refused);
+            return None;
+        };
+        if !limits.take(client, now()) {
+            self.counters.count(Outcome::Limited);
+            return None;
+        }
+        let request = Message::from_vec(bytes).ok();
+        let request = request.filter(|request| request.metadata.message_type == MessageType::Query);
+        if request.is_none() {
+            self.counters.count(Outcome::Malformed);
+        }
+        Some((request?, client))
+    }
+
+    /// The answer, if it takes no lookup, or the question to look up.
+    fn at_once(&self, request: &Message) -> Result<Message, Question> {
+        let question = match Question::of(request) {
+            Ok(question) => question,
+            Err(code) => {
+                self.counters.count(Outcome::Local);
+                return Ok(Answer::empty(code).to(request, 0));
+            }
+        };
+        let resolver = self.resolver.borrow();
+        if let Some((answer, age)) = resolver.cache.borrow().find(&question, now()) {
+            return Ok(self.answer(Outcome::Cached, answer, request, age));
+        }
+        match Lookup::start(&resolver.rules, &question) {
+            (_, Next::Done(answer)) => Ok(self.answer(Outcome::Local, &answer, request, 0)),
+            (_, Next::Ask(_)) => Err(question),
+        }
+    }
+
+    fn slot(&self, client: Ipv6Addr) -> Option<Slot> {
+        let slot = self.waiting.take(client);
+        if slot.is_none() {
+            self.counters.count(Outcome::Limited);
+        }
+        slot
+    }
+
+    /// Finds the answer, by one lookup for all that ask the same at this time.
+    async fn look_up(&self, request: &Message, question: Question, _slot: Slot) -> Option<Message> {
+        let resolver = Rc::clone(&self.resolver.borrow());
+        let answer = match resolver.join(&question) {
+            Some(other) => other.await.ok()?,
+            None => {
+                let begin = now();
+                let answer = Rc::new(resolver.resolve(&question).await);
+                self.counters.count_lookup(now().saturating_since(begin));
+                resolver.end(&question, &answer);
+                answer
+            }
+        };
+        let outcome = if answer.is_failure() {
+            Outcome::Failed
+        } else {
+            Outcome::Answered
+        };
+        Some(self.answer(outcome, &answer, request, 0))
+    }
+
+    fn answer(&self, outcome: Outcome, answer: &Answer, request: &Message, age: u32) -> Message {
+        self.counters.count(outcome);
+        if answer.is_made() {
+            self.counters.count_synthesis();
+        }
+        answer.to(request, age)
+    }
+}
+
+async fn send(socket: &UdpSocket, reply: &Message, limit: usize, to: SocketAddr) {
+    if let Some(bytes) = encode(reply, limit) {
+        // The client asks again.
+        let _ = socket.send_to(&bytes, to).await;
+    }
+}
+
+fn limits(config: &Config) -> Limits {
+    Limits::new(config.allowed.clone(), config.rate)
+}

@@ -1,0 +1,108 @@
+//! The server's thread, and the handle that controls it.
+
+use std::io;
+use std::net::Ipv6Addr;
+use std::sync::Arc;
+use std::thread::{self, JoinHandle};
+
+use thiserror::Error;
+use tokio::sync::{mpsc, oneshot};
+use tracing::{info, warn};
+
+use crate::config::Config;
+use crate::counters::Counters;
+use crate::responder::{Responder, Sockets};
+
+/// The port of the DNS, which the server listens on.
+pub const PORT: u16 = 53;
+
+/// A running DNS64. Dropping it ends it.
+#[derive(Debug)]
+pub struct Server {
+    addresses: Vec<Ipv6Addr>,
+    counters: Arc<Counters>,
+    updates: mpsc::UnboundedSender<Config>,
+    stop: Option<oneshot::Sender<()>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+/// The server did not start.
+#[derive(Debug, Error)]
+pub enum Error {
+    /// The port is taken, or the address is none of this host.
+    #[error(
+        "--dns64 {address}: port {PORT} cannot be had; is it an address of this host, and does no \
+         other DNS server run there?"
+    )]
+    Listen {
+        /// Where it was to listen.
+        address: Ipv6Addr,
+        /// What the kernel said.
+        source: io::Error,
+    },
+    /// There is no thread for it.
+    #[error(transparent)]
+    Thread(#[from] io::Error),
+}
+
+impl Server {
+    /// Listens on these addresses of the host and begins to answer.
+    ///
+    /// # Errors
+    /// If port 53 of an address cannot be had, or the thread does not start.
+    pub fn start(addresses: Vec<Ipv6Addr>, config: Config) -> Result<Self, Error> {
+        let open = |address: &Ipv6Addr| {
+            Sockets::open(*address, PORT).map_err(|source| Error::Listen {
+                address: *address,
+                source,
+            })
+        };
+        let sockets = addresses.iter().map(open).collect::<Result<Vec<_>, _>>()?;
+        let counters = Arc::new(Counters::default());
+        let (stop, stopped) = oneshot::channel();
+        let (updates, changes) = mpsc::unbounded_channel();
+        let count = Arc::clone(&counters);
+        let thread = thread::Builder::new().name("dns64".into()).spawn(move || {
+            let responder = Responder::new(config, count);
+            if let Err(error) = responder.run(sockets, changes, stopped) {
+                warn!("the DNS64 has ended: {error}");
+            }
+        })?;
+        let texts: Vec<String> = addresses.iter().map(ToString::to_string).collect();
+        info!("DNS64 on {}", texts.join(", "));
+        Ok(Self {
+            addresses,
+            counters,
+            updates,
+            stop: Some(stop),
+            thread: Some(thread),
+        })
+    }
+
+    /// The addresses that it listens on.
+    pub fn addresses(&self) -> Vec<Ipv6Addr> {
+        self.addresses.clone()
+    }
+
+    /// Replaces the configuration. Cached answers are forgotten if the new one may give others.
+    pub fn update(&self, config: Config) {
+        // A server that has ended has logged why.
+        let _ = self.updates.send(config);
+    }
+
+    /// Its counters, which outlive it.
+    pub fn counters(&self) -> Arc<Counters> {
+        Arc::clone(&self.counters)
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        if let Some(stop) = self.stop.take() {
+            let _ = stop.send(());
+        }
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}

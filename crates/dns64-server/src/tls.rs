@@ -1,0 +1,68 @@
+//! DNS over TLS (RFC 7858): connections to upstream resolvers, kept for the next questions.
+
+use std::cell::RefCell;
+use std::net::SocketAddr;
+
+use hickory_proto::op::Message;
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+use tokio_rustls::rustls::pki_types::ServerName;
+
+use crate::exchange::{ExchangeError, Request, over_stream};
+use crate::trust::Trust;
+
+/// Connections that are kept for the next questions.
+const IDLE_MAX: usize = 8;
+
+/// Connections to resolvers.
+pub(crate) struct Tls {
+    connector: TlsConnector,
+    idle: RefCell<Vec<(SocketAddr, TlsStream<TcpStream>)>>,
+}
+
+impl Tls {
+    pub(crate) fn new(trust: &Trust) -> Self {
+        Self {
+            connector: trust.connector(),
+            idle: RefCell::default(),
+        }
+    }
+
+    /// Asks one question, over an idle connection or a new one (RFC 7858 section 3.4).
+    pub(crate) async fn exchange(
+        &self,
+        server: SocketAddr,
+        name: &ServerName<'static>,
+        request: &Request,
+    ) -> Result<Message, ExchangeError> {
+        while let Some(mut stream) = self.idle(server) {
+            // The server may have closed it.
+            if let Ok(answer) = over_stream(&mut stream, request).await {
+                self.keep(server, stream);
+                return Ok(answer);
+            }
+        }
+        let stream = TcpStream::connect(server).await?;
+        stream.set_nodelay(true)?;
+        let mut stream = self.connector.connect(name.clone(), stream).await?;
+        let answer = over_stream(&mut stream, request).await?;
+        self.keep(server, stream);
+        Ok(answer)
+    }
+
+    fn idle(&self, server: SocketAddr) -> Option<TlsStream<TcpStream>> {
+        let mut idle = self.idle.borrow_mut();
+        let at = idle.iter().rposition(|(one, _)| *one == server)?;
+        Some(idle.remove(at).1)
+    }
+
+    /// Keeps a connection; the oldest one makes room.
+    fn keep(&self, server: SocketAddr, stream: TlsStream<TcpStream>) {
+        let mut idle = self.idle.borrow_mut();
+        if idle.len() >= IDLE_MAX {
+            idle.remove(0);
+        }
+        idle.push((server, stream));
+    }
+}

@@ -1,0 +1,219 @@
+//! Asks the upstream resolvers a question: in turn and again until one answers.
+
+use std::cell::Cell;
+use std::rc::Rc;
+use std::time::Duration;
+
+use dns64::Ask;
+use hickory_proto::op::{Message, ResponseCode};
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep_until, timeout_at};
+use tracing::debug;
+
+use crate::config::Upstream;
+use crate::exchange::{self, ExchangeError, Request};
+use crate::tls::Tls;
+use crate::trust::Trust;
+
+/// When a question is sent, in parts of the time that there is for it.
+const SENDS: [f64; 3] = [0.0, 1.0 / 6.0, 0.5];
+/// Sockets that one question may need at the same time.
+pub(crate) const SOCKETS: u64 = SENDS.len() as u64;
+
+/// The upstream resolvers.
+pub(crate) struct Upstreams {
+    servers: Vec<Upstream>,
+    tls: Option<Rc<Tls>>,
+    /// The one that answered last.
+    good: Cell<usize>,
+}
+
+impl Upstreams {
+    /// Resolvers over TLS prove their names by the certificates of `trust`.
+    pub(crate) fn new(servers: Vec<Upstream>, trust: Option<&Trust>) -> Self {
+        Self {
+            servers,
+            tls: trust.map(|trust| Rc::new(Tls::new(trust))),
+            good: Cell::new(0),
+        }
+    }
+
+    /// The first good answer within this time. If all that is said is that a server could or would
+    /// not answer, that; `None` for silence.
+    pub(crate) async fn ask(&self, ask: &Ask, patience: Duration) -> Option<Message> {
+        let begin = Instant::now();
+        let mut sends = Sends::new(self.servers.len(), self.good.get(), patience);
+        let mut under_way = JoinSet::new();
+        let mut refusal = None;
+        loop {
+            if let Some(number) = sends.due(begin.elapsed()) {
+                let (server, tls) = (self.servers[number].clone(), self.tls.clone());
+                let ask = ask.clone();
+                under_way.spawn_local(async move {
+                    let answer = exchange(&server, tls.as_deref(), &ask).await;
+                    (number, answer)
+                });
+            }
+            let next = sends.next().map(|(_, at)| at);
+            let until = begin + next.unwrap_or(patience).min(patience);
+            match timeout_at(until, under_way.join_next()).await {
+                Ok(Some(Ok((number, Ok(answer))))) if is_answer(&answer) => {
+                    self.good.set(number);
+                    return Some(answer);
+                }
+                Ok(Some(Ok((number, Ok(answer))))) => {
+                    let code = answer.metadata.response_code;
+                    debug!("{} says {code}", self.servers[number].address);
+                    refusal = Some(answer);
+                    sends.on_refusal(number);
+                }
+                Ok(Some(Ok((number, Err(error))))) => {
+                    debug!("{}: {error}", self.servers[number].address);
+                    sends.on_error(number);
+                }
+                Ok(Some(Err(_))) => {}
+                // Nothing more can come.
+                Ok(None) if next.is_none() => return refusal,
+                Ok(None) => sleep_until(until).await,
+                Err(_) if begin.elapsed() >= patience => return refusal,
+                Err(_) => {}
+            }
+        }
+    }
+}
+
+/// True for what a resolver says about a name, not about itself.
+fn is_answer(message: &Message) -> bool {
+    matches!(
+        message.metadata.response_code,
+        ResponseCode::NoError | ResponseCode::NXDomain | ResponseCode::YXDomain
+    )
+}
+
+/// Whom to send a question to, and when: three times in the time that there is, to the servers in
+/// turn. One that refuses is not asked again, and whoever has not failed yet is asked at once in its
+/// place.
+#[derive(Debug)]
+struct Sends {
+    patience: Duration,
+    /// Whose turn it is.
+    turn: usize,
+    /// Sends that were made for their time.
+    made: usize,
+    is_hurried: bool,
+    has_refused: Vec<bool>,
+    has_failed: Vec<bool>,
+}
+
+impl Sends {
+    fn new(servers: usize, first: usize, patience: Duration) -> Self {
+        Self {
+            patience,
+            turn: first,
+            made: 0,
+            is_hurried: false,
+            has_refused: vec![false; servers],
+            has_failed: vec![false; servers],
+        }
+    }
+
+    /// The next server, and when it is its turn.
+    fn next(&self) -> Option<(usize, Duration)> {
+        let servers = self.has_refused.len();
+        let mut turns = (self.turn..self.turn + servers).map(|turn| turn % servers);
+        if self.is_hurried
+            && let Some(other) = turns.clone().find(|server| !self.has_failed[*server])
+        {
+            return Some((other, Duration::ZERO));
+        }
+        let server = turns.find(|server| !self.has_refused[*server])?;
+        let at = self.patience.mul_f64(*SENDS.get(self.made)?);
+        Some((server, at))
+    }
+
+    /// The server that a question is to be sent to now.
+    fn due(&mut self, elapsed: Duration) -> Option<usize> {
+        let (server, at) = self.next()?;
+        if at > elapsed {
+            return None;
+        }
+        if !self.is_hurried || self.has_failed[server] {
+            self.made += 1;
+        }
+        self.is_hurried = false;
+        self.turn = server + 1;
+        Some(server)
+    }
+
+    fn on_refusal(&mut self, server: usize) {
+        self.has_refused[server] = true;
+        self.on_error(server);
+    }
+
+    fn on_error(&mut self, server: usize) {
+        self.has_failed[server] = true;
+        self.is_hurried = true;
+    }
+}
+
+async fn exchange(
+    server: &Upstream,
+    tls: Option<&Tls>,
+    ask: &Ask,
+) -> Result<Message, ExchangeError> {
+    let request = Request::new(ask)?;
+    if let (Some(name), Some(tls)) = (&server.tls, tls) {
+        return tls.exchange(server.address, name, &request).await;
+    }
+    // A resolver over TLS is asked in no other way.
+    if server.tls.is_some() {
+        return Err(ExchangeError::NoTls);
+    }
+    exchange::over_udp_or_tcp(server.address, &request).await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PATIENCE: Duration = Duration::from_millis(1200);
+
+    /// What is sent when nobody says anything.
+    fn silence(servers: usize, first: usize) -> Vec<(usize, u128)> {
+        let mut sends = Sends::new(servers, first, PATIENCE);
+        let mut sent = Vec::new();
+        while let Some((server, at)) = sends.next() {
+            assert_eq!(sends.due(at), Some(server));
+            sent.push((server, at.as_millis()));
+        }
+        sent
+    }
+
+    #[test]
+    fn dn_05_a_question_is_sent_three_times_in_the_time_there_is() {
+        assert_eq!(silence(1, 0), [(0, 0), (0, 200), (0, 600)]);
+        assert_eq!(silence(2, 1), [(1, 0), (0, 200), (1, 600)]);
+        assert_eq!(silence(5, 4), [(4, 0), (0, 200), (1, 600)]);
+    }
+
+    #[test]
+    fn dn_05_who_refuses_is_passed_over_and_not_asked_again() {
+        let mut sends = Sends::new(3, 0, PATIENCE);
+        let early = Duration::from_millis(1);
+        assert_eq!(sends.due(Duration::ZERO), Some(0));
+        assert_eq!(sends.due(early), None);
+        sends.on_refusal(0);
+        assert_eq!(sends.due(early), Some(1));
+        assert_eq!(sends.due(early), None);
+        sends.on_error(1);
+        assert_eq!(sends.due(early), Some(2));
+        // All have failed. Only the one that could not be reached gets another chance, in time.
+        sends.on_refusal(2);
+        assert_eq!(sends.due(early), None);
+        let later = Duration::from_millis(200);
+        assert_eq!(sends.next(), Some((1, later)));
+        assert_eq!(sends.due(later), Some(1));
+        sends.on_refusal(1);
+        assert_eq!(sends.next(), None);
+    }
+}
