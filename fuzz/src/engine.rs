@@ -5,6 +5,7 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 use xlat_core::addr::{Eam, EamTable, Pref64, Pref64s};
 use xlat_core::frame::{HEADROOM, TAILROOM};
 use xlat_core::identification::Identifications;
+use xlat_core::mapper::{PacketHolder, Prefetch};
 use xlat_core::mappers::{Clat, Hairpin, Siit};
 use xlat_core::policy::{ErrorRate, MssClamp, UdpZeroChecksum};
 use xlat_core::{Frame, Instant, Mapper, Offload, Policy, Translator, Verdict};
@@ -142,7 +143,7 @@ fn translate(choice: u8, bytes: &[u8], offload: Offload) {
     }
 }
 
-fn run<M: Mapper, E: std::fmt::Debug>(
+fn run<M: Mapper + PacketHolder + Prefetch, E: std::fmt::Debug>(
     translator: Result<Translator<M>, E>,
     bytes: &[u8],
     offload: Offload,
@@ -166,7 +167,7 @@ fn run<M: Mapper, E: std::fmt::Debug>(
             }
         }
         // But for bytes behind its end, which no packet has; an offload may have been completed,
-        // and the first turn of a hairpin has been made.
+        // and the first pass of a hairpin has been made.
         Verdict::Drop(_)
             if offload == Offload::NONE && bytes.first().is_some_and(|b| b >> 4 == 4) =>
         {

@@ -10,6 +10,7 @@ use nat64::{Modes, Nat64};
 use xlat_core::addr::{EamTable, Ipv4Prefix, Ipv6Prefix, Pref64s};
 use xlat_core::frame::{HEADROOM, TAILROOM};
 use xlat_core::identification::Identifications;
+use xlat_core::mapper::{PacketHolder, Prefetch};
 use xlat_core::mappers::Hairpin;
 use xlat_core::{Frame, Instant, Mapper, Offload, Translator, Verdict};
 
@@ -128,7 +129,11 @@ struct Game<M, T> {
     last: Option<Sent>,
 }
 
-fn play<M: Mapper, T: Fn(&M, Instant)>(mapper: M, tidy: T, script: &[u8]) {
+fn play<M: Mapper + PacketHolder + Prefetch, T: Fn(&M, Instant)>(
+    mapper: M,
+    tidy: T,
+    script: &[u8],
+) {
     let ids = Identifications::new([3, 5], 0, 1);
     let Ok(translator) = Translator::new(mapper, policy(0), ids) else {
         return;
@@ -145,7 +150,7 @@ fn play<M: Mapper, T: Fn(&M, Instant)>(mapper: M, tidy: T, script: &[u8]) {
     }
 }
 
-impl<M: Mapper, T: Fn(&M, Instant)> Game<M, T> {
+impl<M: Mapper + PacketHolder + Prefetch, T: Fn(&M, Instant)> Game<M, T> {
     fn step(&mut self, [what, a, b, c, flags, len]: [u8; 6]) {
         let body = vec![c; usize::from(len)];
         let port = 1000 + u16::from(c & 31);
@@ -188,7 +193,7 @@ impl<M: Mapper, T: Fn(&M, Instant)> Game<M, T> {
             let Some(mut frame) = Frame::new(&mut buffer, HEADROOM, 0, Offload::NONE) else {
                 return;
             };
-            match self.translator.next_packet(&mut frame, self.now) {
+            match self.translator.poll_packet(&mut frame, self.now) {
                 None => return,
                 Some(Verdict::Forward) => check::well_formed(frame.packet()),
                 Some(_) => {}

@@ -59,6 +59,20 @@ impl Engine for Customer {
         }
         verdict
     }
+
+    #[inline]
+    fn wants_prefetch(&self) -> bool {
+        self.translator.wants_prefetch()
+    }
+
+    fn prefetch<'a>(&mut self, packets: impl Iterator<Item = &'a [u8]>) {
+        self.translator.prefetch(packets);
+    }
+
+    #[inline]
+    fn poll_packet(&mut self, frame: &mut Frame<'_>, now: Instant) -> Option<Verdict> {
+        self.translator.poll_packet(frame, now)
+    }
 }
 
 /// The solicitation in an IPv6 packet that was forwarded once: from the uplink to the TUN. It must

@@ -14,7 +14,7 @@ use pnet_packet::ip::IpNextHeaderProtocols;
 use xlat_core::addr::Pref64s;
 use xlat_core::frame::{HEADROOM, TAILROOM};
 use xlat_core::identification::Identifications;
-use xlat_core::mapper::{Flow, Ports};
+use xlat_core::mapper::{Flow, Pass, Ports};
 use xlat_core::{Frame, Instant, Mapper, Offload, Policy, Translator, Verdict};
 
 const NOW: Instant = Instant::from_secs(10);
@@ -79,7 +79,7 @@ fn mapper(bench: &mut Criterion) {
         fragment: None,
     };
     bench.bench_function("known session, v4 to v6", |bench| {
-        bench.iter(|| black_box(nat.map_v4(black_box(&back), NOW)).is_ok());
+        bench.iter(|| black_box(nat.map_v4(black_box(&back), Pass::First, NOW)).is_ok());
     });
 }
 

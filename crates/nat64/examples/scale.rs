@@ -15,8 +15,8 @@ use nat64::Nat64;
 use nat64::config::Config;
 use pnet_packet::ip::IpNextHeaderProtocols;
 use xlat_core::addr::Pref64s;
-use xlat_core::mapper::{Coming, Flow, Ports};
-use xlat_core::{FORESEEN, Instant, Mapper};
+use xlat_core::mapper::{Flow, Ports, Prefetch, UpcomingFlow};
+use xlat_core::{Instant, Mapper, PREFETCH_BATCH};
 
 fn main() {
     let sessions: u32 = std::env::args()
@@ -27,7 +27,7 @@ fn main() {
     }
     let mut nat = fill(10_000, SHARE).0;
     let small = look_up(&mut nat, 10_000, 1);
-    let small_together = look_up(&mut nat, 10_000, FORESEEN);
+    let small_together = look_up(&mut nat, 10_000, PREFETCH_BATCH);
     println!("look-up, 10000 sessions:     {small:>6.1} ns, {small_together:.1} ns together");
     drop(nat);
 
@@ -42,7 +42,7 @@ fn main() {
     // The keeper of a running translator does that once a second.
     while nat.expire(Instant::from_secs(20), 10_000) {}
     let large = look_up(&mut nat, sessions, 1);
-    let together = look_up(&mut nat, sessions, FORESEEN);
+    let together = look_up(&mut nat, sessions, PREFETCH_BATCH);
     println!("look-up, {sessions} sessions:   {large:>6.1} ns, {together:.1} ns together");
     let ratio = |large: f64, small: f64| large / small;
     println!(
@@ -101,19 +101,21 @@ fn look_up(nat: &mut Nat64, sessions: u32, together: usize) -> f64 {
     const ROUNDS: usize = 4_000_000;
     let mut random = 0x9e37_79b9_u32;
     let start = Clock::now();
-    let mut coming = Vec::new();
+    let mut upcoming = Vec::new();
     for _ in 0..ROUNDS / together {
-        coming.clear();
-        coming.extend((0..together).map(|_| {
+        upcoming.clear();
+        upcoming.extend((0..together).map(|_| {
             random = random.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
             let number = (u64::from(random) * u64::from(sessions)) >> 32;
-            Coming::V6(flow(number as u32))
+            UpcomingFlow::V6(flow(number as u32))
         }));
-        if together > 1 && nat.foresees() {
-            nat.foresee(&coming);
+        if together > 1 && nat.wants_prefetch() {
+            nat.prefetch(&upcoming);
         }
-        for one in &coming {
-            let Coming::V6(flow) = one else { continue };
+        for one in &upcoming {
+            let UpcomingFlow::V6(flow) = one else {
+                continue;
+            };
             let rewrite = nat.map_v6(flow, Instant::from_secs(20));
             assert!(rewrite.is_ok());
         }

@@ -7,20 +7,28 @@
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
-use xlat_core::mapper::{Coming, ErrorFlow, ErrorRewrite, Flow, Fragment, Own, Refusal, Rewrite};
+use xlat_core::mapper::{
+    ErrorFlow, ErrorRewrite, Flow, PacketByPacket, PacketHolder, Pass, PendingPacket, Prefetch,
+    Refusal, Rewrite, UpcomingFlow,
+};
 use xlat_core::mappers::Siit;
 use xlat_core::{DropReason, Instant, Mapper};
 
 use crate::dynamic::Dynamic;
 use crate::nat64::Nat64;
 
-/// A mapper whose nodes have IPv4 addresses of their own.
-pub trait OneToOne: Mapper {
+/// A mapper whose nodes have IPv4 addresses of their own. It needs no other packet to decide about
+/// one.
+pub trait OneToOne: PacketByPacket {
     /// True if this IPv6 node is served here.
     fn has_client(&self, client: Ipv6Addr) -> bool;
 
     /// True if this IPv4 address belongs to a node that is served here, or would.
     fn has_address(&self, address: Ipv4Addr) -> bool;
+
+    /// True if a packet to the IPv6 address `to`, which stands for the IPv4 address `address`, must
+    /// turn round, because a node that is served here has it.
+    fn is_hairpin(&self, to: Ipv6Addr, address: Ipv4Addr) -> bool;
 }
 
 impl OneToOne for Siit {
@@ -31,6 +39,11 @@ impl OneToOne for Siit {
     fn has_address(&self, address: Ipv4Addr) -> bool {
         self.eams().lookup_v4(address).is_some()
     }
+
+    #[inline]
+    fn is_hairpin(&self, to: Ipv6Addr, address: Ipv4Addr) -> bool {
+        Siit::is_hairpin(self, to, address)
+    }
 }
 
 impl OneToOne for Dynamic {
@@ -40,6 +53,11 @@ impl OneToOne for Dynamic {
 
     fn has_address(&self, address: Ipv4Addr) -> bool {
         self.is_ours(address)
+    }
+
+    #[inline]
+    fn is_hairpin(&self, to: Ipv6Addr, address: Ipv4Addr) -> bool {
+        Dynamic::is_hairpin(self, to, address)
     }
 }
 
@@ -77,6 +95,7 @@ impl<S: OneToOne> Modes<S> {
     }
 }
 
+/// A packet is a hairpin wherever its destination lives: with a node of the other kind too.
 impl<S: OneToOne> Mapper for Modes<S> {
     #[inline]
     fn map_v6(
@@ -84,39 +103,28 @@ impl<S: OneToOne> Mapper for Modes<S> {
         flow: &Flow<Ipv6Addr>,
         now: Instant,
     ) -> Result<Rewrite<Ipv4Addr>, Refusal> {
+        let mut rewrite;
         if self.own.has_client(flow.src) {
-            self.own.map_v6(flow, now)
+            rewrite = self.own.map_v6(flow, now)?;
+            rewrite.hairpin |= self.shared.is_ours(rewrite.dst);
         } else {
-            self.shared.map_v6(flow, now)
+            rewrite = self.shared.map_v6(flow, now)?;
+            rewrite.hairpin |= self.own.is_hairpin(flow.dst, rewrite.dst);
         }
+        Ok(rewrite)
     }
 
     #[inline]
     fn map_v4(
         &mut self,
         flow: &Flow<Ipv4Addr>,
+        pass: Pass,
         now: Instant,
     ) -> Result<Rewrite<Ipv6Addr>, Refusal> {
         if self.own.has_address(flow.dst) {
-            self.own.map_v4(flow, now)
+            self.own.map_v4(flow, pass, now)
         } else {
-            self.shared.map_v4(flow, now)
-        }
-    }
-
-    fn icmpv6_fragment(&mut self, flow: &Flow<Ipv6Addr>, now: Instant) -> Refusal {
-        if self.own.has_client(flow.src) {
-            self.own.icmpv6_fragment(flow, now)
-        } else {
-            self.shared.icmpv6_fragment(flow, now)
-        }
-    }
-
-    fn icmpv4_fragment(&mut self, flow: &Flow<Ipv4Addr>, now: Instant) -> Refusal {
-        if self.own.has_address(flow.dst) {
-            self.own.icmpv4_fragment(flow, now)
-        } else {
-            self.shared.icmpv4_fragment(flow, now)
+            self.shared.map_v4(flow, pass, now)
         }
     }
 
@@ -125,93 +133,100 @@ impl<S: OneToOne> Mapper for Modes<S> {
         error: &ErrorFlow<Ipv6Addr>,
         now: Instant,
     ) -> Result<ErrorRewrite<Ipv4Addr>, Refusal> {
+        let mut rewrite;
         if self.own.has_client(error.quoted.dst) {
-            self.own.map_v6_error(error, now)
+            rewrite = self.own.map_v6_error(error, now)?;
+            rewrite.hairpin |= self.shared.is_ours(rewrite.dst);
         } else {
-            self.shared.map_v6_error(error, now)
+            rewrite = self.shared.map_v6_error(error, now)?;
+            let quoted = (error.quoted.src, rewrite.quoted.src);
+            rewrite.hairpin |= self.own.is_hairpin(quoted.0, quoted.1);
         }
+        Ok(rewrite)
     }
 
     fn map_v4_error(
         &mut self,
         error: &ErrorFlow<Ipv4Addr>,
+        pass: Pass,
         now: Instant,
     ) -> Result<ErrorRewrite<Ipv6Addr>, Refusal> {
         if self.own.has_address(error.quoted.src) {
-            self.own.map_v4_error(error, now)
+            self.own.map_v4_error(error, pass, now)
         } else {
-            self.shared.map_v4_error(error, now)
+            self.shared.map_v4_error(error, pass, now)
+        }
+    }
+}
+
+impl<S: OneToOne> PacketHolder for Modes<S> {
+    fn reassemble_v6(
+        &mut self,
+        flow: &Flow<Ipv6Addr>,
+        packet: &[u8],
+        now: Instant,
+    ) -> Result<(), Refusal> {
+        if self.own.has_client(flow.src) {
+            self.own.reassemble_v6(flow, packet, now)
+        } else {
+            self.shared.reassemble_v6(flow, packet, now)
         }
     }
 
-    #[inline]
-    fn is_hairpin(&self, flow: &Flow<Ipv6Addr>, rewrite: &Rewrite<Ipv4Addr>) -> bool {
-        self.own.is_hairpin(flow, rewrite) || self.shared.is_hairpin(flow, rewrite)
-    }
-
-    fn is_hairpin_error(
-        &self,
-        error: &ErrorFlow<Ipv6Addr>,
-        rewrite: &ErrorRewrite<Ipv4Addr>,
-    ) -> bool {
-        self.own.is_hairpin_error(error, rewrite) || self.shared.is_hairpin_error(error, rewrite)
-    }
-
-    fn map_v4_hairpin(
+    fn reassemble_v4(
         &mut self,
         flow: &Flow<Ipv4Addr>,
+        packet: &[u8],
         now: Instant,
-    ) -> Result<Rewrite<Ipv6Addr>, Refusal> {
+    ) -> Result<(), Refusal> {
         if self.own.has_address(flow.dst) {
-            self.own.map_v4_hairpin(flow, now)
+            self.own.reassemble_v4(flow, packet, now)
         } else {
-            self.shared.map_v4_hairpin(flow, now)
+            self.shared.reassemble_v4(flow, packet, now)
         }
     }
 
-    fn map_v4_hairpin_error(
+    fn hold_v6(
         &mut self,
-        error: &ErrorFlow<Ipv4Addr>,
+        flow: &Flow<Ipv6Addr>,
+        packet: &[u8],
         now: Instant,
-    ) -> Result<ErrorRewrite<Ipv6Addr>, Refusal> {
-        if self.own.has_address(error.quoted.src) {
-            self.own.map_v4_hairpin_error(error, now)
-        } else {
-            self.shared.map_v4_hairpin_error(error, now)
-        }
-    }
-
-    fn fragment_id(&mut self, flow: &Flow<Ipv6Addr>, fragment: Fragment) -> Option<u16> {
+    ) -> Result<(), DropReason> {
         if self.own.has_client(flow.src) {
-            self.own.fragment_id(flow, fragment)
+            self.own.hold_v6(flow, packet, now)
         } else {
-            self.shared.fragment_id(flow, fragment)
+            self.shared.hold_v6(flow, packet, now)
         }
     }
 
-    #[inline]
-    fn foresees(&self) -> bool {
-        self.shared.foresees()
-    }
-
-    fn foresee(&mut self, coming: &[Coming]) {
-        self.shared.foresee(coming);
-    }
-
-    fn udp_without_checksum(&mut self, flow: &Flow<Ipv4Addr>, now: Instant) -> Refusal {
+    fn hold_v4(
+        &mut self,
+        flow: &Flow<Ipv4Addr>,
+        packet: &[u8],
+        now: Instant,
+    ) -> Result<(), DropReason> {
         if self.own.has_address(flow.dst) {
-            self.own.udp_without_checksum(flow, now)
+            self.own.hold_v4(flow, packet, now)
         } else {
-            self.shared.udp_without_checksum(flow, now)
+            self.shared.hold_v4(flow, packet, now)
         }
     }
 
-    fn next_packet(&mut self, now: Instant) -> Option<Own<'_>> {
-        self.shared.next_packet(now)
+    /// Only the stateful side can have one: the other is [`PacketByPacket`].
+    #[inline]
+    fn poll_packet(&mut self, now: Instant) -> Option<PendingPacket<'_>> {
+        self.shared.poll_packet(now)
+    }
+}
+
+/// Only the stateful side has anything to fetch: the other is [`PacketByPacket`].
+impl<S: OneToOne> Prefetch for Modes<S> {
+    #[inline]
+    fn wants_prefetch(&self) -> bool {
+        self.shared.wants_prefetch()
     }
 
-    /// Only the stateful side ever waits for another packet.
-    fn hold(&mut self, packet: &[u8], now: Instant) -> Result<(), DropReason> {
-        self.shared.hold(packet, now)
+    fn prefetch(&mut self, upcoming: &[UpcomingFlow]) {
+        self.shared.prefetch(upcoming);
     }
 }

@@ -6,10 +6,12 @@
 
 use std::net::Ipv6Addr;
 
+use xlat_core::PREFETCH_BATCH;
+
 use crate::bib::Binding;
 use crate::clock::Tick;
 use crate::index::Index;
-use crate::nat64::{Hint, TOGETHER, Tuple};
+use crate::nat64::{Hint, Tuple};
 use crate::siphash::SipKey;
 use crate::slab::{NONE, Slab};
 use crate::wheel::{Armed, Timer, Wheel};
@@ -207,9 +209,9 @@ impl Sessions {
     /// notes what was found. Each loop does little, and no round of it waits for another one, so
     /// that the processor has as many of them on their way as it can.
     pub(crate) fn fetch(&self, hints: &mut [Hint], is_here: impl Fn(usize) -> bool) {
-        let mut found = [(0, false, 0); TOGETHER];
+        let mut found = [(0, false, 0); PREFETCH_BATCH];
         let mut count = 0;
-        for (place, hint) in hints.iter().enumerate().take(TOGETHER) {
+        for (place, hint) in hints.iter().enumerate().take(PREFETCH_BATCH) {
             if !is_here(place) {
                 continue;
             }

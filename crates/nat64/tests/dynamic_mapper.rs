@@ -12,7 +12,7 @@ use pnet_packet::ip::{IpNextHeaderProtocol, IpNextHeaderProtocols};
 use xlat_core::addr::{EamTable, Pref64s};
 use xlat_core::frame::{HEADROOM, TAILROOM};
 use xlat_core::identification::Identifications;
-use xlat_core::mapper::{ErrorFlow, Flow, Ports, Refusal, Rewrite, Unreachable};
+use xlat_core::mapper::{ErrorFlow, Flow, Pass, Ports, Refusal, Rewrite, Unreachable};
 use xlat_core::mappers::Hairpin;
 use xlat_core::{DropReason, Frame, Instant, Mapper, Offload, Policy, Translator, Verdict};
 
@@ -24,7 +24,9 @@ fn a_client_speaks_to_a_server_and_the_server_answers() {
         .unwrap();
     assert_eq!(out.dst, v4("198.51.100.7"));
     assert_eq!(out.ports, None);
-    let back = mapper.map_v4(&from_v4(out.dst, out.src), secs(1)).unwrap();
+    let back = mapper
+        .map_v4(&from_v4(out.dst, out.src), Pass::First, secs(1))
+        .unwrap();
     assert_eq!((back.src, back.dst), (v6(SERVER6), v6("2001:db8::7")));
 }
 
@@ -33,7 +35,9 @@ fn a_static_map_comes_before_the_pool() {
     let mut mapper = mapper();
     let out = mapper.map_v6(&from_v6(STATIC6, SERVER6), secs(0)).unwrap();
     assert_eq!(out.src, v4(STATIC4));
-    let back = mapper.map_v4(&from_v4(out.dst, out.src), secs(0)).unwrap();
+    let back = mapper
+        .map_v4(&from_v4(out.dst, out.src), Pass::First, secs(0))
+        .unwrap();
     assert_eq!(back.dst, v6(STATIC6));
     assert_eq!(pool_size(&mapper), 0);
 }
@@ -53,7 +57,11 @@ fn dp_04_exhaustion_and_unassigned_addresses_are_answered() {
     );
     let mut other = mapper_of("192.168.64.0/30", Hairpin::Intrinsic);
     assert_eq!(
-        other.map_v4(&from_v4(v4("198.51.100.7"), v4("192.168.64.1")), secs(0)),
+        other.map_v4(
+            &from_v4(v4("198.51.100.7"), v4("192.168.64.1")),
+            Pass::First,
+            secs(0)
+        ),
         Err(Refusal::Answer(DropReason::NoBinding, Unreachable::Address))
     );
 }
@@ -111,11 +119,15 @@ fn icmp_errors_make_and_prolong_no_lease() {
     };
     for second in 1..=7440 {
         assert!(mapper.map_v6_error(&error6, secs(second)).is_ok());
-        assert!(mapper.map_v4_error(&error4, secs(second)).is_ok());
+        assert!(
+            mapper
+                .map_v4_error(&error4, Pass::First, secs(second))
+                .is_ok()
+        );
     }
     let over = secs(0) + LEASE + PUBLISH;
     assert_eq!(
-        mapper.map_v4_error(&error4, over),
+        mapper.map_v4_error(&error4, Pass::First, over),
         Err(Refusal::Silent(DropReason::QuotedUnmapped))
     );
 }
@@ -134,6 +146,7 @@ fn an_icmp_error_shows_the_router_that_sent_it() {
                 dst: address,
                 quoted: from_v4(address, v4("198.51.100.7")),
             },
+            Pass::First,
             secs(0),
         )
         .unwrap();
@@ -171,15 +184,11 @@ fn two_clients_reach_each_other_by_their_ipv4_addresses() {
             .src;
         let to_other = from_v6_to(v6(one), embedded(other4));
         let first = mapper.map_v6(&to_other, secs(0)).unwrap();
-        assert!(mapper.is_hairpin(&to_other, &first), "{one} to {other}");
+        assert!(first.hairpin, "{one} to {other}");
         let second = mapper
-            .map_v4_hairpin(&from_v4(first.src, first.dst), secs(0))
+            .map_v4(&from_v4(first.src, first.dst), Pass::Hairpin, secs(0))
             .unwrap();
-        let expected = Rewrite {
-            src: embedded(first.src),
-            dst: v6(other),
-            ports: None,
-        };
+        let expected = Rewrite::new(embedded(first.src), v6(other));
         assert_eq!(second, expected);
     }
 }
@@ -197,12 +206,12 @@ fn only_addresses_of_nodes_are_hairpins() {
     ] {
         let flow = from_v6_to(v6("2001:db8::1"), embedded(v4(dst)));
         let rewrite = mapper.map_v6(&flow, secs(0)).unwrap();
-        assert_eq!(mapper.is_hairpin(&flow, &rewrite), expected, "{dst}");
+        assert_eq!(rewrite.hairpin, expected, "{dst}");
     }
     let mut simple = mapper_of("192.168.64.0/24", Hairpin::Simple);
     let flow = from_v6_to(v6("2001:db8::1"), embedded(v4("192.168.64.9")));
     let rewrite = simple.map_v6(&flow, secs(0)).unwrap();
-    assert!(!simple.is_hairpin(&flow, &rewrite));
+    assert!(!rewrite.hairpin);
 }
 
 #[test]
@@ -233,7 +242,7 @@ fn a_known_client_needs_no_lock() {
     let (done, result) = mpsc::channel();
     let worker = std::thread::spawn(move || {
         let there = mapper.map_v6(&flow, secs(9)).unwrap();
-        let back = mapper.map_v4(&from_v4(there.dst, there.src), secs(9));
+        let back = mapper.map_v4(&from_v4(there.dst, there.src), Pass::First, secs(9));
         let _ = done.send((there.src, back.unwrap().dst));
     });
     let got = result.recv_timeout(Duration::from_secs(60));
@@ -259,7 +268,7 @@ fn no_worker_believes_in_a_lease_that_was_given_away() {
     assert_eq!(out(&mut one, "2001:db8::1", 7460), Ok(second));
     let inbound = |mapper: &mut Dynamic, to| {
         mapper
-            .map_v4(&from_v4(v4("198.51.100.7"), to), secs(7461))
+            .map_v4(&from_v4(v4("198.51.100.7"), to), Pass::First, secs(7461))
             .map(|rewrite| rewrite.dst)
     };
     for mapper in [&mut one, &mut other] {

@@ -386,7 +386,7 @@ impl Lab {
         loop {
             let mut buffer = vec![0xa5; HEADROOM + 2000 + TAILROOM];
             let mut frame = Frame::new(&mut buffer, HEADROOM, 0, Offload::NONE).unwrap();
-            let Some(verdict) = self.translator.next_packet(&mut frame, self.now) else {
+            let Some(verdict) = self.translator.poll_packet(&mut frame, self.now) else {
                 return out;
             };
             self.note(verdict, &frame, &mut out);

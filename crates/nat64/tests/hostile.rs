@@ -12,15 +12,14 @@ use pnet_packet::ip::IpNextHeaderProtocol;
 use proptest::prelude::*;
 use world::{World, config};
 use xlat_core::Mapper;
-use xlat_core::mapper::{ErrorFlow, Flow, Fragment, Ports, Refusal};
+use xlat_core::mapper::{ErrorFlow, Flow, Fragment, PacketHolder, Pass, Ports, Refusal};
 
 const SESSIONS: u32 = 24;
 
 #[derive(Clone, Debug)]
 enum Step {
     V6(Flow<Ipv6Addr>),
-    V4(Flow<Ipv4Addr>),
-    Turned(Flow<Ipv4Addr>),
+    V4(Pass, Flow<Ipv4Addr>),
     V6Error(ErrorFlow<Ipv6Addr>),
     V4Error(ErrorFlow<Ipv4Addr>),
     Wait(u64),
@@ -92,8 +91,8 @@ fn step() -> impl Strategy<Value = Step> {
         .prop_map(|(src, dst, quoted)| Step::V4Error(ErrorFlow { src, dst, quoted }));
     prop_oneof![
         8 => flow(v6).prop_map(Step::V6),
-        5 => flow(v4.clone()).prop_map(Step::V4),
-        2 => flow(v4).prop_map(Step::Turned),
+        5 => flow(v4.clone()).prop_map(|flow| Step::V4(Pass::First, flow)),
+        2 => flow(v4).prop_map(|flow| Step::V4(Pass::Hairpin, flow)),
         1 => error6,
         1 => error4,
         2 => prop_oneof![0..5u64, 55..65u64, 200..400u64, 7000..9000u64].prop_map(Step::Wait),
@@ -144,34 +143,24 @@ proptest! {
 
 fn take(world: &mut World, step: Step) {
     let now = world.now;
-    let held = match step {
+    match step {
         Step::V6(flow) => {
-            let result = world.nat.map_v6(&flow, now);
-            if let (Ok(rewrite), Some(fragment)) = (result, flow.fragment) {
-                world.nat.is_hairpin(&flow, &rewrite);
-                world.nat.fragment_id(&flow, fragment);
+            let refusal = world.nat.map_v6(&flow, now).err();
+            if refusal == Some(Refusal::Hold) {
+                let _ = world.nat.hold_v6(&flow, &[0x60; 48], now);
             }
-            result.err()
         }
-        Step::V4(flow) => world.nat.map_v4(&flow, now).err(),
-        Step::Turned(flow) => world.nat.map_v4_hairpin(&flow, now).err(),
-        Step::V6Error(error) => world.nat.map_v6_error(&error, now).err(),
-        Step::V4Error(error) => world.nat.map_v4_error(&error, now).err(),
-        Step::Wait(secs) => {
-            world.wait(secs);
-            None
+        Step::V4(pass, flow) => {
+            let refusal = world.nat.map_v4(&flow, pass, now).err();
+            if refusal == Some(Refusal::Hold) {
+                let _ = world.nat.hold_v4(&flow, &[0x45; 40], now);
+            }
         }
-        Step::Expire(steps) => {
-            world.nat.expire(now, steps);
-            None
-        }
-        Step::Poll => {
-            while world.nat.next_packet(now).is_some() {}
-            None
-        }
-    };
-    if held == Some(Refusal::Hold) {
-        let _ = world.nat.hold(&[0x45; 40], now);
+        Step::V6Error(error) => drop(world.nat.map_v6_error(&error, now)),
+        Step::V4Error(error) => drop(world.nat.map_v4_error(&error, Pass::First, now)),
+        Step::Wait(secs) => world.wait(secs),
+        Step::Expire(steps) => drop(world.nat.expire(now, steps)),
+        Step::Poll => while world.nat.poll_packet(now).is_some() {},
     }
 }
 

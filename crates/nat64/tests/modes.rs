@@ -9,11 +9,11 @@ use std::sync::{Arc, Mutex};
 
 use nat64::dynamic::{Dynamic, DynamicPool, PoolConfig};
 use nat64::{Modes, Nat64};
-use world::{UDP, config, embed, flow4, flow6, sock4, sock6};
+use world::{ICMPV6, UDP, config, embed, flow4, flow6, sock4, sock6};
 use xlat_core::addr::{EamTable, Pref64s};
-use xlat_core::mapper::{ErrorFlow, Rewrite};
+use xlat_core::mapper::{ErrorFlow, Flow, Fragment, PacketHolder, Pass, Refusal, Rewrite};
 use xlat_core::mappers::{Hairpin, Siit};
-use xlat_core::{Instant, Mapper};
+use xlat_core::{DropReason, Instant, Mapper};
 
 const STATIC: &str = "[2001:db8:5::5]:1000";
 const LEASED: &str = "[2001:db8:d::7]:1000";
@@ -36,7 +36,7 @@ fn dp_10_each_client_has_one_kind_of_address_by_rule_order() {
         );
         assert_eq!(out.ports.is_some(), client == SHARING);
         let reply = flow4(UDP, 0, sock4(SERVER), external(client, &out));
-        let back = modes.map_v4(&reply, NOW).unwrap();
+        let back = modes.map_v4(&reply, Pass::First, NOW).unwrap();
         assert_eq!(back.dst, *sock6(client).ip());
 
         let error = ErrorFlow {
@@ -44,7 +44,7 @@ fn dp_10_each_client_has_one_kind_of_address_by_rule_order() {
             dst: out.src,
             quoted: flow4(UDP, 0, external(client, &out), sock4(SERVER)),
         };
-        let error = modes.map_v4_error(&error, NOW).unwrap();
+        let error = modes.map_v4_error(&error, Pass::First, NOW).unwrap();
         assert_eq!(error.quoted.src, *sock6(client).ip());
         let error = ErrorFlow {
             src: *sock6(client).ip(),
@@ -68,12 +68,33 @@ fn clients_of_all_kinds_reach_each_other() {
             let there = external(other, &out);
             let flow = to(one, there);
             let first = modes.map_v6(&flow, NOW).unwrap();
-            assert!(modes.is_hairpin(&flow, &first), "{one} to {other}");
+            assert!(first.hairpin, "{one} to {other}");
             let turned = flow4(UDP, 0, external(one, &first), there);
-            let second = modes.map_v4_hairpin(&turned, NOW).unwrap();
+            let second = modes.map_v4(&turned, Pass::Hairpin, NOW).unwrap();
             assert_eq!(second.dst, *sock6(other).ip(), "{one} to {other}");
             assert_eq!(second.src, *embed(SocketAddrV4::new(first.src, 0)).ip());
         }
+    }
+}
+
+#[test]
+fn each_kind_says_what_becomes_of_a_piece_of_a_message() {
+    let piece = Fragment {
+        id: 7,
+        offset: 0,
+        more: true,
+        len: 8,
+    };
+    for (client, expected) in [(STATIC, Some(DropReason::FragmentedIcmp)), (SHARING, None)] {
+        let mut modes = modes();
+        let flow = Flow {
+            protocol: ICMPV6,
+            ports: None,
+            fragment: Some(piece),
+            ..to(client, sock4(SERVER))
+        };
+        let kept = modes.reassemble_v6(&flow, &[0x60; 56], NOW);
+        assert_eq!(kept.err(), expected.map(Refusal::Silent), "{client}");
     }
 }
 

@@ -147,7 +147,7 @@ fn nc_07_nh_03_the_answer_to_a_stored_syn_turns_round_too() {
 
         let mut buffer = vec![0; HEADROOM + 2000 + TAILROOM];
         let mut frame = Frame::new(&mut buffer, HEADROOM, 0, Offload::NONE).unwrap();
-        let verdict = translator.next_packet(&mut frame, Instant::from_secs(1007));
+        let verdict = translator.poll_packet(&mut frame, Instant::from_secs(1007));
         if !is_told {
             assert!(matches!(verdict, Some(Verdict::Drop(DropReason::Filtered))));
             continue;

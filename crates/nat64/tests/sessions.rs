@@ -14,8 +14,8 @@ use world::{
     ACK, ICMP, ICMPV6, SYN, TCP, UDP, World, answer, config, embed, flow4, flow6, silent, sock4,
     sock6,
 };
-use xlat_core::mapper::ErrorFlow;
 use xlat_core::mapper::Unreachable::{Address, Prohibited, Protocol as ProtocolUnreachable};
+use xlat_core::mapper::{ErrorFlow, Pass};
 use xlat_core::{DropReason, Mapper};
 
 const CLIENT: &str = "[2001:db8::7]:5000";
@@ -122,7 +122,7 @@ fn se_05_illegal_sources_make_no_state() {
     let to = std::net::SocketAddrV4::new(out.src, out.ports.unwrap().src);
     let private = flow4(UDP, 0, sock4("10.0.0.1:53"), to);
     assert_eq!(
-        world.nat.map_v4(&private, world.now),
+        world.nat.map_v4(&private, Pass::First, world.now),
         silent(DropReason::WellKnownPrefix)
     );
     assert_eq!(world.counts().sessions, [1, 0, 0]);
@@ -181,7 +181,7 @@ fn nt_10_a_remote_is_shown_in_the_prefix_that_the_client_used() {
         let to = std::net::SocketAddrV4::new(out.src, out.ports.unwrap().src);
         let back = world
             .nat
-            .map_v4(&flow4(UDP, 0, sock4(SERVER), to), world.now)
+            .map_v4(&flow4(UDP, 0, sock4(SERVER), to), Pass::First, world.now)
             .unwrap();
         assert_eq!(
             (back.src, back.dst),
@@ -409,11 +409,11 @@ fn nh_01_nh_02_two_clients_reach_each_other_through_their_external_addresses() {
         let b4 = world.send(protocol6, SYN, b, SERVER).unwrap();
         let to_b = flow6(protocol6, SYN, sock6(a), embed(b4));
         let first = world.nat.map_v6(&to_b, world.now).unwrap();
-        assert!(world.nat.is_hairpin(&to_b, &first));
+        assert!(first.hairpin);
         let a4 = std::net::SocketAddrV4::new(first.src, first.ports.unwrap().src);
         let second = world
             .nat
-            .map_v4_hairpin(&flow4(protocol4, SYN, a4, b4), world.now)
+            .map_v4(&flow4(protocol4, SYN, a4, b4), Pass::Hairpin, world.now)
             .unwrap();
         assert_eq!(second.src, *embed(a4).ip());
         assert_eq!(second.dst, *sock6(b).ip());
@@ -422,11 +422,15 @@ fn nh_01_nh_02_two_clients_reach_each_other_through_their_external_addresses() {
 
         let answer = flow6(protocol6, SYN | ACK, sock6(b), embed(a4));
         let first = world.nat.map_v6(&answer, world.now).unwrap();
-        assert!(world.nat.is_hairpin(&answer, &first));
+        assert!(first.hairpin);
         assert_eq!((first.src, first.ports.unwrap().src), (*b4.ip(), b4.port()));
         let second = world
             .nat
-            .map_v4_hairpin(&flow4(protocol4, SYN | ACK, b4, a4), world.now)
+            .map_v4(
+                &flow4(protocol4, SYN | ACK, b4, a4),
+                Pass::Hairpin,
+                world.now,
+            )
             .unwrap();
         assert_eq!(
             (second.dst, second.ports.unwrap().dst),
@@ -443,7 +447,7 @@ fn nh_03_an_error_about_a_hairpinned_packet_reaches_its_sender() {
     let a4 = world.udp_out(a, &b4.to_string()).unwrap();
     world
         .nat
-        .map_v4_hairpin(&flow4(UDP, 0, a4, b4), world.now)
+        .map_v4(&flow4(UDP, 0, a4, b4), Pass::Hairpin, world.now)
         .unwrap();
 
     let error6 = xlat_core::mapper::ErrorFlow {
@@ -452,14 +456,17 @@ fn nh_03_an_error_about_a_hairpinned_packet_reaches_its_sender() {
         quoted: flow6(UDP, 0, embed(a4), sock6(b)),
     };
     let first = world.nat.map_v6_error(&error6, world.now).unwrap();
-    assert!(world.nat.is_hairpin_error(&error6, &first));
+    assert!(first.hairpin);
     assert_eq!((first.src, first.dst), (Some(*b4.ip()), *a4.ip()));
     let error4 = xlat_core::mapper::ErrorFlow {
         src: *b4.ip(),
         dst: *a4.ip(),
         quoted: flow4(UDP, 0, a4, b4),
     };
-    let second = world.nat.map_v4_hairpin_error(&error4, world.now).unwrap();
+    let second = world
+        .nat
+        .map_v4_error(&error4, Pass::Hairpin, world.now)
+        .unwrap();
     assert_eq!(second.dst, *sock6(a).ip());
     assert_eq!(
         (second.quoted.src, second.quoted.dst),
@@ -560,7 +567,7 @@ fn ne_02_an_error_goes_to_who_sent_the_packet_and_to_nobody_else() {
         dst: "192.0.2.15".parse().unwrap(),
         quoted: flow4(UDP, 0, bound, sock4(SERVER)),
     };
-    let got = world.nat.map_v4_error(&error, world.now);
+    let got = world.nat.map_v4_error(&error, Pass::First, world.now);
     assert_eq!(got, silent(DropReason::QuotedUnmapped));
 }
 

@@ -9,9 +9,9 @@ use std::time::Duration;
 
 use nat64::config::{Config, Filtering, StaticBinding};
 use nat64::{Protocol, TcpState};
-use world::{ACK, FIN, RST, SYN, TCP, World, config, embed, silent, sock4, sock6};
-use xlat_core::mapper::{Own, Refusal};
-use xlat_core::{DropReason, Mapper};
+use world::{ACK, FIN, RST, SYN, TCP, World, config, embed, flow4, silent, sock4, sock6};
+use xlat_core::DropReason;
+use xlat_core::mapper::{PacketHolder, PendingPacket, Refusal};
 
 const CLIENT: &str = "[2001:db8::7]:5000";
 const OUTSIDE: &str = "192.0.2.1:4000";
@@ -231,7 +231,8 @@ fn stored_syn() -> (World, SocketAddrV4) {
     syn[0] = 0x45;
     syn[12..16].copy_from_slice(&sock4(STRANGER).ip().octets());
     syn[16..20].copy_from_slice(&bound.ip().octets());
-    assert_eq!(world.nat.hold(&syn, world.now), Ok(()));
+    let flow = flow4(TCP, SYN, sock4(STRANGER), bound);
+    assert_eq!(world.nat.hold_v4(&flow, &syn, world.now), Ok(()));
     (world, bound)
 }
 
@@ -253,19 +254,22 @@ fn nc_06_the_clients_own_syn_completes_a_simultaneous_open() {
     assert_eq!(world.counts().tcp[TcpState::Established as usize], 1);
     assert_eq!(world.tcp_in(SYN, STRANGER, bound), Ok(sock6(CLIENT)));
     world.wait(100);
-    assert_eq!(world.nat.next_packet(world.now), None);
+    assert_eq!(world.nat.poll_packet(world.now), None);
 }
 
 #[test]
 fn nc_07_a_syn_that_the_client_does_not_want_is_answered_after_six_seconds() {
     let (mut world, bound) = stored_syn();
     world.wait_ms(5900);
-    assert_eq!(world.nat.next_packet(world.now), None);
+    assert_eq!(world.nat.poll_packet(world.now), None);
     world.wait_ms(400);
-    let Some(Own::Answer { packet, turns, .. }) = world.nat.next_packet(world.now) else {
+    let Some(PendingPacket::Answer {
+        packet, hairpin, ..
+    }) = world.nat.poll_packet(world.now)
+    else {
         panic!("no answer");
     };
-    let (answer, is_hairpin) = (packet.to_vec(), turns);
+    let (answer, is_hairpin) = (packet.to_vec(), hairpin);
     assert!(!is_hairpin);
     assert_eq!(
         (answer[0], answer[9], &answer[20..22]),
@@ -273,7 +277,7 @@ fn nc_07_a_syn_that_the_client_does_not_want_is_answered_after_six_seconds() {
     );
     assert_eq!(answer[12..16], bound.ip().octets());
     assert_eq!(answer[16..20], sock4(STRANGER).ip().octets());
-    assert_eq!(world.nat.next_packet(world.now), None);
+    assert_eq!(world.nat.poll_packet(world.now), None);
 }
 
 #[test]
@@ -289,11 +293,13 @@ fn nc_06_a_syn_that_is_stored_a_moment_too_late_passes() {
         now: world.now,
     };
     assert_eq!(other.tcp_out(SYN, CLIENT, STRANGER), Ok(bound));
-    assert_eq!(world.nat.hold(&[0x45; 40], world.now), Ok(()));
-    let released = world.nat.next_packet(world.now);
-    assert_eq!(released, Some(Own::Translate(&[0x45; 40])));
+    let flow = flow4(TCP, SYN, sock4(STRANGER), bound);
+    let held = world.nat.hold_v4(&flow, &[0x45; 40], world.now);
+    assert_eq!(held, Ok(()));
+    let released = world.nat.poll_packet(world.now);
+    assert_eq!(released, Some(PendingPacket::Translate(&[0x45; 40])));
     world.wait(100);
-    assert_eq!(world.nat.next_packet(world.now), None);
+    assert_eq!(world.nat.poll_packet(world.now), None);
 }
 
 #[test]
@@ -311,7 +317,7 @@ fn nc_08_a_repeated_syn_neither_passes_nor_lets_itself_in() {
         );
     }
     world.wait_ms(2300);
-    assert!(world.nat.next_packet(world.now).is_some());
+    assert!(world.nat.poll_packet(world.now).is_some());
 }
 
 #[test]
@@ -319,10 +325,10 @@ fn nc_12_an_idle_connection_is_probed_and_a_live_peer_revives_it() {
     let (mut world, _) = in_state(TcpState::Established);
     world.wait(7440);
     world.expire();
-    assert_eq!(world.nat.next_packet(world.now), None);
+    assert_eq!(world.nat.poll_packet(world.now), None);
     world.wait(1);
     world.expire();
-    let Some(Own::Send(probe)) = world.nat.next_packet(world.now) else {
+    let Some(PendingPacket::Send(probe)) = world.nat.poll_packet(world.now) else {
         panic!("no probe");
     };
     // Version 6, to the client, from the server's port to the client's, ACK alone.
@@ -330,7 +336,7 @@ fn nc_12_an_idle_connection_is_probed_and_a_live_peer_revives_it() {
     assert_eq!(probe[8..24], embed(sock4(SERVER)).ip().octets());
     assert_eq!(probe[24..40], sock6(CLIENT).ip().octets());
     assert_eq!((&probe[40..44], probe[53]), (&[0, 80, 0x13, 0x88][..], ACK));
-    assert_eq!(world.nat.next_packet(world.now), None);
+    assert_eq!(world.nat.poll_packet(world.now), None);
 
     assert_eq!(sole_state(&world), Some(TcpState::Trans));
     packet(&mut world, Side::V6, ACK);

@@ -9,6 +9,7 @@ use std::net::{Ipv6Addr, SocketAddrV4, SocketAddrV6};
 
 use nat64::Nat64;
 use world::{UDP, World, config, embed, flow4, flow6, sock4};
+use xlat_core::mapper::Pass;
 use xlat_core::{Instant, Mapper};
 
 const WORKERS: u64 = 4;
@@ -33,7 +34,7 @@ fn workers_share_the_state_and_never_a_port() {
                 .iter()
                 .map(|&(client, external)| {
                     let reply = flow4(UDP, 0, sock4(SERVER), external);
-                    let rewrite = nat.map_v4(&reply, NOW).unwrap();
+                    let rewrite = nat.map_v4(&reply, Pass::First, NOW).unwrap();
                     assert_eq!(rewrite.dst, *client.ip());
                     assert_eq!(rewrite.ports.unwrap().dst, client.port());
                 })

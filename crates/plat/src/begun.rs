@@ -4,6 +4,7 @@ use anyhow::{Context, Result};
 use dns64_server::Server as Dns64;
 use tokio::task::JoinHandle;
 use xlat_core::Mapper;
+use xlat_core::mapper::{PacketHolder, Prefetch};
 use xlat_core::mappers::Guarded;
 use xlat_host::daemon::metrics::Metrics;
 use xlat_host::host::Applied;
@@ -16,7 +17,7 @@ use crate::egress::WayOut;
 
 /// Everything that runs. The parts that change the host come one after the other, so that a start
 /// that fails half way has something to take back.
-pub(crate) struct Begun<M: Mapper + Send + 'static> {
+pub(crate) struct Begun<M: Mapper + PacketHolder + Prefetch + Send + 'static> {
     pub(crate) workers: Handle<Ringing<Guarded<M>>>,
     pub(crate) dns64: Option<Dns64>,
     pub(crate) metrics: Option<Metrics>,
@@ -26,7 +27,7 @@ pub(crate) struct Begun<M: Mapper + Send + 'static> {
     pub(crate) advertising: Option<Advertising>,
 }
 
-impl<M: Mapper + Send + 'static> Begun<M> {
+impl<M: Mapper + PacketHolder + Prefetch + Send + 'static> Begun<M> {
     /// Ends everything, what came last first, whatever fails on the way.
     pub(crate) async fn end(self) -> (Snapshot, Result<()>) {
         if let Some(advertising) = self.advertising {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use anyhow::{Context, Result};
 use tokio::sync::mpsc;
 use xlat_core::identification::Identifications;
+use xlat_core::mapper::{PacketHolder, Prefetch};
 use xlat_core::mappers::Guarded;
 use xlat_core::{Frame, Instant, Mapper, Policy, Translator, Verdict};
 use xlat_host::daemon::state_dir::random;
@@ -20,7 +21,7 @@ pub(crate) struct Ringing<M> {
     alarm: Option<Arc<Alarm>>,
 }
 
-impl<M: Mapper> Ringing<M> {
+impl<M: Mapper + PacketHolder + Prefetch> Ringing<M> {
     /// The translator, to be changed between packets.
     pub(crate) fn translator_mut(&mut self) -> &mut Translator<M> {
         &mut self.translator
@@ -37,24 +38,24 @@ impl<M: Follow> Ringing<Guarded<M>> {
     }
 }
 
-impl<M: Mapper + Send + 'static> Engine for Ringing<M> {
+impl<M: Mapper + PacketHolder + Prefetch + Send + 'static> Engine for Ringing<M> {
     #[inline]
     fn translate(&mut self, frame: &mut Frame<'_>, now: Instant) -> Verdict {
         self.translator.translate(frame, now)
     }
 
     #[inline]
-    fn foresees(&self) -> bool {
-        self.translator.foresees()
+    fn wants_prefetch(&self) -> bool {
+        self.translator.wants_prefetch()
     }
 
-    fn foresee<'a>(&mut self, packets: impl Iterator<Item = &'a [u8]>) {
-        self.translator.foresee(packets);
+    fn prefetch<'a>(&mut self, packets: impl Iterator<Item = &'a [u8]>) {
+        self.translator.prefetch(packets);
     }
 
     #[inline]
-    fn next_packet(&mut self, frame: &mut Frame<'_>, now: Instant) -> Option<Verdict> {
-        let next = self.translator.next_packet(frame, now);
+    fn poll_packet(&mut self, frame: &mut Frame<'_>, now: Instant) -> Option<Verdict> {
+        let next = self.translator.poll_packet(frame, now);
         if next.is_none()
             && let Some(alarm) = &self.alarm
         {
@@ -65,7 +66,7 @@ impl<M: Mapper + Send + 'static> Engine for Ringing<M> {
 }
 
 /// Opens the TUN and starts to translate; no packet comes before the routes are there.
-pub(crate) fn start<M: Mapper + Clone + Send + 'static>(
+pub(crate) fn start<M: Mapper + PacketHolder + Prefetch + Clone + Send + 'static>(
     run: &Run,
     policy: &Policy,
     mapper: &M,

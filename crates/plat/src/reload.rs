@@ -13,6 +13,7 @@ use nat64::dynamic::{Dynamic, DynamicPool};
 use nat64::{Modes, OneToOne, View};
 use tokio::sync::{mpsc, oneshot};
 use xlat_core::addr::EamTable;
+use xlat_core::mapper::{PacketHolder, Prefetch};
 use xlat_core::mappers::Siit;
 use xlat_core::{Mapper, Policy};
 use xlat_host::daemon::{exit, file};
@@ -168,7 +169,7 @@ pub(crate) struct Orders {
 }
 
 /// A mapper that can go by other tables while it runs.
-pub(crate) trait Follow: Mapper {
+pub(crate) trait Follow: Mapper + PacketHolder + Prefetch {
     fn follow(&mut self, orders: &Orders);
 }
 

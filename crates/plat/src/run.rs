@@ -14,6 +14,7 @@ use tokio::sync::mpsc;
 use tokio::time::interval;
 use tracing::info;
 use xlat_core::addr::Ipv4Prefix;
+use xlat_core::mapper::{PacketHolder, Prefetch};
 use xlat_core::mappers::{Guarded, Siit};
 use xlat_core::{Mapper, Policy};
 use xlat_host::daemon::control::Socket;
@@ -172,7 +173,10 @@ impl Daemon<'_> {
     }
 
     /// Changes the host and tells the clients. What was done before an error is in `begun`.
-    async fn begin<M: Mapper + Send + 'static>(&self, begun: &mut Begun<M>) -> Result<()> {
+    async fn begin<M: Mapper + PacketHolder + Prefetch + Send + 'static>(
+        &self,
+        begun: &mut Begun<M>,
+    ) -> Result<()> {
         begun.applied = self.set_up().await?;
         begun.way_out = self.open_way_out().await?;
         begun.advertising = Some(self.advertise(begun.dns64.as_ref()).await?);
@@ -229,7 +233,7 @@ impl Daemon<'_> {
         v4.collect()
     }
 
-    fn facts<M: Mapper + Send + 'static>(
+    fn facts<M: Mapper + PacketHolder + Prefetch + Send + 'static>(
         &self,
         workers: &Handle<Ringing<Guarded<M>>>,
         dns64: Option<&Dns64>,
@@ -319,7 +323,10 @@ impl Daemon<'_> {
     }
 
     /// Without a way out this host is no router for IPv4.
-    async fn watch_way_out<M: Mapper + Send + 'static>(&self, begun: &Begun<M>) {
+    async fn watch_way_out<M: Mapper + PacketHolder + Prefetch + Send + 'static>(
+        &self,
+        begun: &Begun<M>,
+    ) {
         let Some(advertising) = &begun.advertising else {
             return;
         };

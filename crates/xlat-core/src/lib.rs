@@ -76,11 +76,11 @@ mod verdict;
 mod wire;
 
 pub use frame::Frame;
-pub use mapper::Mapper;
+pub use mapper::{Mapper, PREFETCH_BATCH};
 pub use offload::Offload;
 pub use policy::{Policy, PolicyError};
 pub use reason::DropReason;
 pub use split::Split;
 pub use time::Instant;
-pub use translator::{FORESEEN, Translator};
+pub use translator::Translator;
 pub use verdict::Verdict;

@@ -5,11 +5,14 @@
 //! (headers, checksums, ICMP, fragments) is the same for all mappers. Stateless mappers live in
 //! [`mappers`](crate::mappers); stateful NAT64 and the dynamic pool are another crate.
 //!
+//! Two more seams are for mappers that need more than addresses and ports: a [`PacketHolder`] gets
+//! copies of packets and has packets of its own, and [`Prefetch`] looks at packets ahead of time.
+//!
 //! `A` is the family a packet comes from, `B` the one it goes to.
 
 use core::net::{Ipv4Addr, Ipv6Addr};
 
-use pnet_packet::ip::IpNextHeaderProtocol;
+use pnet_packet::ip::{IpNextHeaderProtocol, IpNextHeaderProtocols};
 
 use crate::reason::DropReason;
 use crate::time::Instant;
@@ -31,27 +34,6 @@ pub struct Flow<A> {
     pub tcp_flags: u8,
     /// Set when the packet is a fragment.
     pub fragment: Option<Fragment>,
-}
-
-/// A packet of either family that will be mapped soon.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Coming {
-    /// From IPv6.
-    V6(Flow<Ipv6Addr>),
-    /// From IPv4.
-    V4(Flow<Ipv4Addr>),
-}
-
-impl Coming {
-    /// Room for one.
-    pub(crate) const NOTHING: Self = Self::V4(Flow {
-        src: Ipv4Addr::UNSPECIFIED,
-        dst: Ipv4Addr::UNSPECIFIED,
-        protocol: IpNextHeaderProtocol(0),
-        ports: None,
-        tcp_flags: 0,
-        fragment: None,
-    });
 }
 
 /// Ports of a TCP, UDP or ICMP echo packet.
@@ -101,6 +83,27 @@ pub struct Rewrite<B> {
     pub dst: B,
     /// New ports or identifier; `None` leaves them as they are.
     pub ports: Option<Ports>,
+    /// The identification that the fragments of an IPv6 datagram get in IPv4. `None` takes the low
+    /// 16 bits of what they had (RFC 7915 section 5.1.1), which several clients behind one address
+    /// may have in common.
+    pub fragment_id: Option<u16>,
+    /// From IPv6 only: the IPv4 destination is one of our own nodes, so the packet must turn round
+    /// and be translated back at once (RFC 7757 section 4.2.2, RFC 6146 section 3.8).
+    pub hairpin: bool,
+}
+
+impl<B> Rewrite<B> {
+    /// New addresses, and nothing else.
+    #[inline]
+    pub const fn new(src: B, dst: B) -> Self {
+        Self {
+            src,
+            dst,
+            ports: None,
+            fragment_id: None,
+            hairpin: false,
+        }
+    }
 }
 
 /// An ICMP error that wants to cross: its own addresses and the flow it complains about.
@@ -124,6 +127,8 @@ pub struct ErrorRewrite<B> {
     pub dst: B,
     /// New addresses and ports of the quoted packet, in the quoted packet's own order.
     pub quoted: Rewrite<B>,
+    /// From IPv6 only: the error must turn round and be translated back at once.
+    pub hairpin: bool,
 }
 
 /// A mapper's "no".
@@ -133,8 +138,8 @@ pub enum Refusal {
     Silent(DropReason),
     /// Drop the packet and tell its sender so; the policy and the rate limits have the last word.
     Answer(DropReason, Unreachable),
-    /// The mapper has to wait for another packet before it can decide. The translator hands it the
-    /// bytes through [`Mapper::hold`].
+    /// The mapper has to wait for another packet before it can decide. The translator hands flow
+    /// and bytes to its [`PacketHolder`].
     Hold,
 }
 
@@ -151,56 +156,49 @@ pub enum Unreachable {
     Protocol,
 }
 
-/// A packet that a mapper has on its own account, beginning with its IP header.
+/// Which time a packet goes through the translator.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Own<'a> {
-    /// Send it as it is (a probe, an answer to a held packet).
-    Send(&'a [u8]),
-    /// Translate it: it was held until now.
-    Translate(&'a [u8]),
-    /// An ICMPv4 error that answers a packet which was held: send it, if the rate limits allow it.
-    Answer {
-        /// The error.
-        packet: &'a [u8],
-        /// Its addressee is one of our own nodes, so it takes the second turn of a hairpin.
-        turns: bool,
-        /// Why the packet was not translated.
-        reason: DropReason,
-    },
-    /// The first fragment of a datagram whose rest did not come in time. Its sender is told
-    /// (RFC 8200 section 4.5, RFC 792).
-    Expired(&'a [u8]),
-    /// A packet that was held is gone.
-    Lost(DropReason),
+pub enum Pass {
+    /// It came from outside.
+    First,
+    /// It is the IPv4 packet that the first pass made of a hairpin, on its way back to IPv6.
+    Hairpin,
+}
+
+impl Pass {
+    /// The hop limit behind the translator. Only the first pass is a hop.
+    #[inline]
+    pub(crate) const fn hop(self, hop_limit: u8) -> u8 {
+        match self {
+            Self::First => hop_limit - 1,
+            Self::Hairpin => hop_limit,
+        }
+    }
 }
 
 /// An address policy: static maps, one CLAT address, a dynamic pool, a stateful NAT64.
 ///
 /// A mapper decides; it never sees or changes the packet. It is called after the packet was found
-/// well-formed and its hop limit was found sufficient, so that no bad packet can create state.
+/// well-formed and its hop limit was found sufficient, so that no bad packet can create state. All
+/// that it decides about a packet is in what it returns.
+///
+/// A mapper that waits for packets is a [`PacketHolder`] too, one with large tables does
+/// [`Prefetch`]; any other says that it maps [`PacketByPacket`].
 pub trait Mapper {
-    /// Maps an IPv6 packet to IPv4.
+    /// Maps an IPv6 packet to IPv4. One whose IPv4 destination is one of our own nodes is marked
+    /// as a [`hairpin`](Rewrite::hairpin).
     fn map_v6(&mut self, flow: &Flow<Ipv6Addr>, now: Instant)
     -> Result<Rewrite<Ipv4Addr>, Refusal>;
 
-    /// Maps an IPv4 packet to IPv6.
-    fn map_v4(&mut self, flow: &Flow<Ipv4Addr>, now: Instant)
-    -> Result<Rewrite<Ipv6Addr>, Refusal>;
-
-    /// What to do with a fragment of an ICMPv6 message. It cannot be translated by itself: the
-    /// checksum covers another pseudo-header, and so the length of the whole message. A mapper that
-    /// puts messages together answers [`Refusal::Hold`] until it has all of one, which is then its
-    /// [`next_packet`](Self::next_packet).
-    fn icmpv6_fragment(&mut self, flow: &Flow<Ipv6Addr>, now: Instant) -> Refusal {
-        let _ = (flow, now);
-        Refusal::Silent(DropReason::FragmentedIcmp)
-    }
-
-    /// The same for a fragment of an ICMPv4 message.
-    fn icmpv4_fragment(&mut self, flow: &Flow<Ipv4Addr>, now: Instant) -> Refusal {
-        let _ = (flow, now);
-        Refusal::Silent(DropReason::FragmentedIcmp)
-    }
+    /// Maps an IPv4 packet to IPv6. What a mapper does differently in the second pass of a hairpin
+    /// is the source: it must appear as the nodes outside see it (RFC 7757 section 4.2.1, RFC 4787
+    /// REQ-9a).
+    fn map_v4(
+        &mut self,
+        flow: &Flow<Ipv4Addr>,
+        pass: Pass,
+        now: Instant,
+    ) -> Result<Rewrite<Ipv6Addr>, Refusal>;
 
     /// Maps an ICMPv6 error and the packet it quotes. Must not create, refresh or end any state.
     fn map_v6_error(
@@ -213,89 +211,164 @@ pub trait Mapper {
     fn map_v4_error(
         &mut self,
         error: &ErrorFlow<Ipv4Addr>,
+        pass: Pass,
         now: Instant,
     ) -> Result<ErrorRewrite<Ipv6Addr>, Refusal>;
+}
 
-    /// True if an IPv6 packet that was mapped to `rewrite` must turn round and be translated back
-    /// at once, because its IPv4 destination is one of our own nodes (RFC 7757 section 4.2.2,
-    /// RFC 6146 section 3.8). `flow` is the packet as it came.
-    fn is_hairpin(&self, flow: &Flow<Ipv6Addr>, rewrite: &Rewrite<Ipv4Addr>) -> bool {
-        let _ = (flow, rewrite);
-        false
-    }
-
-    /// The same question for an ICMPv6 error.
-    fn is_hairpin_error(
-        &self,
-        error: &ErrorFlow<Ipv6Addr>,
-        rewrite: &ErrorRewrite<Ipv4Addr>,
-    ) -> bool {
-        let _ = (error, rewrite);
-        false
-    }
-
-    /// Second turn of a hairpin: maps the IPv4 packet that the first turn made. What a mapper does
-    /// differently here is the source: it must appear as the nodes outside see it (RFC 7757
-    /// section 4.2.1, RFC 4787 REQ-9a).
-    fn map_v4_hairpin(
-        &mut self,
-        flow: &Flow<Ipv4Addr>,
-        now: Instant,
-    ) -> Result<Rewrite<Ipv6Addr>, Refusal> {
-        self.map_v4(flow, now)
-    }
-
-    /// Second turn of a hairpinned ICMP error.
-    fn map_v4_hairpin_error(
-        &mut self,
-        error: &ErrorFlow<Ipv4Addr>,
-        now: Instant,
-    ) -> Result<ErrorRewrite<Ipv6Addr>, Refusal> {
-        self.map_v4_error(error, now)
-    }
-
-    /// The identification that the fragments of an IPv6 datagram get in IPv4, asked after
-    /// [`map_v6`](Self::map_v6) has accepted the fragment. `None` takes the low 16 bits of what
-    /// they had (RFC 7915 section 5.1.1), which several clients behind one address may have in
-    /// common.
-    fn fragment_id(&mut self, flow: &Flow<Ipv6Addr>, fragment: Fragment) -> Option<u16> {
-        let _ = (flow, fragment);
-        None
-    }
-
-    /// The next packet that the mapper has on its own account: one that it held and can decide
-    /// about now, or one that it made itself. `None` if there is none.
-    fn next_packet(&mut self, now: Instant) -> Option<Own<'_>> {
-        let _ = now;
-        None
-    }
-
-    /// True if this mapper's tables are too large for the cache, so that it is worth its while to
-    /// know several packets before they come.
-    fn foresees(&self) -> bool {
-        false
-    }
-
-    /// Packets of these flows will be mapped next: fetches what they will be looked up by, for all
-    /// of them at once. Must not change what any packet becomes.
-    fn foresee(&mut self, coming: &[Coming]) {
-        let _ = coming;
-    }
-
-    /// What becomes of the first fragment of a UDP datagram without a checksum. A stateless
-    /// translator cannot make one (RFC 7915 section 4.5); one that puts the datagram together can
-    /// (RFC 6146 section 3.4).
-    fn udp_without_checksum(&mut self, flow: &Flow<Ipv4Addr>, now: Instant) -> Refusal {
-        let _ = (flow, now);
-        Refusal::Silent(DropReason::UdpZeroChecksum)
-    }
-
-    /// Takes a copy of a packet for which [`Refusal::Hold`] was the answer.
+/// Packets that a mapper holds until another one comes, and packets that it makes.
+pub trait PacketHolder {
+    /// Takes a copy of a fragment from IPv6 whose datagram can be translated only as a whole: an
+    /// ICMPv6 message, since its checksum covers another pseudo-header, and so the length of all
+    /// of it. When all of it is there, it is a [`PendingPacket`].
     ///
     /// # Errors
-    /// Why it is not kept; the packet is then dropped for that reason.
-    fn hold(&mut self, packet: &[u8], now: Instant) -> Result<(), DropReason> {
-        let _ = (packet, now);
+    /// Why it is not kept.
+    fn reassemble_v6(
+        &mut self,
+        flow: &Flow<Ipv6Addr>,
+        packet: &[u8],
+        now: Instant,
+    ) -> Result<(), Refusal>;
+
+    /// The same from IPv4: a fragment of an ICMPv4 message, or the first one of a UDP datagram
+    /// without a checksum. A translator that does not have all of that cannot make one (RFC 7915
+    /// section 4.5, RFC 6146 section 3.4).
+    ///
+    /// # Errors
+    /// Why it is not kept.
+    fn reassemble_v4(
+        &mut self,
+        flow: &Flow<Ipv4Addr>,
+        packet: &[u8],
+        now: Instant,
+    ) -> Result<(), Refusal>;
+
+    /// Takes a copy of a packet for which [`map_v6`](Mapper::map_v6) answered [`Refusal::Hold`].
+    ///
+    /// # Errors
+    /// Why it is not kept; it is then dropped for that reason.
+    fn hold_v6(
+        &mut self,
+        flow: &Flow<Ipv6Addr>,
+        packet: &[u8],
+        now: Instant,
+    ) -> Result<(), DropReason>;
+
+    /// Takes a copy of a packet for which [`map_v4`](Mapper::map_v4) answered [`Refusal::Hold`].
+    ///
+    /// # Errors
+    /// Why it is not kept; it is then dropped for that reason.
+    fn hold_v4(
+        &mut self,
+        flow: &Flow<Ipv4Addr>,
+        packet: &[u8],
+        now: Instant,
+    ) -> Result<(), DropReason>;
+
+    /// The next packet that is pending: one that was held and can be decided about now, or one
+    /// that the mapper made. `None` if there is none.
+    fn poll_packet(&mut self, now: Instant) -> Option<PendingPacket<'_>>;
+}
+
+/// A packet that a mapper has pending, beginning with its IP header.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PendingPacket<'a> {
+    /// Send it as it is (a probe).
+    Send(&'a [u8]),
+    /// Translate it: it was held until now.
+    Translate(&'a [u8]),
+    /// An ICMPv4 error that answers a packet which was held: send it, if the rate limits allow it.
+    Answer {
+        /// The error.
+        packet: &'a [u8],
+        /// Its addressee is one of our own nodes, so it takes the second pass of a hairpin.
+        hairpin: bool,
+        /// Why the packet was not translated.
+        reason: DropReason,
+    },
+    /// The first fragment of a datagram whose rest did not come in time. Its sender is told
+    /// (RFC 8200 section 4.5, RFC 792).
+    Expired(&'a [u8]),
+    /// A packet that was held is gone.
+    Lost(DropReason),
+}
+
+/// Looking at several packets before the first of them is mapped, for a mapper whose tables are
+/// larger than the cache.
+pub trait Prefetch {
+    /// True if [`prefetch`](Self::prefetch) is worth its cost now.
+    fn wants_prefetch(&self) -> bool;
+
+    /// Fetches what packets of these flows will be looked up by, for all of them at once. Must not
+    /// change what becomes of any packet.
+    fn prefetch(&mut self, upcoming: &[UpcomingFlow]);
+}
+
+/// Packets that are read, and fetched for, before the first of them is translated.
+pub const PREFETCH_BATCH: usize = 16;
+
+/// A packet of either family that will be mapped soon.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum UpcomingFlow {
+    /// From IPv6.
+    V6(Flow<Ipv6Addr>),
+    /// From IPv4.
+    V4(Flow<Ipv4Addr>),
+}
+
+impl UpcomingFlow {
+    /// Fills the places of a batch that has fewer flows.
+    pub(crate) const NOTHING: Self = Self::V4(Flow {
+        src: Ipv4Addr::UNSPECIFIED,
+        dst: Ipv4Addr::UNSPECIFIED,
+        protocol: IpNextHeaderProtocol(0),
+        ports: None,
+        tcp_flags: 0,
+        fragment: None,
+    });
+}
+
+/// A mapper that decides about each packet by itself: it holds none, makes none, and has nothing
+/// to fetch. It never answers [`Refusal::Hold`].
+pub trait PacketByPacket: Mapper {}
+
+impl<M: PacketByPacket> PacketHolder for M {
+    fn reassemble_v6(&mut self, _: &Flow<Ipv6Addr>, _: &[u8], _: Instant) -> Result<(), Refusal> {
+        Err(Refusal::Silent(DropReason::FragmentedIcmp))
+    }
+
+    fn reassemble_v4(
+        &mut self,
+        flow: &Flow<Ipv4Addr>,
+        _: &[u8],
+        _: Instant,
+    ) -> Result<(), Refusal> {
+        Err(Refusal::Silent(match flow.protocol {
+            IpNextHeaderProtocols::Udp => DropReason::UdpZeroChecksum,
+            _ => DropReason::FragmentedIcmp,
+        }))
+    }
+
+    fn hold_v6(&mut self, _: &Flow<Ipv6Addr>, _: &[u8], _: Instant) -> Result<(), DropReason> {
         Err(DropReason::TableFull)
     }
+
+    fn hold_v4(&mut self, _: &Flow<Ipv4Addr>, _: &[u8], _: Instant) -> Result<(), DropReason> {
+        Err(DropReason::TableFull)
+    }
+
+    #[inline]
+    fn poll_packet(&mut self, _: Instant) -> Option<PendingPacket<'_>> {
+        None
+    }
+}
+
+impl<M: PacketByPacket> Prefetch for M {
+    #[inline]
+    fn wants_prefetch(&self) -> bool {
+        false
+    }
+
+    fn prefetch(&mut self, _: &[UpcomingFlow]) {}
 }

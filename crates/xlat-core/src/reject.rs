@@ -11,8 +11,8 @@ pub(crate) enum Reject {
     Silent(DropReason),
     /// The sender is told, if policy, rate limit and the rules for ICMP errors allow it.
     Answer(DropReason, Answer),
-    /// The mapper wants to keep a copy until it can decide.
-    Hold,
+    /// The mapper has kept a copy until it can decide.
+    Held,
 }
 
 /// What the sender of a packet is told.
@@ -49,7 +49,8 @@ impl From<Refusal> for Reject {
             Refusal::Answer(reason, unreachable) => {
                 Self::Answer(reason, Answer::Unreachable(unreachable))
             }
-            Refusal::Hold => Self::Hold,
+            // Only a packet can be held, and `Translator` does that.
+            Refusal::Hold => Self::Silent(DropReason::TableFull),
         }
     }
 }

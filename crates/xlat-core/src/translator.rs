@@ -10,7 +10,7 @@
 //!    the same inside out;
 //! 6. a hairpin takes the result once more through the twin functions, never a third time.
 
-use core::net::Ipv6Addr;
+use core::net::{Ipv4Addr, Ipv6Addr};
 
 use crate::addr::special;
 use crate::fit::{self, Fit};
@@ -18,7 +18,10 @@ use crate::frame::{Frame, HEADROOM};
 use crate::icmp::v4_to_v6::ErrorV4;
 use crate::icmp::v6_to_v4::ErrorV6;
 use crate::identification::Identifications;
-use crate::mapper::{Coming, Mapper, Own, Unreachable};
+use crate::mapper::{
+    Flow, Mapper, PREFETCH_BATCH, PacketHolder, Pass, PendingPacket, Prefetch, Refusal,
+    Unreachable, UpcomingFlow,
+};
 use crate::offload::Offload;
 use crate::packet::{Transport, V4, V6, peek};
 use crate::policy::{Policy, PolicyError};
@@ -42,40 +45,15 @@ pub struct Translator<M> {
     ids: Identifications,
 }
 
-/// Which time a packet goes through.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Turn {
-    /// It came from outside.
-    First,
-    /// It is the result of the first turn of a hairpin.
-    Second,
-    /// It is quoted in an ICMP error.
-    Quoted,
-}
-
-impl Turn {
-    /// The hop limit behind the translator. Only the first turn is a hop.
-    #[inline]
-    pub(crate) const fn hop(self, hop_limit: u8) -> u8 {
-        match self {
-            Self::First => hop_limit - 1,
-            Self::Second | Self::Quoted => hop_limit,
-        }
-    }
-}
-
-/// What to do with a packet of the mapper's own.
+/// What to do with a packet that the mapper had pending.
 enum Then {
     Send,
     Translate,
-    Answer { turns: bool, reason: DropReason },
+    Answer { hairpin: bool, reason: DropReason },
     Complain,
 }
 
-/// Packets that [`Translator::foresee`] looks at.
-pub const FORESEEN: usize = 16;
-
-impl<M: Mapper> Translator<M> {
+impl<M: Mapper + PacketHolder + Prefetch> Translator<M> {
     /// A translator with this mapper and policy. `ids` makes IPv4 identifications; it must be
     /// keyed with a random number, and workers that share a mapper must not share its lane.
     ///
@@ -102,7 +80,7 @@ impl<M: Mapper> Translator<M> {
             return Verdict::Drop(DropReason::NoHeadroom);
         }
         let end = match frame.packet().first().map(|first| first >> 4) {
-            Some(4) => self.v4_to_v6(frame, now, Turn::First),
+            Some(4) => self.v4_to_v6(frame, now, Pass::First),
             Some(6) => self.v6_to_v4(frame, now),
             _ => Err(DropReason::BadVersion.into()),
         };
@@ -113,40 +91,41 @@ impl<M: Mapper> Translator<M> {
         }
     }
 
-    /// True if [`foresee`](Self::foresee) is worth its while now.
+    /// True if [`prefetch`](Self::prefetch) is worth its cost now.
     #[inline]
-    pub fn foresees(&self) -> bool {
-        self.mapper.foresees()
+    pub fn wants_prefetch(&self) -> bool {
+        self.mapper.wants_prefetch()
     }
 
     /// Tells the mapper of packets that will be translated next, so that it can fetch what they
-    /// will be looked up by. No more than [`FORESEEN`] of them are looked at.
-    pub fn foresee<'a>(&mut self, packets: impl IntoIterator<Item = &'a [u8]>) {
-        let mut coming = [Coming::NOTHING; FORESEEN];
+    /// will be looked up by. No more than [`PREFETCH_BATCH`] of them are looked at.
+    pub fn prefetch<'a>(&mut self, packets: impl IntoIterator<Item = &'a [u8]>) {
+        let mut upcoming = [UpcomingFlow::NOTHING; PREFETCH_BATCH];
         let mut count = 0;
-        for flow in packets.into_iter().filter_map(peek).take(FORESEEN) {
-            coming[count] = flow;
+        let flows = packets.into_iter().filter_map(peek).take(PREFETCH_BATCH);
+        for flow in flows {
+            upcoming[count] = flow;
             count += 1;
         }
-        self.mapper.foresee(&coming[..count]);
+        self.mapper.prefetch(&upcoming[..count]);
     }
 
-    /// The next packet that the mapper has on its own account, in place of the packet in `frame`,
-    /// and what to do with it: one that it held and that is translated now, or one that it made.
-    /// `None` if there is none. To be called until then, after each batch and about once a second.
+    /// The next packet that the mapper has pending, in place of the packet in `frame`, and what to
+    /// do with it: one that it held and that is translated now, or one that it made. `None` if
+    /// there is none. To be called until then, after each batch and about once a second.
     ///
     /// A packet too long for the buffer is dropped.
-    pub fn next_packet(&mut self, frame: &mut Frame<'_>, now: Instant) -> Option<Verdict> {
-        let (bytes, then) = match self.mapper.next_packet(now)? {
-            Own::Send(bytes) => (bytes, Then::Send),
-            Own::Translate(bytes) => (bytes, Then::Translate),
-            Own::Answer {
+    pub fn poll_packet(&mut self, frame: &mut Frame<'_>, now: Instant) -> Option<Verdict> {
+        let (bytes, then) = match self.mapper.poll_packet(now)? {
+            PendingPacket::Send(bytes) => (bytes, Then::Send),
+            PendingPacket::Translate(bytes) => (bytes, Then::Translate),
+            PendingPacket::Answer {
                 packet,
-                turns,
+                hairpin,
                 reason,
-            } => (packet, Then::Answer { turns, reason }),
-            Own::Expired(bytes) => (bytes, Then::Complain),
-            Own::Lost(reason) => return Some(Verdict::Drop(reason)),
+            } => (packet, Then::Answer { hairpin, reason }),
+            PendingPacket::Expired(bytes) => (bytes, Then::Complain),
+            PendingPacket::Lost(reason) => return Some(Verdict::Drop(reason)),
         };
         if !frame.resize(bytes.len()) {
             return Some(Verdict::Drop(DropReason::TooLong));
@@ -156,7 +135,7 @@ impl<M: Mapper> Translator<M> {
         Some(match then {
             Then::Send => Verdict::Forward,
             Then::Translate => self.translate(frame, now),
-            Then::Answer { turns, reason } => self.answer(frame, turns, reason, now),
+            Then::Answer { hairpin, reason } => self.answer(frame, hairpin, reason, now),
             Then::Complain => {
                 let reason = DropReason::FragmentTimeout;
                 self.reject(
@@ -172,7 +151,7 @@ impl<M: Mapper> Translator<M> {
     fn answer(
         &mut self,
         frame: &mut Frame<'_>,
-        turns: bool,
+        hairpin: bool,
         reason: DropReason,
         now: Instant,
     ) -> Verdict {
@@ -182,7 +161,7 @@ impl<M: Mapper> Translator<M> {
         if !self.replier.allows_v4(ip.dst, &self.ids, now) {
             return Verdict::Drop(reason);
         }
-        if turns && self.second_turn(frame, now).is_err() {
+        if hairpin && self.second_pass(frame, now).is_err() {
             return Verdict::Drop(reason);
         }
         Verdict::Reply(reason)
@@ -205,7 +184,10 @@ impl<M: Mapper> Translator<M> {
         match packet.transport {
             Transport::Error { .. } => return self.error_v6_to_v4(frame, &packet, now),
             Transport::IcmpFragment => {
-                return Err(self.mapper.icmpv6_fragment(&packet.flow(), now).into());
+                let kept = self
+                    .mapper
+                    .reassemble_v6(&packet.flow(), frame.packet(), now);
+                return Err(held(kept));
             }
             _ => {}
         }
@@ -213,27 +195,27 @@ impl<M: Mapper> Translator<M> {
         transport::check_v6_to_v4(&packet.transport, partial, &self.policy)?;
         let fit = fit::v6_to_v4(frame, &packet, &self.policy)?;
         let flow = packet.flow();
-        let rewrite = self.mapper.map_v6(&flow, now)?;
-        if let (Some(fragment), Some(own)) = (flow.fragment, &mut packet.chain.fragment)
-            && let Some(id) = self.mapper.fragment_id(&flow, fragment)
-        {
-            own.id = u32::from(id);
+        let rewrite = match self.mapper.map_v6(&flow, now) {
+            Ok(rewrite) => rewrite,
+            Err(refusal) => return Err(self.refused_v6(frame, &flow, refusal, now)),
+        };
+        if let (Some(id), Some(fragment)) = (rewrite.fragment_id, &mut packet.chain.fragment) {
+            fragment.id = u32::from(id);
         }
-        let hairpin = self.mapper.is_hairpin(&flow, &rewrite);
-        let fit = if hairpin { Fit::Whole } else { fit };
+        let fit = if rewrite.hairpin { Fit::Whole } else { fit };
         let (policy, ids) = (&self.policy, &mut self.ids);
         v6_to_v4::rewrite(frame, &packet, &rewrite, policy, ids);
-        if hairpin {
-            self.second_turn(frame, now)
+        if rewrite.hairpin {
+            self.second_pass(frame, now)
         } else {
             Ok(fit)
         }
     }
 
     #[inline]
-    fn v4_to_v6(&mut self, frame: &mut Frame<'_>, now: Instant, turn: Turn) -> Result<Fit, Reject> {
+    fn v4_to_v6(&mut self, frame: &mut Frame<'_>, now: Instant, pass: Pass) -> Result<Fit, Reject> {
         let packet = V4::parse(frame)?;
-        if turn == Turn::First {
+        if pass == Pass::First {
             if packet.ip.dst == self.policy.own_v4 && self.policy.answer_v4 {
                 return Err(for_translator(&packet.transport));
             }
@@ -246,9 +228,12 @@ impl<M: Mapper> Translator<M> {
             ));
         }
         match packet.transport {
-            Transport::Error { .. } => return self.error_v4_to_v6(frame, &packet, now, turn),
-            Transport::IcmpFragment if turn == Turn::First => {
-                return Err(self.mapper.icmpv4_fragment(&packet.flow(), now).into());
+            Transport::Error { .. } => return self.error_v4_to_v6(frame, &packet, now, pass),
+            Transport::IcmpFragment if pass == Pass::First => {
+                let kept = self
+                    .mapper
+                    .reassemble_v4(&packet.flow(), frame.packet(), now);
+                return Err(held(kept));
             }
             Transport::IcmpFragment => return Err(DropReason::FragmentedIcmp.into()),
             _ => {}
@@ -256,18 +241,21 @@ impl<M: Mapper> Translator<M> {
         let partial = frame.offload.is_partial();
         let fragmented = packet.ip.is_fragment();
         match transport::check_v4_to_v6(&packet.transport, fragmented, partial, &self.policy) {
-            Err(DropReason::UdpZeroChecksum) if fragmented && turn == Turn::First => {
-                return Err(self.mapper.udp_without_checksum(&packet.flow(), now).into());
+            Err(DropReason::UdpZeroChecksum) if fragmented && pass == Pass::First => {
+                let kept = self
+                    .mapper
+                    .reassemble_v4(&packet.flow(), frame.packet(), now);
+                return Err(held(kept));
             }
             checked => checked?,
         }
         let fit = fit::v4_to_v6(frame, &packet, &self.policy)?;
         let flow = packet.flow();
-        let rewrite = match turn {
-            Turn::Second => self.mapper.map_v4_hairpin(&flow, now)?,
-            Turn::First | Turn::Quoted => self.mapper.map_v4(&flow, now)?,
+        let rewrite = match self.mapper.map_v4(&flow, pass, now) {
+            Ok(rewrite) => rewrite,
+            Err(refusal) => return Err(self.refused_v4(frame, &flow, refusal, now)),
         };
-        v4_to_v6::rewrite(frame, &packet, &rewrite, fit, &self.policy, turn);
+        v4_to_v6::rewrite(frame, &packet, &rewrite, fit, &self.policy, pass);
         Ok(fit)
     }
 
@@ -280,10 +268,9 @@ impl<M: Mapper> Translator<M> {
         let error = ErrorV6::parse(frame, packet)?;
         let flow = error.flow(packet);
         let rewrite = self.mapper.map_v6_error(&flow, now)?;
-        let hairpin = self.mapper.is_hairpin_error(&flow, &rewrite);
         error.rewrite(frame, packet, &rewrite, &self.policy, &mut self.ids)?;
-        if hairpin {
-            self.second_turn(frame, now)
+        if rewrite.hairpin {
+            self.second_pass(frame, now)
         } else {
             Ok(Fit::Whole)
         }
@@ -294,25 +281,52 @@ impl<M: Mapper> Translator<M> {
         frame: &mut Frame<'_>,
         packet: &V4,
         now: Instant,
-        turn: Turn,
+        pass: Pass,
     ) -> Result<Fit, Reject> {
         let error = ErrorV4::parse(frame, packet, &self.policy)?;
         let flow = error.flow(packet);
-        let rewrite = match turn {
-            Turn::Second => self.mapper.map_v4_hairpin_error(&flow, now)?,
-            Turn::First | Turn::Quoted => self.mapper.map_v4_error(&flow, now)?,
-        };
-        error.rewrite(frame, packet, &rewrite, &self.policy, turn)?;
+        let rewrite = self.mapper.map_v4_error(&flow, pass, now)?;
+        error.rewrite(frame, packet, &rewrite, &self.policy, pass)?;
         Ok(Fit::Whole)
     }
 
-    /// Takes the IPv4 packet that the first turn made back to IPv6. Whatever ends it here ends it
+    /// What becomes of a packet that the mapper did not map: one to be held is copied now.
+    #[cold]
+    fn refused_v6(
+        &mut self,
+        frame: &Frame<'_>,
+        flow: &Flow<Ipv6Addr>,
+        refusal: Refusal,
+        now: Instant,
+    ) -> Reject {
+        match refusal {
+            Refusal::Hold => held(self.mapper.hold_v6(flow, frame.packet(), now)),
+            refusal => refusal.into(),
+        }
+    }
+
+    /// Twin of [`refused_v6`](Self::refused_v6).
+    #[cold]
+    fn refused_v4(
+        &mut self,
+        frame: &Frame<'_>,
+        flow: &Flow<Ipv4Addr>,
+        refusal: Refusal,
+        now: Instant,
+    ) -> Reject {
+        match refusal {
+            Refusal::Hold => held(self.mapper.hold_v4(flow, frame.packet(), now)),
+            refusal => refusal.into(),
+        }
+    }
+
+    /// Takes the IPv4 packet that the first pass made back to IPv6. Whatever ends it here ends it
     /// silently: its sender never saw an IPv4 packet.
-    fn second_turn(&mut self, frame: &mut Frame<'_>, now: Instant) -> Result<Fit, Reject> {
-        self.v4_to_v6(frame, now, Turn::Second)
+    fn second_pass(&mut self, frame: &mut Frame<'_>, now: Instant) -> Result<Fit, Reject> {
+        self.v4_to_v6(frame, now, Pass::Hairpin)
             .map_err(|reject| match reject {
                 Reject::Answer(reason, _) => Reject::Silent(reason),
-                Reject::Silent(_) | Reject::Hold => reject,
+                Reject::Silent(_) | Reject::Held => reject,
             })
     }
 
@@ -324,10 +338,7 @@ impl<M: Mapper> Translator<M> {
                 self.replier
                     .reply(frame, reason, answer, &self.policy, &mut self.ids, now)
             }
-            Reject::Hold => match self.mapper.hold(frame.packet(), now) {
-                Ok(()) => Verdict::Held,
-                Err(reason) => Verdict::Drop(reason),
-            },
+            Reject::Held => Verdict::Held,
         }
     }
 
@@ -355,6 +366,14 @@ impl<M: Mapper> Translator<M> {
         self.replier = Replier::new(&policy, self.ids.workers());
         self.policy = policy;
         Ok(())
+    }
+}
+
+/// How a packet ends that the mapper was to keep a copy of.
+fn held<E: Into<Reject>>(kept: Result<(), E>) -> Reject {
+    match kept {
+        Ok(()) => Reject::Held,
+        Err(refusal) => refusal.into(),
     }
 }
 

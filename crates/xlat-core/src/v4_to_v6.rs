@@ -8,11 +8,10 @@ use pnet_packet::ip::{IpNextHeaderProtocol, IpNextHeaderProtocols};
 use crate::checksum::Sum;
 use crate::fit::Fit;
 use crate::frame::Frame;
-use crate::mapper::Rewrite;
+use crate::mapper::{Pass, Rewrite};
 use crate::offload::GsoKind;
 use crate::packet::{Transport, V4};
 use crate::policy::{Policy, TrafficClass, UdpZeroChecksum};
-use crate::translator::Turn;
 use crate::transport;
 use crate::wire::{icmp, ipv4, ipv6};
 
@@ -24,7 +23,7 @@ pub(crate) fn rewrite(
     new: &Rewrite<Ipv6Addr>,
     fit: Fit,
     policy: &Policy,
-    turn: Turn,
+    pass: Pass,
 ) {
     rewrite_transport(frame, packet, new, policy);
     let payload_len = packet.payload_len();
@@ -36,7 +35,8 @@ pub(crate) fn rewrite(
     {
         gso.kind = GsoKind::TcpV6;
     }
-    let mut header = header(&packet.ip, payload_len, new, policy, turn);
+    let hop_limit = pass.hop(packet.ip.ttl);
+    let mut header = header(&packet.ip, payload_len, new, policy, hop_limit);
     if fit == Fit::Whole && !packet.ip.is_fragment() {
         frame.replace_front(packet.header_len, &header.emit());
         return;
@@ -56,7 +56,7 @@ pub(crate) fn header(
     payload_len: usize,
     new: &Rewrite<Ipv6Addr>,
     policy: &Policy,
-    turn: Turn,
+    hop_limit: u8,
 ) -> ipv6::Header {
     ipv6::Header {
         traffic_class: match policy.traffic_class {
@@ -65,7 +65,7 @@ pub(crate) fn header(
         },
         payload_len: payload_len as u16,
         next_header: protocol(ip.protocol),
-        hop_limit: turn.hop(ip.ttl),
+        hop_limit,
         src: new.src,
         dst: new.dst,
     }

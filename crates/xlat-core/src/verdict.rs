@@ -18,7 +18,7 @@ pub enum Verdict {
     /// send it. The packet itself is gone, for the reason given.
     Reply(DropReason),
     /// Send nothing; count the reason. The frame still holds the packet as it came, unless it was
-    /// dropped in the second turn of a hairpin.
+    /// dropped in the second pass of a hairpin.
     Drop(DropReason),
     /// The mapper keeps a copy of the packet and will give it back later (a stateful mapper that
     /// waits for the first fragment): send nothing, count nothing.

@@ -8,6 +8,7 @@ mod support;
 use support::*;
 use xlat_core::addr::{EamTable, Pref64s};
 use xlat_core::identification::Identifications;
+use xlat_core::mapper::{PacketHolder, Prefetch};
 use xlat_core::mappers::{Guarded, Hairpin, Siit};
 use xlat_core::{DropReason, Mapper, Offload, Translator};
 
@@ -21,12 +22,16 @@ fn guarded(mapper: Siit) -> Guarded<Siit> {
     Guarded::new(mapper, Pref64s::single(pref64()), Vec::new())
 }
 
-fn translator<M: Mapper>(mapper: M) -> Translator<M> {
+fn translator<M: Mapper + PacketHolder + Prefetch>(mapper: M) -> Translator<M> {
     Translator::new(mapper, policy(), Identifications::new([7, 13], 0, 1)).unwrap()
 }
 
 /// Sends a packet of an IPv6 node round until it ends: how many turns it made, and why it ended.
-fn go_round<A: Mapper, B: Mapper>(first: A, second: B) -> (u32, DropReason) {
+fn go_round<A, B>(first: A, second: B) -> (u32, DropReason)
+where
+    A: Mapper + PacketHolder + Prefetch,
+    B: Mapper + PacketHolder + Prefetch,
+{
     let (mut first, mut second) = (translator(first), translator(second));
     let mut packet = V6::new(17).packet(&udp(from_node6(17), b"round"));
     for turn in 0..1000 {

@@ -1,7 +1,7 @@
 //! The loop: one thread per queue reads, translates and writes.
 //!
 //! A worker takes packets until its queue is empty or a batch is full, acts on each verdict, and
-//! then asks the engine for packets of its own and looks whether somebody left a message for it.
+//! then asks the engine for pending packets and looks whether somebody left a message for it.
 //! With nothing to do it sleeps in `poll` on the queue and on its mailbox, without a timeout: an
 //! idle translator never wakes up. Per packet there is one read and at most one write (packets of
 //! one flow that directly follow each other leave together) and no other system call, no
@@ -27,8 +27,9 @@ use rustix::io::Errno;
 use rustix::thread::CpuSet;
 use rustix::time::ClockId;
 
+use xlat_core::mapper::{PacketHolder, Prefetch};
 use xlat_core::offload::GsoKind;
-use xlat_core::{DropReason, FORESEEN, Frame, Instant, Mapper, Translator, Verdict};
+use xlat_core::{DropReason, Frame, Instant, Mapper, PREFETCH_BATCH, Translator, Verdict};
 
 use super::Tun;
 use super::gro::{Coalescer, Place};
@@ -42,9 +43,6 @@ use crate::counters::{Counters, WriteError};
 /// Packets between two looks at the mailbox and the clock.
 const BATCH: usize = 64;
 
-/// Packets that are read before the first of them is translated, where that is worth its while.
-const AHEAD: usize = FORESEEN;
-
 /// Longest packet in bytes that is read ahead of others, and that others wait behind.
 const LARGE: usize = 4096;
 
@@ -53,39 +51,36 @@ pub trait Engine: Send + 'static {
     /// Translates the packet in `frame`, in place, and says what to write.
     fn translate(&mut self, frame: &mut Frame<'_>, now: Instant) -> Verdict;
 
-    /// True if it is worth its while to [`foresee`](Self::foresee).
-    fn foresees(&self) -> bool {
-        false
-    }
+    /// True if [`prefetch`](Self::prefetch) is worth its cost now: up to [`PREFETCH_BATCH`] packets
+    /// are then read before the first of them is translated.
+    fn wants_prefetch(&self) -> bool;
 
     /// Looks at packets that will be translated next.
-    fn foresee<'a>(&mut self, _packets: impl Iterator<Item = &'a [u8]>) {}
+    fn prefetch<'a>(&mut self, packets: impl Iterator<Item = &'a [u8]>);
 
-    /// Puts the next packet that the engine has on its own account in place of the one in `frame`,
-    /// and says what to do with it. Called after each batch and each message until there is none.
-    fn next_packet(&mut self, _frame: &mut Frame<'_>, _now: Instant) -> Option<Verdict> {
-        None
-    }
+    /// Puts the next packet that the engine has pending in place of the one in `frame`, and says
+    /// what to do with it. Called after each batch and each message until there is none.
+    fn poll_packet(&mut self, frame: &mut Frame<'_>, now: Instant) -> Option<Verdict>;
 }
 
-impl<M: Mapper + Send + 'static> Engine for Translator<M> {
+impl<M: Mapper + PacketHolder + Prefetch + Send + 'static> Engine for Translator<M> {
     #[inline]
     fn translate(&mut self, frame: &mut Frame<'_>, now: Instant) -> Verdict {
         Translator::translate(self, frame, now)
     }
 
     #[inline]
-    fn foresees(&self) -> bool {
-        Translator::foresees(self)
+    fn wants_prefetch(&self) -> bool {
+        Translator::wants_prefetch(self)
     }
 
-    fn foresee<'a>(&mut self, packets: impl Iterator<Item = &'a [u8]>) {
-        Translator::foresee(self, packets);
+    fn prefetch<'a>(&mut self, packets: impl Iterator<Item = &'a [u8]>) {
+        Translator::prefetch(self, packets);
     }
 
     #[inline]
-    fn next_packet(&mut self, frame: &mut Frame<'_>, now: Instant) -> Option<Verdict> {
-        Translator::next_packet(self, frame, now)
+    fn poll_packet(&mut self, frame: &mut Frame<'_>, now: Instant) -> Option<Verdict> {
+        Translator::poll_packet(self, frame, now)
     }
 }
 
@@ -234,7 +229,7 @@ enum Batch {
 impl<E: Engine> Worker<E> {
     /// Runs until told to stop, or until the interface is gone.
     fn run(&mut self) -> io::Result<()> {
-        let mut slots: [Slot; AHEAD] = std::array::from_fn(|_| Slot::new());
+        let mut slots: [Slot; PREFETCH_BATCH] = std::array::from_fn(|_| Slot::new());
         loop {
             for message in self.mailbox.take() {
                 match message {
@@ -260,19 +255,23 @@ impl<E: Engine> Worker<E> {
         }
     }
 
-    fn batch(&mut self, slots: &mut [Slot; AHEAD], now: Instant) -> io::Result<Batch> {
-        let ahead = if self.engine.foresees() { AHEAD } else { 1 };
+    fn batch(&mut self, slots: &mut [Slot; PREFETCH_BATCH], now: Instant) -> io::Result<Batch> {
+        let ahead = if self.engine.wants_prefetch() {
+            PREFETCH_BATCH
+        } else {
+            1
+        };
         let (mut count, mut batch) = (0, Batch::Full);
         while count < BATCH
             && let Batch::Full = batch
         {
-            let mut places: [Option<Place>; AHEAD] = [None; AHEAD];
+            let mut places: [Option<Place>; PREFETCH_BATCH] = [None; PREFETCH_BATCH];
             batch = self.read(&mut slots[..ahead], &mut places)?;
             count += ahead;
             if ahead > 1 {
                 let packets = places.iter().zip(&*slots);
                 let packets = packets.filter_map(|(place, slot)| Some((*place)?.packet(slot)));
-                self.engine.foresee(packets);
+                self.engine.prefetch(packets);
             }
             for (slot, place) in slots.iter_mut().zip(places) {
                 let Some(place) = place else { continue };
@@ -287,7 +286,7 @@ impl<E: Engine> Worker<E> {
                 self.forward(slot, place)?;
             }
         }
-        self.own_packets(&mut slots[0], now)?;
+        self.pending_packets(&mut slots[0], now)?;
         Ok(batch)
     }
 
@@ -297,7 +296,7 @@ impl<E: Engine> Worker<E> {
     fn read(
         &mut self,
         slots: &mut [Slot],
-        places: &mut [Option<Place>; AHEAD],
+        places: &mut [Option<Place>; PREFETCH_BATCH],
     ) -> io::Result<Batch> {
         for (slot, place) in slots.iter_mut().zip(places) {
             match self.output.queue.recv(slot)? {
@@ -319,13 +318,13 @@ impl<E: Engine> Worker<E> {
         Ok(Batch::Full)
     }
 
-    /// Sends what the engine has on its own account: packets that it held, or made.
-    fn own_packets(&mut self, slot: &mut Slot, now: Instant) -> io::Result<()> {
+    /// Sends what the engine has pending: packets that it held, or made.
+    fn pending_packets(&mut self, slot: &mut Slot, now: Instant) -> io::Result<()> {
         loop {
             let Some(mut frame) = slot.empty() else {
                 return Ok(());
             };
-            let Some(verdict) = self.engine.next_packet(&mut frame, now) else {
+            let Some(verdict) = self.engine.poll_packet(&mut frame, now) else {
                 return Ok(());
             };
             let place = self.act(verdict, frame)?;

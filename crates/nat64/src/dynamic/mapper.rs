@@ -5,7 +5,9 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use xlat_core::addr::{EamTable, Pref64s};
-use xlat_core::mapper::{ErrorFlow, ErrorRewrite, Flow, Refusal, Rewrite, Unreachable};
+use xlat_core::mapper::{
+    ErrorFlow, ErrorRewrite, Flow, PacketByPacket, Pass, Refusal, Rewrite, Unreachable,
+};
 use xlat_core::mappers::Hairpin;
 use xlat_core::{DropReason, Instant, Mapper};
 
@@ -179,11 +181,7 @@ impl Dynamic {
     ) -> Result<Rewrite<Ipv6Addr>, Refusal> {
         let src = self.source_v4(flow.src, suppress).map_err(prohibited)?;
         let dst = self.destination_v4(flow.dst, now)?;
-        Ok(Rewrite {
-            src,
-            dst,
-            ports: None,
-        })
+        Ok(Rewrite::new(src, dst))
     }
 
     fn error_v4(
@@ -192,15 +190,12 @@ impl Dynamic {
         suppress: bool,
         now: Instant,
     ) -> Result<ErrorRewrite<Ipv6Addr>, Refusal> {
-        let quoted = Rewrite {
-            src: self
-                .node_v4(error.quoted.src, now)
+        let quoted = Rewrite::new(
+            self.node_v4(error.quoted.src, now)
                 .ok_or(Refusal::Silent(DropReason::QuotedUnmapped))?,
-            dst: self
-                .source_v4(error.quoted.dst, suppress)
+            self.source_v4(error.quoted.dst, suppress)
                 .map_err(|_| Refusal::Silent(DropReason::QuotedUnmapped))?,
-            ports: None,
-        };
+        );
         let dst = self
             .node_v4(error.dst, now)
             .ok_or(Refusal::Silent(DropReason::UnmappedDestination))?;
@@ -217,7 +212,23 @@ impl Dynamic {
             src: explicit.or_else(embedded),
             dst,
             quoted,
+            hairpin: false,
         })
+    }
+
+    /// True if no source is shown by an explicit mapping.
+    #[inline]
+    fn suppresses(&self, pass: Pass) -> bool {
+        pass == Pass::Hairpin || self.hairpin == Hairpin::Simple
+    }
+
+    /// True if a packet to the IPv6 address `to`, which stands for the IPv4 address `address`, must
+    /// turn round: it is that of one of our nodes, and not called by its IPv6 name.
+    #[inline]
+    pub(crate) fn is_hairpin(&self, to: Ipv6Addr, address: Ipv4Addr) -> bool {
+        self.hairpin == Hairpin::Intrinsic
+            && self.is_ours(address)
+            && self.eams.lookup_v6(to).is_none()
     }
 
     /// True if `address` belongs to one of our nodes, or would if it had one.
@@ -246,6 +257,8 @@ impl Clone for Dynamic {
     }
 }
 
+impl PacketByPacket for Dynamic {}
+
 impl Mapper for Dynamic {
     #[inline]
     fn map_v6(
@@ -256,9 +269,8 @@ impl Mapper for Dynamic {
         let dst = self.destination_v6(flow.dst).map_err(prohibited)?;
         let src = self.source_v6(flow.src, now)?;
         Ok(Rewrite {
-            src,
-            dst,
-            ports: None,
+            hairpin: self.is_hairpin(flow.dst, dst),
+            ..Rewrite::new(src, dst)
         })
     }
 
@@ -266,9 +278,10 @@ impl Mapper for Dynamic {
     fn map_v4(
         &mut self,
         flow: &Flow<Ipv4Addr>,
+        pass: Pass,
         now: Instant,
     ) -> Result<Rewrite<Ipv6Addr>, Refusal> {
-        self.packet_v4(flow, self.hairpin == Hairpin::Simple, now)
+        self.packet_v4(flow, self.suppresses(pass), now)
     }
 
     fn map_v6_error(
@@ -284,60 +297,31 @@ impl Mapper for Dynamic {
                 .ok()
                 .map(|(address, _)| address),
         };
-        let quoted = Rewrite {
-            src: quoted_src.ok_or(Refusal::Silent(DropReason::QuotedUnmapped))?,
-            dst: self
-                .node_v6(error.quoted.dst, now)
+        let quoted = Rewrite::new(
+            quoted_src.ok_or(Refusal::Silent(DropReason::QuotedUnmapped))?,
+            self.node_v6(error.quoted.dst, now)
                 .ok_or(Refusal::Silent(DropReason::QuotedUnmapped))?,
-            ports: None,
-        };
+        );
         let dst = self.destination_v6(error.dst).map_err(Refusal::Silent)?;
         let embedded = || self.pref64s.source(error.src).ok();
         let src = self
             .node_v6(error.src, now)
             .or_else(|| embedded().map(|(address, _)| address));
-        Ok(ErrorRewrite { src, dst, quoted })
+        Ok(ErrorRewrite {
+            src,
+            dst,
+            quoted,
+            hairpin: self.is_hairpin(error.quoted.src, quoted.src),
+        })
     }
 
     fn map_v4_error(
         &mut self,
         error: &ErrorFlow<Ipv4Addr>,
+        pass: Pass,
         now: Instant,
     ) -> Result<ErrorRewrite<Ipv6Addr>, Refusal> {
-        self.error_v4(error, self.hairpin == Hairpin::Simple, now)
-    }
-
-    #[inline]
-    fn is_hairpin(&self, flow: &Flow<Ipv6Addr>, rewrite: &Rewrite<Ipv4Addr>) -> bool {
-        self.hairpin == Hairpin::Intrinsic
-            && self.is_ours(rewrite.dst)
-            && self.eams.lookup_v6(flow.dst).is_none()
-    }
-
-    fn is_hairpin_error(
-        &self,
-        error: &ErrorFlow<Ipv6Addr>,
-        rewrite: &ErrorRewrite<Ipv4Addr>,
-    ) -> bool {
-        self.hairpin == Hairpin::Intrinsic
-            && self.is_ours(rewrite.quoted.src)
-            && self.eams.lookup_v6(error.quoted.src).is_none()
-    }
-
-    fn map_v4_hairpin(
-        &mut self,
-        flow: &Flow<Ipv4Addr>,
-        now: Instant,
-    ) -> Result<Rewrite<Ipv6Addr>, Refusal> {
-        self.packet_v4(flow, true, now)
-    }
-
-    fn map_v4_hairpin_error(
-        &mut self,
-        error: &ErrorFlow<Ipv4Addr>,
-        now: Instant,
-    ) -> Result<ErrorRewrite<Ipv6Addr>, Refusal> {
-        self.error_v4(error, true, now)
+        self.error_v4(error, self.suppresses(pass), now)
     }
 }
 

@@ -10,7 +10,7 @@ use crate::clock::Tick;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Decision {
     /// Its way to IPv4, and the identification that its fragments get there.
-    ToV4(Rewrite<Ipv4Addr>, u16),
+    ToV4(Rewrite<Ipv4Addr>),
     /// Its way to IPv6.
     ToV6(Rewrite<Ipv6Addr>),
     /// Its first fragment was refused, or its pieces overlap, so the others are refused too.

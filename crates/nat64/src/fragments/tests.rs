@@ -217,7 +217,10 @@ fn se_11_pieces_that_overlap_end_the_datagram_and_repetitions_do_not() {
 fn another_worker_may_have_decided_a_moment_ago() {
     let mut fragments = fragments();
     decide(&mut fragments, key(1, 7)).unwrap();
-    let later = Decision::ToV4(REWRITE, 78);
+    let later = Decision::ToV4(Rewrite {
+        fragment_id: Some(78),
+        ..REWRITE
+    });
     let (decision, held) = fragments.decide(key(1, 7), piece(0), later, at(0)).unwrap();
     assert_eq!((decision, held.len()), (DECISION, 0));
     assert_eq!(hold(&mut fragments, key(1, 7), 1, b"x"), Held::Ready);
@@ -228,12 +231,11 @@ const UDP: IpNextHeaderProtocol = IpNextHeaderProtocols::Udp;
 const MEMORY: usize = 4 << 20;
 
 const REWRITE: Rewrite<Ipv4Addr> = Rewrite {
-    src: Ipv4Addr::new(192, 0, 2, 1),
-    dst: Ipv4Addr::new(198, 51, 100, 7),
-    ports: None,
+    fragment_id: Some(77),
+    ..Rewrite::new(Ipv4Addr::new(192, 0, 2, 1), Ipv4Addr::new(198, 51, 100, 7))
 };
 
-const DECISION: Decision = Decision::ToV4(REWRITE, 77);
+const DECISION: Decision = Decision::ToV4(REWRITE);
 
 /// The piece with this number; all have 16 bytes.
 fn piece(number: u32) -> Piece {

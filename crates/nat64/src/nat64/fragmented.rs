@@ -10,7 +10,7 @@ use xlat_core::mapper::{Flow, Fragment, Refusal, Rewrite};
 use xlat_core::{DropReason, Instant};
 
 use super::tuple::protocol;
-use super::{Ended, Holding, Nat64, WaitingPiece, lock};
+use super::{Ended, Nat64, lock};
 use crate::clock::Tick;
 use crate::fragments::{DatagramKey, Decision, Fragments, Held};
 use crate::session::Protocol;
@@ -27,24 +27,29 @@ impl Nat64 {
         if !fragment.is_first() {
             let Some(known) = known else {
                 self.check_v6(flow)?;
-                return Err(self.wait_for_first(key, fragment, flow.protocol));
+                return Err(wait_for_first(flow.protocol));
             };
-            return self.follow_to_v4(known);
+            return follow_to_v4(known);
         }
-        let rewrite = self
+        let mut rewrite = self
             .outbound(flow, now)
             .inspect_err(|_| self.refuse(&key, now))?;
         let decided = match known {
             Some(known) => known,
             None => {
                 let id = self.next_id(rewrite.src, rewrite.dst, flow.protocol);
-                self.decide(key, fragment, Decision::ToV4(rewrite, id), now)?
+                rewrite.fragment_id = Some(id);
+                self.decide(key, fragment, Decision::ToV4(rewrite), now)?
             }
         };
-        let agreed = self
-            .follow_to_v4(decided)
-            .ok()
-            .filter(|agreed| *agreed == rewrite);
+        let agreed = follow_to_v4(decided).ok().filter(|agreed| {
+            let fragment_id = agreed.fragment_id;
+            *agreed
+                == Rewrite {
+                    fragment_id,
+                    ..rewrite
+                }
+        });
         agreed.ok_or_else(|| self.disagree(&key, now))
     }
 
@@ -59,7 +64,7 @@ impl Nat64 {
         if !fragment.is_first() {
             let Some(known) = known else {
                 self.check_v4(flow)?;
-                return Err(self.wait_for_first(key, fragment, flow.protocol));
+                return Err(wait_for_first(flow.protocol));
             };
             return follow_to_v6(known);
         }
@@ -76,21 +81,19 @@ impl Nat64 {
         agreed.ok_or_else(|| self.disagree(&key, now))
     }
 
-    /// Keeps a fragment for which [`Refusal::Hold`] was the answer.
+    /// Keeps a fragment until the first one of its datagram has come or, if the datagram is to be
+    /// put together (`gathers`), all others.
     pub(super) fn hold_piece(
         &mut self,
-        waiting: WaitingPiece,
+        key: DatagramKey,
+        fragment: Fragment,
+        gathers: bool,
         packet: &[u8],
         now: Instant,
     ) -> Result<(), DropReason> {
-        let WaitingPiece {
-            key,
-            piece,
-            gathers,
-        } = waiting;
         let held = self
             .part(&key)
-            .hold(key, piece, gathers, packet, Tick::at(now));
+            .hold(key, fragment.into(), gathers, packet, Tick::at(now));
         match held {
             Held::Refused(reason) => return Err(reason),
             Held::Kept => {}
@@ -131,16 +134,6 @@ impl Nat64 {
         self.part(key).piece(key, fragment.into(), Tick::at(now))
     }
 
-    fn follow_to_v4(&mut self, decision: Decision) -> Result<Rewrite<Ipv4Addr>, Refusal> {
-        match decision {
-            Decision::ToV4(rewrite, id) => {
-                self.fragment_id = Some(id);
-                Ok(rewrite)
-            }
-            Decision::ToV6(_) | Decision::Refused => Err(refused()),
-        }
-    }
-
     /// Two first fragments of a datagram that do not say the same: it ends.
     fn disagree(&self, key: &DatagramKey, now: Instant) -> Refusal {
         self.refuse(key, now);
@@ -173,28 +166,6 @@ impl Nat64 {
         Ok(decision)
     }
 
-    /// A fragment of which nothing is known yet is worth keeping only if its first one could pass.
-    fn wait_for_first(
-        &mut self,
-        key: DatagramKey,
-        fragment: Fragment,
-        number: IpNextHeaderProtocol,
-    ) -> Refusal {
-        match protocol(number) {
-            Ok(Protocol::Udp | Protocol::Tcp) => {
-                self.holding = Some(Holding::Piece(WaitingPiece {
-                    key,
-                    piece: fragment.into(),
-                    gathers: false,
-                }));
-                Refusal::Hold
-            }
-            // They are asked about as messages to be put together.
-            Ok(Protocol::Icmp) => Refusal::Silent(DropReason::FragmentedIcmp),
-            Err(refusal) => refusal,
-        }
-    }
-
     /// The identification that a datagram's fragments get. Those of several clients come from one
     /// external address, so their own low 16 bits will not do.
     pub(super) fn next_id(
@@ -213,10 +184,27 @@ impl Nat64 {
     }
 }
 
+/// A fragment of which nothing is known yet is worth keeping only if its first one could pass.
+fn wait_for_first(number: IpNextHeaderProtocol) -> Refusal {
+    match protocol(number) {
+        Ok(Protocol::Udp | Protocol::Tcp) => Refusal::Hold,
+        // They are messages to be put together.
+        Ok(Protocol::Icmp) => Refusal::Silent(DropReason::FragmentedIcmp),
+        Err(refusal) => refusal,
+    }
+}
+
+fn follow_to_v4(decision: Decision) -> Result<Rewrite<Ipv4Addr>, Refusal> {
+    match decision {
+        Decision::ToV4(rewrite) => Ok(rewrite),
+        Decision::ToV6(_) | Decision::Refused => Err(refused()),
+    }
+}
+
 fn follow_to_v6(decision: Decision) -> Result<Rewrite<Ipv6Addr>, Refusal> {
     match decision {
         Decision::ToV6(rewrite) => Ok(rewrite),
-        Decision::ToV4(..) | Decision::Refused => Err(refused()),
+        Decision::ToV4(_) | Decision::Refused => Err(refused()),
     }
 }
 

@@ -8,21 +8,24 @@
 use std::net::Ipv4Addr;
 
 use pnet_packet::ip::IpNextHeaderProtocols;
+use xlat_core::Instant;
 use xlat_core::checksum::{self, Sum};
 use xlat_core::mapper::{Fragment, Refusal};
 
-use super::{Holding, Nat64, WaitingPiece};
+use super::Nat64;
 use crate::fragments::DatagramKey;
 
 impl Nat64 {
-    /// What to do with a piece of a datagram that could pass as a whole.
-    pub(super) fn gather(&mut self, key: DatagramKey, fragment: Fragment) -> Refusal {
-        self.holding = Some(Holding::Piece(WaitingPiece {
-            key,
-            piece: fragment.into(),
-            gathers: true,
-        }));
-        Refusal::Hold
+    /// Keeps a piece of a datagram that can pass only as a whole.
+    pub(super) fn gather(
+        &mut self,
+        key: DatagramKey,
+        fragment: Fragment,
+        packet: &[u8],
+        now: Instant,
+    ) -> Result<(), Refusal> {
+        self.hold_piece(key, fragment, true, packet, now)
+            .map_err(Refusal::Silent)
     }
 
     /// All pieces of a datagram are there: it is to be translated.

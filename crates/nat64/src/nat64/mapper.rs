@@ -6,12 +6,13 @@ use std::sync::atomic::Ordering;
 
 use xlat_core::addr::Pref64;
 use xlat_core::mapper::{
-    Coming, ErrorFlow, ErrorRewrite, Flow, Fragment, Own, Refusal, Rewrite, Unreachable,
+    ErrorFlow, ErrorRewrite, Flow, PacketHolder, Pass, PendingPacket, Prefetch, Refusal, Rewrite,
+    Unreachable, UpcomingFlow,
 };
 use xlat_core::{DropReason, Instant, Mapper};
 
 use super::tuple::{client_tuple, external_tuple, ports, turned};
-use super::{Ended, Holding, LOOK, Nat64, Tuple, lock};
+use super::{Ended, LOOK, Nat64, Tuple, lock};
 use crate::bib::{Inside, Outside};
 use crate::fragments::DatagramKey;
 use crate::probe;
@@ -80,7 +81,7 @@ impl Nat64 {
 
     /// What is checked of a packet from IPv4 before its ports are known.
     pub(super) fn check_v4(&self, flow: &Flow<Ipv4Addr>) -> Result<(), Refusal> {
-        if !self.view.0.layout.is_ours(flow.dst.to_bits()) {
+        if !self.is_ours(flow.dst) {
             return Err(not_ours());
         }
         // Which prefix it will be is known only with the session, but most have one alone.
@@ -106,9 +107,9 @@ impl Nat64 {
             self.shard_of_client(flow.src)
                 .outbound(tuple, hint, pref64, flow.tcp_flags, now)?;
         Ok(Rewrite {
-            src: Ipv4Addr::from_bits(outside.external),
-            dst: remote,
             ports: Some(ports(tuple.protocol, outside.port, tuple.remote_port)),
+            hairpin: self.is_ours(remote),
+            ..Rewrite::new(Ipv4Addr::from_bits(outside.external), remote)
         })
     }
 
@@ -131,32 +132,24 @@ impl Nat64 {
             .embed_source(pref64, flow.src)
             .map_err(Refusal::Silent)?;
         Ok(Rewrite {
-            src,
-            dst: inside.client,
             ports: Some(ports(inside.protocol, tuple.remote_port, inside.port)),
+            ..Rewrite::new(src, inside.client)
         })
     }
 
-    /// A pool address as source belongs on the inside of the second turn only. From the wire it
+    /// True if the address is one of the pool or of a static binding.
+    #[inline]
+    pub(crate) fn is_ours(&self, address: Ipv4Addr) -> bool {
+        self.view.0.layout.is_ours(address.to_bits())
+    }
+
+    /// A pool address as source belongs on the inside of the second pass only. From the wire it
     /// is forged.
     fn check_not_ours(&self, src: Ipv4Addr) -> Result<(), Refusal> {
-        if self.view.0.layout.is_ours(src.to_bits()) {
+        if self.is_ours(src) {
             return Err(Refusal::Silent(DropReason::IllegalSource));
         }
         Ok(())
-    }
-
-    /// A piece from IPv4 of a datagram that is to be put together.
-    fn gather_v4(&mut self, flow: &Flow<Ipv4Addr>) -> Refusal {
-        let Some(fragment) = flow.fragment else {
-            return unmatched();
-        };
-        let key = DatagramKey::v4(flow.src, flow.dst, fragment.id, flow.protocol);
-        let checked = self.check_not_ours(flow.src);
-        match checked.and_then(|()| self.check_v4(flow)) {
-            Ok(()) => self.gather(key, fragment),
-            Err(refusal) => refusal,
-        }
     }
 
     /// A packet that a shard has made: a probe, or the answer to a SYN.
@@ -193,32 +186,32 @@ impl Nat64 {
     }
 
     /// Lends out a packet that a shard has made.
-    fn own_packet(&mut self, made: Made) -> Own<'_> {
+    fn lend(&mut self, made: Made) -> PendingPacket<'_> {
         match made {
             Made::Probe(packet) => {
-                self.own = packet;
-                Own::Send(&self.own)
+                self.lent = packet;
+                PendingPacket::Send(&self.lent)
             }
             Made::Answer(packet) => {
-                self.own = packet;
-                let addressee = self.own.get(16..20).and_then(|dst| dst.try_into().ok());
+                self.lent = packet;
+                let addressee = self.lent.get(16..20).and_then(|dst| dst.try_into().ok());
                 let addressee = addressee.map(u32::from_be_bytes);
-                Own::Answer {
-                    packet: &self.own,
-                    turns: addressee.is_some_and(|dst| self.view.0.layout.is_ours(dst)),
+                PendingPacket::Answer {
+                    packet: &self.lent,
+                    hairpin: addressee.is_some_and(|dst| self.view.0.layout.is_ours(dst)),
                     reason: DropReason::Filtered,
                 }
             }
         }
     }
 
-    fn ended(&mut self, ended: Ended) -> Own<'_> {
+    fn ended(&mut self, ended: Ended) -> PendingPacket<'_> {
         match ended {
             Ended::Expired(first) => {
-                self.own = first;
-                Own::Expired(&self.own)
+                self.lent = first;
+                PendingPacket::Expired(&self.lent)
             }
-            Ended::Lost(reason) => Own::Lost(reason),
+            Ended::Lost(reason) => PendingPacket::Lost(reason),
         }
     }
 
@@ -242,10 +235,10 @@ impl Nat64 {
             src: Some(pref64.embed(error.src)),
             dst: client,
             quoted: Rewrite {
-                src: client,
-                dst: pref64.embed(error.quoted.dst),
                 ports: Some(ports(inside.protocol, port, tuple.remote_port)),
+                ..Rewrite::new(client, pref64.embed(error.quoted.dst))
             },
+            hairpin: false,
         })
     }
 }
@@ -259,15 +252,6 @@ enum Made {
 }
 
 impl Mapper for Nat64 {
-    #[inline]
-    fn foresees(&self) -> bool {
-        self.shared.is_large.load(Ordering::Relaxed)
-    }
-
-    fn foresee(&mut self, coming: &[Coming]) {
-        self.fetch(coming);
-    }
-
     #[inline]
     fn map_v6(
         &mut self,
@@ -284,29 +268,16 @@ impl Mapper for Nat64 {
     fn map_v4(
         &mut self,
         flow: &Flow<Ipv4Addr>,
+        pass: Pass,
         now: Instant,
     ) -> Result<Rewrite<Ipv6Addr>, Refusal> {
-        self.check_not_ours(flow.src)?;
-        self.map_v4_hairpin(flow, now)
-    }
-
-    fn icmpv6_fragment(&mut self, flow: &Flow<Ipv6Addr>, _: Instant) -> Refusal {
-        let Some(fragment) = flow.fragment else {
-            return unmatched();
-        };
-        let key = DatagramKey::v6(flow.src, flow.dst, fragment.id, flow.protocol);
-        match self.check_v6(flow) {
-            Ok(_) => self.gather(key, fragment),
-            Err(refusal) => refusal,
+        if pass == Pass::First {
+            self.check_not_ours(flow.src)?;
         }
-    }
-
-    fn icmpv4_fragment(&mut self, flow: &Flow<Ipv4Addr>, _: Instant) -> Refusal {
-        self.gather_v4(flow)
-    }
-
-    fn udp_without_checksum(&mut self, flow: &Flow<Ipv4Addr>, _: Instant) -> Refusal {
-        self.gather_v4(flow)
+        match flow.fragment {
+            None => self.inbound(flow, now),
+            Some(fragment) => self.inbound_fragment(flow, fragment, now),
+        }
     }
 
     /// The quoted packet once went to the client; its source is the remote node (RFC 6146 section
@@ -338,35 +309,84 @@ impl Mapper for Nat64 {
             src: Some(external),
             dst: remote,
             quoted: Rewrite {
-                src: remote,
-                dst: external,
                 ports: Some(ports(tuple.protocol, tuple.remote_port, outside.port)),
+                ..Rewrite::new(remote, external)
             },
+            hairpin: self.is_ours(remote),
         })
     }
 
     fn map_v4_error(
         &mut self,
         error: &ErrorFlow<Ipv4Addr>,
+        pass: Pass,
         now: Instant,
     ) -> Result<ErrorRewrite<Ipv6Addr>, Refusal> {
-        self.check_not_ours(error.src)?;
+        if pass == Pass::First {
+            self.check_not_ours(error.src)?;
+        }
         self.inbound_error(error, now)
     }
+}
 
-    #[inline]
-    fn is_hairpin(&self, _: &Flow<Ipv6Addr>, rewrite: &Rewrite<Ipv4Addr>) -> bool {
-        self.view.0.layout.is_ours(rewrite.dst.to_bits())
+impl PacketHolder for Nat64 {
+    fn reassemble_v6(
+        &mut self,
+        flow: &Flow<Ipv6Addr>,
+        packet: &[u8],
+        now: Instant,
+    ) -> Result<(), Refusal> {
+        let fragment = flow.fragment.ok_or_else(unmatched)?;
+        let key = DatagramKey::v6(flow.src, flow.dst, fragment.id, flow.protocol);
+        self.check_v6(flow)?;
+        self.gather(key, fragment, packet, now)
     }
 
-    fn is_hairpin_error(&self, _: &ErrorFlow<Ipv6Addr>, rewrite: &ErrorRewrite<Ipv4Addr>) -> bool {
-        self.view.0.layout.is_ours(rewrite.dst.to_bits())
+    fn reassemble_v4(
+        &mut self,
+        flow: &Flow<Ipv4Addr>,
+        packet: &[u8],
+        now: Instant,
+    ) -> Result<(), Refusal> {
+        let fragment = flow.fragment.ok_or_else(unmatched)?;
+        let key = DatagramKey::v4(flow.src, flow.dst, fragment.id, flow.protocol);
+        self.check_not_ours(flow.src)?;
+        self.check_v4(flow)?;
+        self.gather(key, fragment, packet, now)
     }
 
-    fn next_packet(&mut self, now: Instant) -> Option<Own<'_>> {
+    /// Keeps a fragment that came before the first one of its datagram.
+    fn hold_v6(
+        &mut self,
+        flow: &Flow<Ipv6Addr>,
+        packet: &[u8],
+        now: Instant,
+    ) -> Result<(), DropReason> {
+        let fragment = flow.fragment.ok_or(DropReason::TableFull)?;
+        let key = DatagramKey::v6(flow.src, flow.dst, fragment.id, flow.protocol);
+        self.hold_piece(key, fragment, false, packet, now)
+    }
+
+    /// Keeps a fragment that came before the first one of its datagram, or a SYN from outside,
+    /// which waits for one of the client's (RFC 6146 section 3.5.2.2).
+    fn hold_v4(
+        &mut self,
+        flow: &Flow<Ipv4Addr>,
+        packet: &[u8],
+        now: Instant,
+    ) -> Result<(), DropReason> {
+        let Some(fragment) = flow.fragment else {
+            let tuple = external_tuple(flow).map_err(|_| DropReason::TableFull)?;
+            return self.hold_syn(tuple, packet, now);
+        };
+        let key = DatagramKey::v4(flow.src, flow.dst, fragment.id, flow.protocol);
+        self.hold_piece(key, fragment, false, packet, now)
+    }
+
+    fn poll_packet(&mut self, now: Instant) -> Option<PendingPacket<'_>> {
         if let Some(packet) = self.released.pop_front() {
-            self.own = packet.into_vec();
-            return Some(Own::Translate(&self.own));
+            self.lent = packet.into_vec();
+            return Some(PendingPacket::Translate(&self.lent));
         }
         if let Some(ended) = self.next_gone() {
             return Some(self.ended(ended));
@@ -378,47 +398,22 @@ impl Mapper for Nat64 {
             .each_shard()
             .find_map(|mut shard| self.made(&mut shard, now));
         if let Some(made) = made {
-            return Some(self.own_packet(made));
+            return Some(self.lend(made));
         }
         self.next_look = now + LOOK;
         self.find_gone(now);
         self.next_gone().map(|ended| self.ended(ended))
     }
+}
 
+impl Prefetch for Nat64 {
     #[inline]
-    fn map_v4_hairpin(
-        &mut self,
-        flow: &Flow<Ipv4Addr>,
-        now: Instant,
-    ) -> Result<Rewrite<Ipv6Addr>, Refusal> {
-        if let Some(fragment) = flow.fragment {
-            return self.inbound_fragment(flow, fragment, now);
-        }
-        let result = self.inbound(flow, now);
-        if result == Err(Refusal::Hold) {
-            self.holding = external_tuple(flow).ok().map(Holding::Syn);
-        }
-        result
+    fn wants_prefetch(&self) -> bool {
+        self.shared.is_large.load(Ordering::Relaxed)
     }
 
-    fn fragment_id(&mut self, _: &Flow<Ipv6Addr>, _: Fragment) -> Option<u16> {
-        self.fragment_id.take()
-    }
-
-    fn hold(&mut self, packet: &[u8], now: Instant) -> Result<(), DropReason> {
-        match self.holding.take() {
-            None => Err(DropReason::TableFull),
-            Some(Holding::Piece(waiting)) => self.hold_piece(waiting, packet, now),
-            Some(Holding::Syn(tuple)) => self.hold_syn(tuple, packet, now),
-        }
-    }
-
-    fn map_v4_hairpin_error(
-        &mut self,
-        error: &ErrorFlow<Ipv4Addr>,
-        now: Instant,
-    ) -> Result<ErrorRewrite<Ipv6Addr>, Refusal> {
-        self.inbound_error(error, now)
+    fn prefetch(&mut self, upcoming: &[UpcomingFlow]) {
+        self.fetch(upcoming);
     }
 }
 

@@ -4,10 +4,10 @@
 //! updating finds or makes its session (3.5), which says what the outgoing tuple is (3.6); the
 //! translator rewrites the packet (3.7) and turns it round if it is a hairpin (3.8).
 
-mod foresee;
 mod fragmented;
 mod gathered;
 mod mapper;
+mod prefetch;
 mod reload;
 mod tuple;
 
@@ -26,17 +26,17 @@ use crate::clock::{Tick, Ticks};
 use crate::config::{Config, ConfigError, Lifetimes, Limits};
 use crate::deterministic::Deterministic;
 use crate::event::{BindingRecord, Event};
-use crate::fragments::{Bounds, DatagramKey, Fragments, Gone, Piece};
+use crate::fragments::{Bounds, Fragments, Gone};
 use crate::layout::Layout;
 use crate::pool::Pool;
-use crate::session::{ExternalTuple, Protocol, Session};
+use crate::session::{Protocol, Session};
 use crate::shard::{Counts, Rules, Shard, Usage};
 use crate::siphash::SipKey;
 use crate::snapshot::{Cursor, SavedSession, SkipReason};
 use crate::tcp::TcpState;
 
-use foresee::Hints;
-pub(crate) use foresee::{Hint, TOGETHER, Tuple};
+use prefetch::Hints;
+pub(crate) use prefetch::{Hint, Tuple};
 pub use reload::{ReloadError, View};
 
 /// A stateful NAT64. Clones share their state: each worker has one.
@@ -45,16 +45,12 @@ pub struct Nat64 {
     shared: Arc<Shared>,
     view: View,
     hints: Hints,
-    /// What was last asked to be held.
-    holding: Option<Holding>,
     /// Packets that were held and can be translated now.
     released: VecDeque<Box<[u8]>>,
     /// Fragments that were held and cannot.
     gone: Gone,
-    /// The identification of the fragment that was mapped last.
-    fragment_id: Option<u16>,
-    /// The packet that [`Mapper::next_packet`] lends out.
-    own: Vec<u8>,
+    /// The packet that [`poll_packet`](xlat_core::mapper::PacketHolder::poll_packet) lends out.
+    lent: Vec<u8>,
     /// No look for probes before this.
     next_look: Instant,
 }
@@ -73,24 +69,6 @@ struct Shared {
     key: SipKey,
     /// There are so many sessions that they are not in the cache.
     is_large: AtomicBool,
-}
-
-/// A packet that waits for another one.
-#[derive(Clone, Copy, Debug)]
-enum Holding {
-    /// A fragment waits for the first one of its datagram, or for all others.
-    Piece(WaitingPiece),
-    /// A SYN from outside waits for one of the client's.
-    Syn(ExternalTuple),
-}
-
-/// A fragment that waits.
-#[derive(Clone, Copy, Debug)]
-struct WaitingPiece {
-    key: DatagramKey,
-    piece: Piece,
-    /// Its datagram is to be put together.
-    gathers: bool,
 }
 
 /// The end of a fragment that has waited in vain.
@@ -149,11 +127,9 @@ impl Nat64 {
             shared,
             view,
             hints: Hints::default(),
-            holding: None,
             released: VecDeque::new(),
             gone: Gone::default(),
-            fragment_id: None,
-            own: Vec::new(),
+            lent: Vec::new(),
             next_look: Instant::ZERO,
         }
     }

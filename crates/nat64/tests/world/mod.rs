@@ -8,7 +8,7 @@ use nat64::event::{Event, EventKind};
 use nat64::{Counts, Nat64};
 use pnet_packet::ip::{IpNextHeaderProtocol, IpNextHeaderProtocols};
 use xlat_core::addr::Pref64s;
-use xlat_core::mapper::{ErrorFlow, ErrorRewrite, Flow, Ports, Refusal, Unreachable};
+use xlat_core::mapper::{ErrorFlow, ErrorRewrite, Flow, Pass, Ports, Refusal, Unreachable};
 use xlat_core::{DropReason, Instant, Mapper};
 
 pub const FIN: u8 = 1;
@@ -91,7 +91,7 @@ impl World {
     ) -> Result<SocketAddrV6, Refusal> {
         let server = sock4(server);
         let flow = flow4(protocol, flags, server, to);
-        let rewrite = self.nat.map_v4(&flow, self.now)?;
+        let rewrite = self.nat.map_v4(&flow, Pass::First, self.now)?;
         assert_eq!(rewrite.src, *embed(server).ip());
         let ports = rewrite.ports.unwrap();
         let is_icmp = protocol == ICMP;
@@ -99,7 +99,7 @@ impl World {
         Ok(SocketAddrV6::new(rewrite.dst, ports.dst, 0, 0))
     }
 
-    /// A packet on the second turn of a hairpin: what its destination becomes.
+    /// A packet on the second pass of a hairpin: what its destination becomes.
     pub fn turn(
         &mut self,
         protocol: IpNextHeaderProtocol,
@@ -108,7 +108,7 @@ impl World {
         to: SocketAddrV4,
     ) -> Result<SocketAddrV6, Refusal> {
         let flow = flow4(protocol, flags, from, to);
-        let rewrite = self.nat.map_v4_hairpin(&flow, self.now)?;
+        let rewrite = self.nat.map_v4(&flow, Pass::Hairpin, self.now)?;
         assert_eq!(rewrite.src, *embed(from).ip());
         Ok(SocketAddrV6::new(
             rewrite.dst,
@@ -166,7 +166,7 @@ impl World {
             dst: *from.ip(),
             quoted: flow4(protocol, 0, from, sock4(server)),
         };
-        self.nat.map_v4_error(&error, self.now)
+        self.nat.map_v4_error(&error, Pass::First, self.now)
     }
 
     /// An ICMPv6 error from `router` about a packet that went from `server` to `client`.

@@ -10,11 +10,10 @@ use super::quoted::QuotedV4;
 use super::{Counterpart, Rest, verify};
 use crate::checksum::Sum;
 use crate::frame::Frame;
-use crate::mapper::{ErrorFlow, ErrorRewrite, Rewrite};
+use crate::mapper::{ErrorFlow, ErrorRewrite, Pass, Rewrite};
 use crate::packet::V4;
 use crate::policy::{MIN_IPV6_MTU, Policy};
 use crate::reason::DropReason;
-use crate::translator::Turn;
 use crate::transport::delta_v4_to_v6;
 use crate::v4_to_v6;
 use crate::wire::{icmp, ipv4, ipv6, set_word, word};
@@ -84,7 +83,7 @@ impl ErrorV4 {
         packet: &V4,
         new: &ErrorRewrite<Ipv6Addr>,
         policy: &Policy,
-        turn: Turn,
+        pass: Pass,
     ) -> Result<(), DropReason> {
         let body_at = packet.header_len + icmp::HEADER + self.quoted.header_len;
         let have = self.quoted_len - self.quoted.header_len;
@@ -106,11 +105,7 @@ impl ErrorV4 {
         frame.strip_front(body_at);
         self.push_quoted_header(frame, &new.quoted, policy);
         frame.push_front(&self.message_header(layout.attribute(ICMPV6_UNIT), policy));
-        let outer = Rewrite {
-            src: new.src.unwrap_or(policy.own_v6),
-            dst: new.dst,
-            ports: None,
-        };
+        let outer = Rewrite::new(new.src.unwrap_or(policy.own_v6), new.dst);
         let len = frame.len();
         let pseudo = Sum::pseudo_v6(
             outer.src,
@@ -120,7 +115,8 @@ impl ErrorV4 {
         );
         let checksum = (pseudo + Sum::of(frame.packet())).checksum();
         set_word(frame.packet_mut(), icmp::CHECKSUM, checksum);
-        frame.push_front(&v4_to_v6::header(&packet.ip, len, &outer, policy, turn).emit());
+        let hop_limit = pass.hop(packet.ip.ttl);
+        frame.push_front(&v4_to_v6::header(&packet.ip, len, &outer, policy, hop_limit).emit());
         Ok(())
     }
 
@@ -142,7 +138,7 @@ impl ErrorV4 {
     /// which is that of the packet when it was sent (RFC 7915 section 4.3).
     fn push_quoted_header(&self, frame: &mut Frame<'_>, new: &Rewrite<Ipv6Addr>, policy: &Policy) {
         let ip = &self.quoted.ip;
-        let mut header = v4_to_v6::header(ip, self.quoted.payload_len(), new, policy, Turn::Quoted);
+        let mut header = v4_to_v6::header(ip, self.quoted.payload_len(), new, policy, ip.ttl);
         if !ip.is_fragment() {
             return frame.push_front(&header.emit());
         }

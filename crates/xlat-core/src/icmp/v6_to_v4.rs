@@ -112,11 +112,7 @@ impl ErrorV6 {
         let len = frame.len();
         let checksum = Sum::of(frame.packet()).checksum();
         set_word(frame.packet_mut(), icmp::CHECKSUM, checksum);
-        let outer = Rewrite {
-            src,
-            dst: new.dst,
-            ports: None,
-        };
+        let outer = Rewrite::new(src, new.dst);
         let mut header = v6_to_v4::header(packet, len, &outer, policy);
         header.dont_fragment = ipv4::HEADER + len > DF_THRESHOLD;
         if !header.dont_fragment {

@@ -5,7 +5,9 @@ use alloc::vec::Vec;
 use core::net::{Ipv4Addr, Ipv6Addr};
 
 use crate::addr::{Eam, EamError, Pref64, special};
-use crate::mapper::{ErrorFlow, ErrorRewrite, Flow, Mapper, Refusal, Rewrite};
+use crate::mapper::{
+    ErrorFlow, ErrorRewrite, Flow, Mapper, PacketByPacket, Pass, Refusal, Rewrite,
+};
 use crate::reason::DropReason;
 use crate::time::Instant;
 
@@ -73,11 +75,7 @@ impl Clat {
     fn outbound(&self, flow: &Flow<Ipv4Addr>) -> Result<Rewrite<Ipv6Addr>, DropReason> {
         let src = self.local_v4(flow.src).ok_or(DropReason::UnmappedSource)?;
         let dst = self.remote_v6(flow.dst)?;
-        Ok(Rewrite {
-            src,
-            dst,
-            ports: None,
-        })
+        Ok(Rewrite::new(src, dst))
     }
 
     /// The way that a quoted packet went before: the twin of [`outbound`](Self::outbound).
@@ -88,11 +86,7 @@ impl Clat {
             DropReason::UnmappedDestination,
             DropReason::IllegalDestination,
         )?;
-        Ok(Rewrite {
-            src,
-            dst,
-            ports: None,
-        })
+        Ok(Rewrite::new(src, dst))
     }
 
     fn inbound(&self, flow: &Flow<Ipv6Addr>) -> Result<Rewrite<Ipv4Addr>, DropReason> {
@@ -104,11 +98,7 @@ impl Clat {
             DropReason::UnmappedSource,
             DropReason::IllegalSource,
         )?;
-        Ok(Rewrite {
-            src,
-            dst,
-            ports: None,
-        })
+        Ok(Rewrite::new(src, dst))
     }
 
     fn inbound_v4(&self, flow: &Flow<Ipv4Addr>) -> Result<Rewrite<Ipv6Addr>, DropReason> {
@@ -116,11 +106,7 @@ impl Clat {
             .local_v4(flow.dst)
             .ok_or(DropReason::UnmappedDestination)?;
         let src = self.embed(flow.src, DropReason::IllegalSource)?;
-        Ok(Rewrite {
-            src,
-            dst,
-            ports: None,
-        })
+        Ok(Rewrite::new(src, dst))
     }
 
     fn remote_v6(&self, remote: Ipv4Addr) -> Result<Ipv6Addr, DropReason> {
@@ -153,6 +139,8 @@ impl Clat {
     }
 }
 
+impl PacketByPacket for Clat {}
+
 impl Mapper for Clat {
     #[inline]
     fn map_v6(
@@ -168,6 +156,7 @@ impl Mapper for Clat {
     fn map_v4(
         &mut self,
         flow: &Flow<Ipv4Addr>,
+        _pass: Pass,
         _now: Instant,
     ) -> Result<Rewrite<Ipv6Addr>, Refusal> {
         self.outbound(flow).map_err(|reason| match reason {
@@ -185,12 +174,18 @@ impl Mapper for Clat {
         let dst = dst.ok_or(Refusal::Silent(DropReason::UnmappedDestination))?;
         let quoted = self.outbound_v6(&error.quoted).map_err(super::quoted)?;
         let src = self.pref64.extract(error.src);
-        Ok(ErrorRewrite { src, dst, quoted })
+        Ok(ErrorRewrite {
+            src,
+            dst,
+            quoted,
+            hairpin: false,
+        })
     }
 
     fn map_v4_error(
         &mut self,
         error: &ErrorFlow<Ipv4Addr>,
+        _pass: Pass,
         _now: Instant,
     ) -> Result<ErrorRewrite<Ipv6Addr>, Refusal> {
         let dst = self.remote_v6(error.dst).map_err(Refusal::Silent)?;
@@ -198,7 +193,12 @@ impl Mapper for Clat {
         // A router behind us may complain under an address that is not ours to translate: the
         // CLAT's own address stands in for it, as any other would be dropped on the way.
         let src = self.local_v4(error.src);
-        Ok(ErrorRewrite { src, dst, quoted })
+        Ok(ErrorRewrite {
+            src,
+            dst,
+            quoted,
+            hairpin: false,
+        })
     }
 }
 
@@ -242,50 +242,28 @@ mod tests {
         let lan: Eam = "192.168.1.0/24=2001:db8:2::c0a8:100/120".parse().unwrap();
         let mut clat = clat().and_lan([lan]);
         let (inside4, inside6) = (Ipv4Addr::new(192, 168, 1, 9), v6("2001:db8:2::c0a8:109"));
-        let there = Rewrite {
-            src: inside6,
-            dst: server6(),
-            ports: None,
-        };
-        let out = clat.map_v4(&flow(inside4, SERVER4), Instant::ZERO);
+        let there = Rewrite::new(inside6, server6());
+        let out = clat.map_v4(&flow(inside4, SERVER4), Pass::First, Instant::ZERO);
         assert_eq!(out, Ok(there));
-        let back = Rewrite {
-            src: SERVER4,
-            dst: inside4,
-            ports: None,
-        };
+        let back = Rewrite::new(SERVER4, inside4);
         let inward = clat.map_v6(&flow(server6(), inside6), Instant::ZERO);
         assert_eq!(inward, Ok(back));
-        let own = clat.map_v4(&flow(HOST4, SERVER4), Instant::ZERO);
+        let own = clat.map_v4(&flow(HOST4, SERVER4), Pass::First, Instant::ZERO);
         assert_eq!(own.map(|rewrite| rewrite.src), Ok(host6()));
         let stranger = Ipv4Addr::new(192, 168, 2, 9);
-        let refused = clat.map_v4(&flow(stranger, SERVER4), Instant::ZERO);
+        let refused = clat.map_v4(&flow(stranger, SERVER4), Pass::First, Instant::ZERO);
         assert!(refused.is_err());
-        let among_them = clat.map_v4(&flow(HOST4, inside4), Instant::ZERO);
+        let among_them = clat.map_v4(&flow(HOST4, inside4), Pass::First, Instant::ZERO);
         assert!(among_them.is_err());
     }
 
     #[test]
     fn cl_01_the_local_host_talks_to_the_world_behind_the_prefix() {
         let mut clat = clat();
-        let out = clat.map_v4(&flow(HOST4, SERVER4), Instant::ZERO);
-        assert_eq!(
-            out,
-            Ok(Rewrite {
-                src: host6(),
-                dst: server6(),
-                ports: None
-            })
-        );
+        let out = clat.map_v4(&flow(HOST4, SERVER4), Pass::First, Instant::ZERO);
+        assert_eq!(out, Ok(Rewrite::new(host6(), server6())));
         let back = clat.map_v6(&flow(server6(), host6()), Instant::ZERO);
-        assert_eq!(
-            back,
-            Ok(Rewrite {
-                src: SERVER4,
-                dst: HOST4,
-                ports: None
-            })
-        );
+        assert_eq!(back, Ok(Rewrite::new(SERVER4, HOST4)));
     }
 
     #[test]
@@ -325,10 +303,18 @@ mod tests {
             "169.254.1.1",
             "224.0.0.1",
         ] {
-            let refused = clat.map_v4(&flow(HOST4, dst.parse().unwrap()), Instant::ZERO);
+            let refused = clat.map_v4(
+                &flow(HOST4, dst.parse().unwrap()),
+                Pass::First,
+                Instant::ZERO,
+            );
             assert!(refused.is_err(), "{dst}");
         }
-        let other = clat.map_v4(&flow(Ipv4Addr::new(10, 0, 0, 1), SERVER4), Instant::ZERO);
+        let other = clat.map_v4(
+            &flow(Ipv4Addr::new(10, 0, 0, 1), SERVER4),
+            Pass::First,
+            Instant::ZERO,
+        );
         assert_eq!(other, Err(Refusal::Silent(DropReason::UnmappedSource)));
     }
 
@@ -339,7 +325,9 @@ mod tests {
             dst: SERVER4,
             quoted: flow(SERVER4, HOST4),
         };
-        let rewrite = clat().map_v4_error(&error, Instant::ZERO).unwrap();
+        let rewrite = clat()
+            .map_v4_error(&error, Pass::First, Instant::ZERO)
+            .unwrap();
         assert_eq!((rewrite.src, rewrite.dst), (None, server6()));
         assert_eq!(rewrite.quoted.src, server6());
     }

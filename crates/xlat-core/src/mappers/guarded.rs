@@ -14,7 +14,8 @@ use core::net::{Ipv4Addr, Ipv6Addr};
 use super::prohibited;
 use crate::addr::{Ipv4Prefix, Pref64s};
 use crate::mapper::{
-    Coming, ErrorFlow, ErrorRewrite, Flow, Fragment, Mapper, Own, Refusal, Rewrite, Unreachable,
+    ErrorFlow, ErrorRewrite, Flow, Mapper, PacketHolder, Pass, PendingPacket, Prefetch, Refusal,
+    Rewrite, Unreachable, UpcomingFlow,
 };
 use crate::reason::DropReason;
 use crate::time::Instant;
@@ -27,7 +28,7 @@ pub struct Guarded<M> {
     hidden: Vec<Ipv4Prefix>,
 }
 
-impl<M: Mapper> Guarded<M> {
+impl<M> Guarded<M> {
     /// `inner`, whose clients reach IPv4 through `pref64s`, without the destinations `hidden`.
     pub fn new(inner: M, pref64s: Pref64s, hidden: Vec<Ipv4Prefix>) -> Self {
         Self {
@@ -103,23 +104,14 @@ impl<M: Mapper> Mapper for Guarded<M> {
     fn map_v4(
         &mut self,
         flow: &Flow<Ipv4Addr>,
+        pass: Pass,
         now: Instant,
     ) -> Result<Rewrite<Ipv6Addr>, Refusal> {
-        let rewrite = self.inner.map_v4(flow, now)?;
-        self.check_receiver(rewrite.dst)?;
-        Ok(rewrite)
-    }
-
-    fn icmpv6_fragment(&mut self, flow: &Flow<Ipv6Addr>, now: Instant) -> Refusal {
-        let checked = self.check_source(flow.src);
-        match checked.and_then(|()| self.check(flow.dst)) {
-            Ok(()) => self.inner.icmpv6_fragment(flow, now),
-            Err(refusal) => refusal,
+        let rewrite = self.inner.map_v4(flow, pass, now)?;
+        if pass == Pass::First {
+            self.check_receiver(rewrite.dst)?;
         }
-    }
-
-    fn icmpv4_fragment(&mut self, flow: &Flow<Ipv4Addr>, now: Instant) -> Refusal {
-        self.inner.icmpv4_fragment(flow, now)
+        Ok(rewrite)
     }
 
     fn map_v6_error(
@@ -136,67 +128,70 @@ impl<M: Mapper> Mapper for Guarded<M> {
     fn map_v4_error(
         &mut self,
         error: &ErrorFlow<Ipv4Addr>,
+        pass: Pass,
         now: Instant,
     ) -> Result<ErrorRewrite<Ipv6Addr>, Refusal> {
-        let rewrite = self.inner.map_v4_error(error, now)?;
-        self.check_receiver(rewrite.dst)
-            .map_err(|_| Refusal::Silent(DropReason::UnmappedDestination))?;
+        let rewrite = self.inner.map_v4_error(error, pass, now)?;
+        if pass == Pass::First {
+            self.check_receiver(rewrite.dst)
+                .map_err(|_| Refusal::Silent(DropReason::UnmappedDestination))?;
+        }
         Ok(rewrite)
     }
+}
 
-    #[inline]
-    fn foresees(&self) -> bool {
-        self.inner.foresees()
+impl<M: PacketHolder> PacketHolder for Guarded<M> {
+    fn reassemble_v6(
+        &mut self,
+        flow: &Flow<Ipv6Addr>,
+        packet: &[u8],
+        now: Instant,
+    ) -> Result<(), Refusal> {
+        self.check_source(flow.src)?;
+        self.check(flow.dst)?;
+        self.inner.reassemble_v6(flow, packet, now)
     }
 
-    fn foresee(&mut self, coming: &[Coming]) {
-        self.inner.foresee(coming);
-    }
-
-    #[inline]
-    fn is_hairpin(&self, flow: &Flow<Ipv6Addr>, rewrite: &Rewrite<Ipv4Addr>) -> bool {
-        self.inner.is_hairpin(flow, rewrite)
-    }
-
-    fn is_hairpin_error(
-        &self,
-        error: &ErrorFlow<Ipv6Addr>,
-        rewrite: &ErrorRewrite<Ipv4Addr>,
-    ) -> bool {
-        self.inner.is_hairpin_error(error, rewrite)
-    }
-
-    #[inline]
-    fn map_v4_hairpin(
+    fn reassemble_v4(
         &mut self,
         flow: &Flow<Ipv4Addr>,
+        packet: &[u8],
         now: Instant,
-    ) -> Result<Rewrite<Ipv6Addr>, Refusal> {
-        self.inner.map_v4_hairpin(flow, now)
+    ) -> Result<(), Refusal> {
+        self.inner.reassemble_v4(flow, packet, now)
     }
 
-    fn map_v4_hairpin_error(
+    fn hold_v6(
         &mut self,
-        error: &ErrorFlow<Ipv4Addr>,
+        flow: &Flow<Ipv6Addr>,
+        packet: &[u8],
         now: Instant,
-    ) -> Result<ErrorRewrite<Ipv6Addr>, Refusal> {
-        self.inner.map_v4_hairpin_error(error, now)
+    ) -> Result<(), DropReason> {
+        self.inner.hold_v6(flow, packet, now)
     }
 
-    fn fragment_id(&mut self, flow: &Flow<Ipv6Addr>, fragment: Fragment) -> Option<u16> {
-        self.inner.fragment_id(flow, fragment)
+    fn hold_v4(
+        &mut self,
+        flow: &Flow<Ipv4Addr>,
+        packet: &[u8],
+        now: Instant,
+    ) -> Result<(), DropReason> {
+        self.inner.hold_v4(flow, packet, now)
     }
 
     #[inline]
-    fn next_packet(&mut self, now: Instant) -> Option<Own<'_>> {
-        self.inner.next_packet(now)
+    fn poll_packet(&mut self, now: Instant) -> Option<PendingPacket<'_>> {
+        self.inner.poll_packet(now)
+    }
+}
+
+impl<M: Prefetch> Prefetch for Guarded<M> {
+    #[inline]
+    fn wants_prefetch(&self) -> bool {
+        self.inner.wants_prefetch()
     }
 
-    fn udp_without_checksum(&mut self, flow: &Flow<Ipv4Addr>, now: Instant) -> Refusal {
-        self.inner.udp_without_checksum(flow, now)
-    }
-
-    fn hold(&mut self, packet: &[u8], now: Instant) -> Result<(), DropReason> {
-        self.inner.hold(packet, now)
+    fn prefetch(&mut self, upcoming: &[UpcomingFlow]) {
+        self.inner.prefetch(upcoming);
     }
 }

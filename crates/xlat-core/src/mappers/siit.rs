@@ -5,7 +5,9 @@ use core::net::{Ipv4Addr, Ipv6Addr};
 
 use super::{prohibited, quoted};
 use crate::addr::{EamTable, Pref64s};
-use crate::mapper::{ErrorFlow, ErrorRewrite, Flow, Mapper, Refusal, Rewrite};
+use crate::mapper::{
+    ErrorFlow, ErrorRewrite, Flow, Mapper, PacketByPacket, Pass, Refusal, Rewrite,
+};
 use crate::reason::DropReason;
 use crate::time::Instant;
 
@@ -56,6 +58,16 @@ impl Siit {
         &self.pref64s
     }
 
+    /// True if a packet to the IPv6 address `to`, which stands for the IPv4 address `address`, must
+    /// turn round: it is that of a node with an explicit mapping, and not called by its IPv6 name.
+    #[inline]
+    pub fn is_hairpin(&self, to: Ipv6Addr, address: Ipv4Addr) -> bool {
+        self.hairpin == Hairpin::Intrinsic
+            && !self.eams.is_empty()
+            && self.eams.lookup_v4(address).is_some()
+            && self.eams.lookup_v6(to).is_none()
+    }
+
     fn flow_v6(&self, flow: &Flow<Ipv6Addr>) -> Result<Rewrite<Ipv4Addr>, DropReason> {
         let src = match self.eams.lookup_v6(flow.src) {
             Some(src) => src,
@@ -65,11 +77,7 @@ impl Siit {
             Some(dst) => dst,
             None => self.pref64s.destination(flow.dst)?.0,
         };
-        Ok(Rewrite {
-            src,
-            dst,
-            ports: None,
-        })
+        Ok(Rewrite::new(src, dst))
     }
 
     fn flow_v4(
@@ -91,11 +99,7 @@ impl Siit {
                 .pref64s
                 .embed_destination(pref64.ok_or(DropReason::UnmappedDestination)?, flow.dst)?,
         };
-        Ok(Rewrite {
-            src,
-            dst,
-            ports: None,
-        })
+        Ok(Rewrite::new(src, dst))
     }
 
     fn explicit(&self, address: Ipv4Addr, by: By) -> Option<Ipv6Addr> {
@@ -103,6 +107,12 @@ impl Siit {
             By::AllTables => self.eams.lookup_v4(address),
             By::Rfc6052 => None,
         }
+    }
+
+    /// True if no source is shown by an explicit mapping.
+    #[inline]
+    fn suppresses(&self, pass: Pass) -> bool {
+        pass == Pass::Hairpin || self.hairpin == Hairpin::Simple
     }
 
     /// An IPv4 packet on its way to IPv6; `suppress` is the rule of RFC 7757 section 4.2.1: the
@@ -147,7 +157,12 @@ impl Siit {
         let src = self
             .explicit(error.src, outer_by)
             .or_else(|| pref64.map(|pref64| pref64.embed(error.src)));
-        Ok(ErrorRewrite { src, dst, quoted })
+        Ok(ErrorRewrite {
+            src,
+            dst,
+            quoted,
+            hairpin: false,
+        })
     }
 }
 
@@ -160,6 +175,8 @@ enum By {
     Rfc6052,
 }
 
+impl PacketByPacket for Siit {}
+
 impl Mapper for Siit {
     #[inline]
     fn map_v6(
@@ -167,16 +184,21 @@ impl Mapper for Siit {
         flow: &Flow<Ipv6Addr>,
         _now: Instant,
     ) -> Result<Rewrite<Ipv4Addr>, Refusal> {
-        self.flow_v6(flow).map_err(prohibited)
+        let rewrite = self.flow_v6(flow).map_err(prohibited)?;
+        Ok(Rewrite {
+            hairpin: self.is_hairpin(flow.dst, rewrite.dst),
+            ..rewrite
+        })
     }
 
     #[inline]
     fn map_v4(
         &mut self,
         flow: &Flow<Ipv4Addr>,
+        pass: Pass,
         _now: Instant,
     ) -> Result<Rewrite<Ipv6Addr>, Refusal> {
-        self.packet_v4(flow, self.hairpin == Hairpin::Simple)
+        self.packet_v4(flow, self.suppresses(pass))
     }
 
     fn map_v6_error(
@@ -196,48 +218,20 @@ impl Mapper for Siit {
         };
         let src = self.eams.lookup_v6(error.src);
         let src = src.or_else(|| self.pref64s.source(error.src).ok().map(|(src, _)| src));
-        Ok(ErrorRewrite { src, dst, quoted })
+        Ok(ErrorRewrite {
+            src,
+            dst,
+            quoted,
+            hairpin: self.is_hairpin(error.quoted.src, quoted.src),
+        })
     }
 
     fn map_v4_error(
         &mut self,
         error: &ErrorFlow<Ipv4Addr>,
+        pass: Pass,
         _now: Instant,
     ) -> Result<ErrorRewrite<Ipv6Addr>, Refusal> {
-        self.error_v4(error, self.hairpin == Hairpin::Simple)
-    }
-
-    #[inline]
-    fn is_hairpin(&self, flow: &Flow<Ipv6Addr>, rewrite: &Rewrite<Ipv4Addr>) -> bool {
-        self.hairpin == Hairpin::Intrinsic
-            && !self.eams.is_empty()
-            && self.eams.lookup_v4(rewrite.dst).is_some()
-            && self.eams.lookup_v6(flow.dst).is_none()
-    }
-
-    fn is_hairpin_error(
-        &self,
-        error: &ErrorFlow<Ipv6Addr>,
-        rewrite: &ErrorRewrite<Ipv4Addr>,
-    ) -> bool {
-        self.hairpin == Hairpin::Intrinsic
-            && self.eams.lookup_v4(rewrite.quoted.src).is_some()
-            && self.eams.lookup_v6(error.quoted.src).is_none()
-    }
-
-    fn map_v4_hairpin(
-        &mut self,
-        flow: &Flow<Ipv4Addr>,
-        _now: Instant,
-    ) -> Result<Rewrite<Ipv6Addr>, Refusal> {
-        self.packet_v4(flow, true)
-    }
-
-    fn map_v4_hairpin_error(
-        &mut self,
-        error: &ErrorFlow<Ipv4Addr>,
-        _now: Instant,
-    ) -> Result<ErrorRewrite<Ipv6Addr>, Refusal> {
-        self.error_v4(error, true)
+        self.error_v4(error, self.suppresses(pass))
     }
 }

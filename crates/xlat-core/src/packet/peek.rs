@@ -4,7 +4,7 @@ use core::net::{Ipv4Addr, Ipv6Addr};
 
 use pnet_packet::ip::{IpNextHeaderProtocol, IpNextHeaderProtocols};
 
-use crate::mapper::{Coming, Flow, Ports};
+use crate::mapper::{Flow, Ports, UpcomingFlow};
 
 const IPV4_HEADER: usize = 20;
 const IPV6_HEADER: usize = 40;
@@ -13,7 +13,7 @@ const TCP_FLAGS: usize = 13;
 
 /// The flow of a plain packet: without options, extension headers and fragments. `None` for any
 /// other, which is nothing wrong.
-pub(crate) fn peek(packet: &[u8]) -> Option<Coming> {
+pub(crate) fn peek(packet: &[u8]) -> Option<UpcomingFlow> {
     match packet.first()? {
         0x45 => {
             let header = packet.get(..IPV4_HEADER)?;
@@ -26,7 +26,7 @@ pub(crate) fn peek(packet: &[u8]) -> Option<Coming> {
             let address = |at: usize| {
                 Ipv4Addr::new(header[at], header[at + 1], header[at + 2], header[at + 3])
             };
-            Some(Coming::V4(Flow {
+            Some(UpcomingFlow::V4(Flow {
                 src: address(12),
                 dst: address(16),
                 protocol,
@@ -43,7 +43,7 @@ pub(crate) fn peek(packet: &[u8]) -> Option<Coming> {
                 let octets: Option<&[u8; 16]> = header.get(at..)?.first_chunk();
                 octets.map(|octets| Ipv6Addr::from(*octets))
             };
-            Some(Coming::V6(Flow {
+            Some(UpcomingFlow::V6(Flow {
                 src: address(8)?,
                 dst: address(24)?,
                 protocol,
@@ -94,7 +94,7 @@ mod tests {
         let mut udp = Vec::new();
         let builder = PacketBuilder::ipv4(A4, B4, 64).udp(5000, 53);
         builder.write(&mut udp, &[1, 2, 3]).unwrap();
-        let Some(Coming::V4(flow)) = peek(&udp) else {
+        let Some(UpcomingFlow::V4(flow)) = peek(&udp) else {
             panic!("no flow");
         };
         assert_eq!((flow.src, flow.dst), (A4.into(), B4.into()));
@@ -105,7 +105,7 @@ mod tests {
         let (a6, b6) = ([0x20; 16], [0x30; 16]);
         let builder = PacketBuilder::ipv6(a6, b6, 64).tcp(5000, 443, 7, 8).syn();
         builder.write(&mut tcp, &[]).unwrap();
-        let Some(Coming::V6(flow)) = peek(&tcp) else {
+        let Some(UpcomingFlow::V6(flow)) = peek(&tcp) else {
             panic!("no flow");
         };
         assert_eq!((flow.src, flow.dst), (a6.into(), b6.into()));
@@ -114,7 +114,7 @@ mod tests {
         let mut echo = Vec::new();
         let builder = PacketBuilder::ipv6(a6, b6, 64).icmpv6_echo_request(77, 1);
         builder.write(&mut echo, &[]).unwrap();
-        let Some(Coming::V6(flow)) = peek(&echo) else {
+        let Some(UpcomingFlow::V6(flow)) = peek(&echo) else {
             panic!("no flow");
         };
         assert_eq!(flow.ports, Some(Ports::identifier(77)));

@@ -18,6 +18,7 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 use xlat_core::addr::{Eam, EamTable, Pref64, Pref64s};
 use xlat_core::frame::{HEADROOM, TAILROOM};
 use xlat_core::identification::Identifications;
+use xlat_core::mapper::{PacketHolder, Prefetch};
 use xlat_core::mappers::{Hairpin, Siit};
 use xlat_core::{DropReason, Frame, Instant, Mapper, Offload, Policy, Translator, Verdict};
 
@@ -117,7 +118,11 @@ pub fn run_policy(policy: Policy, packet: &[u8]) -> Out {
     run_with(&mut translator(policy), packet, Offload::NONE)
 }
 
-pub fn run_with<M: Mapper>(translator: &mut Translator<M>, packet: &[u8], offload: Offload) -> Out {
+pub fn run_with<M: Mapper + PacketHolder + Prefetch>(
+    translator: &mut Translator<M>,
+    packet: &[u8],
+    offload: Offload,
+) -> Out {
     // Room that was never written must not matter, so it is filled with rubbish.
     let mut buffer = vec![0xa5; HEADROOM + packet.len() + TAILROOM];
     buffer[HEADROOM..HEADROOM + packet.len()].copy_from_slice(packet);

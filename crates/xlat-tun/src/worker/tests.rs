@@ -21,8 +21,8 @@ const PLAIN: [u8; 10] = [0; 10];
 #[derive(Default)]
 struct Script {
     own: usize,
-    foresees: bool,
-    foreseen: Arc<Mutex<Vec<u8>>>,
+    wants_prefetch: bool,
+    prefetched: Arc<Mutex<Vec<u8>>>,
 }
 
 impl Engine for Script {
@@ -38,16 +38,16 @@ impl Engine for Script {
         }
     }
 
-    fn foresees(&self) -> bool {
-        self.foresees
+    fn wants_prefetch(&self) -> bool {
+        self.wants_prefetch
     }
 
-    fn foresee<'a>(&mut self, packets: impl Iterator<Item = &'a [u8]>) {
-        let mut foreseen = self.foreseen.lock().expect("not poisoned");
-        foreseen.extend(packets.filter_map(<[u8]>::last));
+    fn prefetch<'a>(&mut self, packets: impl Iterator<Item = &'a [u8]>) {
+        let mut prefetched = self.prefetched.lock().expect("not poisoned");
+        prefetched.extend(packets.filter_map(<[u8]>::last));
     }
 
-    fn next_packet(&mut self, frame: &mut Frame<'_>, _now: Instant) -> Option<Verdict> {
+    fn poll_packet(&mut self, frame: &mut Frame<'_>, _now: Instant) -> Option<Verdict> {
         self.own = self.own.checked_sub(1)?;
         assert!(frame.resize(2), "an empty slot has room");
         frame.packet_mut().copy_from_slice(b"\x60o");
@@ -131,11 +131,11 @@ fn packets_of_the_engines_own_follow_a_batch_and_a_message() {
 }
 
 #[test]
-fn packets_that_are_read_ahead_are_foreseen_and_keep_their_order() {
-    let foreseen = Arc::new(Mutex::new(Vec::new()));
+fn packets_that_are_read_ahead_are_prefetched_and_keep_their_order() {
+    let prefetched = Arc::new(Mutex::new(Vec::new()));
     let (handle, kernel, _failures) = worker_with(|| Script {
-        foresees: true,
-        foreseen: Arc::clone(&foreseen),
+        wants_prefetch: true,
+        prefetched: Arc::clone(&prefetched),
         ..Script::default()
     });
     let mut expected = Vec::new();
@@ -155,8 +155,8 @@ fn packets_that_are_read_ahead_are_foreseen_and_keep_their_order() {
     let sum = handle.stop();
     assert_eq!(sum.drops.count(DropReason::Denied), 34);
     assert_eq!(sum.drops.count(DropReason::BadOffload), 15);
-    let foreseen = foreseen.lock().expect("not poisoned");
-    assert_eq!(*foreseen, (0..100).collect::<Vec<u8>>());
+    let prefetched = prefetched.lock().expect("not poisoned");
+    assert_eq!(*prefetched, (0..100).collect::<Vec<u8>>());
 }
 
 /// A UDP datagram that can be joined with the one before, and that the script forwards.

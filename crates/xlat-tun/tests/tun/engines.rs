@@ -4,7 +4,9 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 use std::sync::mpsc;
 
 use xlat_core::checksum::{self, Sum};
-use xlat_core::mapper::{ErrorFlow, ErrorRewrite, Flow, Mapper, Refusal, Rewrite};
+use xlat_core::mapper::{
+    ErrorFlow, ErrorRewrite, Flow, Mapper, PacketByPacket, Pass, Refusal, Rewrite,
+};
 use xlat_core::offload::GsoKind;
 use xlat_core::{DropReason, Frame, Offload, Translator, Verdict};
 use xlat_tun::Engine;
@@ -40,6 +42,16 @@ impl Engine for Congested {
         }
         self.translator.translate(frame, now)
     }
+
+    fn wants_prefetch(&self) -> bool {
+        false
+    }
+
+    fn prefetch<'a>(&mut self, _packets: impl Iterator<Item = &'a [u8]>) {}
+
+    fn poll_packet(&mut self, _frame: &mut Frame<'_>, _now: xlat_core::Instant) -> Option<Verdict> {
+        None
+    }
 }
 
 /// Congestion experienced, if the packet's sender knows what that is (RFC 3168).
@@ -61,6 +73,8 @@ pub(crate) fn mark(packet: &mut [u8]) {
 /// The two ends of the translator test know each other by these addresses.
 pub(crate) struct Pair;
 
+impl PacketByPacket for Pair {}
+
 impl Mapper for Pair {
     fn map_v6(
         &mut self,
@@ -70,20 +84,19 @@ impl Mapper for Pair {
         if (flow.src, flow.dst) != (HERE6, FAR6) {
             return Err(Refusal::Silent(DropReason::UnmappedSource));
         }
-        let (src, dst, ports) = (FAR4, HERE4, None);
-        Ok(Rewrite { src, dst, ports })
+        Ok(Rewrite::new(FAR4, HERE4))
     }
 
     fn map_v4(
         &mut self,
         flow: &Flow<Ipv4Addr>,
+        _pass: Pass,
         _now: xlat_core::Instant,
     ) -> Result<Rewrite<Ipv6Addr>, Refusal> {
         if (flow.src, flow.dst) != (HERE4, FAR4) {
             return Err(Refusal::Silent(DropReason::UnmappedSource));
         }
-        let (src, dst, ports) = (FAR6, HERE6, None);
-        Ok(Rewrite { src, dst, ports })
+        Ok(Rewrite::new(FAR6, HERE6))
     }
 
     fn map_v6_error(
@@ -97,6 +110,7 @@ impl Mapper for Pair {
     fn map_v4_error(
         &mut self,
         _error: &ErrorFlow<Ipv4Addr>,
+        _pass: Pass,
         _now: xlat_core::Instant,
     ) -> Result<ErrorRewrite<Ipv6Addr>, Refusal> {
         Err(Refusal::Silent(DropReason::QuotedUnmapped))
@@ -135,5 +149,15 @@ impl Engine for Reflect {
             frame.offload = offload;
         }
         Verdict::Forward
+    }
+
+    fn wants_prefetch(&self) -> bool {
+        false
+    }
+
+    fn prefetch<'a>(&mut self, _packets: impl Iterator<Item = &'a [u8]>) {}
+
+    fn poll_packet(&mut self, _frame: &mut Frame<'_>, _now: xlat_core::Instant) -> Option<Verdict> {
+        None
     }
 }

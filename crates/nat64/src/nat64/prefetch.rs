@@ -9,16 +9,13 @@
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use xlat_core::mapper::{Coming, Flow};
+use xlat_core::mapper::{Flow, PREFETCH_BATCH, UpcomingFlow};
 
 use super::tuple::{client_tuple, external_tuple};
 use super::{Nat64, lock};
 use crate::bib::Outside;
 use crate::session::{ClientTuple, ExternalTuple};
 use crate::slab::NONE;
-
-/// Packets that are looked at together.
-pub(crate) const TOGETHER: usize = 16;
 
 /// What a packet is looked up by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,14 +24,14 @@ pub(crate) enum Tuple {
     External(ExternalTuple),
 }
 
-/// A packet that comes, and the session that it may belong to.
+/// An upcoming packet, and the session that it may belong to.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Hint {
     pub(crate) tuple: Tuple,
     pub(crate) handle: u32,
 }
 
-/// What was found for the packets that come, in their order.
+/// What was found for the upcoming packets, in their order.
 #[derive(Debug, Default)]
 pub(super) struct Hints {
     hints: Vec<Hint>,
@@ -58,14 +55,14 @@ impl Hints {
 
 impl Nat64 {
     /// Fetches what the sessions of these packets will be found by.
-    pub(super) fn fetch(&mut self, coming: &[Coming]) {
-        let mut shards = [u32::MAX; TOGETHER];
+    pub(super) fn fetch(&mut self, upcoming: &[UpcomingFlow]) {
+        let mut shards = [u32::MAX; PREFETCH_BATCH];
         let mut hints = std::mem::take(&mut self.hints.hints);
         hints.clear();
-        for coming in &coming[..coming.len().min(TOGETHER)] {
-            let known = match coming {
-                Coming::V6(flow) => self.client(flow),
-                Coming::V4(flow) => self.external(flow),
+        for flow in &upcoming[..upcoming.len().min(PREFETCH_BATCH)] {
+            let known = match flow {
+                UpcomingFlow::V6(flow) => self.client(flow),
+                UpcomingFlow::V4(flow) => self.external(flow),
             };
             if let Some((number, tuple)) = known {
                 shards[hints.len()] = number;
@@ -110,7 +107,7 @@ impl Nat64 {
 #[cfg(test)]
 mod tests {
     use xlat_core::addr::Pref64s;
-    use xlat_core::mapper::Ports;
+    use xlat_core::mapper::{Pass, Ports, Prefetch};
     use xlat_core::{Instant, Mapper};
 
     use super::*;
@@ -131,24 +128,26 @@ mod tests {
     }
 
     #[test]
-    fn foresight_changes_nothing_whatever_comes_after_it() {
+    fn prefetching_changes_nothing_whatever_comes_after_it() {
         for shards in [1, 3] {
             let mut config = Config::new(vec!["192.0.2.0/28".parse().unwrap()]);
             config.shards = shards;
             let pref64s = Pref64s::single("2001:db8:64::/96".parse().unwrap());
             let mut plain = Nat64::new(config.clone(), pref64s.clone(), [1, 2]).unwrap();
-            let mut seeing = Nat64::new(config, pref64s, [1, 2]).unwrap();
+            let mut fetching = Nat64::new(config, pref64s, [1, 2]).unwrap();
             for round in 0..40_u16 {
                 let now = Instant::from_secs(10 + u64::from(round) * 20);
                 // Known and new ones, more than are looked at, in another order than they come.
                 let numbers: Vec<u16> = (0..20).map(|one| (round * 7 + one * 3) % 100).collect();
-                let coming: Vec<Coming> =
-                    numbers.iter().map(|one| Coming::V6(flow(*one))).collect();
-                seeing.foresee(&coming);
+                let upcoming: Vec<UpcomingFlow> = numbers
+                    .iter()
+                    .map(|one| UpcomingFlow::V6(flow(*one)))
+                    .collect();
+                fetching.prefetch(&upcoming);
                 for number in numbers.iter().rev().chain(&numbers) {
                     let flow = flow(*number);
                     let expected = plain.map_v6(&flow, now).unwrap();
-                    assert_eq!(seeing.map_v6(&flow, now), Ok(expected));
+                    assert_eq!(fetching.map_v6(&flow, now), Ok(expected));
                     let back = Flow {
                         src: expected.dst,
                         dst: expected.src,
@@ -160,13 +159,13 @@ mod tests {
                         tcp_flags: 0,
                         fragment: None,
                     };
-                    seeing.foresee(&[Coming::V4(back)]);
-                    let inward = plain.map_v4(&back, now);
-                    assert_eq!(seeing.map_v4(&back, now), inward);
+                    fetching.prefetch(&[UpcomingFlow::V4(back)]);
+                    let inward = plain.map_v4(&back, Pass::First, now);
+                    assert_eq!(fetching.map_v4(&back, Pass::First, now), inward);
                 }
                 plain.expire(now, 1000);
-                seeing.expire(now, 1000);
-                assert_eq!(plain.counts(), seeing.counts());
+                fetching.expire(now, 1000);
+                assert_eq!(plain.counts(), fetching.counts());
             }
         }
     }
