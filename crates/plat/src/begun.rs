@@ -2,6 +2,7 @@
 
 use anyhow::{Context, Result};
 use dns64_server::Server as Dns64;
+use router_advertiser::Advertiser;
 use tokio::task::JoinHandle;
 use xlat_core::Mapper;
 use xlat_core::mapper::{PacketHolder, Prefetch};
@@ -11,7 +12,6 @@ use xlat_host::host::Applied;
 use xlat_tun::Handle;
 use xlat_tun::counters::Snapshot;
 
-use crate::advertise::Advertising;
 use crate::data_path::Ringing;
 use crate::egress::WayOut;
 
@@ -24,7 +24,7 @@ pub(crate) struct Begun<M: Mapper + PacketHolder + Prefetch + Send + 'static> {
     pub(crate) socket: JoinHandle<()>,
     pub(crate) applied: Option<Applied>,
     pub(crate) way_out: Option<WayOut>,
-    pub(crate) advertising: Option<Advertising>,
+    pub(crate) advertising: Option<Advertiser>,
 }
 
 impl<M: Mapper + PacketHolder + Prefetch + Send + 'static> Begun<M> {

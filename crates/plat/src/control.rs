@@ -18,7 +18,6 @@ use xlat_host::daemon::metrics::Page;
 use xlat_tun::counters::Snapshot;
 use xlat_tun::{Totals, now};
 
-use crate::advertise;
 use crate::reload::{self, Wishes};
 use crate::stateful::epoch;
 
@@ -57,7 +56,7 @@ pub(crate) struct Facts {
     pub(crate) ports: [u64; 3],
     pub(crate) leases: Option<Arc<Mutex<DynamicPool>>>,
     pub(crate) dns64: Option<Arc<dns64_server::Counters>>,
-    pub(crate) advertisements: Option<Arc<advertise::Counters>>,
+    pub(crate) advertisements: Option<Arc<router_advertiser::Counters>>,
     pub(crate) lost_records: Option<Arc<AtomicU64>>,
     pub(crate) reload: Wishes,
 }
@@ -282,7 +281,7 @@ struct Status {
     #[serde(skip_serializing_if = "Option::is_none")]
     dns64: Option<dns64_server::Figures>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    advertisements: Option<advertise::Figures>,
+    advertisements: Option<router_advertiser::Figures>,
     packets: Snapshot,
 }
 
@@ -378,7 +377,7 @@ impl Status {
             dns.write_to(f)?;
         }
         if let Some(advertise) = &self.advertisements {
-            let advertise::Figures {
+            let router_advertiser::Figures {
                 sent,
                 solicited,
                 ignored,

@@ -10,6 +10,7 @@ use anyhow::{Result, anyhow};
 use dns64_server::Server as Dns64;
 use nat64::Modes;
 use nat64::dynamic::Dynamic;
+use router_advertiser::Advertiser;
 use tokio::sync::mpsc;
 use tokio::time::interval;
 use tracing::info;
@@ -26,7 +27,7 @@ use xlat_host::host::{Applied, Changes, Host, Plan};
 use xlat_host::nft;
 use xlat_tun::{Failure, Handle, now};
 
-use crate::advertise::{self, Advertising};
+use crate::advertise;
 use crate::begun::Begun;
 use crate::control::Facts;
 use crate::data_path::{self, Ringing};
@@ -51,7 +52,7 @@ pub(crate) async fn run(settings: Settings) -> Result<()> {
     }
     let own_v6 = Own6::find(&host, &settings).await?;
     check_overlaps(&host, &settings).await?;
-    Advertising::check(&host, &settings).await?;
+    Advertiser::check(&host, &settings.run.advertise.lan).await?;
     if settings.run.flags.dry_run {
         let plan = plan(&host, &settings, own_v6).await?.to_string();
         let more = egress::commands(&settings).join("\n");
@@ -97,7 +98,7 @@ struct Daemon<'a> {
     changes: Changes,
     /// What this host was last seen to have.
     addresses: BTreeSet<(IpAddr, u8)>,
-    advertisements: Arc<advertise::Counters>,
+    advertisements: Arc<router_advertiser::Counters>,
     /// Where a reload is asked for.
     wishes: Wishes,
 }
@@ -192,11 +193,13 @@ impl Daemon<'_> {
         notify::ready(&line);
     }
 
-    async fn advertise(&self, dns64: Option<&Dns64>) -> Result<Advertising> {
+    async fn advertise(&self, dns64: Option<&Dns64>) -> Result<Advertiser> {
         let servers = dns64.map(Dns64::addresses).unwrap_or_default();
         let counters = Arc::clone(&self.advertisements);
         let open = egress::is_open(self.host, &self.settings).await?;
-        Advertising::start(self.host, &self.settings, servers, counters, open).await
+        let config = advertise::config(&self.settings, servers);
+        let links = &self.settings.run.advertise.lan;
+        Ok(Advertiser::start(self.host, links, config, counters, open).await?)
     }
 
     async fn set_up(&self) -> Result<Option<Applied>> {
@@ -445,7 +448,7 @@ impl Daemon<'_> {
         }
         let servers = begun.dns64.as_ref().map(Dns64::addresses);
         if let Some(advertising) = &begun.advertising {
-            advertising.update(&settings, servers.unwrap_or_default());
+            advertising.update(advertise::config(&settings, servers.unwrap_or_default()));
         }
         if let Some(applied) = &mut begun.applied {
             take_back(applied, &going).await;

@@ -1,7 +1,5 @@
 //! When a router sends its advertisements (RFC 4861 section 6.2): at random times, soon after they
-//! are asked for, and never too often. What is in them is not decided here.
-//!
-//! Time and random numbers are arguments.
+//! are asked for, and never too often.
 
 use std::net::Ipv6Addr;
 use std::time::Duration;

@@ -1,10 +1,9 @@
-//! One LAN: looking at its interface, hearing hosts and other routers, sending.
+//! One link: its interface, solicitations of hosts, advertisements of other routers, and ours.
 
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context, Result};
 use tokio::sync::watch;
 use tokio::time::sleep;
 use tracing::{debug, info, warn};
@@ -13,28 +12,28 @@ use xlat_core::addr::Ipv6Prefix;
 use xlat_host::daemon::state_dir::random;
 use xlat_host::host::{Assigned, Changes, Host, Link};
 use xlat_host::icmp6::RouterMessages;
-use xlat_proto::advertise::{Due, Schedule};
+use xlat_proto::advertise::{Announcement, Config, Due, Finding, OnLinkPrefix, Reported, Schedule};
 use xlat_proto::ra::{ALL_NODES, Advertisement, Solicitation};
 use xlat_tun::now;
 
-use super::compare::{News, Told};
-use super::content::{Announcement, Content, OnLink};
-use super::{Counters, count};
+use crate::Error;
+use crate::counters::{Counters, count};
 
-/// Advertisements that say goodbye (MAX_FINAL_RTR_ADVERTISEMENTS), and the pause between them.
+/// Advertisements that withdraw this router (MAX_FINAL_RTR_ADVERTISEMENTS), and the pause between them.
 const FINAL: u32 = 3;
 const FINAL_PAUSE: Duration = Duration::from_millis(50);
 const IPV6_HEADER: usize = 40;
 
 /// What is announced, as it changes.
 #[derive(Clone, Debug)]
-pub(super) struct Orders {
-    pub(super) content: watch::Receiver<Content>,
+pub(super) struct Input {
+    pub(super) config: watch::Receiver<Config>,
     /// False while IPv4 cannot be reached.
     pub(super) open: watch::Receiver<bool>,
 }
 
-/// The advertising on one interface.
+/// The advertising on one link.
+#[derive(Debug)]
 pub(super) struct Lan {
     host: Host,
     /// Listens since before the interface was looked at.
@@ -43,53 +42,56 @@ pub(super) struct Lan {
     /// Where advertisements come from; `None` while the interface is down or has no such address
     /// yet.
     link_local: Option<Ipv6Addr>,
-    orders: Orders,
+    input: Input,
     counters: Arc<Counters>,
     sockets: Sockets,
     schedule: Schedule,
     announcement: Announcement,
-    told: Told,
+    reported: Reported,
 }
 
-/// What is heard on a link.
+/// The sockets of a link.
+#[derive(Debug)]
 struct Sockets {
     hosts: RouterMessages,
     routers: RouterMessages,
 }
 
 impl Sockets {
-    fn open(link: &Link) -> Result<Self> {
+    fn open(link: &Link) -> Result<Self, Error> {
         let open = || {
             Ok::<_, std::io::Error>(Self {
                 hosts: RouterMessages::of_hosts(link)?,
                 routers: RouterMessages::of_routers(link)?,
             })
         };
-        open().with_context(|| {
-            format!(
-                "cannot advertise on {}; run as root or with CAP_NET_RAW",
-                link.name
-            )
+        open().map_err(|source| Error::Socket {
+            link: link.name.clone(),
+            source,
         })
     }
 }
 
 impl Lan {
-    pub(super) async fn new(link: Link, orders: Orders, counters: Arc<Counters>) -> Result<Self> {
-        let content = orders.content.borrow().clone();
-        let is_open = *orders.open.borrow();
+    pub(super) async fn new(
+        link: Link,
+        input: Input,
+        counters: Arc<Counters>,
+    ) -> Result<Self, Error> {
+        let config = input.config.borrow().clone();
+        let is_open = *input.open.borrow();
         let mut lan = Self {
             // A connection answers one question at a time, and all look at the same changes.
             host: Host::connect()?,
             changes: Changes::listen()?,
             sockets: Sockets::open(&link)?,
-            schedule: Schedule::new(content.interval(), now()),
+            schedule: Schedule::new(config.longest_interval(), now()),
             link_local: None,
-            announcement: Announcement::new(content, is_open),
+            announcement: Announcement::new(config, is_open),
             link,
-            orders,
+            input,
             counters,
-            told: Told::default(),
+            reported: Reported::default(),
         };
         lan.look().await?;
         if lan.announcement.prefixes().is_empty() {
@@ -107,23 +109,23 @@ impl Lan {
             tokio::select! {
                 () = sleep(wait + Duration::from_millis(1)) => {}
                 received = self.sockets.hosts.recv() => match received {
-                    Ok((from, message)) => self.asked(from, &message),
+                    Ok((from, message)) => self.on_solicitation(from, &message),
                     Err(_) => sleep(Duration::from_secs(1)).await,
                 },
                 Ok((router, message)) = self.sockets.routers.recv() => {
                     self.compare(router, &message);
                 }
-                () = self.changes.next() => self.follow().await,
-                Ok(()) = self.orders.open.changed() => {
-                    self.announcement.open = *self.orders.open.borrow_and_update();
+                () = self.changes.next() => self.look_again().await,
+                Ok(()) = self.input.open.changed() => {
+                    self.announcement.open = *self.input.open.borrow_and_update();
                     self.schedule.on_change(now());
                 }
-                Ok(()) = self.orders.content.changed() => {
-                    let content = self.orders.content.borrow_and_update().clone();
-                    self.schedule.restart(content.interval(), now());
-                    self.announcement.set_content(content, now());
+                Ok(()) = self.input.config.changed() => {
+                    let config = self.input.config.borrow_and_update().clone();
+                    self.schedule.restart(config.longest_interval(), now());
+                    self.announcement.set_config(config, now());
                 }
-                _ = is_over.changed() => return self.say_goodbye().await,
+                _ = is_over.changed() => return self.withdraw().await,
             }
         }
     }
@@ -140,7 +142,7 @@ impl Lan {
         }
     }
 
-    fn asked(&mut self, from: Ipv6Addr, message: &[u8]) {
+    fn on_solicitation(&mut self, from: Ipv6Addr, message: &[u8]) {
         // The filter of the socket has seen the hop limit.
         match Solicitation::parse(from, 255, message) {
             Ok(_) => {
@@ -161,25 +163,25 @@ impl Lan {
         };
         let ours = self.announcement.advertisement(now());
         let name = &self.link.name;
-        match self.told.hear(router, &ours, &theirs) {
-            Some(News::Differs(list)) => {
+        match self.reported.compare(router, &ours, &theirs) {
+            Some(Finding::Contradicts(list)) => {
                 warn!("router {router} on {name} says otherwise than we do: {list}");
             }
-            Some(News::IsThere) => info!("{router} is a default router on {name} too"),
+            Some(Finding::DefaultRouter) => info!("{router} is a default router on {name} too"),
             None => {}
         }
     }
 
-    async fn follow(&mut self) {
+    async fn look_again(&mut self) {
         match self.look().await {
             Ok(true) => self.log_prefixes(),
             Ok(false) => {}
-            Err(error) => debug!("{}: {error:#}", self.link.name),
+            Err(error) => debug!("{}: {error}", self.link.name),
         }
     }
 
-    /// Looks at the interface. True if it has other prefixes than before.
-    async fn look(&mut self) -> Result<bool> {
+    /// Looks at the interface. True if its prefixes have changed.
+    async fn look(&mut self) -> Result<bool, Error> {
         let links = self.host.links().await?;
         let link = links.into_iter().find(|link| link.name == self.link.name);
         let Some(link) = link.filter(|link| link.running) else {
@@ -200,7 +202,7 @@ impl Lan {
         let has_others = self.announcement.set_prefixes(prefixes, now());
         if link_local.is_some() && link_local != self.link_local {
             // An interface that begins to advertise (RFC 4861 section 6.2.8).
-            let interval = self.announcement.content.interval();
+            let interval = self.announcement.config().longest_interval();
             self.schedule.restart(interval, now());
         } else if has_others || is_other {
             self.schedule.on_change(now());
@@ -229,7 +231,7 @@ impl Lan {
         }
     }
 
-    async fn say_goodbye(self) {
+    async fn withdraw(self) {
         let last = self.announcement.farewell(now());
         for number in 0..FINAL {
             if number > 0 {
@@ -250,9 +252,9 @@ fn usable_link_local(have: &Assigned) -> Option<Ipv6Addr> {
 }
 
 /// The /64s that hosts can make addresses in.
-fn on_link<'a>(own: impl Iterator<Item = &'a Assigned>, now: Instant) -> Vec<OnLink> {
+fn on_link<'a>(own: impl Iterator<Item = &'a Assigned>, now: Instant) -> Vec<OnLinkPrefix> {
     let end = |left: u32| (left < u32::MAX).then(|| now + Duration::from_secs(left.into()));
-    let mut prefixes: Vec<OnLink> = Vec::new();
+    let mut prefixes: Vec<OnLinkPrefix> = Vec::new();
     for have in own.filter(|have| have.len == 64 && !have.deprecated) {
         let IpAddr::V6(router) = have.address else {
             continue;
@@ -269,7 +271,7 @@ fn on_link<'a>(own: impl Iterator<Item = &'a Assigned>, now: Instant) -> Vec<OnL
                 let both = one.preferred.zip(preferred);
                 one.preferred = both.map(|(one, other)| one.max(other));
             }
-            None => prefixes.push(OnLink {
+            None => prefixes.push(OnLinkPrefix {
                 prefix,
                 router,
                 valid,

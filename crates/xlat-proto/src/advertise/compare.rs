@@ -1,43 +1,44 @@
-//! What other routers on the link say (RFC 4861 section 6.2.7, RFC 8781 section 5.2).
+//! Where other routers on the link contradict what we announce (RFC 4861 section 6.2.7, RFC 8781 section 5.2).
 
 use std::collections::BTreeSet;
 use std::net::Ipv6Addr;
 
 use xlat_core::addr::Pref64;
-use xlat_proto::ra::{Advertisement, PrefixInformation, RouterOption};
 
-/// What can be remembered; a link with more trouble than that has been told enough about.
+use crate::ra::{Advertisement, PrefixInformation, RouterOption};
+
+/// Reports that are remembered; a link with more trouble than that has been reported enough.
 const MEMORY: usize = 256;
 
-/// What was said about other routers, so that it is said once.
+/// What was reported about other routers, so that it is reported once.
 #[derive(Debug, Default)]
-pub(super) struct Told(BTreeSet<(Ipv6Addr, String)>);
+pub struct Reported(BTreeSet<(Ipv6Addr, String)>);
 
-/// Something to say about another router.
+/// Something to report about another router.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum News {
-    /// It says otherwise than we do: all of it, for people.
-    Differs(String),
-    /// It is a default router, too.
-    IsThere,
+pub enum Finding {
+    /// It contradicts us: all differences, as text.
+    Contradicts(String),
+    /// It agrees, and is a default router too.
+    DefaultRouter,
 }
 
-/// Something that two routers should say alike, and do not.
+/// Something that two routers should announce alike, and do not.
 struct Difference {
-    /// What it is about.
+    /// What differs.
     about: String,
-    /// The rest of a line for people.
+    /// Both values, as text.
     values: String,
 }
 
-impl Told {
-    /// What is new about `router`, which has said `theirs` where we say `ours`.
-    pub(super) fn hear(
+impl Reported {
+    /// Compares the advertisement of `router` with ours; `None` if there is nothing new to report.
+    pub fn compare(
         &mut self,
         router: Ipv6Addr,
         ours: &Advertisement,
         theirs: &Advertisement,
-    ) -> Option<News> {
+    ) -> Option<Finding> {
         let differences = differences(ours, theirs);
         let mut is_news = false;
         for difference in &differences {
@@ -46,10 +47,10 @@ impl Told {
         if is_news {
             let lines = differences.iter();
             let lines = lines.map(|one| format!("{} {}", one.about, one.values));
-            return Some(News::Differs(lines.collect::<Vec<_>>().join("; ")));
+            return Some(Finding::Contradicts(lines.collect::<Vec<_>>().join("; ")));
         }
         let is_router = differences.is_empty() && theirs.lifetime > 0;
-        (is_router && self.is_new(router, "router")).then_some(News::IsThere)
+        (is_router && self.is_new(router, "router")).then_some(Finding::DefaultRouter)
     }
 
     fn is_new(&mut self, router: Ipv6Addr, about: &str) -> bool {
@@ -135,17 +136,23 @@ mod tests {
 
     #[test]
     fn ra_19_each_difference_is_told_once_even_after_a_harmless_router() {
-        let mut told = Told::default();
+        let mut reported = Reported::default();
         let (ours, router) = (saying(64, 30_000), "fe80::2".parse().unwrap());
-        let mut hear = |theirs| told.hear(router, &ours, &theirs);
-        assert_eq!(hear(saying(64, 0)), Some(News::IsThere));
-        assert_eq!(hear(saying(64, 0)), None);
+        let mut compare = |theirs| reported.compare(router, &ours, &theirs);
+        assert_eq!(compare(saying(64, 0)), Some(Finding::DefaultRouter));
+        assert_eq!(compare(saying(64, 0)), None);
         let line = "hop limit 32 instead of 64";
-        assert_eq!(hear(saying(32, 0)), Some(News::Differs(line.into())));
-        assert_eq!(hear(saying(31, 0)), None);
+        assert_eq!(
+            compare(saying(32, 0)),
+            Some(Finding::Contradicts(line.into()))
+        );
+        assert_eq!(compare(saying(31, 0)), None);
         let line = "hop limit 32 instead of 64; reachable time 7 instead of 30000";
-        assert_eq!(hear(saying(32, 7)), Some(News::Differs(line.into())));
+        assert_eq!(
+            compare(saying(32, 7)),
+            Some(Finding::Contradicts(line.into()))
+        );
         let other = "fe80::3".parse().unwrap();
-        assert!(told.hear(other, &ours, &saying(32, 0)).is_some());
+        assert!(reported.compare(other, &ours, &saying(32, 0)).is_some());
     }
 }

@@ -1,0 +1,17 @@
+//! A router's advertisements (RFC 4861 section 6.2): [`Schedule`] says when they are sent,
+//! [`Announcement`] what is in them, and [`Reported`] where other routers contradict them.
+//!
+//! Time and random numbers are arguments.
+
+mod announcement;
+mod compare;
+mod config;
+mod prefixes;
+mod schedule;
+mod withdrawn;
+
+pub use announcement::Announcement;
+pub use compare::{Finding, Reported};
+pub use config::Config;
+pub use prefixes::OnLinkPrefix;
+pub use schedule::{Due, Schedule};
