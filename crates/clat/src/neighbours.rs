@@ -15,6 +15,7 @@ use tokio::sync::{Mutex, mpsc};
 use tokio::task::JoinHandle;
 use tracing::{debug, warn};
 use xlat_core::mappers::Clat;
+use xlat_core::wire::{IpNextHeaderProtocols, ipv6, version};
 use xlat_core::{DropReason, Frame, Instant, Translator, Verdict};
 use xlat_host::host::Link;
 use xlat_host::icmp6::Solicitations;
@@ -79,15 +80,14 @@ impl Engine for Customer {
 /// have come from the link itself, with a hop limit of 255 (RFC 4861 section 7.1.1).
 fn solicitation(packet: &[u8]) -> Option<Solicitation> {
     const FORWARDED_ONCE: u8 = 254;
-    const ICMPV6: u8 = 58;
-    let (header, message) = packet.split_at_checked(40)?;
-    if header[0] >> 4 != 6 || header[6] != ICMPV6 || header[7] != FORWARDED_ONCE {
+    let (header, message) = packet.split_first_chunk()?;
+    let ip = ipv6::Header::parse(header);
+    let is_icmp = ip.next_header == IpNextHeaderProtocols::Icmpv6;
+    if version(header[0]) != 6 || !is_icmp || ip.hop_limit != FORWARDED_ONCE {
         return None;
     }
-    let from: [u8; 16] = header[8..24].try_into().ok()?;
-    let to: [u8; 16] = header[24..40].try_into().ok()?;
-    let asked = Solicitation::parse(Ipv6Addr::from(from), message)?;
-    (asked.target == Ipv6Addr::from(to)).then_some(asked)
+    let asked = Solicitation::parse(ip.src, message)?;
+    (asked.target == ip.dst).then_some(asked)
 }
 
 /// Answers for one address until it is dropped.

@@ -6,40 +6,35 @@ use std::net::Ipv6Addr;
 
 use pnet_packet::ip::IpNextHeaderProtocols;
 use xlat_core::checksum::Sum;
-
-use crate::tcp::ACK;
+use xlat_core::wire::{DST_PORT, SRC_PORT, ipv6, set_word, tcp};
 
 /// The probe from the remote node, as the client knows it, to the client.
 pub(crate) fn build(
     remote: (Ipv6Addr, u16),
     client: (Ipv6Addr, u16),
-) -> [u8; IPV6_HEADER + TCP_HEADER] {
-    let mut packet = [0; IPV6_HEADER + TCP_HEADER];
-    packet[0] = 0x60;
-    packet[5] = TCP_HEADER as u8;
-    packet[6] = IpNextHeaderProtocols::Tcp.0;
-    packet[7] = HOP_LIMIT;
-    packet[8..24].copy_from_slice(&remote.0.octets());
-    packet[24..40].copy_from_slice(&client.0.octets());
-
-    let segment = &mut packet[IPV6_HEADER..];
-    segment[0..2].copy_from_slice(&remote.1.to_be_bytes());
-    segment[2..4].copy_from_slice(&client.1.to_be_bytes());
-    segment[12] = (TCP_HEADER as u8 / 4) << 4;
-    segment[13] = ACK;
-    let pseudo = Sum::pseudo_v6(
-        remote.0,
-        client.0,
-        IpNextHeaderProtocols::Tcp,
-        TCP_HEADER as u32,
-    );
+) -> [u8; ipv6::HEADER + tcp::HEADER] {
+    let header = ipv6::Header {
+        traffic_class: 0,
+        payload_len: tcp::HEADER as u16,
+        next_header: IpNextHeaderProtocols::Tcp,
+        hop_limit: HOP_LIMIT,
+        src: remote.0,
+        dst: client.0,
+    };
+    let mut packet = [0; ipv6::HEADER + tcp::HEADER];
+    let (ip, segment) = packet.split_at_mut(ipv6::HEADER);
+    ip.copy_from_slice(&header.emit());
+    set_word(segment, SRC_PORT, remote.1);
+    set_word(segment, DST_PORT, client.1);
+    segment[tcp::DATA_OFFSET] = (tcp::HEADER as u8 / 4) << 4;
+    segment[tcp::FLAGS] = tcp::ACK;
+    let len = tcp::HEADER as u32;
+    let pseudo = Sum::pseudo_v6(header.src, header.dst, header.next_header, len);
     let checksum = (pseudo + Sum::of(segment)).checksum();
-    segment[16..18].copy_from_slice(&checksum.to_be_bytes());
+    set_word(segment, tcp::CHECKSUM, checksum);
     packet
 }
 
-const IPV6_HEADER: usize = 40;
-const TCP_HEADER: usize = 20;
 const HOP_LIMIT: u8 = 64;
 
 #[cfg(test)]

@@ -9,7 +9,9 @@
 use std::collections::{HashMap, VecDeque};
 use std::time::Duration;
 
+use pnet_packet::ip::IpNextHeaderProtocols;
 use xlat_core::checksum::Sum;
+use xlat_core::wire::{icmp, ipv4, set_word};
 
 use crate::clock::{Tick, Ticks};
 use crate::session::ExternalTuple;
@@ -128,22 +130,26 @@ impl StoredSyns {
 
 /// ICMPv4 3/3 about an IPv4 packet, from where the packet was going to.
 fn port_unreachable(quoted: &[u8]) -> Option<Vec<u8>> {
-    let (src, dst) = (quoted.get(16..20)?, quoted.get(12..16)?);
-    let len = IPV4_HEADER + ICMP_HEADER + quoted.len();
-    let mut packet = vec![0; IPV4_HEADER + ICMP_HEADER];
-    packet[0] = 0x45;
-    packet[2..4].copy_from_slice(&(len as u16).to_be_bytes());
-    packet[6] = 0x40;
-    packet[8] = 64;
-    packet[9] = 1;
-    packet[12..16].copy_from_slice(src);
-    packet[16..20].copy_from_slice(dst);
-    let checksum = Sum::of(&packet[..IPV4_HEADER]).checksum();
-    packet[10..12].copy_from_slice(&checksum.to_be_bytes());
-    packet[IPV4_HEADER..IPV4_HEADER + 2].copy_from_slice(&[3, 3]);
+    let syn = ipv4::Header::parse(quoted.first_chunk()?);
+    let header = ipv4::Header {
+        tos: 0,
+        total_len: (ipv4::HEADER + icmp::HEADER + quoted.len()) as u16,
+        id: 0,
+        dont_fragment: true,
+        more_fragments: false,
+        offset: 0,
+        ttl: TTL,
+        protocol: IpNextHeaderProtocols::Icmp,
+        src: syn.dst,
+        dst: syn.src,
+    };
+    let mut packet = header.emit().to_vec();
+    packet.extend([icmp::v4::UNREACHABLE, icmp::v4::PORT_UNREACHABLE]);
+    packet.resize(ipv4::HEADER + icmp::HEADER, 0);
     packet.extend(quoted);
-    let checksum = Sum::of(&packet[IPV4_HEADER..]).checksum();
-    packet[IPV4_HEADER + 2..IPV4_HEADER + 4].copy_from_slice(&checksum.to_be_bytes());
+    let message = &mut packet[ipv4::HEADER..];
+    let checksum = Sum::of(message).checksum();
+    set_word(message, icmp::CHECKSUM, checksum);
     Some(packet)
 }
 
@@ -153,10 +159,10 @@ const TCP_INCOMING_SYN: Duration = Duration::from_secs(6);
 const MAX_WAITING: usize = 1024;
 /// The part of them that one source can take up: one in so many.
 const SHARE: u32 = 16;
-const IPV4_HEADER: usize = 20;
-const ICMP_HEADER: usize = 8;
+/// Hops of an answer.
+const TTL: u8 = 64;
 /// An ICMPv4 error is no longer than 576 bytes (RFC 1812 section 4.3.2.3).
-const QUOTED_MAX: usize = 576 - IPV4_HEADER - ICMP_HEADER;
+const QUOTED_MAX: usize = 576 - ipv4::HEADER - icmp::HEADER;
 
 #[cfg(test)]
 mod tests {

@@ -5,6 +5,8 @@
 //! here, all events columns, and each cell says what the session becomes and what its lifetime is
 //! set to. Packets are sent on in every cell; only a stored SYN changes that.
 
+use xlat_core::wire::tcp::{ACK, FIN, PSH, RST, SYN, URG};
+
 /// State of a TCP session (RFC 6146 section 3.5.2.1).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(u8)]
@@ -155,19 +157,6 @@ pub(crate) const fn is_insane(flags: u8) -> bool {
         || (flags & SYN != 0 && flags & (FIN | RST) != 0)
         || (flags & (FIN | PSH | URG) == FIN | PSH | URG && flags & ACK == 0)
 }
-
-/// The FIN flag.
-pub(crate) const FIN: u8 = 0x01;
-/// The SYN flag.
-pub(crate) const SYN: u8 = 0x02;
-/// The RST flag.
-pub(crate) const RST: u8 = 0x04;
-/// The PSH flag.
-pub(crate) const PSH: u8 = 0x08;
-/// The ACK flag.
-pub(crate) const ACK: u8 = 0x10;
-/// The URG flag.
-pub(crate) const URG: u8 = 0x20;
 
 /// RFC 6146 section 3.5.2.2, one row per state in the order of [`TcpState`], one column per event
 /// in the order of [`TcpEvent`].

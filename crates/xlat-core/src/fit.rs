@@ -5,11 +5,11 @@
 
 use crate::frame::Frame;
 use crate::offload::{Gso, GsoKind};
-use crate::packet::{Transport, UDP_HEADER, V4, V6};
+use crate::packet::{Transport, V4, V6};
 use crate::policy::{MIN_IPV6_MTU, Policy};
 use crate::reason::DropReason;
 use crate::reject::{Answer, Reject};
-use crate::wire::{ipv4, ipv6, tcp};
+use crate::wire::{ipv4, ipv6, tcp, udp};
 
 /// How a packet goes on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -115,7 +115,7 @@ pub(crate) fn segments(frame: &Frame<'_>, at: usize, transport: &Transport) -> u
 fn segment_header_len(frame: &Frame<'_>, at: usize, transport: &Transport) -> usize {
     match transport {
         Transport::Tcp { .. } => tcp::header_len(&frame.packet()[at..]),
-        _ => UDP_HEADER,
+        _ => udp::HEADER,
     }
 }
 

@@ -73,7 +73,7 @@ mod transport;
 mod v4_to_v6;
 mod v6_to_v4;
 mod verdict;
-mod wire;
+pub mod wire;
 
 pub use frame::Frame;
 pub use mapper::{Mapper, PREFETCH_BATCH};

@@ -13,13 +13,13 @@ use crate::frame::Frame;
 use crate::identification::Identifications;
 use crate::mapper::Unreachable;
 use crate::offload::{Checksum, Gso, GsoKind, Offload};
-use crate::packet::{Chain, UDP_CHECKSUM, UDP_HEADER, complete_checksum, walk};
+use crate::packet::{Chain, complete_checksum, walk};
 use crate::policy::{MIN_IPV6_MTU, Policy};
 use crate::reason::DropReason;
 use crate::reject::Answer;
 use crate::time::Instant;
 use crate::verdict::Verdict;
-use crate::wire::{icmp, ipv4, ipv6, set_word, tcp, word};
+use crate::wire::{icmp, ipv4, ipv6, set_word, tcp, udp, version, word};
 
 /// Hop limit of what we send ourselves.
 const HOP_LIMIT: u8 = 64;
@@ -58,7 +58,7 @@ impl Replier {
         ids: &mut Identifications,
         now: Instant,
     ) -> Verdict {
-        let sent = match frame.packet()[0] >> 4 {
+        let sent = match version(frame.packet()[0]) {
             4 => self.reply_v4(frame, answer, policy, ids, now),
             _ => self.reply_v6(frame, answer, policy, ids, now),
         };
@@ -87,7 +87,7 @@ impl Replier {
         let src = if answer == Answer::EchoReply {
             frame.strip_front(header_len);
             let message = frame.packet_mut();
-            message[0] = icmp::v4::ECHO_REPLY;
+            message[icmp::TYPE] = icmp::v4::ECHO_REPLY;
             set_word(message, icmp::CHECKSUM, 0);
             ip.dst
         } else {
@@ -139,7 +139,7 @@ impl Replier {
         let src = if answer == Answer::EchoReply {
             frame.strip_front(chain.headers_len);
             let message = frame.packet_mut();
-            message[0] = icmp::v6::ECHO_REPLY;
+            message[icmp::TYPE] = icmp::v6::ECHO_REPLY;
             set_word(message, icmp::CHECKSUM, 0);
             ip.dst
         } else {
@@ -263,29 +263,29 @@ fn first_segment(frame: &mut Frame<'_>, at: usize, ip_header: usize) {
 /// Cuts a super-packet behind its first segment and sets the lengths, in the pseudo-header sum
 /// too.
 fn cut_to_segment(frame: &mut Frame<'_>, at: usize, ip_header: usize, gso: Gso) {
-    let udp = matches!(gso.kind, GsoKind::Udp);
+    let is_udp = matches!(gso.kind, GsoKind::Udp);
     let old = frame.len() - at;
-    let header = if udp {
-        UDP_HEADER
+    let header = if is_udp {
+        udp::HEADER
     } else {
         tcp::header_len(&frame.packet()[at..])
     };
     let new = old.min(header + usize::from(gso.size));
     frame.truncate(at + new);
     let packet = frame.packet_mut();
-    let place = at + if udp { UDP_CHECKSUM } else { tcp::CHECKSUM };
+    let place = at + if is_udp { udp::CHECKSUM } else { tcp::CHECKSUM };
     let sum = word(packet, place);
     let change = Sum::word(new as u16) - Sum::word(old as u16);
     set_word(packet, place, checksum::update_partial(sum, change));
-    if udp {
-        set_word(packet, at + 4, new as u16);
+    if is_udp {
+        set_word(packet, at + udp::LENGTH, new as u16);
     }
     if ip_header == ipv6::HEADER {
-        set_word(packet, 4, (at + new - ipv6::HEADER) as u16);
+        set_word(packet, ipv6::PAYLOAD_LEN, (at + new - ipv6::HEADER) as u16);
         return;
     }
-    set_word(packet, 2, (at + new) as u16);
-    set_word(packet, 10, 0);
+    set_word(packet, ipv4::TOTAL_LEN, (at + new) as u16);
+    set_word(packet, ipv4::CHECKSUM, 0);
     let checksum = Sum::of(&packet[..at]).checksum();
-    set_word(packet, 10, checksum);
+    set_word(packet, ipv4::CHECKSUM, checksum);
 }

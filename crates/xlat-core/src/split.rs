@@ -14,8 +14,8 @@ use pnet_packet::ip::IpNextHeaderProtocols;
 use crate::checksum::{self, Sum};
 use crate::frame::Frame;
 use crate::offload::{Checksum, Offload};
-use crate::packet::{UDP_CHECKSUM, UDP_HEADER, complete_checksum};
-use crate::wire::{ipv4, ipv6, set_word};
+use crate::packet::complete_checksum;
+use crate::wire::{ipv4, ipv6, set_word, udp, version};
 
 /// The pieces of one packet, handed out one by one.
 #[derive(Debug)]
@@ -42,7 +42,7 @@ enum Template {
 /// The rest of a super-packet.
 #[derive(Debug)]
 struct Datagrams {
-    header: [u8; UDP_HEADER],
+    header: [u8; udp::HEADER],
     size: usize,
     end: usize,
 }
@@ -52,7 +52,7 @@ impl Split {
     /// has its Fragment header already.
     pub(crate) fn new(frame: &mut Frame<'_>, limit: usize) -> Self {
         let (template, header_len, offset) = match (frame.array(0), frame.array(0)) {
-            (Some(headers), _) if headers[0] >> 4 == 6 => Template::v6(headers),
+            (Some(headers), _) if version(headers[0]) == 6 => Template::v6(headers),
             (_, Some(header)) => Template::v4(header),
             (_, None) => unreachable!("a translated packet has a header"),
         };
@@ -85,7 +85,7 @@ impl Split {
                 };
                 split.datagrams = Some(datagrams);
                 split.end = begin;
-                split.next = begin + UDP_HEADER;
+                split.next = begin + udp::HEADER;
             }
         } else if let Checksum::Partial(partial) = frame.offload.checksum {
             let start = usize::from(partial.start);
@@ -125,15 +125,15 @@ impl Split {
             return false;
         }
         let end = datagrams.end.min(begin + datagrams.size);
-        let start = begin - UDP_HEADER;
+        let start = begin - udp::HEADER;
         let mut whole = frame.part(start, end, Offload::NONE);
         let datagram = whole.packet_mut();
-        datagram[..UDP_HEADER].copy_from_slice(&datagrams.header);
+        datagram[..udp::HEADER].copy_from_slice(&datagrams.header);
         let len = datagram.len();
-        set_word(datagram, 4, len as u16);
-        set_word(datagram, UDP_CHECKSUM, 0);
+        set_word(datagram, udp::LENGTH, len as u16);
+        set_word(datagram, udp::CHECKSUM, 0);
         let sum = self.template.pseudo(len) + Sum::of(datagram);
-        set_word(datagram, UDP_CHECKSUM, checksum::udp(sum.checksum()));
+        set_word(datagram, udp::CHECKSUM, checksum::udp(sum.checksum()));
         if !first {
             self.template.next_id();
         }

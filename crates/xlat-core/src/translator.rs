@@ -31,7 +31,7 @@ use crate::reply::Replier;
 use crate::split::Split;
 use crate::time::Instant;
 use crate::verdict::Verdict;
-use crate::wire::ipv4;
+use crate::wire::{ipv4, version};
 use crate::{transport, v4_to_v6, v6_to_v4};
 
 /// Translates packets between IPv4 and IPv6 (RFC 7915) as its [`Mapper`] says who is who.
@@ -79,7 +79,7 @@ impl<M: Mapper + PacketHolder + Prefetch> Translator<M> {
         if frame.start() < HEADROOM {
             return Verdict::Drop(DropReason::NoHeadroom);
         }
-        let end = match frame.packet().first().map(|first| first >> 4) {
+        let end = match frame.packet().first().map(|first| version(*first)) {
             Some(4) => self.v4_to_v6(frame, now, Pass::First),
             Some(6) => self.v6_to_v4(frame, now),
             _ => Err(DropReason::BadVersion.into()),

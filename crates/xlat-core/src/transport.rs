@@ -8,10 +8,10 @@ use pnet_packet::ip::IpNextHeaderProtocols;
 use crate::checksum::{self, Sum};
 use crate::frame::Frame;
 use crate::mapper::{Ports, Rewrite};
-use crate::packet::{Transport, UDP_CHECKSUM};
+use crate::packet::Transport;
 use crate::policy::{MssClamp, Policy, UdpZeroChecksum};
 use crate::reason::DropReason;
-use crate::wire::{icmp, set_word, tcp, word};
+use crate::wire::{DST_PORT, SRC_PORT, icmp, ipv4, ipv6, set_word, tcp, udp, word};
 
 /// The change of a transport checksum when a packet gets new addresses: new minus old.
 ///
@@ -105,9 +105,9 @@ pub(crate) fn rewrite(
             if zero_checksum && !partial {
                 return;
             }
-            let field = updated(word(datagram, UDP_CHECKSUM), partial, delta, covered);
+            let field = updated(word(datagram, udp::CHECKSUM), partial, delta, covered);
             let field = if partial { field } else { checksum::udp(field) };
-            set_word(datagram, UDP_CHECKSUM, field);
+            set_word(datagram, udp::CHECKSUM, field);
         }
         _ => {}
     }
@@ -127,10 +127,10 @@ fn updated(field: u16, partial: bool, delta: Sum, covered: Sum) -> u16 {
 /// Gives a UDP datagram at `at` without a checksum one for IPv6 (RFC 7915 section 4.5).
 pub(crate) fn make_udp_checksum(frame: &mut Frame<'_>, at: usize, new: &Rewrite<Ipv6Addr>) {
     let datagram = &mut frame.packet_mut()[at..];
-    let len = word(datagram, 4);
+    let len = word(datagram, udp::LENGTH);
     let pseudo = Sum::pseudo_v6(new.src, new.dst, IpNextHeaderProtocols::Udp, u32::from(len));
     let sum = pseudo + Sum::of(&datagram[..usize::from(len)]);
-    set_word(datagram, UDP_CHECKSUM, checksum::udp(sum.checksum()));
+    set_word(datagram, udp::CHECKSUM, checksum::udp(sum.checksum()));
 }
 
 /// Rewrites the ICMP echo message at `at`: its type, and its identifier where ports are shared.
@@ -153,8 +153,8 @@ pub(crate) fn rewrite_echo(message: &mut [u8], icmp_type: u8, id: Option<u16>, p
 /// Sets an ICMP type and returns the change of the sum.
 #[inline]
 pub(crate) fn set_type(message: &mut [u8], icmp_type: u8) -> Sum {
-    let code = message[1];
-    replace_word(message, 0, u16::from_be_bytes([icmp_type, code]))
+    let code = message[icmp::CODE];
+    replace_word(message, icmp::TYPE, u16::from_be_bytes([icmp_type, code]))
 }
 
 /// Sets the 16-bit word at `at` and returns the change of the sum.
@@ -168,8 +168,8 @@ pub(crate) fn replace_word(bytes: &mut [u8], at: usize, value: u16) -> Sum {
 #[inline]
 fn set_ports(segment: &mut [u8], old: Ports, new: Option<Ports>) -> Sum {
     let Some(new) = new else { return Sum::ZERO };
-    set_word(segment, 0, new.src);
-    set_word(segment, 2, new.dst);
+    set_word(segment, SRC_PORT, new.src);
+    set_word(segment, DST_PORT, new.dst);
     Sum::word(new.src) + Sum::word(new.dst) - (Sum::word(old.src) + Sum::word(old.dst))
 }
 
@@ -178,17 +178,21 @@ fn clamp_mss(segment: &mut [u8], policy: &Policy) -> Sum {
     let limit = match policy.mss_clamp {
         MssClamp::Off => return Sum::ZERO,
         MssClamp::To(limit) => limit,
-        MssClamp::Auto => (policy.mtu6 - 60).min(policy.mtu4.saturating_sub(40)),
+        MssClamp::Auto => {
+            const HEADERS_V6: u16 = (ipv6::HEADER + tcp::HEADER) as u16;
+            const HEADERS_V4: u16 = (ipv4::HEADER + tcp::HEADER) as u16;
+            (policy.mtu6 - HEADERS_V6).min(policy.mtu4.saturating_sub(HEADERS_V4))
+        }
     };
-    let Some(place) = tcp::mss_place(segment) else {
+    let Some(at) = tcp::mss_offset(segment) else {
         return Sum::ZERO;
     };
-    if word(segment, place) <= limit {
+    if word(segment, at) <= limit {
         return Sum::ZERO;
     }
     // The option may stand at an odd place, so the sum of the whole header is compared.
     let end = tcp::header_len(segment);
     let old = Sum::of(&segment[..end]);
-    set_word(segment, place, limit);
+    set_word(segment, at, limit);
     Sum::of(&segment[..end]) - old
 }

@@ -16,6 +16,7 @@ use rustix::io::Errno;
 use serde::Serialize;
 use serde::ser::{SerializeMap, Serializer};
 use xlat_core::DropReason;
+use xlat_core::wire::version;
 
 pub use icmp::{IcmpKind, PerKind};
 
@@ -181,7 +182,7 @@ impl Counters {
 
 #[inline]
 fn is_ipv6(packet: &[u8]) -> bool {
-    packet.first().is_some_and(|byte| byte >> 4 == 6)
+    packet.first().is_some_and(|first| version(*first) == 6)
 }
 
 /// Why a packet could not be written.

@@ -24,11 +24,14 @@ use std::mem;
 use pnet_packet::ip::{IpNextHeaderProtocol, IpNextHeaderProtocols};
 use xlat_core::checksum::{self, Sum};
 use xlat_core::offload::{Checksum, Gso, GsoKind, PartialChecksum};
+use xlat_core::wire::{
+    PORTS, double_word, ipv4, ipv6, set_word, tcp, udp, version as ip_version, word,
+};
 use xlat_core::{Frame, Offload};
 
 use super::negotiate::Offloads;
 use super::queue::Slot;
-use flow::{Flow, Headers, closes, headers, is_intact, is_tcp, long, pseudo_header, put, word};
+use flow::{Flow, Headers, closes, headers, is_intact, is_tcp, pseudo_header};
 
 /// Flows of one batch that can be held back at the same time.
 const LANES: usize = 16;
@@ -240,25 +243,32 @@ impl Coalescer {
 
     #[inline]
     fn classify(&self, packet: &[u8], offload: &Offload) -> Class {
-        let (version, ip, protocol) = match packet.first().map(|byte| byte >> 4) {
-            Some(4) if packet.len() >= 20 => (4, 20, packet[9]),
-            Some(6) if packet.len() >= 40 => (6, 40, packet[6]),
+        let (version, ip, protocol) = match packet.first().map(|first| ip_version(*first)) {
+            Some(4) if packet.len() >= ipv4::HEADER => (4, ipv4::HEADER, packet[ipv4::PROTOCOL]),
+            Some(6) if packet.len() >= ipv6::HEADER => (6, ipv6::HEADER, packet[ipv6::NEXT_HEADER]),
             _ => return Class::Other,
         };
         let wanted = match IpNextHeaderProtocol(protocol) {
             IpNextHeaderProtocols::Tcp => self.tcp,
             IpNextHeaderProtocols::Udp => self.udp,
-            // Hop-by-hop, routing, fragment and destination options: a segment may follow.
-            IpNextHeaderProtocol(0 | 43 | 44 | 60) if version == 6 => return Class::Barrier,
+            // A segment may follow.
+            IpNextHeaderProtocols::Hopopt
+            | IpNextHeaderProtocols::Ipv6Route
+            | IpNextHeaderProtocols::Ipv6Frag
+            | IpNextHeaderProtocols::Ipv6Opts
+                if version == 6 =>
+            {
+                return Class::Barrier;
+            }
             _ => return Class::Other,
         };
         if !wanted {
             return Class::Other;
         }
-        if version == 4 && (packet[0] != 0x45 || packet[6] & 0x3f != 0 || packet[7] != 0) {
+        if version == 4 && (packet[0] != ipv4::WITHOUT_OPTIONS || ipv4::is_fragment(packet)) {
             return Class::Barrier;
         }
-        let Some(ports) = packet.get(ip..ip + 4) else {
+        let Some(ports) = packet.get(ip..ip + PORTS) else {
             return Class::Barrier;
         };
         let flow = Flow::new(version, protocol, packet, ports);
@@ -302,7 +312,8 @@ impl Lane {
         buffer[len..len + payload.len()].copy_from_slice(payload);
         if is_tcp(&self.flow) {
             // Only a last PSH can differ, and cutting leaves it on the last segment only.
-            buffer[headers.ip + 13] |= packet[headers.ip + 13];
+            let flags = headers.ip + tcp::FLAGS;
+            buffer[flags] |= packet[flags];
         }
         self.place.len += payload.len();
         self.segments += 1;
@@ -314,23 +325,25 @@ impl Lane {
         let Headers { ip, .. } = self.headers;
         let same = |from: usize, to: usize| held[from..to] == next[from..to];
         let same_ip = if self.flow.version == 4 {
-            let may_not_be_cut = held[6] & 0x40 != 0;
-            let expected = word(held, 4).wrapping_add(self.segments);
+            let may_not_be_cut = word(held, ipv4::FRAGMENT) & ipv4::DONT_FRAGMENT != 0;
+            let expected = word(held, ipv4::ID).wrapping_add(self.segments);
             // Version to TOS, flags to protocol; the addresses are those of the flow.
-            same(0, 2) && same(6, 10) && (may_not_be_cut || word(next, 4) == expected)
+            same(0, ipv4::TOTAL_LEN)
+                && same(ipv4::FRAGMENT, ipv4::CHECKSUM)
+                && (may_not_be_cut || word(next, ipv4::ID) == expected)
         } else {
-            same(0, 4) && same(6, 8)
+            same(0, ipv6::PAYLOAD_LEN) && same(ipv6::NEXT_HEADER, ipv6::SRC)
         };
         if !same_ip || !is_tcp(&self.flow) {
             return same_ip;
         }
         let appended = held.len() - self.headers.len();
-        let expected = long(held, ip + 4).wrapping_add(appended as u32);
+        let expected = double_word(held, ip + tcp::SEQUENCE).wrapping_add(appended as u32);
         // Acknowledgement, data offset and reserved bits, window, urgent pointer, options.
-        long(next, ip + 4) == expected
-            && same(ip + 8, ip + 13)
-            && same(ip + 14, ip + 16)
-            && same(ip + 18, self.headers.len())
+        double_word(next, ip + tcp::SEQUENCE) == expected
+            && same(ip + tcp::ACKNOWLEDGEMENT, ip + tcp::FLAGS)
+            && same(ip + tcp::WINDOW, ip + tcp::CHECKSUM)
+            && same(ip + tcp::URGENT, self.headers.len())
     }
 
     /// Makes the headers say what they are of: one packet stays as it was.
@@ -342,23 +355,23 @@ impl Lane {
         let Place { start, len, .. } = self.place;
         let packet = &mut self.slot.0[start..start + len];
         if self.flow.version == 4 {
-            let change = Sum::word(len as u16) - Sum::word(word(packet, 2));
-            let header_sum = checksum::update(word(packet, 10), change);
-            put(packet, 2, len as u16);
-            put(packet, 10, header_sum);
+            let change = Sum::word(len as u16) - Sum::word(word(packet, ipv4::TOTAL_LEN));
+            let header_sum = checksum::update(word(packet, ipv4::CHECKSUM), change);
+            set_word(packet, ipv4::TOTAL_LEN, len as u16);
+            set_word(packet, ipv4::CHECKSUM, header_sum);
         } else {
-            put(packet, 4, (len - ip) as u16);
+            set_word(packet, ipv6::PAYLOAD_LEN, (len - ip) as u16);
         }
         let (kind, offset) = match (is_tcp(&self.flow), self.flow.version) {
-            (true, 4) => (GsoKind::TcpV4, 16),
-            (true, _) => (GsoKind::TcpV6, 16),
+            (true, 4) => (GsoKind::TcpV4, tcp::CHECKSUM),
+            (true, _) => (GsoKind::TcpV6, tcp::CHECKSUM),
             (false, _) => {
-                put(packet, ip + 4, (len - ip) as u16);
-                (GsoKind::Udp, 6)
+                set_word(packet, ip + udp::LENGTH, (len - ip) as u16);
+                (GsoKind::Udp, udp::CHECKSUM)
             }
         };
         let pseudo = pseudo_header(&self.flow, len - ip).folded();
-        put(packet, ip + offset, pseudo);
+        set_word(packet, ip + offset, pseudo);
         self.place.offload = Offload {
             checksum: Checksum::Partial(PartialChecksum {
                 start: ip as u16,

@@ -9,6 +9,7 @@ use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd, IntoRawFd, OwnedFd};
 
 use xlat_core::frame::{HEADROOM, TAILROOM};
+use xlat_core::wire::ipv6;
 use xlat_core::{Frame, Offload};
 
 use super::sys;
@@ -20,7 +21,7 @@ const START: usize = (HEADROOM + HEADER_LEN).next_multiple_of(16);
 
 /// Longest packet the kernel hands over: a super-packet of 64 KiB, or 65535 bytes behind an IPv6
 /// header.
-const MAX_PACKET: usize = 65536 + 40;
+const MAX_PACKET: usize = 65536 + ipv6::HEADER;
 
 const SLOT_LEN: usize = START + MAX_PACKET + TAILROOM;
 

@@ -15,6 +15,7 @@ use std::fmt;
 
 use xlat_core::Offload;
 use xlat_core::offload::{Checksum, Gso, GsoKind, PartialChecksum};
+use xlat_core::wire::{ipv4, tcp, udp, version};
 
 /// Length of the header in bytes.
 pub const HEADER_LEN: usize = 10;
@@ -39,12 +40,6 @@ const GSO_TCPV4: u8 = 1;
 const GSO_TCPV6: u8 = 4;
 const GSO_UDP_L4: u8 = 5;
 const GSO_ECN: u8 = 0x80;
-
-const TCP_CHECKSUM: u16 = 16;
-const TCP_HEADER_LEN: usize = 20;
-const UDP_CHECKSUM: u16 = 6;
-const UDP_HEADER_LEN: usize = 8;
-const IPV4_HEADER_LEN: u16 = 20;
 
 /// A header that cannot belong to its packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -142,7 +137,7 @@ impl Header {
             });
         }
         let end = usize::from(self.csum_start) + usize::from(self.csum_offset) + 2;
-        if self.csum_start < IPV4_HEADER_LEN || end > packet_len {
+        if usize::from(self.csum_start) < ipv4::HEADER || end > packet_len {
             return Err(Impossible::ChecksumPlace);
         }
         Ok(Checksum::Partial(PartialChecksum {
@@ -153,7 +148,7 @@ impl Header {
 
     fn gso(&self, checksum: Checksum, packet: &[u8]) -> Result<Gso, Impossible> {
         let ecn = self.gso_type & GSO_ECN != 0;
-        let version = packet.first().map_or(0, |byte| byte >> 4);
+        let version = packet.first().map_or(0, |first| version(*first));
         let kind = match (self.gso_type & !GSO_ECN, version) {
             (GSO_TCPV4, 4) => GsoKind::TcpV4,
             (GSO_TCPV6, 6) => GsoKind::TcpV6,
@@ -168,10 +163,10 @@ impl Header {
             Checksum::Verified => {}
             Checksum::Partial(partial) => {
                 let expected = match kind {
-                    GsoKind::TcpV4 | GsoKind::TcpV6 => TCP_CHECKSUM,
-                    GsoKind::Udp => UDP_CHECKSUM,
+                    GsoKind::TcpV4 | GsoKind::TcpV6 => tcp::CHECKSUM,
+                    GsoKind::Udp => udp::CHECKSUM,
                 };
-                if partial.offset != expected {
+                if usize::from(partial.offset) != expected {
                     return Err(Impossible::GsoKind);
                 }
                 headers_len(kind, checksum, packet).ok_or(Impossible::HeaderLength)?;
@@ -193,11 +188,11 @@ fn headers_len(kind: GsoKind, checksum: Checksum, packet: &[u8]) -> Option<u16> 
     };
     let start = usize::from(partial.start);
     let transport_len = match kind {
-        GsoKind::Udp => UDP_HEADER_LEN,
+        GsoKind::Udp => udp::HEADER,
         GsoKind::TcpV4 | GsoKind::TcpV6 => {
-            let words = packet.get(start + 12)? >> 4;
-            let length = usize::from(words) * 4;
-            (length >= TCP_HEADER_LEN).then_some(length)?
+            let header = packet.get(start..start + tcp::DATA_OFFSET + 1)?;
+            let length = tcp::header_len(header);
+            (length >= tcp::HEADER).then_some(length)?
         }
     };
     let length = start + transport_len;

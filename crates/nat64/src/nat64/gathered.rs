@@ -11,6 +11,7 @@ use pnet_packet::ip::IpNextHeaderProtocols;
 use xlat_core::Instant;
 use xlat_core::checksum::{self, Sum};
 use xlat_core::mapper::{Fragment, Refusal};
+use xlat_core::wire::{ipv4, ipv6, set_word, udp, version};
 
 use super::Nat64;
 use crate::fragments::DatagramKey;
@@ -50,7 +51,7 @@ fn put_together(packets: &[Box<[u8]>], id: u16) -> Option<Box<[u8]>> {
     for (place, packet) in &pieces {
         whole.extend_from_slice(packet.get(place.payload..)?);
     }
-    match whole[0] >> 4 {
+    match version(whole[0]) {
         4 => finish_v4(&mut whole, first.payload)?,
         _ => finish_v6(&mut whole, first.payload, id)?,
     }
@@ -66,32 +67,32 @@ struct Place {
 
 /// The translator has found the packet well-formed.
 fn place(packet: &[u8]) -> Option<Place> {
-    if packet.first()? >> 4 == 4 {
+    if version(*packet.first()?) == 4 {
         return Some(Place {
-            payload: usize::from(packet[0] & 15) * 4,
-            offset: (word(packet, 6)? & 0x1fff) * 8,
+            payload: ipv4::header_len(packet[0]),
+            offset: (word(packet, ipv4::FRAGMENT)? & ipv4::FRAGMENT_OFFSET) * 8,
         });
     }
-    let (mut next, mut at) = (*packet.get(6)?, IPV6_HEADER);
+    let (mut next, mut at) = (*packet.get(ipv6::NEXT_HEADER)?, ipv6::HEADER);
     while next != IpNextHeaderProtocols::Ipv6Frag.0 {
         let header = packet.get(at..at + 2)?;
         next = header[0];
-        at += (usize::from(header[1]) + 1) * 8;
+        at += (usize::from(header[1]) + 1) * ipv6::EXTENSION_UNIT;
     }
     Some(Place {
-        payload: at + FRAGMENT_HEADER,
-        offset: word(packet, at + 2)? & !7,
+        payload: at + ipv6::FRAGMENT,
+        offset: word(packet, at + ipv6::FRAGMENT_OFFSET)? & !7,
     })
 }
 
 fn finish_v4(whole: &mut [u8], header: usize) -> Option<()> {
     let len = u16::try_from(whole.len()).ok()?;
-    whole[2..4].copy_from_slice(&len.to_be_bytes());
-    whole[6..8].fill(0);
-    whole[10..12].fill(0);
+    set_word(whole, ipv4::TOTAL_LEN, len);
+    set_word(whole, ipv4::FRAGMENT, 0);
+    set_word(whole, ipv4::CHECKSUM, 0);
     let checksum = Sum::of(&whole[..header]).checksum();
-    whole[10..12].copy_from_slice(&checksum.to_be_bytes());
-    match whole[9] == IpNextHeaderProtocols::Udp.0 {
+    set_word(whole, ipv4::CHECKSUM, checksum);
+    match whole[ipv4::PROTOCOL] == IpNextHeaderProtocols::Udp.0 {
         true => complete_udp(whole, header),
         false => Some(()),
     }
@@ -99,19 +100,14 @@ fn finish_v4(whole: &mut [u8], header: usize) -> Option<()> {
 
 /// Makes the checksum of a UDP datagram that has none.
 fn complete_udp(whole: &mut [u8], header: usize) -> Option<()> {
-    let address = |at: usize| {
-        let bytes = whole.get(at..at + 4)?;
-        Some(Ipv4Addr::from_bits(u32::from_be_bytes(
-            bytes.try_into().ok()?,
-        )))
-    };
-    let (src, dst) = (address(12)?, address(16)?);
+    let ip = whole.first_chunk()?;
+    let (src, dst) = (ipv4::address(ip, ipv4::SRC), ipv4::address(ip, ipv4::DST));
     // The rest of the packet, if there is any, is not covered (RFC 768).
-    let len = word(whole, header + 4)?;
+    let len = word(whole, header + udp::LENGTH)?;
     let datagram = whole.get(header..header + usize::from(len))?;
     let pseudo = Sum::pseudo_v4(src, dst, IpNextHeaderProtocols::Udp, u32::from(len));
     let sum = checksum::udp((pseudo + Sum::of(datagram)).checksum());
-    let field = header + UDP_CHECKSUM;
+    let field = header + udp::CHECKSUM;
     whole
         .get_mut(field..field + 2)?
         .copy_from_slice(&sum.to_be_bytes());
@@ -119,11 +115,11 @@ fn complete_udp(whole: &mut [u8], header: usize) -> Option<()> {
 }
 
 fn finish_v6(whole: &mut [u8], payload: usize, id: u16) -> Option<()> {
-    let len = u16::try_from(whole.len() - IPV6_HEADER).ok()?;
-    whole[4..6].copy_from_slice(&len.to_be_bytes());
-    let fragment = &mut whole[payload - FRAGMENT_HEADER..payload];
-    fragment[2..4].fill(0);
-    fragment[4..].copy_from_slice(&u32::from(id).to_be_bytes());
+    let len = u16::try_from(whole.len() - ipv6::HEADER).ok()?;
+    set_word(whole, ipv6::PAYLOAD_LEN, len);
+    let fragment = &mut whole[payload - ipv6::FRAGMENT..payload];
+    set_word(fragment, ipv6::FRAGMENT_OFFSET, 0);
+    fragment[ipv6::FRAGMENT_ID..].copy_from_slice(&u32::from(id).to_be_bytes());
     Some(())
 }
 
@@ -131,7 +127,3 @@ fn word(packet: &[u8], at: usize) -> Option<u16> {
     let bytes = packet.get(at..at + 2)?;
     Some(u16::from_be_bytes([bytes[0], bytes[1]]))
 }
-
-const IPV6_HEADER: usize = 40;
-const FRAGMENT_HEADER: usize = 8;
-const UDP_CHECKSUM: usize = 6;

@@ -5,9 +5,10 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 use pnet_packet::ip::{IpNextHeaderProtocol, IpNextHeaderProtocols};
 use xlat_core::DropReason;
 use xlat_core::mapper::{Flow, Ports, Refusal, Unreachable};
+use xlat_core::wire::tcp::ACK;
 
 use crate::session::{ClientTuple, ExternalTuple, Protocol};
-use crate::tcp;
+use crate::tcp::is_insane;
 
 /// Determining the incoming tuple (RFC 6146 section 3.4), from IPv6.
 #[inline]
@@ -57,7 +58,7 @@ fn checked_ports(protocol: Protocol, ports: Option<Ports>, flags: u8) -> Result<
     let is_bad = match protocol {
         Protocol::Icmp => false,
         Protocol::Udp => ports.src == 0 || ports.dst == 0,
-        Protocol::Tcp => ports.src == 0 || ports.dst == 0 || tcp::is_insane(flags),
+        Protocol::Tcp => ports.src == 0 || ports.dst == 0 || is_insane(flags),
     };
     if is_bad {
         return Err(Refusal::Silent(DropReason::BadTransport));
@@ -92,7 +93,7 @@ pub(super) fn turned<A: Copy>(flow: &Flow<A>) -> Flow<A> {
             dst: ports.src,
         }),
         // The flags of a quoted segment are often cut off, and nothing is decided by them.
-        tcp_flags: tcp::ACK,
+        tcp_flags: ACK,
         ..*flow
     }
 }

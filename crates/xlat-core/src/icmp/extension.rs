@@ -14,15 +14,14 @@ use crate::frame::Frame;
 use crate::reason::DropReason;
 use crate::wire::set_word;
 
-/// Unit of the length attribute in ICMPv4, in bytes.
-pub(super) const ICMPV4_UNIT: usize = 4;
-/// Unit of the length attribute in ICMPv6, in bytes.
-pub(super) const ICMPV6_UNIT: usize = 8;
-
 /// Least bytes of a quoted packet in front of an extension (RFC 4884 section 3).
 const QUOTED_MIN: usize = 128;
 /// Bytes of the extension header.
 const HEADER: usize = 4;
+/// First byte of the extension header: version 2.
+const VERSION: u8 = 0x20;
+/// Offset of the extension's checksum.
+const CHECKSUM: usize = 2;
 /// Bytes of a Node Identification object with an IPv6 address.
 const NODE_OBJECT: usize = 24;
 
@@ -144,7 +143,7 @@ const AFI_IPV6: u16 = 2;
 fn add_node(structure: &mut [u8], len: usize, node: Ipv6Addr) {
     let at = len.max(HEADER);
     if len == 0 {
-        structure[..HEADER].copy_from_slice(&[0x20, 0, 0, 0]);
+        structure[..HEADER].copy_from_slice(&[VERSION, 0, 0, 0]);
     }
     let object = &mut structure[at..];
     set_word(object, 0, NODE_OBJECT as u16);
@@ -153,7 +152,7 @@ fn add_node(structure: &mut [u8], len: usize, node: Ipv6Addr) {
     set_word(object, 4, AFI_IPV6);
     set_word(object, 6, 0);
     object[8..NODE_OBJECT].copy_from_slice(&node.octets());
-    set_word(structure, 2, 0);
+    set_word(structure, CHECKSUM, 0);
     let checksum = Sum::of(structure).checksum();
-    set_word(structure, 2, checksum);
+    set_word(structure, CHECKSUM, checksum);
 }

@@ -8,10 +8,10 @@ use pnet_packet::ip::{IpNextHeaderProtocol, IpNextHeaderProtocols};
 
 use crate::checksum::{self, Sum};
 use crate::mapper::{Flow, Ports};
-use crate::packet::{Chain, Transport, UDP_CHECKSUM, flow_v4, flow_v6, walk};
+use crate::packet::{Chain, Transport, flow_v4, flow_v6, walk};
 use crate::reason::DropReason;
 use crate::transport;
-use crate::wire::{icmp, ipv4, ipv6, set_word, tcp, word};
+use crate::wire::{DST_PORT, PORTS, SRC_PORT, icmp, ipv4, ipv6, set_word, tcp, udp, version, word};
 
 /// A quoted IPv4 packet.
 #[derive(Clone, Copy, Debug)]
@@ -51,7 +51,9 @@ impl QuotedV4 {
         };
         let ip = ipv4::Header::parse(fixed);
         let header_len = ipv4::header_len(fixed[0]);
-        if fixed[0] >> 4 != 4 || header_len < ipv4::HEADER || usize::from(ip.total_len) < header_len
+        if version(fixed[0]) != 4
+            || header_len < ipv4::HEADER
+            || usize::from(ip.total_len) < header_len
         {
             return Err(DropReason::QuotedHeader);
         }
@@ -99,7 +101,7 @@ impl QuotedV6 {
             return Err(DropReason::QuotedTruncated);
         };
         let ip = ipv6::Header::parse(fixed);
-        if fixed[0] >> 4 != 6 {
+        if version(fixed[0]) != 6 {
             return Err(DropReason::QuotedHeader);
         }
         let chain = walk(ip.next_header, quoted).map_err(|reason| match reason {
@@ -183,12 +185,12 @@ impl Rest {
             _ => return Ok(opaque),
         };
         let ports = match kind {
-            Kind::Echo { .. } if bytes.len() >= 6 => {
+            Kind::Echo { .. } if bytes.len() >= icmp::IDENTIFIER + 2 => {
                 Some(Ports::identifier(word(bytes, icmp::IDENTIFIER)))
             }
-            Kind::Tcp | Kind::Udp if bytes.len() >= 4 => Some(Ports {
-                src: word(bytes, 0),
-                dst: word(bytes, 2),
+            Kind::Tcp | Kind::Udp if bytes.len() >= PORTS => Some(Ports {
+                src: word(bytes, SRC_PORT),
+                dst: word(bytes, DST_PORT),
             }),
             _ => None,
         };
@@ -213,7 +215,7 @@ impl Rest {
             }
             Kind::Udp => {
                 let delta = delta + self.replace_ports(bytes, ports);
-                update(bytes, UDP_CHECKSUM, delta, true);
+                update(bytes, udp::CHECKSUM, delta, true);
             }
             Kind::Echo {
                 request: is_request,
@@ -223,7 +225,7 @@ impl Rest {
                 if bytes.len() >= 2 {
                     delta = delta + transport::set_type(bytes, icmp_type);
                 } else {
-                    bytes[0] = icmp_type;
+                    bytes[icmp::TYPE] = icmp_type;
                 }
                 if let (Some(_), Some(new)) = (self.ports, ports) {
                     delta = delta + transport::replace_word(bytes, icmp::IDENTIFIER, new.src);
@@ -238,7 +240,8 @@ impl Rest {
         let (Some(_), Some(new)) = (self.ports, ports) else {
             return Sum::ZERO;
         };
-        transport::replace_word(bytes, 0, new.src) + transport::replace_word(bytes, 2, new.dst)
+        transport::replace_word(bytes, SRC_PORT, new.src)
+            + transport::replace_word(bytes, DST_PORT, new.dst)
     }
 }
 

@@ -5,7 +5,7 @@ use core::net::{Ipv4Addr, Ipv6Addr};
 
 use pnet_packet::ip::IpNextHeaderProtocols;
 
-use super::extension::{self, Extension, ICMPV4_UNIT, ICMPV6_UNIT};
+use super::extension::{self, Extension};
 use super::quoted::QuotedV4;
 use super::{Counterpart, Rest, verify};
 use crate::checksum::Sum;
@@ -37,11 +37,15 @@ impl ErrorV4 {
         policy: &Policy,
     ) -> Result<Self, DropReason> {
         let message = &frame.packet()[packet.header_len..];
-        let counterpart = counterpart(message[0], message[1], message[4])?;
+        let counterpart = counterpart(
+            message[icmp::TYPE],
+            message[icmp::CODE],
+            message[icmp::v4::POINTER],
+        )?;
         verify(message, Sum::ZERO)?;
-        let length = match message[0] {
+        let length = match message[icmp::TYPE] {
             icmp::v4::UNREACHABLE | icmp::v4::TIME_EXCEEDED | icmp::v4::PARAMETER_PROBLEM => {
-                usize::from(message[5]) * ICMPV4_UNIT
+                usize::from(message[icmp::v4::LENGTH]) * icmp::v4::LENGTH_UNIT
             }
             _ => 0,
         };
@@ -63,7 +67,7 @@ impl ErrorV4 {
             quoted,
             quoted_len,
             extension,
-            mtu: word(message, 6),
+            mtu: word(message, icmp::v4::MTU),
         })
     }
 
@@ -98,13 +102,13 @@ impl ErrorV4 {
         let room = ERROR_MAX - ipv6::HEADER - icmp::HEADER;
         let layout = self
             .extension
-            .layout(quoted_header + have, room, ICMPV6_UNIT);
+            .layout(quoted_header + have, room, icmp::v6::LENGTH_UNIT);
         self.extension
             .arrange(frame, body_at - quoted_header, &layout)?;
 
         frame.strip_front(body_at);
         self.push_quoted_header(frame, &new.quoted, policy);
-        frame.push_front(&self.message_header(layout.attribute(ICMPV6_UNIT), policy));
+        frame.push_front(&self.message_header(layout.attribute(icmp::v6::LENGTH_UNIT), policy));
         let outer = Rewrite::new(new.src.unwrap_or(policy.own_v6), new.dst);
         let len = frame.len();
         let pseudo = Sum::pseudo_v6(
@@ -156,9 +160,9 @@ impl ErrorV4 {
         } = self.counterpart;
         let mut header = [icmp_type, code, 0, 0, 0, 0, 0, 0];
         match rest {
-            Rest::Unused => header[4] = length,
-            Rest::Mtu => header[4..].copy_from_slice(&self.mtu(policy).to_be_bytes()),
-            Rest::Pointer(pointer) => header[7] = pointer,
+            Rest::Unused => header[icmp::v6::LENGTH] = length,
+            Rest::Mtu => header[icmp::REST..].copy_from_slice(&self.mtu(policy).to_be_bytes()),
+            Rest::Pointer(pointer) => header[icmp::v6::POINTER_LOW] = pointer,
         }
         header
     }

@@ -5,7 +5,7 @@ use core::net::{Ipv4Addr, Ipv6Addr};
 
 use pnet_packet::ip::IpNextHeaderProtocols;
 
-use super::extension::{self, Extension, ICMPV4_UNIT, ICMPV6_UNIT};
+use super::extension::{self, Extension};
 use super::quoted::QuotedV6;
 use super::{Counterpart, Rest, verify};
 use crate::checksum::Sum;
@@ -18,7 +18,7 @@ use crate::policy::{DUMMY_V4, MIN_IPV6_MTU, Policy, TrafficClass, UnmappedSource
 use crate::reason::DropReason;
 use crate::transport::delta_v6_to_v4;
 use crate::v6_to_v4;
-use crate::wire::{icmp, ipv4, ipv6, set_word};
+use crate::wire::{double_word, icmp, ipv4, ipv6, set_word};
 
 /// A valid ICMPv6 error that has a counterpart.
 #[derive(Clone, Copy, Debug)]
@@ -35,17 +35,17 @@ impl ErrorV6 {
     /// Reads the error behind the headers of `packet`.
     pub(crate) fn parse(frame: &Frame<'_>, packet: &V6) -> Result<Self, DropReason> {
         let message = &frame.packet()[packet.chain.headers_len..];
-        let word = u32::from_be_bytes([message[4], message[5], message[6], message[7]]);
-        let counterpart = counterpart(message[0], message[1], word)?;
+        let word = double_word(message, icmp::REST);
+        let counterpart = counterpart(message[icmp::TYPE], message[icmp::CODE], word)?;
         let ip = &packet.ip;
         let len = message.len() as u32;
         verify(
             message,
             Sum::pseudo_v6(ip.src, ip.dst, IpNextHeaderProtocols::Icmpv6, len),
         )?;
-        let length = match message[0] {
+        let length = match message[icmp::TYPE] {
             icmp::v6::UNREACHABLE | icmp::v6::TIME_EXCEEDED => {
-                usize::from(message[4]) * ICMPV6_UNIT
+                usize::from(message[icmp::v6::LENGTH]) * icmp::v6::LENGTH_UNIT
             }
             _ => 0,
         };
@@ -102,13 +102,13 @@ impl ErrorV6 {
         let room = error_max - ipv4::HEADER - icmp::HEADER;
         let layout = self
             .extension
-            .layout(ipv4::HEADER + have, room, ICMPV4_UNIT);
+            .layout(ipv4::HEADER + have, room, icmp::v4::LENGTH_UNIT);
         self.extension
             .arrange(frame, body_at - ipv4::HEADER, &layout)?;
 
         frame.strip_front(body_at);
         self.push_quoted_header(frame, &new.quoted, policy);
-        frame.push_front(&self.message_header(layout.attribute(ICMPV4_UNIT), policy));
+        frame.push_front(&self.message_header(layout.attribute(icmp::v4::LENGTH_UNIT), policy));
         let len = frame.len();
         let checksum = Sum::of(frame.packet()).checksum();
         set_word(frame.packet_mut(), icmp::CHECKSUM, checksum);
@@ -198,12 +198,12 @@ impl ErrorV6 {
         } = self.counterpart;
         let mut header = [icmp_type, code, 0, 0, 0, 0, 0, 0];
         match rest {
-            Rest::Unused => header[5] = length,
+            Rest::Unused => header[icmp::v4::LENGTH] = length,
             Rest::Mtu => {
-                header[5] = length;
-                set_word(&mut header, 6, self.mtu(policy));
+                header[icmp::v4::LENGTH] = length;
+                set_word(&mut header, icmp::v4::MTU, self.mtu(policy));
             }
-            Rest::Pointer(pointer) => header[4] = pointer,
+            Rest::Pointer(pointer) => header[icmp::v4::POINTER] = pointer,
         }
         header
     }

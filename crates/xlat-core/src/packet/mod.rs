@@ -19,7 +19,7 @@ use crate::frame::Frame;
 use crate::mapper::Ports;
 use crate::offload::{Checksum, GsoKind, PartialChecksum};
 use crate::reason::DropReason;
-use crate::wire::{icmp, set_word, tcp, word};
+use crate::wire::{DST_PORT, SRC_PORT, icmp, set_word, tcp, udp, word};
 
 /// What lies behind the IP headers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,11 +39,6 @@ pub(crate) enum Transport {
     /// Nothing that a translator looks into: another protocol, or a later fragment.
     Opaque,
 }
-
-/// Bytes of a UDP header.
-pub(crate) const UDP_HEADER: usize = 8;
-/// Place of the checksum in a UDP header.
-pub(crate) const UDP_CHECKSUM: usize = 6;
 
 impl Transport {
     /// Ports as a mapper sees them.
@@ -84,19 +79,19 @@ fn parse_tcp(segment: &[u8]) -> Result<Transport, DropReason> {
 /// must fit.
 #[inline]
 fn parse_udp(datagram: &[u8], whole: bool) -> Result<Transport, DropReason> {
-    if datagram.len() < UDP_HEADER {
+    if datagram.len() < udp::HEADER {
         return Err(DropReason::TransportTruncated);
     }
-    let length = usize::from(word(datagram, 4));
-    if length < UDP_HEADER || (whole && length > datagram.len()) {
+    let length = usize::from(word(datagram, udp::LENGTH));
+    if length < udp::HEADER || (whole && length > datagram.len()) {
         return Err(DropReason::UdpLength);
     }
     Ok(Transport::Udp {
         ports: Ports {
-            src: word(datagram, 0),
-            dst: word(datagram, 2),
+            src: word(datagram, SRC_PORT),
+            dst: word(datagram, DST_PORT),
         },
-        zero_checksum: word(datagram, UDP_CHECKSUM) == 0,
+        zero_checksum: word(datagram, udp::CHECKSUM) == 0,
     })
 }
 
@@ -111,7 +106,7 @@ fn parse_icmp(
     if message.len() < icmp::HEADER {
         return Err(DropReason::IcmpTruncated);
     }
-    let (icmp_type, code) = (message[0], message[1]);
+    let (icmp_type, code) = (message[icmp::TYPE], message[icmp::CODE]);
     if icmp_type == request || icmp_type == reply {
         // RFC 792 and RFC 4443 know echo messages with code 0 only.
         if code != 0 {
@@ -159,7 +154,7 @@ fn settle_offload(
     };
     let (fits, place) = match transport {
         Transport::Tcp { .. } => (gso.kind == tcp_kind, tcp::CHECKSUM),
-        Transport::Udp { .. } => (gso.kind == GsoKind::Udp, UDP_CHECKSUM),
+        Transport::Udp { .. } => (gso.kind == GsoKind::Udp, udp::CHECKSUM),
         _ => (false, 0),
     };
     if !fits || gso.size == 0 || fragmented {
@@ -200,7 +195,7 @@ fn settle_checksum(
     }
     let (header, place) = match transport {
         Transport::Tcp { .. } => (tcp::HEADER, Some(tcp::CHECKSUM)),
-        Transport::Udp { .. } => (UDP_HEADER, Some(UDP_CHECKSUM)),
+        Transport::Udp { .. } => (udp::HEADER, Some(udp::CHECKSUM)),
         Transport::Echo { .. } | Transport::Error { .. } | Transport::OtherIcmp => {
             (icmp::HEADER, Some(icmp::CHECKSUM))
         }

@@ -1,51 +1,37 @@
 //! A short look at a packet that will be parsed later: enough to know what it will be looked up by.
 
-use core::net::{Ipv4Addr, Ipv6Addr};
-
 use pnet_packet::ip::{IpNextHeaderProtocol, IpNextHeaderProtocols};
 
 use crate::mapper::{Flow, Ports, UpcomingFlow};
-
-const IPV4_HEADER: usize = 20;
-const IPV6_HEADER: usize = 40;
-/// Flags of a TCP segment.
-const TCP_FLAGS: usize = 13;
+use crate::wire::{DST_PORT, SRC_PORT, icmp, ipv4, ipv6, tcp, version};
 
 /// The flow of a plain packet: without options, extension headers and fragments. `None` for any
 /// other, which is nothing wrong.
 pub(crate) fn peek(packet: &[u8]) -> Option<UpcomingFlow> {
-    match packet.first()? {
-        0x45 => {
-            let header = packet.get(..IPV4_HEADER)?;
-            let is_fragment = header[6] & 0x3f != 0 || header[7] != 0;
-            if is_fragment {
+    match *packet.first()? {
+        ipv4::WITHOUT_OPTIONS => {
+            let (header, payload) = packet.split_first_chunk::<{ ipv4::HEADER }>()?;
+            if ipv4::is_fragment(header) {
                 return None;
             }
-            let protocol = IpNextHeaderProtocol(header[9]);
-            let (ports, tcp_flags) = transport(protocol, &packet[IPV4_HEADER..])?;
-            let address = |at: usize| {
-                Ipv4Addr::new(header[at], header[at + 1], header[at + 2], header[at + 3])
-            };
+            let protocol = IpNextHeaderProtocol(header[ipv4::PROTOCOL]);
+            let (ports, tcp_flags) = transport(protocol, payload)?;
             Some(UpcomingFlow::V4(Flow {
-                src: address(12),
-                dst: address(16),
+                src: ipv4::address(header, ipv4::SRC),
+                dst: ipv4::address(header, ipv4::DST),
                 protocol,
                 ports: Some(ports),
                 tcp_flags,
                 fragment: None,
             }))
         }
-        first if first >> 4 == 6 => {
-            let header = packet.get(..IPV6_HEADER)?;
-            let protocol = IpNextHeaderProtocol(header[6]);
-            let (ports, tcp_flags) = transport(protocol, &packet[IPV6_HEADER..])?;
-            let address = |at: usize| {
-                let octets: Option<&[u8; 16]> = header.get(at..)?.first_chunk();
-                octets.map(|octets| Ipv6Addr::from(*octets))
-            };
+        first if version(first) == 6 => {
+            let (header, payload) = packet.split_first_chunk::<{ ipv6::HEADER }>()?;
+            let protocol = IpNextHeaderProtocol(header[ipv6::NEXT_HEADER]);
+            let (ports, tcp_flags) = transport(protocol, payload)?;
             Some(UpcomingFlow::V6(Flow {
-                src: address(8)?,
-                dst: address(24)?,
+                src: ipv6::address(header, ipv6::SRC),
+                dst: ipv6::address(header, ipv6::DST),
                 protocol,
                 ports: Some(ports),
                 tcp_flags,
@@ -60,20 +46,22 @@ fn transport(protocol: IpNextHeaderProtocol, bytes: &[u8]) -> Option<(Ports, u8)
     let word = |at: usize| Some(u16::from_be_bytes([*bytes.get(at)?, *bytes.get(at + 1)?]));
     let ports = || {
         Some(Ports {
-            src: word(0)?,
-            dst: word(2)?,
+            src: word(SRC_PORT)?,
+            dst: word(DST_PORT)?,
         })
     };
+    let echo = || Some((Ports::identifier(word(icmp::IDENTIFIER)?), 0));
     match protocol {
         IpNextHeaderProtocols::Udp => Some((ports()?, 0)),
-        IpNextHeaderProtocols::Tcp => Some((ports()?, *bytes.get(TCP_FLAGS)?)),
-        // Echo requests and replies.
-        IpNextHeaderProtocols::Icmp if matches!(bytes.first(), Some(0 | 8)) => {
-            Some((Ports::identifier(word(4)?), 0))
-        }
-        IpNextHeaderProtocols::Icmpv6 if matches!(bytes.first(), Some(128 | 129)) => {
-            Some((Ports::identifier(word(4)?), 0))
-        }
+        IpNextHeaderProtocols::Tcp => Some((ports()?, *bytes.get(tcp::FLAGS)?)),
+        IpNextHeaderProtocols::Icmp => match *bytes.first()? {
+            icmp::v4::ECHO_REQUEST | icmp::v4::ECHO_REPLY => echo(),
+            _ => None,
+        },
+        IpNextHeaderProtocols::Icmpv6 => match *bytes.first()? {
+            icmp::v6::ECHO_REQUEST | icmp::v6::ECHO_REPLY => echo(),
+            _ => None,
+        },
         _ => None,
     }
 }

@@ -179,7 +179,7 @@ fn step(chain: &mut Chain, bytes: &[u8]) -> Result<bool, DropReason> {
             Err(DropReason::Ipv6ExtensionAfterFragment)
         }
         IpNextHeaderProtocols::Ipv6Route if segments_left(bytes, at)? => {
-            chain.segments_left = Some(at + 3);
+            chain.segments_left = Some(at + ipv6::SEGMENTS_LEFT);
             Ok(false)
         }
         IpNextHeaderProtocols::Hopopt
@@ -203,7 +203,7 @@ fn step(chain: &mut Chain, bytes: &[u8]) -> Result<bool, DropReason> {
 fn skip(chain: &mut Chain, bytes: &[u8]) -> Result<bool, DropReason> {
     let at = chain.headers_len;
     let [next, len] = *extension::<2>(bytes, at)?;
-    let end = at + (usize::from(len) + 1) * 8;
+    let end = at + (usize::from(len) + 1) * ipv6::EXTENSION_UNIT;
     if end > bytes.len() {
         return Err(DropReason::Ipv6ExtensionTruncated);
     }
@@ -213,7 +213,7 @@ fn skip(chain: &mut Chain, bytes: &[u8]) -> Result<bool, DropReason> {
 }
 
 fn segments_left(bytes: &[u8], at: usize) -> Result<bool, DropReason> {
-    Ok(extension::<4>(bytes, at)?[3] != 0)
+    Ok(extension::<{ ipv6::SEGMENTS_LEFT + 1 }>(bytes, at)?[ipv6::SEGMENTS_LEFT] != 0)
 }
 
 #[inline]

@@ -8,22 +8,48 @@
 //! ```
 
 /// Bytes in front of the quoted packet.
-pub(crate) const HEADER: usize = 8;
-/// Place of the checksum.
-pub(crate) const CHECKSUM: usize = 2;
-/// Place of the identifier of an echo message.
-pub(crate) const IDENTIFIER: usize = 4;
+pub const HEADER: usize = 8;
+/// Offset of the type.
+pub const TYPE: usize = 0;
+/// Offset of the code.
+pub const CODE: usize = 1;
+/// Offset of the checksum.
+pub const CHECKSUM: usize = 2;
+/// Offset of the 32 bits that each type uses in its own way.
+pub const REST: usize = 4;
+/// Offset of the identifier of an echo message.
+pub const IDENTIFIER: usize = 4;
 
 /// ICMPv4 type numbers.
-pub(crate) mod v4 {
-    pub(crate) const ECHO_REPLY: u8 = 0;
-    pub(crate) const UNREACHABLE: u8 = 3;
-    pub(crate) const ECHO_REQUEST: u8 = 8;
-    pub(crate) const TIME_EXCEEDED: u8 = 11;
-    pub(crate) const PARAMETER_PROBLEM: u8 = 12;
+pub mod v4 {
+    /// Echo reply.
+    pub const ECHO_REPLY: u8 = 0;
+    /// Destination unreachable.
+    pub const UNREACHABLE: u8 = 3;
+    /// Code of [`UNREACHABLE`]: port unreachable.
+    pub const PORT_UNREACHABLE: u8 = 3;
+    /// Code of [`UNREACHABLE`]: fragmentation needed and DF set.
+    pub const FRAGMENTATION_NEEDED: u8 = 4;
+    /// Echo request.
+    pub const ECHO_REQUEST: u8 = 8;
+    /// Time exceeded.
+    pub const TIME_EXCEEDED: u8 = 11;
+    /// Parameter problem.
+    pub const PARAMETER_PROBLEM: u8 = 12;
 
-    /// Errors quote the packet they complain about; these are all of RFC 792, translatable or not.
-    pub(crate) const fn is_error(icmp_type: u8) -> bool {
+    /// Offset of a parameter problem's pointer (RFC 792).
+    pub const POINTER: usize = 4;
+    /// Offset of the length of the quoted packet, in units of [`LENGTH_UNIT`] (RFC 4884).
+    pub const LENGTH: usize = 5;
+    /// Bytes that [`LENGTH`] counts in.
+    pub const LENGTH_UNIT: usize = 4;
+    /// Offset of the 16-bit MTU of the next hop (RFC 1191).
+    pub const MTU: usize = 6;
+
+    /// True for an error, which quotes the packet that caused it: all of RFC 792, translatable or
+    /// not.
+    #[inline]
+    pub const fn is_error(icmp_type: u8) -> bool {
         matches!(
             icmp_type,
             UNREACHABLE | 4 | 5 | TIME_EXCEEDED | PARAMETER_PROBLEM
@@ -32,17 +58,33 @@ pub(crate) mod v4 {
 }
 
 /// ICMPv6 type numbers.
-pub(crate) mod v6 {
-    pub(crate) const UNREACHABLE: u8 = 1;
-    pub(crate) const PACKET_TOO_BIG: u8 = 2;
-    pub(crate) const TIME_EXCEEDED: u8 = 3;
-    pub(crate) const PARAMETER_PROBLEM: u8 = 4;
-    pub(crate) const ECHO_REQUEST: u8 = 128;
-    pub(crate) const ECHO_REPLY: u8 = 129;
-    pub(crate) const REDIRECT: u8 = 137;
+pub mod v6 {
+    /// Destination unreachable.
+    pub const UNREACHABLE: u8 = 1;
+    /// Packet too big.
+    pub const PACKET_TOO_BIG: u8 = 2;
+    /// Time exceeded.
+    pub const TIME_EXCEEDED: u8 = 3;
+    /// Parameter problem.
+    pub const PARAMETER_PROBLEM: u8 = 4;
+    /// Echo request.
+    pub const ECHO_REQUEST: u8 = 128;
+    /// Echo reply.
+    pub const ECHO_REPLY: u8 = 129;
+    /// Redirect (RFC 4861).
+    pub const REDIRECT: u8 = 137;
 
-    /// All types below 128 are errors (RFC 4443 section 2.1).
-    pub(crate) const fn is_error(icmp_type: u8) -> bool {
+    /// Offset of the length of the quoted packet, in units of [`LENGTH_UNIT`] (RFC 4884).
+    pub const LENGTH: usize = 4;
+    /// Bytes that [`LENGTH`] counts in.
+    pub const LENGTH_UNIT: usize = 8;
+    /// Offset of the low byte of a parameter problem's 32-bit pointer, which is at
+    /// [`REST`](super::REST).
+    pub const POINTER_LOW: usize = 7;
+
+    /// True for an error: all types below 128 (RFC 4443 section 2.1).
+    #[inline]
+    pub const fn is_error(icmp_type: u8) -> bool {
         icmp_type < 128
     }
 }

@@ -13,85 +13,132 @@ use core::net::Ipv4Addr;
 
 use pnet_packet::ip::IpNextHeaderProtocol;
 
+use super::{set_word, word};
 use crate::checksum::Sum;
 
 /// Bytes of a header without options.
-pub(crate) const HEADER: usize = 20;
+pub const HEADER: usize = 20;
+/// First byte of a header without options.
+pub const WITHOUT_OPTIONS: u8 = 0x45;
 
-const DONT_FRAGMENT: u16 = 0x4000;
-const MORE_FRAGMENTS: u16 = 0x2000;
-const OFFSET: u16 = 0x1fff;
+/// Offset of the type of service.
+pub const TOS: usize = 1;
+/// Offset of the total length.
+pub const TOTAL_LEN: usize = 2;
+/// Offset of the identification.
+pub const ID: usize = 4;
+/// Offset of the word of flags and fragment offset.
+pub const FRAGMENT: usize = 6;
+/// Offset of the time to live.
+pub const TTL: usize = 8;
+/// Offset of the protocol number.
+pub const PROTOCOL: usize = 9;
+/// Offset of the header checksum.
+pub const CHECKSUM: usize = 10;
+/// Offset of the source address.
+pub const SRC: usize = 12;
+/// Offset of the destination address.
+pub const DST: usize = 16;
+
+/// In the word at [`FRAGMENT`]: the DF flag.
+pub const DONT_FRAGMENT: u16 = 0x4000;
+/// In the word at [`FRAGMENT`]: the MF flag.
+pub const MORE_FRAGMENTS: u16 = 0x2000;
+/// In the word at [`FRAGMENT`]: the fragment offset in units of 8 bytes.
+pub const FRAGMENT_OFFSET: u16 = 0x1fff;
 
 /// An IPv4 header's values. Header length and checksum are not among them: options are never
 /// emitted, and the checksum follows from the rest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Header {
-    pub(crate) tos: u8,
-    pub(crate) total_len: u16,
-    pub(crate) id: u16,
-    pub(crate) dont_fragment: bool,
-    pub(crate) more_fragments: bool,
-    /// In units of 8 bytes.
-    pub(crate) offset: u16,
-    pub(crate) ttl: u8,
-    pub(crate) protocol: IpNextHeaderProtocol,
-    pub(crate) src: Ipv4Addr,
-    pub(crate) dst: Ipv4Addr,
+pub struct Header {
+    /// Type of service: DSCP and ECN.
+    pub tos: u8,
+    /// Bytes of the packet, header included.
+    pub total_len: u16,
+    /// Identification, the same in all fragments of a datagram.
+    pub id: u16,
+    /// The DF flag.
+    pub dont_fragment: bool,
+    /// The MF flag.
+    pub more_fragments: bool,
+    /// Fragment offset in units of 8 bytes.
+    pub offset: u16,
+    /// Time to live in hops.
+    pub ttl: u8,
+    /// Protocol of the payload.
+    pub protocol: IpNextHeaderProtocol,
+    /// Source address.
+    pub src: Ipv4Addr,
+    /// Destination address.
+    pub dst: Ipv4Addr,
 }
 
 impl Header {
+    /// Reads the fields; nothing is judged.
     #[inline]
-    pub(crate) fn parse(b: &[u8; HEADER]) -> Self {
-        let flags = u16::from_be_bytes([b[6], b[7]]);
+    pub fn parse(b: &[u8; HEADER]) -> Self {
+        let fragment = word(b, FRAGMENT);
         Self {
-            tos: b[1],
-            total_len: u16::from_be_bytes([b[2], b[3]]),
-            id: u16::from_be_bytes([b[4], b[5]]),
-            dont_fragment: flags & DONT_FRAGMENT != 0,
-            more_fragments: flags & MORE_FRAGMENTS != 0,
-            offset: flags & OFFSET,
-            ttl: b[8],
-            protocol: IpNextHeaderProtocol(b[9]),
-            src: Ipv4Addr::new(b[12], b[13], b[14], b[15]),
-            dst: Ipv4Addr::new(b[16], b[17], b[18], b[19]),
+            tos: b[TOS],
+            total_len: word(b, TOTAL_LEN),
+            id: word(b, ID),
+            dont_fragment: fragment & DONT_FRAGMENT != 0,
+            more_fragments: fragment & MORE_FRAGMENTS != 0,
+            offset: fragment & FRAGMENT_OFFSET,
+            ttl: b[TTL],
+            protocol: IpNextHeaderProtocol(b[PROTOCOL]),
+            src: address(b, SRC),
+            dst: address(b, DST),
         }
     }
 
     /// The header's bytes, with its checksum.
     #[inline]
-    pub(crate) fn emit(&self) -> [u8; HEADER] {
+    pub fn emit(&self) -> [u8; HEADER] {
         let mut b = [0; HEADER];
-        b[0] = 0x45;
-        b[1] = self.tos;
-        b[2..4].copy_from_slice(&self.total_len.to_be_bytes());
-        b[4..6].copy_from_slice(&self.id.to_be_bytes());
-        let mut flags = self.offset;
+        b[0] = WITHOUT_OPTIONS;
+        b[TOS] = self.tos;
+        set_word(&mut b, TOTAL_LEN, self.total_len);
+        set_word(&mut b, ID, self.id);
+        let mut fragment = self.offset;
         if self.dont_fragment {
-            flags |= DONT_FRAGMENT;
+            fragment |= DONT_FRAGMENT;
         }
         if self.more_fragments {
-            flags |= MORE_FRAGMENTS;
+            fragment |= MORE_FRAGMENTS;
         }
-        b[6..8].copy_from_slice(&flags.to_be_bytes());
-        b[8] = self.ttl;
-        b[9] = self.protocol.0;
-        b[12..16].copy_from_slice(&self.src.octets());
-        b[16..20].copy_from_slice(&self.dst.octets());
+        set_word(&mut b, FRAGMENT, fragment);
+        b[TTL] = self.ttl;
+        b[PROTOCOL] = self.protocol.0;
+        b[SRC..SRC + 4].copy_from_slice(&self.src.octets());
+        b[DST..DST + 4].copy_from_slice(&self.dst.octets());
         let checksum = Sum::of(&b).checksum();
-        b[10..12].copy_from_slice(&checksum.to_be_bytes());
+        set_word(&mut b, CHECKSUM, checksum);
         b
     }
 
     /// True if the packet is a piece of a larger datagram.
     #[inline]
-    pub(crate) fn is_fragment(&self) -> bool {
+    pub fn is_fragment(&self) -> bool {
         self.more_fragments || self.offset != 0
     }
 }
 
+/// True if `header`, of at least [`HEADER`] bytes, begins a piece of a larger datagram.
+#[inline]
+pub fn is_fragment(header: &[u8]) -> bool {
+    word(header, FRAGMENT) & (MORE_FRAGMENTS | FRAGMENT_OFFSET) != 0
+}
+
+/// The address at `at`, [`SRC`] or [`DST`], of a whole header.
+#[inline]
+pub fn address(header: &[u8; HEADER], at: usize) -> Ipv4Addr {
+    Ipv4Addr::new(header[at], header[at + 1], header[at + 2], header[at + 3])
+}
+
 /// Header length in bytes that the first byte claims.
 #[inline]
-pub(crate) const fn header_len(first: u8) -> usize {
+pub const fn header_len(first: u8) -> usize {
     (first & 0x0f) as usize * 4
 }
 

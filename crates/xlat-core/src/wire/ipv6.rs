@@ -15,61 +15,85 @@ use core::net::Ipv6Addr;
 
 use pnet_packet::ip::IpNextHeaderProtocol;
 
+use super::{double_word, set_word, word};
+
 /// Bytes of the fixed header.
-pub(crate) const HEADER: usize = 40;
+pub const HEADER: usize = 40;
 /// Bytes of the Fragment header.
-pub(crate) const FRAGMENT: usize = 8;
+pub const FRAGMENT: usize = 8;
 /// Bytes of both.
-pub(crate) const HEADER_AND_FRAGMENT: usize = HEADER + FRAGMENT;
+pub const HEADER_AND_FRAGMENT: usize = HEADER + FRAGMENT;
+/// First byte of a header with traffic class 0.
+pub const VERSION: u8 = 0x60;
+
+/// Offset of the payload length.
+pub const PAYLOAD_LEN: usize = 4;
+/// Offset of the next header's protocol number.
+pub const NEXT_HEADER: usize = 6;
+/// Offset of the hop limit.
+pub const HOP_LIMIT: usize = 7;
+/// Offset of the source address.
+pub const SRC: usize = 8;
+/// Offset of the destination address.
+pub const DST: usize = 24;
+/// Unit in bytes of an extension header's length, which does not count the first one.
+pub const EXTENSION_UNIT: usize = 8;
+/// Offset of Segments Left in a Routing header (RFC 8200 section 4.4).
+pub const SEGMENTS_LEFT: usize = 3;
+/// Offset in the Fragment header of the word of fragment offset and M flag.
+pub const FRAGMENT_OFFSET: usize = 2;
+/// Offset in the Fragment header of the identification.
+pub const FRAGMENT_ID: usize = 4;
 
 /// An IPv6 header's values. The flow label is neither read nor kept (RFC 7915 section 5.1) and is
 /// emitted as zero.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Header {
-    pub(crate) traffic_class: u8,
-    pub(crate) payload_len: u16,
-    pub(crate) next_header: IpNextHeaderProtocol,
-    pub(crate) hop_limit: u8,
-    pub(crate) src: Ipv6Addr,
-    pub(crate) dst: Ipv6Addr,
+pub struct Header {
+    /// Traffic class: DSCP and ECN.
+    pub traffic_class: u8,
+    /// Bytes behind this header, extension headers included.
+    pub payload_len: u16,
+    /// Protocol of what follows.
+    pub next_header: IpNextHeaderProtocol,
+    /// Hops that are left.
+    pub hop_limit: u8,
+    /// Source address.
+    pub src: Ipv6Addr,
+    /// Destination address.
+    pub dst: Ipv6Addr,
 }
 
 impl Header {
+    /// Reads the fields; nothing is judged.
     #[inline]
-    pub(crate) fn parse(b: &[u8; HEADER]) -> Self {
-        let mut src = [0; 16];
-        src.copy_from_slice(&b[8..24]);
-        let mut dst = [0; 16];
-        dst.copy_from_slice(&b[24..40]);
+    pub fn parse(b: &[u8; HEADER]) -> Self {
         Self {
             traffic_class: (b[0] << 4) | (b[1] >> 4),
-            payload_len: u16::from_be_bytes([b[4], b[5]]),
-            next_header: IpNextHeaderProtocol(b[6]),
-            hop_limit: b[7],
-            src: Ipv6Addr::from(src),
-            dst: Ipv6Addr::from(dst),
+            payload_len: word(b, PAYLOAD_LEN),
+            next_header: IpNextHeaderProtocol(b[NEXT_HEADER]),
+            hop_limit: b[HOP_LIMIT],
+            src: address(b, SRC),
+            dst: address(b, DST),
         }
     }
 
+    /// The header's bytes.
     #[inline]
-    pub(crate) fn emit(&self) -> [u8; HEADER] {
+    pub fn emit(&self) -> [u8; HEADER] {
         let mut b = [0; HEADER];
-        b[0] = 0x60 | (self.traffic_class >> 4);
+        b[0] = VERSION | (self.traffic_class >> 4);
         b[1] = self.traffic_class << 4;
-        b[4..6].copy_from_slice(&self.payload_len.to_be_bytes());
-        b[6] = self.next_header.0;
-        b[7] = self.hop_limit;
-        b[8..24].copy_from_slice(&self.src.octets());
-        b[24..40].copy_from_slice(&self.dst.octets());
+        set_word(&mut b, PAYLOAD_LEN, self.payload_len);
+        b[NEXT_HEADER] = self.next_header.0;
+        b[HOP_LIMIT] = self.hop_limit;
+        b[SRC..SRC + 16].copy_from_slice(&self.src.octets());
+        b[DST..DST + 16].copy_from_slice(&self.dst.octets());
         b
     }
 
     /// The header followed by a Fragment header. `self.next_header` must say Fragment.
     #[inline]
-    pub(crate) fn emit_with_fragment(
-        &self,
-        fragment: &FragmentHeader,
-    ) -> [u8; HEADER_AND_FRAGMENT] {
+    pub fn emit_with_fragment(&self, fragment: &FragmentHeader) -> [u8; HEADER_AND_FRAGMENT] {
         let mut b = [0; HEADER_AND_FRAGMENT];
         b[..HEADER].copy_from_slice(&self.emit());
         b[HEADER..].copy_from_slice(&fragment.emit());
@@ -79,28 +103,33 @@ impl Header {
 
 /// A Fragment header's values.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct FragmentHeader {
-    pub(crate) next_header: IpNextHeaderProtocol,
-    /// In units of 8 bytes.
-    pub(crate) offset: u16,
-    pub(crate) more: bool,
-    pub(crate) id: u32,
+pub struct FragmentHeader {
+    /// Protocol of what follows.
+    pub next_header: IpNextHeaderProtocol,
+    /// Fragment offset in units of 8 bytes.
+    pub offset: u16,
+    /// The M flag: more fragments follow.
+    pub more: bool,
+    /// Identification, the same in all fragments of a datagram.
+    pub id: u32,
 }
 
 impl FragmentHeader {
+    /// Reads the fields; nothing is judged.
     #[inline]
-    pub(crate) fn parse(b: &[u8; FRAGMENT]) -> Self {
-        let offset = u16::from_be_bytes([b[2], b[3]]);
+    pub fn parse(b: &[u8; FRAGMENT]) -> Self {
+        let offset = word(b, FRAGMENT_OFFSET);
         Self {
             next_header: IpNextHeaderProtocol(b[0]),
             offset: offset >> 3,
             more: offset & 1 != 0,
-            id: u32::from_be_bytes([b[4], b[5], b[6], b[7]]),
+            id: double_word(b, FRAGMENT_ID),
         }
     }
 
+    /// The header's bytes.
     #[inline]
-    pub(crate) fn emit(&self) -> [u8; FRAGMENT] {
+    pub fn emit(&self) -> [u8; FRAGMENT] {
         let offset = (self.offset << 3 | u16::from(self.more)).to_be_bytes();
         let id = self.id.to_be_bytes();
         [
@@ -114,6 +143,14 @@ impl FragmentHeader {
             id[3],
         ]
     }
+}
+
+/// The address at `at`, [`SRC`] or [`DST`], of a whole header.
+#[inline]
+pub fn address(header: &[u8; HEADER], at: usize) -> Ipv6Addr {
+    let mut octets = [0; 16];
+    octets.copy_from_slice(&header[at..at + 16]);
+    Ipv6Addr::from(octets)
 }
 
 #[cfg(test)]

@@ -1,6 +1,9 @@
 //! ICMP messages by kind.
 
+use pnet_packet::ip::IpNextHeaderProtocols;
 use serde::Serialize;
+use xlat_core::wire::icmp::{self, v4, v6};
+use xlat_core::wire::{ipv4, ipv6, word};
 
 use super::{Counter, add_each};
 
@@ -51,18 +54,18 @@ impl IcmpKind {
     /// What an IPv4 packet is; `None` if it is no ICMP message or does not begin one.
     #[inline]
     pub(super) fn of_v4(packet: &[u8]) -> Option<Self> {
-        const ICMP: u8 = 1;
-        if *packet.get(9)? != ICMP || packet[6] & 0x1f != 0 || packet[7] != 0 {
+        let is_icmp = *packet.get(ipv4::PROTOCOL)? == IpNextHeaderProtocols::Icmp.0;
+        if !is_icmp || word(packet, ipv4::FRAGMENT) & ipv4::FRAGMENT_OFFSET != 0 {
             return None;
         }
-        let message = packet.get(usize::from(packet[0] & 15) * 4..)?;
-        Some(match (*message.first()?, *message.get(1)?) {
-            (8, _) => Self::EchoRequest,
-            (0, _) => Self::EchoReply,
-            (3, 4) => Self::TooBig,
-            (3, _) => Self::Unreachable,
-            (11, _) => Self::TimeExceeded,
-            (12, _) => Self::ParameterProblem,
+        let message = packet.get(ipv4::header_len(packet[0])..)?;
+        Some(match (*message.first()?, *message.get(icmp::CODE)?) {
+            (v4::ECHO_REQUEST, _) => Self::EchoRequest,
+            (v4::ECHO_REPLY, _) => Self::EchoReply,
+            (v4::UNREACHABLE, v4::FRAGMENTATION_NEEDED) => Self::TooBig,
+            (v4::UNREACHABLE, _) => Self::Unreachable,
+            (v4::TIME_EXCEEDED, _) => Self::TimeExceeded,
+            (v4::PARAMETER_PROBLEM, _) => Self::ParameterProblem,
             _ => Self::Other,
         })
     }
@@ -70,17 +73,16 @@ impl IcmpKind {
     /// The same for an IPv6 packet; one with extension headers counts as none.
     #[inline]
     pub(super) fn of_v6(packet: &[u8]) -> Option<Self> {
-        const ICMP: u8 = 58;
-        if *packet.get(6)? != ICMP {
+        if *packet.get(ipv6::NEXT_HEADER)? != IpNextHeaderProtocols::Icmpv6.0 {
             return None;
         }
-        Some(match *packet.get(40)? {
-            128 => Self::EchoRequest,
-            129 => Self::EchoReply,
-            1 => Self::Unreachable,
-            2 => Self::TooBig,
-            3 => Self::TimeExceeded,
-            4 => Self::ParameterProblem,
+        Some(match *packet.get(ipv6::HEADER)? {
+            v6::ECHO_REQUEST => Self::EchoRequest,
+            v6::ECHO_REPLY => Self::EchoReply,
+            v6::UNREACHABLE => Self::Unreachable,
+            v6::PACKET_TOO_BIG => Self::TooBig,
+            v6::TIME_EXCEEDED => Self::TimeExceeded,
+            v6::PARAMETER_PROBLEM => Self::ParameterProblem,
             _ => Self::Other,
         })
     }

@@ -1,13 +1,13 @@
 //! What the coalescer reads from a packet, and writes into it.
 //!
-//! Offsets into the IP header are those of a packet, others begin at the transport header; `wire` of
-//! the translator, which reads the same headers as values, has no use for bytes that only have to be
-//! the same.
+//! Offsets into the IP header are those of a packet, others begin at the transport header. Fields
+//! are compared where they lie instead of being read as values: most only have to be the same.
 
 use pnet_packet::ip::IpNextHeaderProtocols;
 use xlat_core::Offload;
 use xlat_core::checksum::Sum;
 use xlat_core::offload::Checksum;
+use xlat_core::wire::{ipv4, ipv6, tcp, udp, word};
 
 /// Who talks to whom.
 #[derive(Clone, Copy, Debug, Default)]
@@ -42,9 +42,10 @@ impl Flow {
             ..Self::default()
         };
         if version == 4 {
-            flow.addresses[..8].copy_from_slice(&packet[12..20]);
+            flow.addresses[..8].copy_from_slice(&packet[ipv4::SRC..ipv4::HEADER]);
         } else {
-            flow.addresses.copy_from_slice(&packet[8..40]);
+            flow.addresses
+                .copy_from_slice(&packet[ipv6::SRC..ipv6::HEADER]);
         }
         flow.ports.copy_from_slice(ports);
         let (words, _) = flow.addresses.as_chunks::<4>();
@@ -76,11 +77,15 @@ pub(super) fn headers(
     offload: &Offload,
 ) -> Option<Headers> {
     let says = match version {
-        4 => usize::from(word(packet, 2)),
-        _ => usize::from(word(packet, 4)) + 40,
+        4 => usize::from(word(packet, ipv4::TOTAL_LEN)),
+        _ => usize::from(word(packet, ipv6::PAYLOAD_LEN)) + ipv6::HEADER,
     };
     let is_tcp = protocol == IpNextHeaderProtocols::Tcp.0;
-    let (minimum, field) = if is_tcp { (20, 16) } else { (8, 6) };
+    let (minimum, field) = if is_tcp {
+        (tcp::HEADER, tcp::CHECKSUM)
+    } else {
+        (udp::HEADER, udp::CHECKSUM)
+    };
     if says != packet.len() || packet.len() < ip + minimum || offload.gso.is_some() {
         return None;
     }
@@ -95,12 +100,11 @@ pub(super) fn headers(
         }
     }
     let transport = if is_tcp {
-        const PSH: u8 = 0x08;
-        const ACK: u8 = 0x10;
-        (packet[ip + 13] & !PSH == ACK).then_some(())?;
-        usize::from(packet[ip + 12] >> 4) * 4
+        (packet[ip + tcp::FLAGS] & !tcp::PSH == tcp::ACK).then_some(())?;
+        tcp::header_len(&packet[ip..])
     } else {
-        (usize::from(word(packet, ip + 4)) == packet.len() - ip).then_some(8)?
+        let length = usize::from(word(packet, ip + udp::LENGTH));
+        (length == packet.len() - ip).then_some(udp::HEADER)?
     };
     let headers = Headers { ip, transport };
     (transport >= minimum && headers.len() < packet.len()).then_some(headers)
@@ -108,7 +112,7 @@ pub(super) fn headers(
 
 /// True for a segment behind which nothing can be appended.
 pub(super) fn closes(flow: &Flow, headers: Headers, packet: &[u8]) -> bool {
-    is_tcp(flow) && packet[headers.ip + 13] & 0x08 != 0
+    is_tcp(flow) && packet[headers.ip + tcp::FLAGS] & tcp::PSH != 0
 }
 
 /// True if the transport checksum is right, or is not there yet.
@@ -128,16 +132,4 @@ pub(super) fn pseudo_header(flow: &Flow, transport_len: usize) -> Sum {
 
 pub(super) fn is_tcp(flow: &Flow) -> bool {
     flow.protocol == IpNextHeaderProtocols::Tcp.0
-}
-
-pub(super) fn word(bytes: &[u8], at: usize) -> u16 {
-    u16::from_be_bytes([bytes[at], bytes[at + 1]])
-}
-
-pub(super) fn long(bytes: &[u8], at: usize) -> u32 {
-    u32::from(word(bytes, at)) << 16 | u32::from(word(bytes, at + 2))
-}
-
-pub(super) fn put(bytes: &mut [u8], at: usize, value: u16) {
-    bytes[at..at + 2].copy_from_slice(&value.to_be_bytes());
 }
