@@ -10,6 +10,7 @@ use std::time::Duration;
 use nat64::dynamic::DynamicPool;
 use nat64::snapshot::{Cursor, SavedSession};
 use nat64::{Counts, Nat64, Protocol, TcpState, Usage};
+use nat64_host::epoch;
 use serde::{Deserialize, Serialize};
 use xlat_core::Instant;
 use xlat_core::addr::Ipv6Prefix;
@@ -19,7 +20,6 @@ use xlat_tun::counters::Snapshot;
 use xlat_tun::{Totals, now};
 
 use crate::reload::{self, Wishes};
-use crate::stateful::epoch;
 
 /// Subscribers that `plat status` names.
 const TOP: usize = 5;

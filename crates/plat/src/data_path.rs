@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
+use nat64_host::Wakeup;
 use tokio::sync::mpsc;
 use xlat_core::identification::Identifications;
 use xlat_core::mapper::{PacketHolder, Prefetch};
@@ -13,12 +14,11 @@ use xlat_tun::{Engine, Failure, Handle, Tun};
 
 use crate::cli::Run;
 use crate::reload::{Follow, Orders};
-use crate::stateful::alarm::Alarm;
 
 /// A translator that rings an alarm after each batch, if its mapper has state that ends.
 pub(crate) struct Ringing<M> {
     translator: Translator<M>,
-    alarm: Option<Arc<Alarm>>,
+    alarm: Option<Arc<Wakeup>>,
 }
 
 impl<M: Mapper + PacketHolder + Prefetch> Ringing<M> {
@@ -59,7 +59,7 @@ impl<M: Mapper + PacketHolder + Prefetch + Send + 'static> Engine for Ringing<M>
         if next.is_none()
             && let Some(alarm) = &self.alarm
         {
-            alarm.ring();
+            alarm.wake();
         }
         next
     }
@@ -70,7 +70,7 @@ pub(crate) fn start<M: Mapper + PacketHolder + Prefetch + Clone + Send + 'static
     run: &Run,
     policy: &Policy,
     mapper: &M,
-    alarm: Option<&Arc<Alarm>>,
+    alarm: Option<&Arc<Wakeup>>,
 ) -> Result<(Handle<Ringing<M>>, mpsc::UnboundedReceiver<Failure>)> {
     let seed = random().context("no random numbers from the kernel")?;
     let tun = Tun::open(&run.flags.tun(&run.place.tun))?;

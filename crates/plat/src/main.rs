@@ -13,7 +13,6 @@ mod control;
 mod data_path;
 mod dns;
 mod egress;
-mod leases;
 mod plan;
 mod reload;
 mod run;

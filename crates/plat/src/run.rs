@@ -10,6 +10,7 @@ use anyhow::{Result, anyhow};
 use dns64_server::Server as Dns64;
 use nat64::Modes;
 use nat64::dynamic::Dynamic;
+use nat64_host::{Keeper, Leases};
 use router_advertiser::Advertiser;
 use tokio::sync::mpsc;
 use tokio::time::interval;
@@ -33,12 +34,10 @@ use crate::control::Facts;
 use crate::data_path::{self, Ringing};
 use crate::dns;
 use crate::egress::{self, WayOut};
-use crate::leases::Leases;
 use crate::plan::{Own6, check_overlaps, plan};
 use crate::reload::{self, Follow, Orders, Reading, Values, Wish, Wishes};
 use crate::settings::Settings;
 use crate::state::State;
-use crate::stateful::Stateful;
 
 /// How often changed leases are written to disk.
 const SAVE_EVERY: Duration = Duration::from_secs(60);
@@ -138,7 +137,7 @@ impl Daemon<'_> {
         let dns64 = dns::start(self.host, &self.settings).await?;
         let pref64s = self.settings.pref64s.clone();
         let mapper = Guarded::new(mapper, pref64s, self.hidden());
-        let alarm = self.state.stateful.as_ref().map(Stateful::alarm);
+        let alarm = self.state.stateful.as_ref().map(Keeper::wakeup);
         let (workers, failures) =
             data_path::start(&self.settings.run, &self.policy, &mapper, alarm.as_ref())?;
         if let Some(stateful) = &mut self.state.stateful {
@@ -249,12 +248,12 @@ impl Daemon<'_> {
             pool: settings.pools(),
             totals: workers.totals(),
             nat: stateful.map(|stateful| stateful.nat().clone()),
-            ports: stateful.map_or([0; 3], Stateful::ports),
+            ports: stateful.map_or([0; 3], Keeper::ports),
             leases: self.state.leases.as_ref().map(Leases::pool),
             dns64: dns64.map(Dns64::counters),
             advertisements: (!settings.run.advertise.lan.is_empty())
                 .then(|| Arc::clone(&self.advertisements)),
-            lost_records: stateful.and_then(Stateful::lost_records),
+            lost_records: stateful.and_then(Keeper::lost_records),
             reload: self.wishes.clone(),
         }
     }
@@ -368,7 +367,7 @@ impl Daemon<'_> {
             info!("{} leases saved", leases.active());
         }
         if let Some(stateful) = &self.state.stateful {
-            stateful.reload();
+            stateful.reopen_log();
         }
         let outcome = self.take_up(begun).await;
         self.hide(begun);
@@ -483,7 +482,7 @@ async fn addresses(host: &Host) -> Result<BTreeSet<(IpAddr, u8)>> {
 }
 
 /// When the stateful translator wants its turn.
-async fn due(stateful: Option<&mut Stateful>) {
+async fn due(stateful: Option<&mut Keeper>) {
     match stateful {
         Some(stateful) => stateful.due().await,
         None => pending().await,

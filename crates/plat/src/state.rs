@@ -1,17 +1,16 @@
 //! What the translator remembers, by the kinds of clients that it has.
 
 use anyhow::Result;
+use nat64_host::{Keeper, Leases};
 use xlat_host::daemon::state_dir::StateDir;
 
-use crate::leases::Leases;
 use crate::settings::Settings;
-use crate::stateful::Stateful;
 
 /// Leases of the dynamic pool, sessions of the shared one.
 #[derive(Debug)]
 pub(crate) struct State {
     pub(crate) leases: Option<Leases>,
-    pub(crate) stateful: Option<Stateful>,
+    pub(crate) stateful: Option<Keeper>,
 }
 
 impl State {
@@ -27,7 +26,7 @@ impl State {
             Some(config) => {
                 let log = settings.run.stateful.session_log.as_deref();
                 let pref64s = settings.pref64s.clone();
-                Some(Stateful::load(config, pref64s, open()?, log)?)
+                Some(Keeper::load(config, pref64s, open()?, log)?)
             }
             None => None,
         };
@@ -37,7 +36,7 @@ impl State {
     /// The start has succeeded: from now on the files are out of date.
     pub(crate) fn taken_up(&self) {
         if let Some(stateful) = &self.stateful {
-            stateful.taken_up();
+            stateful.discard_saved();
         }
     }
 

@@ -3,11 +3,10 @@
 //! They are written when the daemon ends and read when it starts: once a start has succeeded the
 //! file is removed, so that a crash later does not bring back sessions of long ago. The first and the last
 //! line tell a whole file from one that was cut off; a damaged file is set aside and nothing of it
-//! is taken up.
+//! is restored.
 
 use std::collections::BTreeMap;
 use std::io::{self, BufRead, Write};
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use nat64::Nat64;
 use nat64::snapshot::{Cursor, SavedSession};
@@ -15,12 +14,14 @@ use tracing::{info, warn};
 use xlat_host::daemon::state_dir::{StateDir, StateError};
 use xlat_tun::now;
 
+use crate::epoch;
+
 const FILE: &str = "sessions";
 const HEADER: &str = "plat sessions 1";
 /// Sessions taken from a shard at a time.
 const PAGE: usize = 4096;
 
-/// Writes all sessions; how many.
+/// Writes all sessions and returns how many.
 pub(crate) fn save(nat: &Nat64, dir: &StateDir) -> Result<u64, StateError> {
     let mut count = 0;
     dir.write_with(FILE, |file| {
@@ -39,7 +40,7 @@ pub(crate) fn save(nat: &Nat64, dir: &StateDir) -> Result<u64, StateError> {
     Ok(count)
 }
 
-/// Takes up the sessions of the file, if there is one. Trouble is logged; the worst is to begin
+/// Restores the sessions of the file, if there is one. Errors are logged; the worst is to begin
 /// without sessions.
 pub(crate) fn restore(nat: &Nat64, dir: &StateDir) {
     let file = match dir.open_file(FILE) {
@@ -54,15 +55,15 @@ pub(crate) fn restore(nat: &Nat64, dir: &StateDir) {
     let Ok(Some(file)) = dir.open_file(FILE) else {
         return;
     };
-    let (taken, skipped) = take_up(nat, file);
-    info!("{taken} sessions taken up");
+    let (restored, skipped) = restore_from(nat, file);
+    info!("{restored} sessions taken up");
     for (reason, count) in skipped {
         info!("{count} sessions not taken up: {reason}");
     }
 }
 
 /// Removes the file, if there is one.
-pub(crate) fn forget(dir: &StateDir) {
+pub(crate) fn discard(dir: &StateDir) {
     if let Ok(Some(_)) = dir.open_file(FILE)
         && let Err(error) = dir.remove(FILE)
     {
@@ -70,8 +71,8 @@ pub(crate) fn forget(dir: &StateDir) {
     }
 }
 
-fn take_up(nat: &Nat64, file: impl BufRead) -> (u64, BTreeMap<String, u64>) {
-    let (mut taken, mut skipped) = (0, BTreeMap::new());
+fn restore_from(nat: &Nat64, file: impl BufRead) -> (u64, BTreeMap<String, u64>) {
+    let (mut restored, mut skipped) = (0, BTreeMap::new());
     let (now, epoch) = (now(), epoch());
     for line in body(file) {
         let outcome = line
@@ -85,11 +86,11 @@ fn take_up(nat: &Nat64, file: impl BufRead) -> (u64, BTreeMap<String, u64>) {
                     .map_err(|error| error.to_string())
             });
         match outcome {
-            Ok(()) => taken += 1,
+            Ok(()) => restored += 1,
             Err(reason) => *skipped.entry(reason).or_default() += 1,
         }
     }
-    (taken, skipped)
+    (restored, skipped)
 }
 
 /// The lines between the first and the last one.
@@ -102,7 +103,7 @@ fn is_end(line: &str) -> bool {
     line.starts_with("end ")
 }
 
-/// Looks whether the file is whole.
+/// Checks that the file is whole.
 fn check(file: impl BufRead) -> Result<(), String> {
     let mut lines = file.lines();
     let first = lines.next().and_then(Result::ok);
@@ -112,11 +113,11 @@ fn check(file: impl BufRead) -> Result<(), String> {
     for (count, line) in (0_u64..).zip(lines) {
         let number = count + 2;
         let line = line.map_err(|error| format!("line {number}: {error}"))?;
-        if let Some(said) = line.strip_prefix("end ") {
-            return match said.parse::<u64>() {
-                Ok(said) if said == count => Ok(()),
+        if let Some(written) = line.strip_prefix("end ") {
+            return match written.parse::<u64>() {
+                Ok(written) if written == count => Ok(()),
                 _ => Err(format!(
-                    "line {number}: {said} sessions were written, {count} are there"
+                    "line {number}: {written} sessions were written, {count} are there"
                 )),
             };
         }
@@ -131,13 +132,6 @@ fn set_aside(dir: &StateDir, damage: &str) {
     if let Err(error) = dir.set_aside(FILE) {
         warn!("{error}");
     }
-}
-
-/// Seconds since 1970 on the wall clock.
-pub(crate) fn epoch() -> u64 {
-    SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .map_or(0, |since| since.as_secs())
 }
 
 #[cfg(test)]
@@ -181,11 +175,11 @@ mod tests {
         let again = nat();
         restore(&again, &dir);
         assert_eq!(sessions(&again), 10);
-        forget(&dir);
+        discard(&dir);
         let late = nat();
         restore(&late, &dir);
         assert_eq!(sessions(&late), 0);
-        forget(&dir);
+        discard(&dir);
     }
 
     #[test]

@@ -1,18 +1,11 @@
-//! The stateful translator's surroundings: what ends when its time comes, what is written down, and
-//! what is kept over a restart. The translator itself is [`nat64::Nat64`].
-
-pub(crate) mod alarm;
-pub(crate) mod flags;
-mod floods;
-mod saved;
-pub(crate) mod session_log;
+//! Keeps the tables of a stateful translator: ends what is over, logs what happened, and saves what
+//! is there. The tables are [`nat64::Nat64`].
 
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::{Duration, SystemTime};
 
-use anyhow::{Context, Result};
 use nat64::Nat64;
 use nat64::config::Config;
 use tokio::time::{Instant, sleep_until, timeout};
@@ -21,10 +14,10 @@ use xlat_core::addr::Pref64s;
 use xlat_host::daemon::state_dir::StateDir;
 use xlat_tun::{Totals, now};
 
-use alarm::Alarm;
-use floods::Floods;
-pub(crate) use saved::epoch;
-use session_log::{Clock, SessionLog};
+use crate::floods::Floods;
+use crate::session_log::{Clock, SessionLog};
+use crate::wakeup::Wakeup;
+use crate::{Error, saved_sessions};
 
 /// Time between two looks at what is over while packets come.
 const TICK: Duration = Duration::from_secs(1);
@@ -33,83 +26,87 @@ const TICK_WITH_LOG: Duration = Duration::from_millis(100);
 /// Sessions that are ended while a worker may have to wait.
 const STEPS: usize = 256;
 
-/// A stateful translator with its keeper.
+/// Keeps the tables of a stateful translator.
 #[derive(Debug)]
-pub(crate) struct Stateful {
+pub struct Keeper {
     nat: Nat64,
     /// What there was to hand out before the first session.
     ports: [u64; 3],
     dir: StateDir,
     log: Option<SessionLog>,
-    alarm: Arc<Alarm>,
+    wakeup: Arc<Wakeup>,
     /// The workers' counters, once there are workers.
     totals: Option<Totals>,
     floods: Floods,
     next: Option<Instant>,
 }
 
-impl Stateful {
-    /// A translator with the sessions that the last run has left.
-    pub(crate) fn load(
+impl Keeper {
+    /// Makes the tables, with the sessions that the last run has left in `dir`. `session_log` is a file,
+    /// or `syslog`.
+    ///
+    /// # Errors
+    /// If the configuration is refused, or the directory or the log cannot be used.
+    pub fn load(
         config: Config,
         pref64s: Pref64s,
         dir: StateDir,
         session_log: Option<&Path>,
-    ) -> Result<Self> {
+    ) -> Result<Self, Error> {
         let ports = describe_ports(&config);
-        let nat = Nat64::new(config, pref64s, dir.secret()?).context("stateful NAT64")?;
+        let nat = Nat64::new(config, pref64s, dir.secret()?)?;
         if let Some(line) = ports {
             info!("{line}");
         }
         let log = session_log.map(SessionLog::open).transpose()?;
         let ports = nat.counts().free_ports;
-        saved::restore(&nat, &dir);
+        saved_sessions::restore(&nat, &dir);
         Ok(Self {
             nat,
             ports,
             dir,
             log,
-            alarm: Arc::default(),
+            wakeup: Arc::default(),
             totals: None,
             floods: Floods::new(Instant::now()),
             next: None,
         })
     }
 
-    /// The translator, for the workers and for whoever asks.
-    pub(crate) fn nat(&self) -> &Nat64 {
+    /// The tables.
+    pub fn nat(&self) -> &Nat64 {
         &self.nat
     }
 
-    /// Ports and identifiers of the pool, by protocol.
-    pub(crate) fn ports(&self) -> [u64; 3] {
+    /// Ports and identifiers of the pool that can be handed out, by [`nat64::Protocol`].
+    pub fn ports(&self) -> [u64; 3] {
         self.ports
     }
 
-    /// How many records of the session log were lost, if there is one.
-    pub(crate) fn lost_records(&self) -> Option<Arc<AtomicU64>> {
+    /// Counts the records of the session log that were lost; `None` without a session log.
+    pub fn lost_records(&self) -> Option<Arc<AtomicU64>> {
         self.log.as_ref().map(SessionLog::lost_counter)
     }
 
-    /// Watches what the workers drop from now on.
-    pub(crate) fn watch(&mut self, totals: Totals) {
+    /// Reports floods in these counters of the workers from now on.
+    pub fn watch(&mut self, totals: Totals) {
         self.totals = Some(totals);
     }
 
-    /// What the workers ring when they have had packets.
-    pub(crate) fn alarm(&self) -> Arc<Alarm> {
-        Arc::clone(&self.alarm)
+    /// Wakes the keeper; for the workers, to be called when they have had packets.
+    pub fn wakeup(&self) -> Arc<Wakeup> {
+        Arc::clone(&self.wakeup)
     }
 
     /// Waits until there is something to do. A worker that has had a packet wakes it, and a moment
     /// later it looks again; without packets it sleeps until something ends.
-    pub(crate) async fn due(&mut self) {
+    pub async fn due(&mut self) {
         if self.next.is_none() {
-            self.alarm.set();
-            let wait = self.alarm.wait();
-            let unsaid = self.floods.next();
-            let unsaid = unsaid.map(|at| at.saturating_duration_since(Instant::now()));
-            match self.nat.rest(now()).into_iter().chain(unsaid).min() {
+            self.wakeup.arm();
+            let wait = self.wakeup.wait();
+            let held_back = self.floods.next();
+            let held_back = held_back.map(|at| at.saturating_duration_since(Instant::now()));
+            match self.nat.rest(now()).into_iter().chain(held_back).min() {
                 None => wait.await,
                 Some(rest) if timeout(rest.max(self.pause()), wait).await.is_err() => return,
                 Some(_) => {}
@@ -132,7 +129,7 @@ impl Stateful {
 
     /// Ends what is over and writes down what has happened. True if a worker should look for
     /// packets to send.
-    pub(crate) fn tick(&mut self) -> bool {
+    pub fn tick(&mut self) -> bool {
         while self.nat.expire(now(), STEPS) {}
         self.write_log();
         if let Some(totals) = &self.totals {
@@ -151,34 +148,34 @@ impl Stateful {
             now: now(),
         };
         log.write(events, lost, clock);
-        log.complain();
+        log.report_losses();
     }
 
-    /// Takes up a renamed log file.
-    pub(crate) fn reload(&self) {
+    /// Opens the session log anew, after its file was renamed.
+    pub fn reopen_log(&self) {
         if let Some(log) = &self.log {
             log.reopen();
         }
     }
 
-    /// The sessions of the last run are here to stay: their file goes.
-    pub(crate) fn taken_up(&self) {
-        saved::forget(&self.dir);
+    /// Removes the file of the last run's sessions, once the start has succeeded.
+    pub fn discard_saved(&self) {
+        saved_sessions::discard(&self.dir);
     }
 
-    /// Writes the sessions to disk; to be called when no packet comes any more.
-    pub(crate) fn save(&mut self) {
+    /// Writes the sessions to disk. Call when no packet comes any more.
+    pub fn save(&mut self) {
         self.write_log();
-        match saved::save(&self.nat, &self.dir) {
+        match saved_sessions::save(&self.nat, &self.dir) {
             Ok(count) => info!("{count} sessions saved"),
             Err(error) => warn!("the sessions are not saved: {error}"),
         }
     }
 }
 
-/// The parameters that say who has which port, where they do (RFC 7422 section 3): with them and
-/// the time, a log is as good as one of bindings.
-pub(crate) fn describe_ports(config: &Config) -> Option<String> {
+/// The parameters that say which subscriber has which port, where they do (RFC 7422 section 3): with
+/// them and the time, a log is as good as one of bindings.
+fn describe_ports(config: &Config) -> Option<String> {
     let blocks = config.ports.blocks.filter(|_| config.ports.deterministic)?;
     let list = |items: &[String]| items.join(", ");
     let clients: Vec<String> = config.clients.iter().map(ToString::to_string).collect();

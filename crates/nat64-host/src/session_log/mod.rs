@@ -1,7 +1,8 @@
-//! The session log (RFC 6888 REQ-12 to REQ-15): who had which address and port, and when.
+//! The session log (RFC 6888 REQ-12 to REQ-15): which subscriber had which address and port, and
+//! when.
 //!
 //! One line of JSON per event, to a file or to syslog, written by a thread of its own. What comes
-//! faster than it can be written is lost and counted; nobody waits for it.
+//! faster than it can be written is lost and counted; no packet waits for it.
 
 mod record;
 
@@ -16,8 +17,8 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync
 use std::thread;
 use std::time::{Duration, SystemTime};
 
-use anyhow::{Context, Result};
 use nat64::event::Event;
+use thiserror::Error;
 use xlat_core::Instant;
 
 use record::Record;
@@ -37,15 +38,31 @@ const SYSLOG: &str = "/dev/log";
 const PRIORITY: u8 = 3 * 8 + 6;
 
 /// The control plane's end of the log. Dropping it writes what waits and ends the thread, but does
-/// not wait forever for somebody who does not read.
+/// not wait forever for a reader that does not read.
 #[derive(Debug)]
 pub(crate) struct SessionLog {
     sender: Option<SyncSender<Message>>,
     /// Ends with the thread.
     end: Receiver<()>,
     counts: Arc<Counts>,
-    said: u64,
+    reported: u64,
     quiet_until: Option<std::time::Instant>,
+}
+
+/// The session log cannot be written.
+#[derive(Debug, Error)]
+pub enum SessionLogError {
+    /// Its file or socket.
+    #[error("cannot write the session log {}", target.display())]
+    Open {
+        /// The file, or `syslog`.
+        target: PathBuf,
+        /// What the kernel said.
+        source: io::Error,
+    },
+    /// There is no thread for it.
+    #[error(transparent)]
+    Thread(#[from] io::Error),
 }
 
 /// Records that wait, and those that were lost.
@@ -76,9 +93,11 @@ impl Clock {
 
 impl SessionLog {
     /// Opens the log: a file, which is appended to, or `syslog`.
-    pub(crate) fn open(target: &Path) -> Result<Self> {
-        let mut sink = Sink::open(target)
-            .with_context(|| format!("cannot write the session log {}", target.display()))?;
+    pub(crate) fn open(target: &Path) -> Result<Self, SessionLogError> {
+        let mut sink = Sink::open(target).map_err(|source| SessionLogError::Open {
+            target: target.to_owned(),
+            source,
+        })?;
         let (sender, receiver) = sync_channel(BACKLOG);
         let (ending, end) = sync_channel::<()>(0);
         let counts = Arc::new(Counts::default());
@@ -93,7 +112,7 @@ impl SessionLog {
             sender: Some(sender),
             end,
             counts,
-            said: 0,
+            reported: 0,
             quiet_until: None,
         })
     }
@@ -144,12 +163,15 @@ impl SessionLog {
         self.counts.lost.load(Ordering::Relaxed)
     }
 
-    /// Says so if events were lost since it was last said, but not too often.
-    pub(crate) fn complain(&mut self) {
+    /// Logs how many events were lost since the last report, but not too often.
+    pub(crate) fn report_losses(&mut self) {
         let (lost, now) = (self.lost(), std::time::Instant::now());
-        if lost > self.said && self.quiet_until.is_none_or(|until| until <= now) {
-            tracing::warn!("{} records of the session log were lost", lost - self.said);
-            self.said = lost;
+        if lost > self.reported && self.quiet_until.is_none_or(|until| until <= now) {
+            tracing::warn!(
+                "{} records of the session log were lost",
+                lost - self.reported
+            );
+            self.reported = lost;
             self.quiet_until = Some(now + PAUSE);
         }
     }

@@ -1,5 +1,5 @@
-//! What the log says about floods: packets that were dropped because a limit was reached or because
-//! somebody sends what nobody should.
+//! Log lines about floods: packets that were dropped because a limit was reached or because a host
+//! sends what no host should.
 //!
 //! The workers only count. The keeper compares the counters now and then, and a reason gets a line
 //! no more often than every ten seconds, however many packets there were.
@@ -76,7 +76,7 @@ const WATCHED: &[(DropReason, u64, &str)] = &[
     ),
 ];
 
-/// What was said about each reason.
+/// What was reported about each reason.
 #[derive(Debug)]
 pub(crate) struct Floods {
     watched: Vec<Watched>,
@@ -88,7 +88,7 @@ struct Watched {
     /// As many packets are worth a line.
     threshold: u64,
     advice: &'static str,
-    /// Packets that were spoken of, or that were too few.
+    /// Packets that were reported, or that were too few.
     before: u64,
     /// Since when the others are counted.
     since: Instant,
@@ -112,7 +112,7 @@ impl Floods {
         }
     }
 
-    /// Compares the counters with those of the last time, and says what there is to say.
+    /// Compares the counters with those of the last time, and logs the floods between.
     pub(crate) fn look(&mut self, counters: &Snapshot, now: Instant) {
         for one in &mut self.watched {
             let total = counters.drops.count(one.reason) + counters.replies.count(one.reason);
@@ -122,7 +122,7 @@ impl Floods {
         }
     }
 
-    /// When something is to be said that was held back; `None` if there is nothing.
+    /// When a line that was held back is due; `None` if there is none.
     pub(crate) fn next(&self) -> Option<Instant> {
         let pending = self.watched.iter().filter(|one| one.is_pending);
         pending.map(|one| one.quiet_until).min()

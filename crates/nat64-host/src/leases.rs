@@ -1,29 +1,32 @@
 //! The dynamic pool's leases on disk, so that each client keeps its IPv4 address over a restart.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{SystemTime, UNIX_EPOCH};
 
-use anyhow::Result;
 use nat64::dynamic::{DynamicPool, PoolConfig, map_file};
 use tracing::{info, warn};
 use xlat_host::daemon::state_dir::StateDir;
 use xlat_tun::now;
 
+use crate::{Error, epoch};
+
 const FILE: &str = "dynamic.map";
-/// Most lines of a damaged file that are worth a log line each.
+/// Lines of a damaged file that get a log line each.
 const COMPLAINTS_MAX: usize = 10;
 
 /// The pool and its file.
 #[derive(Debug)]
-pub(crate) struct Leases {
+pub struct Leases {
     pool: Arc<Mutex<DynamicPool>>,
     dir: StateDir,
     saved: u64,
 }
 
 impl Leases {
-    /// A pool with the leases of the file, if there is one.
-    pub(crate) fn load(config: PoolConfig, dir: StateDir) -> Result<Self> {
+    /// Makes a pool with the leases of the file, if there is one.
+    ///
+    /// # Errors
+    /// If the configuration is refused, or the directory cannot be read.
+    pub fn load(config: PoolConfig, dir: StateDir) -> Result<Self, Error> {
         let mut pool = DynamicPool::new(config, dir.secret()?)?;
         if let Some(text) = dir.read(FILE)? {
             restore(&mut pool, &text);
@@ -36,13 +39,13 @@ impl Leases {
         })
     }
 
-    /// The pool, to be shared by the workers.
-    pub(crate) fn pool(&self) -> Arc<Mutex<DynamicPool>> {
+    /// The pool, which the workers share.
+    pub fn pool(&self) -> Arc<Mutex<DynamicPool>> {
         Arc::clone(&self.pool)
     }
 
     /// Writes the file if something has changed. `always` also writes newer times of last use.
-    pub(crate) fn save(&mut self, always: bool) {
+    pub fn save(&mut self, always: bool) {
         let (generation, leases) = {
             let mut pool = self.lock();
             // What has slept for two weeks is forgotten here, a few at a time.
@@ -59,8 +62,8 @@ impl Leases {
         }
     }
 
-    /// How many leases hold.
-    pub(crate) fn active(&self) -> u32 {
+    /// Number of leases in force.
+    pub fn active(&self) -> u32 {
         self.lock().active()
     }
 
@@ -88,11 +91,4 @@ fn restore(pool: &mut DynamicPool, text: &str) {
         leases.len() - refused.len(),
         malformed.len() + refused.len()
     );
-}
-
-/// Seconds since 1970 on the wall clock.
-fn epoch() -> u64 {
-    SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .map_or(0, |since| since.as_secs())
 }
