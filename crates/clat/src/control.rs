@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use xlat_core::Instant;
 use xlat_host::daemon::control::Answer;
 use xlat_host::daemon::metrics::Page;
-use xlat_proto::clat::life::{Clat, Standing};
+use xlat_proto::clat::{Clat, State};
 use xlat_proto::discovery::Found;
 use xlat_tun::counters::Snapshot;
 use xlat_tun::{Totals, now};
@@ -26,10 +26,10 @@ pub(crate) enum Request {
 
 /// What there is to tell; clones share it.
 #[derive(Clone, Debug)]
-pub(crate) struct Facts(Arc<Mutex<State>>);
+pub(crate) struct Facts(Arc<Mutex<Shared>>);
 
 #[derive(Debug)]
-struct State {
+struct Shared {
     started: Instant,
     ipv4: Ipv4Addr,
     known: Known,
@@ -71,7 +71,7 @@ struct Status {
 
 impl Facts {
     pub(crate) fn new(side4: Side4) -> Self {
-        Self(Arc::new(Mutex::new(State {
+        Self(Arc::new(Mutex::new(Shared {
             started: now(),
             ipv4: side4.host,
             known: Known::default(),
@@ -87,9 +87,9 @@ impl Facts {
 
     /// The workers have ended and had counted this.
     pub(crate) fn retire(&self, counted: Snapshot) {
-        let mut state = self.lock();
-        state.totals = None;
-        *state.retired.get_or_insert_default() += counted;
+        let mut shared = self.lock();
+        shared.totals = None;
+        *shared.retired.get_or_insert_default() += counted;
     }
 
     /// What all workers have counted.
@@ -99,25 +99,25 @@ impl Facts {
 
     /// What keeps things from being as they should be.
     pub(crate) fn set_state(&self, line: &str) {
-        let mut state = self.lock();
-        state.known.running = false;
-        line.clone_into(&mut state.known.state);
+        let mut shared = self.lock();
+        shared.known.running = false;
+        line.clone_into(&mut shared.known.state);
     }
 
     /// How things are.
     pub(crate) fn set(
         &self,
-        standing: &Standing,
+        state: &State,
         found: Option<Found>,
         network: Option<&Network>,
         forged: u64,
     ) {
-        let clat = match standing {
-            Standing::Running(clat) => Some(clat),
+        let clat = match state {
+            State::Running(clat) => Some(clat),
             _ => None,
         };
         self.lock().known = Known {
-            state: standing.to_string(),
+            state: state.to_string(),
             running: clat.is_some(),
             uplink: clat.map(|clat| clat.uplink.clone()),
             ipv6: clat.map(Clat::outer),
@@ -172,22 +172,22 @@ impl Facts {
     }
 
     fn status(&self) -> Status {
-        let state = self.lock();
+        let shared = self.lock();
         Status {
             version: env!("CARGO_PKG_VERSION"),
-            uptime_s: now().saturating_since(state.started).as_secs(),
-            ipv4: state.ipv4,
-            known: state.known.clone(),
-            packets: state.counted(),
+            uptime_s: now().saturating_since(shared.started).as_secs(),
+            ipv4: shared.ipv4,
+            known: shared.known.clone(),
+            packets: shared.counted(),
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, Shared> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl State {
+impl Shared {
     fn counted(&self) -> Option<Snapshot> {
         let mut counted = self.totals.as_ref().map(Totals::snapshot);
         if let Some(retired) = &self.retired {

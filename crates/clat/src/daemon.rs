@@ -19,15 +19,14 @@ use xlat_host::daemon::reservation::Reservation;
 use xlat_host::daemon::signals::{Request, Signals};
 use xlat_host::host::{Changes, Error, Host};
 use xlat_host::nft;
-use xlat_proto::clat::life::{Clat, Life, Standing, View};
-use xlat_proto::clat::setback::Setback;
+use xlat_proto::clat::{Backoff, Clat, Lifecycle, State, View};
 use xlat_proto::discovery::Found;
 use xlat_tun::{Failure, now};
 
 use crate::control::Facts;
 use crate::hearing::Hearing;
 use crate::network::{Network, report};
-use crate::run::{broke, configured, wishes};
+use crate::run::{broke, configured, lifecycle_config};
 use crate::settings::{Settings, Side4};
 use crate::translation::{DataPath, Translation};
 use crate::view::{ipv4_addresses, look};
@@ -43,17 +42,17 @@ pub(crate) struct Daemon<'a> {
     settings: &'a Settings,
     side4: Side4,
     _reserved: Option<Reservation>,
-    life: Life,
+    lifecycle: Lifecycle,
     view: View,
     hearing: Option<Hearing>,
     network: Option<Network>,
     found: Option<Found>,
-    standing: Option<Standing>,
+    state: Option<State>,
     path: Option<DataPath>,
     translation: Option<Translation>,
     failures: mpsc::UnboundedReceiver<Failure>,
     failed: mpsc::UnboundedSender<Failure>,
-    setback: Setback,
+    backoff: Backoff,
     /// A look at the host has failed; when to look again.
     blinked: Option<Instant>,
     /// It has worked: from now on the network alone is to blame for what fails.
@@ -98,17 +97,17 @@ impl<'a> Daemon<'a> {
             settings,
             side4,
             _reserved: reserved,
-            life: Life::new(wishes(settings, side4)?),
+            lifecycle: Lifecycle::new(lifecycle_config(settings, side4)?),
             view: View::default(),
             hearing,
             network: None,
             found,
-            standing: None,
+            state: None,
             path: None,
             translation: None,
             failures,
             failed,
-            setback: Setback::new(),
+            backoff: Backoff::new(),
             blinked: None,
             has_run: false,
             _metrics: metrics(&facts, settings).await?,
@@ -136,13 +135,13 @@ impl<'a> Daemon<'a> {
                 look_again = true;
                 continue;
             }
-            let standing = self.life.decide(&self.view, self.prefix());
-            if !self.setback.holds_back(&standing, now()) {
+            let state = self.lifecycle.decide(&self.view, self.prefix());
+            if !self.backoff.holds_back(&state, now()) {
                 let made = tokio::select! {
-                    made = self.make(&standing) => made,
+                    made = self.make(&state) => made,
                     () = stop(&mut signals) => return Ok(()),
                 };
-                look_again = self.judge(&standing, made)?;
+                look_again = self.judge(&state, made)?;
             }
             if look_again {
                 continue;
@@ -161,9 +160,9 @@ impl<'a> Daemon<'a> {
     }
 
     async fn wait(&mut self, signals: &mut Signals, changes: &Changes) -> Woken {
-        let no_address = matches!(self.standing, Some(Standing::NoFreeAddress(_)));
+        let no_address = matches!(self.state, Some(State::NoFreeAddress(_)));
         let forgiven = no_address.then(|| now() + FORGIVEN_AFTER);
-        let due = [self.setback.next_timeout(), self.blinked, forgiven];
+        let due = [self.backoff.next_timeout(), self.blinked, forgiven];
         let due = due.into_iter().flatten().min();
         let retry = async {
             match due {
@@ -194,7 +193,7 @@ impl<'a> Daemon<'a> {
             () = watchdog => Woken::Network,
         };
         if forgiven.is_some_and(|at| at <= now()) {
-            self.life.forgive();
+            self.lifecycle.forgive();
         }
         woken
     }
@@ -205,7 +204,7 @@ impl<'a> Daemon<'a> {
         let Err(error) = self.try_to_look().await else {
             return Ok(());
         };
-        if is_hopeless(&error) || (!self.has_run && self.standing.is_none()) {
+        if is_hopeless(&error) || (!self.has_run && self.state.is_none()) {
             return Err(error);
         }
         warn!("{error:#}; looking again soon");
@@ -251,9 +250,9 @@ impl<'a> Daemon<'a> {
     }
 
     /// Makes things as they should be.
-    async fn make(&mut self, standing: &Standing) -> Result<()> {
-        let Standing::Running(clat) = standing else {
-            return self.end(&standing.to_string()).await;
+    async fn make(&mut self, state: &State) -> Result<()> {
+        let State::Running(clat) = state else {
+            return self.end(&state.to_string()).await;
         };
         match &mut self.translation {
             None => self.start(clat).await,
@@ -273,7 +272,7 @@ impl<'a> Daemon<'a> {
                     self.end("it could not become another one").await?;
                     return Err(error);
                 }
-                info!("IPv4 goes on: {standing}");
+                info!("IPv4 goes on: {state}");
                 Ok(())
             }
         }
@@ -328,17 +327,17 @@ impl<'a> Daemon<'a> {
     }
 
     /// What follows from how it went. True to look at the host again at once.
-    fn judge(&mut self, standing: &Standing, made: Result<()>) -> Result<bool> {
+    fn judge(&mut self, state: &State, made: Result<()>) -> Result<bool> {
         let Err(error) = made else {
-            self.setback.worked();
-            self.has_run |= matches!(standing, Standing::Running(_));
-            self.tell(standing);
+            self.backoff.worked();
+            self.has_run |= matches!(state, State::Running(_));
+            self.tell(state);
             return Ok(false);
         };
         match error.downcast_ref::<Error>() {
             Some(Error::Duplicate { address, .. }) => {
                 warn!("{error}; another address is tried");
-                self.life.conflict(*address);
+                self.lifecycle.conflict(*address);
                 return Ok(true);
             }
             // The network is changing under us.
@@ -352,37 +351,37 @@ impl<'a> Daemon<'a> {
             _ if self.has_run && !is_hopeless(&error) => {}
             _ => return Err(error),
         }
-        let pause = self.setback.failed(standing, now());
+        let pause = self.backoff.failed(state, now());
         let line = format!("{error:#}; tried again in {} s", pause.as_secs());
         warn!("{line}");
         self.notify(&format!("waiting: {error:#}"));
         self.facts.set_state(&format!("waiting: {error:#}"));
-        self.standing = None;
+        self.state = None;
         Ok(false)
     }
 
     /// Says how things are, if that has changed, and notes it for those who ask.
-    fn tell(&mut self, standing: &Standing) {
+    fn tell(&mut self, state: &State) {
         let network = self.network.as_ref();
         let forged = match (&self.hearing, network) {
             (Some(hearing), Some(network)) => hearing.forged(network.index()),
             _ => 0,
         };
-        self.facts.set(standing, self.found, network, forged);
-        if self.standing.as_ref() == Some(standing) {
+        self.facts.set(state, self.found, network, forged);
+        if self.state.as_ref() == Some(state) {
             return;
         }
-        let line = match standing {
-            Standing::Running(_) => format!("this host is {} on IPv4, {standing}", self.side4.host),
+        let line = match state {
+            State::Running(_) => format!("this host is {} on IPv4, {state}", self.side4.host),
             waiting => waiting.to_string(),
         };
-        if let Standing::Running(_) = standing {
+        if let State::Running(_) = state {
             info!("ready: {line}");
         } else {
             info!("{line}");
         }
         self.notify(&line);
-        self.standing = Some(standing.clone());
+        self.state = Some(state.clone());
     }
 
     fn notify(&mut self, line: &str) {
@@ -401,8 +400,8 @@ impl<'a> Daemon<'a> {
         }
         info!("looking at the network anew");
         self.network = None;
-        self.setback.worked();
-        self.life.forgive();
+        self.backoff.worked();
+        self.lifecycle.forgive();
     }
 
     /// Puts everything back.

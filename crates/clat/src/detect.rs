@@ -10,7 +10,7 @@ use tokio::time::{Instant, timeout_at};
 use xlat_core::addr::Ipv6Prefix;
 use xlat_host::daemon::state_dir::StateDir;
 use xlat_host::host::{Host, Link};
-use xlat_proto::clat::life::{Clat, Life, Standing, View, Wishes};
+use xlat_proto::clat::{Clat, Config, Lifecycle, State, View};
 use xlat_proto::discovery::{Found, Source};
 
 use crate::cli::Detect;
@@ -100,15 +100,15 @@ async fn report(
     found: Option<Found>,
     secret: Option<[u64; 2]>,
 ) -> Report {
-    let mut life = Life::new(Wishes {
+    let mut lifecycle = Lifecycle::new(Config {
         always: false,
         address: None,
         secret: secret.unwrap_or_default(),
         neutral_to: None,
     });
-    let standing = life.decide(view, found.map(|found| found.prefix));
-    let running = match &standing {
-        Standing::Running(clat) => Some(clat),
+    let state = lifecycle.decide(view, found.map(|found| found.prefix));
+    let running = match &state {
+        State::Running(clat) => Some(clat),
         _ => None,
     };
     let mtu = view.uplink.as_ref().map(|uplink| uplink.mtu);
@@ -138,7 +138,7 @@ async fn report(
         native_ipv4: view.native_ipv4,
         verdict: match running {
             Some(_) => "clat would run".into(),
-            None => standing.to_string(),
+            None => state.to_string(),
         },
         works: running.is_some(),
     }

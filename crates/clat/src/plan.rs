@@ -8,7 +8,7 @@ use std::ops::RangeInclusive;
 
 use anyhow::{Context, Result, bail};
 use xlat_host::host::{Host, Plan, Route, device_key};
-use xlat_proto::clat::life::{Clat, Lead, Origin};
+use xlat_proto::clat::{Clat, Lead, Origin};
 
 use crate::ports;
 use crate::settings::{Settings, Side4};

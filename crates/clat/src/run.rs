@@ -12,7 +12,7 @@ use xlat_host::daemon::recovered;
 use xlat_host::daemon::signals::{Request, Signals};
 use xlat_host::daemon::state_dir::{StateDir, random};
 use xlat_host::host::{Host, Link, Lock};
-use xlat_proto::clat::life::{Clat, Lead, Life, Origin, Standing, Wishes};
+use xlat_proto::clat::{Clat, Config, Lead, Lifecycle, Origin, State};
 use xlat_proto::discovery::{Found, Source};
 use xlat_tun::Failure;
 
@@ -69,7 +69,7 @@ async fn dry_run(host: &Host, settings: &Settings) -> Result<()> {
     }
     let taken = ipv4_addresses(host, &settings.run.place.tun).await?;
     let side4 = settings.side4(&taken, |_| true)?;
-    let mut life = Life::new(wishes(settings, side4)?);
+    let mut lifecycle = Lifecycle::new(lifecycle_config(settings, side4)?);
     let mut wanted = settings.wanted();
     let (mut view, link) = look(host, &wanted).await?;
     if view.native_ipv4 && !settings.run.always {
@@ -91,8 +91,8 @@ async fn dry_run(host: &Host, settings: &Settings) -> Result<()> {
         warn!("{} has no route to the NAT64 prefix yet", uplink.name);
         uplink.lead = Lead::Ordinary;
     }
-    match life.decide(&view, wanted.prefix) {
-        Standing::Running(clat) => {
+    match lifecycle.decide(&view, wanted.prefix) {
+        State::Running(clat) => {
             let parts = Parts::new(host, settings, side4, &clat).await?;
             let plan = parts.whole().to_string();
             let mut all: Vec<String> = plan.lines().map(str::to_owned).collect();
@@ -153,8 +153,8 @@ pub(crate) fn configured(settings: &Settings) -> Option<Found> {
     })
 }
 
-pub(crate) fn wishes(settings: &Settings, side4: Side4) -> Result<Wishes> {
-    Ok(Wishes {
+pub(crate) fn lifecycle_config(settings: &Settings, side4: Side4) -> Result<Config> {
+    Ok(Config {
         always: settings.run.always,
         address: settings.run.ipv6,
         secret: secret(settings)?,

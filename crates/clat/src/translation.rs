@@ -12,7 +12,7 @@ use xlat_core::{Policy, Translator};
 use xlat_host::daemon::state_dir::random;
 use xlat_host::host::{Applied, Error, Host, Plan, Step};
 use xlat_host::nft::{Guard, Made, SourceNat};
-use xlat_proto::clat::life::{Clat, Origin};
+use xlat_proto::clat::{Clat, Origin};
 use xlat_tun::{Failure, Handle, Tun};
 
 use crate::neighbours::{Customer, Questions, Responder, channel};

@@ -7,7 +7,7 @@ use xlat_core::addr::{Ipv4Prefix, Ipv6Prefix, Pref64};
 use xlat_host::host::{Error, Host, Link, device_key};
 use xlat_proto::clat::address::Candidate;
 use xlat_proto::clat::address::free_delegated;
-use xlat_proto::clat::life::{Lead, Uplink, View};
+use xlat_proto::clat::{Lead, Uplink, View};
 use xlat_proto::discovery::rfc7050::WELL_KNOWN;
 
 /// What the administrator has said about where to look.

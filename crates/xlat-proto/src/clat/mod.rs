@@ -1,5 +1,13 @@
-//! The customer side (RFC 6877).
+//! The customer side (RFC 6877): a [`View`] of the host and the NAT64 prefix go into a [`Lifecycle`],
+//! and the desired [`State`] comes out. [`Backoff`] says when to try again what failed.
 
 pub mod address;
-pub mod life;
-pub mod setback;
+mod backoff;
+mod lifecycle;
+mod state;
+mod view;
+
+pub use backoff::Backoff;
+pub use lifecycle::{Config, Lifecycle};
+pub use state::{Clat, Origin, State};
+pub use view::{Lead, Uplink, View};

@@ -1,23 +1,23 @@
-//! When a CLAT runs, and as what: the host as it is and the prefix that was found go in, what
-//! should be comes out.
+//! When a CLAT runs, and as what: the host as it is and the prefix that was found go in, the desired
+//! state comes out.
 //!
-//! Nothing here is told what has changed. Each look at the host is whole, so that a message that
-//! was lost, or that came in another order, cannot leave the CLAT in a state that no look at the
-//! host would give.
+//! The input is never a change. Each view of the host is whole, so that a message that was lost, or
+//! that came in another order, cannot leave the CLAT in a state that no view of the host would give.
 
-use std::fmt;
 use std::net::{Ipv4Addr, Ipv6Addr};
 
-use xlat_core::addr::{Ipv4Prefix, Ipv6Prefix, Pref64};
+use xlat_core::addr::{Ipv6Prefix, Pref64};
 
 use super::address::{
-    Candidate, checksum_neutral, choose_address, choose_delegated, choose_prefix, private_prefix,
+    checksum_neutral, choose_address, choose_delegated, choose_prefix, private_prefix,
     stable_address,
 };
+use super::state::{Clat, Origin, State};
+use super::view::{Lead, Uplink, View};
 
 /// The administrator's choices.
 #[derive(Clone, Debug)]
-pub struct Wishes {
+pub struct Config {
     /// Run beside native IPv4 too.
     pub always: bool,
     /// The CLAT's address; a stable one in the uplink's prefix otherwise. An address that the uplink
@@ -29,138 +29,10 @@ pub struct Wishes {
     pub neutral_to: Option<Ipv4Addr>,
 }
 
-/// The host at one moment.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct View {
-    /// The interface that leads to the prefix, or to IPv6 at all while none is known.
-    pub uplink: Option<Uplink>,
-    /// Something else than a CLAT gives this host an IPv4 default route.
-    pub native_ipv4: bool,
-    /// The /64s that are routed to this host and that nobody uses.
-    pub delegated: Vec<Ipv6Prefix>,
-    /// A network whose router we are to be, and that no interface is in.
-    pub missing_lan: Option<Ipv4Prefix>,
-}
-
-/// The interface that leads to the IPv6-only network.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Uplink {
-    /// Its number.
-    pub index: u32,
-    /// Its name.
-    pub name: String,
-    /// MTU for IPv6 in bytes, as routers and link have it.
-    pub mtu: u16,
-    /// Its addresses.
-    pub addresses: Vec<Candidate>,
-    /// How packets to the NAT64 prefix leave by it.
-    pub lead: Lead,
-}
-
-/// How packets to the NAT64 prefix come to leave by the uplink.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Lead {
-    /// By themselves: the host's routes lead there.
-    #[default]
-    Ordinary,
-    /// The host's routes lead them to another interface. A route of their own has to lead them here,
-    /// to this router or, without one, onto the link (RFC 8781 section 5: a prefix belongs to the
-    /// interface that it came by).
-    Own(Option<Ipv6Addr>),
-    /// The uplink does not lead there.
-    Nowhere,
-}
-
-/// What a running CLAT is.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Clat {
-    /// The NAT64 prefix.
-    pub prefix: Pref64,
-    /// Name of the uplink.
-    pub uplink: String,
-    /// Number of the uplink.
-    pub index: u32,
-    /// The IPv6 address that it translates to and from.
-    pub address: Ipv6Addr,
-    /// Where that is from, and how others reach it.
-    pub origin: Origin,
-    /// MTU towards the IPv6-only network in bytes.
-    pub mtu: u16,
-    /// How its packets come to leave by the uplink.
-    pub lead: Lead,
-}
-
-/// Where a CLAT's address is from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Origin {
-    /// The administrator.
-    Given,
-    /// A prefix that is routed to this host: no neighbour has to be told.
-    Delegated,
-    /// The uplink's own /64: neighbours ask for it, and others may have it.
-    Link,
-    /// Nobody else sees the address: its packets leave as those of this address of the uplink.
-    Shared(Ipv6Addr),
-}
-
-impl Clat {
-    /// The address that the network sees.
-    pub fn outer(&self) -> Ipv6Addr {
-        match self.origin {
-            Origin::Shared(with) => with,
-            Origin::Given | Origin::Delegated | Origin::Link => self.address,
-        }
-    }
-
-    /// True if this host has the address too.
-    pub fn is_shared(&self) -> bool {
-        matches!(self.origin, Origin::Shared(_))
-    }
-
-    /// True if neighbours on the uplink ask for the CLAT's address, and may have it themselves.
-    pub fn is_on_link(&self) -> bool {
-        matches!(self.origin, Origin::Given | Origin::Link)
-    }
-}
-
-impl fmt::Display for Origin {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Given => "as given",
-            Self::Delegated => "in a delegated prefix",
-            Self::Link => "in the uplink's prefix",
-            Self::Shared(_) => "shared with this host, by ports",
-        })
-    }
-}
-
-/// How things should be.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Standing {
-    /// No interface leads to IPv6.
-    WaitingForIpv6,
-    /// The host has IPv4 without us.
-    NativeIpv4,
-    /// The network tells no NAT64 prefix (yet).
-    WaitingForPrefix,
-    /// There is no address on the uplink to take a prefix from (yet).
-    WaitingForAddress(String),
-    /// The uplink has no route to the NAT64 prefix (yet).
-    WaitingForRoute(String, Pref64),
-    /// No interface is in the network that we are to be the router of (yet).
-    WaitingForLan(Ipv4Prefix),
-    /// The NAT64 prefix is one that the host itself lives in.
-    PrefixIsLocal(Pref64),
-    /// Other hosts had all addresses that were tried.
-    NoFreeAddress(String),
-    /// Translating.
-    Running(Clat),
-}
-
-/// The part that remembers: which addresses other hosts had, and what runs.
+/// Computes the desired state. It remembers what runs, and which addresses other hosts had.
 #[derive(Clone, Debug)]
-pub struct Life {
-    wishes: Wishes,
+pub struct Lifecycle {
+    config: Config,
     running: Option<Clat>,
     /// Addresses tried in this prefix that other hosts had.
     taken: Option<(Ipv6Prefix, u8)>,
@@ -169,28 +41,28 @@ pub struct Life {
 /// Addresses to try when other hosts have the first ones (RFC 7217 section 6).
 const ATTEMPTS: u8 = 3;
 
-impl Life {
+impl Lifecycle {
     /// Nothing runs yet.
-    pub fn new(wishes: Wishes) -> Self {
+    pub fn new(config: Config) -> Self {
         Self {
-            wishes,
+            config,
             running: None,
             taken: None,
         }
     }
 
-    /// How things should be with the host like this and this prefix.
-    pub fn decide(&mut self, view: &View, prefix: Option<Pref64>) -> Standing {
+    /// The desired state for this host and this NAT64 prefix.
+    pub fn decide(&mut self, view: &View, prefix: Option<Pref64>) -> State {
         if view.uplink.is_none() {
             // The next network has other hosts.
             self.forgive();
         }
-        let standing = self.judge(view, prefix);
-        self.running = match &standing {
-            Standing::Running(clat) => Some(clat.clone()),
+        let state = self.judge(view, prefix);
+        self.running = match &state {
+            State::Running(clat) => Some(clat.clone()),
             _ => None,
         };
-        standing
+        state
     }
 
     /// Another host has the address that was decided on. The next decision is another one.
@@ -209,34 +81,34 @@ impl Life {
         self.taken = None;
     }
 
-    fn judge(&self, view: &View, prefix: Option<Pref64>) -> Standing {
+    fn judge(&self, view: &View, prefix: Option<Pref64>) -> State {
         let Some(uplink) = &view.uplink else {
-            return Standing::WaitingForIpv6;
+            return State::WaitingForIpv6;
         };
-        if view.native_ipv4 && !self.wishes.always {
-            return Standing::NativeIpv4;
+        if view.native_ipv4 && !self.config.always {
+            return State::NativeIpv4;
         }
         let Some(prefix) = prefix else {
-            return Standing::WaitingForPrefix;
+            return State::WaitingForPrefix;
         };
         if uplink
             .addresses
             .iter()
             .any(|have| prefix.contains(have.address))
         {
-            return Standing::PrefixIsLocal(prefix);
+            return State::PrefixIsLocal(prefix);
         }
         if let Some(lan) = view.missing_lan {
-            return Standing::WaitingForLan(lan);
+            return State::WaitingForLan(lan);
         }
         if uplink.lead == Lead::Nowhere {
-            return Standing::WaitingForRoute(uplink.name.clone(), prefix);
+            return State::WaitingForRoute(uplink.name.clone(), prefix);
         }
         let (address, origin) = match self.address(view, uplink, prefix) {
             Ok(address) => address,
-            Err(standing) => return standing,
+            Err(state) => return state,
         };
-        Standing::Running(Clat {
+        State::Running(Clat {
             prefix,
             uplink: uplink.name.clone(),
             index: uplink.index,
@@ -252,14 +124,14 @@ impl Life {
         view: &View,
         uplink: &Uplink,
         pref64: Pref64,
-    ) -> Result<(Ipv6Addr, Origin), Standing> {
-        if let Some(address) = self.wishes.address {
+    ) -> Result<(Ipv6Addr, Origin), State> {
+        if let Some(address) = self.config.address {
             if uplink.addresses.iter().any(|have| have.address == address) {
                 return Ok(self.shared(uplink, address));
             }
             return match self.taken {
                 Some((prefix, _)) if prefix.contains(address) => {
-                    Err(Standing::NoFreeAddress(uplink.name.clone()))
+                    Err(State::NoFreeAddress(uplink.name.clone()))
                 }
                 _ => Ok((address, Origin::Given)),
             };
@@ -281,19 +153,19 @@ impl Life {
         }
         // A single address (DHCPv6), or a link where others have all that were tried.
         let own = choose_address(&uplink.addresses, pref64)
-            .ok_or_else(|| Standing::WaitingForAddress(uplink.name.clone()))?;
+            .ok_or_else(|| State::WaitingForAddress(uplink.name.clone()))?;
         Ok(self.shared(uplink, own))
     }
 
     fn shared(&self, uplink: &Uplink, with: Ipv6Addr) -> (Ipv6Addr, Origin) {
-        let secret = self.wishes.secret;
+        let secret = self.config.secret;
         let address = stable_address(private_prefix(secret), &uplink.name, 0, secret);
         (address, Origin::Shared(with))
     }
 
     fn stable(&self, prefix: Ipv6Prefix, uplink: &Uplink, attempt: u8, pref64: Pref64) -> Ipv6Addr {
-        let address = stable_address(prefix, &uplink.name, attempt, self.wishes.secret);
-        match self.wishes.neutral_to {
+        let address = stable_address(prefix, &uplink.name, attempt, self.config.secret);
+        match self.config.neutral_to {
             Some(v4) => checksum_neutral(address, v4, pref64),
             None => address,
         }
@@ -320,54 +192,11 @@ impl Life {
     }
 }
 
-impl fmt::Display for Standing {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::WaitingForIpv6 => f.write_str("waiting: no interface leads to IPv6"),
-            Self::NativeIpv4 => {
-                f.write_str("waiting: this host has native IPv4 (--always runs beside it)")
-            }
-            Self::WaitingForPrefix => {
-                f.write_str("waiting: neither routers nor DNS tell a NAT64 prefix")
-            }
-            Self::WaitingForAddress(uplink) => write!(
-                f,
-                "waiting: {uplink} has no global IPv6 address; or give one that is routed to this \
-                 host with --ipv6"
-            ),
-            Self::WaitingForRoute(uplink, prefix) => {
-                write!(
-                    f,
-                    "waiting: {uplink} has no route to the NAT64 prefix {prefix}"
-                )
-            }
-            Self::WaitingForLan(lan) => write!(
-                f,
-                "waiting: no interface of this host has an address of --lan {lan}"
-            ),
-            Self::PrefixIsLocal(prefix) => write!(
-                f,
-                "waiting: this host has an address in the NAT64 prefix {prefix}"
-            ),
-            Self::NoFreeAddress(uplink) => write!(
-                f,
-                "waiting: other hosts on {uplink} have the addresses that were tried; give one \
-                 with --ipv6"
-            ),
-            Self::Running(clat) => write!(
-                f,
-                "reaching IPv4 through {} as {} on {} ({})",
-                clat.prefix,
-                clat.outer(),
-                clat.uplink,
-                clat.origin
-            ),
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use xlat_core::addr::Ipv4Prefix;
+
+    use super::super::address::Candidate;
     use super::*;
 
     fn candidate(address: &str) -> Candidate {
@@ -395,8 +224,8 @@ mod tests {
         }
     }
 
-    fn life() -> Life {
-        Life::new(Wishes {
+    fn lifecycle() -> Lifecycle {
+        Lifecycle::new(Config {
             always: false,
             address: None,
             secret: [1, 2],
@@ -409,27 +238,27 @@ mod tests {
     }
 
     #[track_caller]
-    fn running(standing: Standing) -> Clat {
-        match standing {
-            Standing::Running(clat) => clat,
+    fn running(state: State) -> Clat {
+        match state {
+            State::Running(clat) => clat,
             other => panic!("{other:?}"),
         }
     }
 
     #[test]
     fn cl_10_cl_11_it_runs_exactly_while_uplink_prefix_and_address_are_there() {
-        let mut life = life();
+        let mut lifecycle = lifecycle();
         let (none, whole) = (View::default(), view(&["2001:db8:1::5"]));
-        assert_eq!(life.decide(&none, None), Standing::WaitingForIpv6);
-        assert_eq!(life.decide(&none, wkp()), Standing::WaitingForIpv6);
-        assert_eq!(life.decide(&whole, None), Standing::WaitingForPrefix);
-        let no_address = life.decide(&view(&["fe80::5"]), wkp());
-        assert_eq!(no_address, Standing::WaitingForAddress("eth0".into()));
-        let clat = running(life.decide(&whole, wkp()));
+        assert_eq!(lifecycle.decide(&none, None), State::WaitingForIpv6);
+        assert_eq!(lifecycle.decide(&none, wkp()), State::WaitingForIpv6);
+        assert_eq!(lifecycle.decide(&whole, None), State::WaitingForPrefix);
+        let no_address = lifecycle.decide(&view(&["fe80::5"]), wkp());
+        assert_eq!(no_address, State::WaitingForAddress("eth0".into()));
+        let clat = running(lifecycle.decide(&whole, wkp()));
         assert_eq!((clat.prefix, clat.mtu), (wkp().unwrap(), 1500));
-        assert_eq!(life.decide(&whole, None), Standing::WaitingForPrefix);
-        assert_eq!(running(life.decide(&whole, wkp())), clat);
-        assert_eq!(life.decide(&none, wkp()), Standing::WaitingForIpv6);
+        assert_eq!(lifecycle.decide(&whole, None), State::WaitingForPrefix);
+        assert_eq!(running(lifecycle.decide(&whole, wkp())), clat);
+        assert_eq!(lifecycle.decide(&none, wkp()), State::WaitingForIpv6);
     }
 
     #[test]
@@ -438,83 +267,86 @@ mod tests {
             native_ipv4: true,
             ..view(&["2001:db8:1::5"])
         };
-        assert_eq!(life().decide(&native, wkp()), Standing::NativeIpv4);
-        let mut always = Life::new(Wishes {
+        assert_eq!(lifecycle().decide(&native, wkp()), State::NativeIpv4);
+        let mut always = Lifecycle::new(Config {
             always: true,
-            ..life().wishes
+            ..lifecycle().config
         });
         running(always.decide(&native, wkp()));
     }
 
     #[test]
     fn cl_12_another_prefix_keeps_the_address() {
-        let mut life = life();
+        let mut lifecycle = lifecycle();
         let host = view(&["2001:db8:1::5"]);
-        let before = running(life.decide(&host, wkp()));
-        let after = running(life.decide(&host, "2001:db8:64::/96".parse().ok()));
+        let before = running(lifecycle.decide(&host, wkp()));
+        let after = running(lifecycle.decide(&host, "2001:db8:64::/96".parse().ok()));
         assert_eq!(after.address, before.address);
         assert_ne!(after.prefix, before.prefix);
     }
 
     #[test]
     fn a_better_address_does_not_break_what_runs_but_a_deprecated_one_is_left() {
-        let mut life = life();
+        let mut lifecycle = lifecycle();
         let prefix: Pref64 = "2001:db8:64::/96".parse().unwrap();
-        let before = running(life.decide(&view(&["2001:db8:ffff::5"]), Some(prefix)));
+        let before = running(lifecycle.decide(&view(&["2001:db8:ffff::5"]), Some(prefix)));
         let mut both = view(&["2001:db8:ffff::5", "2001:db8:65::5"]);
-        let same = running(life.decide(&both, Some(prefix)));
+        let same = running(lifecycle.decide(&both, Some(prefix)));
         assert_eq!(same.address, before.address);
         if let Some(uplink) = &mut both.uplink {
             uplink.addresses[0].deprecated = true;
         }
-        let after = running(life.decide(&both, Some(prefix)));
+        let after = running(lifecycle.decide(&both, Some(prefix)));
         let expected: Ipv6Prefix = "2001:db8:65::/64".parse().unwrap();
         assert!(expected.contains(after.address));
     }
 
     #[test]
     fn cl_05_a_conflict_leads_to_another_address_three_times() {
-        let mut life = life();
+        let mut lifecycle = lifecycle();
         let host = view(&["2001:db8:1::5"]);
         let mut seen = Vec::new();
         for _ in 0..ATTEMPTS {
-            let clat = running(life.decide(&host, wkp()));
+            let clat = running(lifecycle.decide(&host, wkp()));
             assert!(!seen.contains(&clat.address));
             seen.push(clat.address);
-            life.conflict(clat.address);
+            lifecycle.conflict(clat.address);
         }
         // Then this host's own has to do.
-        let end = running(life.decide(&host, wkp()));
+        let end = running(lifecycle.decide(&host, wkp()));
         assert_eq!(end.outer(), "2001:db8:1::5".parse::<Ipv6Addr>().unwrap());
         // Another network is another matter.
-        let other = running(life.decide(&view(&["2001:db8:2::5"]), wkp()));
+        let other = running(lifecycle.decide(&view(&["2001:db8:2::5"]), wkp()));
         assert_eq!(other.origin, Origin::Link);
     }
 
     #[test]
     fn a_host_that_comes_to_another_network_tries_its_first_address_again() {
-        let mut life = life();
+        let mut lifecycle = lifecycle();
         let host = view(&["2001:db8:1::5"]);
-        let first = running(life.decide(&host, wkp())).address;
-        life.conflict(first);
-        assert_ne!(running(life.decide(&host, wkp())).address, first);
-        life.decide(&View::default(), wkp());
-        assert_eq!(running(life.decide(&host, wkp())).address, first);
-        life.conflict(first);
-        life.forgive();
-        assert_eq!(running(life.decide(&host, wkp())).address, first);
+        let first = running(lifecycle.decide(&host, wkp())).address;
+        lifecycle.conflict(first);
+        assert_ne!(running(lifecycle.decide(&host, wkp())).address, first);
+        lifecycle.decide(&View::default(), wkp());
+        assert_eq!(running(lifecycle.decide(&host, wkp())).address, first);
+        lifecycle.conflict(first);
+        lifecycle.forgive();
+        assert_eq!(running(lifecycle.decide(&host, wkp())).address, first);
     }
 
     #[test]
     fn cl_14_packets_are_led_to_the_uplink_or_not_made() {
-        let mut life = life();
+        let mut lifecycle = lifecycle();
         let mut host = view(&["2001:db8:1::5"]);
         let router = "fe80::1".parse().ok();
         host.uplink.as_mut().unwrap().lead = Lead::Own(router);
-        assert_eq!(running(life.decide(&host, wkp())).lead, Lead::Own(router));
+        assert_eq!(
+            running(lifecycle.decide(&host, wkp())).lead,
+            Lead::Own(router)
+        );
         host.uplink.as_mut().unwrap().lead = Lead::Nowhere;
-        let waiting = Standing::WaitingForRoute("eth0".into(), wkp().unwrap());
-        assert_eq!(life.decide(&host, wkp()), waiting);
+        let waiting = State::WaitingForRoute("eth0".into(), wkp().unwrap());
+        assert_eq!(lifecycle.decide(&host, wkp()), waiting);
     }
 
     #[test]
@@ -522,36 +354,36 @@ mod tests {
         let lan: Ipv4Prefix = "192.168.1.0/24".parse().unwrap();
         let mut host = view(&["2001:db8:1::5"]);
         host.missing_lan = Some(lan);
-        assert_eq!(life().decide(&host, wkp()), Standing::WaitingForLan(lan));
+        assert_eq!(lifecycle().decide(&host, wkp()), State::WaitingForLan(lan));
     }
 
     #[test]
     fn an_address_that_was_asked_for_is_taken_or_none() {
         let address = "2001:db8:9::1".parse().unwrap();
-        let mut life = Life::new(Wishes {
+        let mut lifecycle = Lifecycle::new(Config {
             address: Some(address),
-            ..life().wishes
+            ..lifecycle().config
         });
         let host = view(&["fe80::5"]);
-        assert_eq!(running(life.decide(&host, wkp())).address, address);
-        life.conflict(address);
-        let end = life.decide(&host, wkp());
-        assert_eq!(end, Standing::NoFreeAddress("eth0".into()));
+        assert_eq!(running(lifecycle.decide(&host, wkp())).address, address);
+        lifecycle.conflict(address);
+        let end = lifecycle.decide(&host, wkp());
+        assert_eq!(end, State::NoFreeAddress("eth0".into()));
     }
 
     #[test]
     fn cl_02_a_delegated_prefix_goes_first_and_needs_no_address_on_the_link() {
-        let mut life = life();
+        let mut lifecycle = lifecycle();
         let delegated: Vec<Ipv6Prefix> = vec!["2001:db8:7:ff::/64".parse().unwrap()];
         let host = View {
             delegated: delegated.clone(),
             ..view(&["fe80::5"])
         };
-        let clat = running(life.decide(&host, wkp()));
+        let clat = running(lifecycle.decide(&host, wkp()));
         assert_eq!(clat.origin, Origin::Delegated);
         assert!(delegated[0].contains(clat.address));
         // It comes too late for one that runs, and that one ends with its own prefix.
-        let mut other = self::life();
+        let mut other = self::lifecycle();
         let before = running(other.decide(&view(&["2001:db8:1::5"]), wkp()));
         assert_eq!(before.origin, Origin::Link);
         let both = View {
@@ -562,7 +394,7 @@ mod tests {
         let after = running(other.decide(&host, wkp()));
         assert_eq!(after.address, clat.address);
         // And the other way round.
-        let link = running(life.decide(&view(&["2001:db8:1::5"]), wkp()));
+        let link = running(lifecycle.decide(&view(&["2001:db8:1::5"]), wkp()));
         assert_eq!((link.address, link.origin), (before.address, Origin::Link));
     }
 
@@ -575,9 +407,9 @@ mod tests {
             }
             host
         };
-        let mut life = life();
+        let mut lifecycle = lifecycle();
         let host = single("2001:db8:1::5");
-        let clat = running(life.decide(&host, wkp()));
+        let clat = running(lifecycle.decide(&host, wkp()));
         assert_eq!(
             clat.origin,
             Origin::Shared("2001:db8:1::5".parse().unwrap())
@@ -590,8 +422,8 @@ mod tests {
         if let Some(uplink) = &mut both.uplink {
             uplink.addresses.push(candidate("2001:db8:2::5"));
         }
-        assert_eq!(running(life.decide(&both, wkp())), clat);
-        let moved = running(life.decide(&single("2001:db8:9::5"), wkp()));
+        assert_eq!(running(lifecycle.decide(&both, wkp())), clat);
+        let moved = running(lifecycle.decide(&single("2001:db8:9::5"), wkp()));
         assert_eq!(moved.address, clat.address);
         assert_eq!(moved.outer(), "2001:db8:9::5".parse::<Ipv6Addr>().unwrap());
     }
@@ -603,29 +435,32 @@ mod tests {
             uplink.addresses[0].len = 128;
             uplink.addresses[1].tentative = true;
         }
-        let waiting = life().decide(&host, wkp());
-        assert_eq!(waiting, Standing::WaitingForAddress("eth0".into()));
+        let waiting = lifecycle().decide(&host, wkp());
+        assert_eq!(waiting, State::WaitingForAddress("eth0".into()));
         if let Some(uplink) = &mut host.uplink {
             uplink.addresses[1].tentative = false;
         }
-        assert_eq!(running(life().decide(&host, wkp())).origin, Origin::Link);
+        assert_eq!(
+            running(lifecycle().decide(&host, wkp())).origin,
+            Origin::Link
+        );
     }
 
     #[test]
     fn an_address_of_the_uplinks_that_was_asked_for_is_shared() {
         let address = "2001:db8:1::5".parse().unwrap();
-        let mut life = Life::new(Wishes {
+        let mut lifecycle = Lifecycle::new(Config {
             address: Some(address),
-            ..life().wishes
+            ..lifecycle().config
         });
-        let clat = running(life.decide(&view(&["2001:db8:1::5"]), wkp()));
+        let clat = running(lifecycle.decide(&view(&["2001:db8:1::5"]), wkp()));
         assert_eq!(clat.origin, Origin::Shared(address));
     }
 
     #[test]
     fn pd_21_a_prefix_that_the_host_lives_in_is_refused() {
         let prefix: Pref64 = "2001:db8:1::/64".parse().unwrap();
-        let standing = life().decide(&view(&["2001:db8:1::5"]), Some(prefix));
-        assert_eq!(standing, Standing::PrefixIsLocal(prefix));
+        let state = lifecycle().decide(&view(&["2001:db8:1::5"]), Some(prefix));
+        assert_eq!(state, State::PrefixIsLocal(prefix));
     }
 }
