@@ -6,6 +6,7 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use pref64_discovery::{LinkDiscovery, origin};
 use serde::{Deserialize, Serialize};
 use xlat_core::Instant;
 use xlat_host::daemon::control::Answer;
@@ -15,7 +16,6 @@ use xlat_proto::discovery::Found;
 use xlat_tun::counters::Snapshot;
 use xlat_tun::{Totals, now};
 
-use crate::network::{Network, origin};
 use crate::settings::Side4;
 
 /// What can be asked.
@@ -109,7 +109,7 @@ impl Facts {
         &self,
         state: &State,
         found: Option<Found>,
-        network: Option<&Network>,
+        network: Option<&LinkDiscovery>,
         forged: u64,
     ) {
         let clat = match state {
@@ -125,9 +125,9 @@ impl Facts {
             mtu: clat.map(|clat| clat.mtu),
             prefix: found.map(|found| found.prefix.to_string()),
             prefix_source: found.map(|found| origin(found.source)),
-            dns_servers: network.map(Network::servers).unwrap_or_default(),
-            ignored_advertisements: network.map_or(0, Network::refused) + forged,
-            ignored_dns_messages: network.map_or(0, Network::ignored),
+            dns_servers: network.map(LinkDiscovery::servers).unwrap_or_default(),
+            ignored_advertisements: network.map_or(0, LinkDiscovery::refused) + forged,
+            ignored_dns_messages: network.map_or(0, LinkDiscovery::ignored),
         };
     }
 

@@ -8,6 +8,8 @@ use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use clat_host::{ipv4_addresses, look};
+use pref64_discovery::{LinkDiscovery, RouterListener, log_change};
 use tokio::sync::mpsc;
 use tokio::time::sleep;
 use tracing::{info, warn};
@@ -24,12 +26,9 @@ use xlat_proto::discovery::Found;
 use xlat_tun::{Failure, now};
 
 use crate::control::Facts;
-use crate::hearing::Hearing;
-use crate::network::{Network, report};
 use crate::run::{broke, configured, lifecycle_config};
 use crate::settings::{Settings, Side4};
 use crate::translation::{DataPath, Translation};
-use crate::view::{ipv4_addresses, look};
 
 /// How long it is believed that other hosts have all addresses that were tried.
 const FORGIVEN_AFTER: Duration = Duration::from_secs(60);
@@ -44,8 +43,8 @@ pub(crate) struct Daemon<'a> {
     _reserved: Option<Reservation>,
     lifecycle: Lifecycle,
     view: View,
-    hearing: Option<Hearing>,
-    network: Option<Network>,
+    listener: Option<RouterListener>,
+    network: Option<LinkDiscovery>,
     found: Option<Found>,
     state: Option<State>,
     path: Option<DataPath>,
@@ -86,9 +85,9 @@ impl<'a> Daemon<'a> {
         let answers = facts.clone();
         let answer = move |request, answer| answers.clone().answer(request, answer);
         let found = configured(settings);
-        let hearing = match found {
+        let listener = match found {
             Some(_) => None,
-            None => Some(Hearing::begin().context(
+            None => Some(RouterListener::start().context(
                 "cannot hear routers; run as root or with CAP_NET_RAW, or give --prefix",
             )?),
         };
@@ -99,7 +98,7 @@ impl<'a> Daemon<'a> {
             _reserved: reserved,
             lifecycle: Lifecycle::new(lifecycle_config(settings, side4)?),
             view: View::default(),
-            hearing,
+            listener,
             network: None,
             found,
             state: None,
@@ -226,8 +225,8 @@ impl<'a> Daemon<'a> {
             _ => false,
         };
         if !is_known {
-            let (hearing, trust) = (self.hearing.as_ref(), self.settings.trust());
-            let join = |link| Network::join(link, hearing, trust);
+            let (listener, trust) = (self.listener.as_ref(), self.settings.trust());
+            let join = |link| LinkDiscovery::join(link, listener, trust);
             self.network = link.as_ref().map(join).transpose()?;
         }
         Ok(())
@@ -243,8 +242,8 @@ impl<'a> Daemon<'a> {
             return false;
         }
         let before = self.prefix();
-        let found = self.network.as_ref().and_then(Network::found);
-        report(self.found, found);
+        let found = self.network.as_ref().and_then(LinkDiscovery::found);
+        log_change(self.found, found);
         self.found = found;
         self.prefix() != before
     }
@@ -295,7 +294,7 @@ impl<'a> Daemon<'a> {
         // One that is there was left by a start that failed.
         let path = match self.path.take() {
             Some(path) => {
-                path.become_(settings, side4, clat)?;
+                path.apply(settings, side4, clat)?;
                 path
             }
             None => {
@@ -363,8 +362,8 @@ impl<'a> Daemon<'a> {
     /// Says how things are, if that has changed, and notes it for those who ask.
     fn tell(&mut self, state: &State) {
         let network = self.network.as_ref();
-        let forged = match (&self.hearing, network) {
-            (Some(hearing), Some(network)) => hearing.forged(network.index()),
+        let forged = match (&self.listener, network) {
+            (Some(listener), Some(network)) => listener.forged(network.index()),
             _ => 0,
         };
         self.facts.set(state, self.found, network, forged);

@@ -5,6 +5,8 @@ use std::net::{IpAddr, Ipv6Addr};
 use std::time::Duration;
 
 use anyhow::Result;
+use clat_host::{Wanted, look};
+use pref64_discovery::{LinkDiscovery, Trust, origin};
 use serde::Serialize;
 use tokio::time::{Instant, timeout_at};
 use xlat_core::addr::Ipv6Prefix;
@@ -14,9 +16,7 @@ use xlat_proto::clat::{Clat, Config, Lifecycle, State, View};
 use xlat_proto::discovery::{Found, Source};
 
 use crate::cli::Detect;
-use crate::network::{Network, Trust, origin};
 use crate::settings::GROWTH;
-use crate::view::{Wanted, look};
 
 #[derive(Debug, Serialize)]
 struct Report {
@@ -65,7 +65,7 @@ pub(crate) async fn run(detect: &Detect) -> Result<bool> {
         prefix,
         source: Source::Configured,
     });
-    let found = given.or_else(|| network.as_ref().and_then(Network::found));
+    let found = given.or_else(|| network.as_ref().and_then(LinkDiscovery::found));
     if wanted.prefix != found.map(|found| found.prefix) {
         wanted.prefix = found.map(|found| found.prefix);
         view = look(&host, &wanted).await?.0;
@@ -83,8 +83,8 @@ pub(crate) async fn run(detect: &Detect) -> Result<bool> {
 
 /// Listens until a router has announced a prefix and the DNS has said something, or the time is
 /// over.
-async fn ask(link: &Link, patience: Duration) -> Result<Network> {
-    let mut network = Network::join(link, None, Trust::default())?;
+async fn ask(link: &Link, patience: Duration) -> Result<LinkDiscovery> {
+    let mut network = LinkDiscovery::join(link, None, Trust::default())?;
     let end = Instant::now() + patience;
     while network.found().is_none() && Instant::now() < end {
         network.send().await;
@@ -96,7 +96,7 @@ async fn ask(link: &Link, patience: Duration) -> Result<Network> {
 async fn report(
     host: &Host,
     view: &View,
-    network: Option<&Network>,
+    network: Option<&LinkDiscovery>,
     found: Option<Found>,
     secret: Option<[u64; 2]>,
 ) -> Report {
@@ -126,7 +126,7 @@ async fn report(
             Some(network) => prefixes(&network.all(), found),
             None => prefixes(found.as_slice(), found),
         },
-        dns_servers: network.map(Network::servers).unwrap_or_default(),
+        dns_servers: network.map(LinkDiscovery::servers).unwrap_or_default(),
         address: running
             .filter(|clat| secret.is_some() || clat.is_shared())
             .map(Clat::outer),

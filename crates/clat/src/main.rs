@@ -1,25 +1,19 @@
 //! `clat`: the customer side of 464XLAT (RFC 6877).
 //!
 //! Flags ([`cli`]) become settings ([`settings`]). Then the [`daemon`] follows the network: it
-//! looks at the host ([`view`]), hears what routers and DNS servers say ([`network`]), and sets a
-//! translation up, changes it or takes it back ([`translation`], [`plan`]). What follows from what
-//! is decided in `xlat_proto`, without I/O.
+//! looks at the host ([`clat_host`]), finds the NAT64 prefix ([`pref64_discovery`]), and sets a
+//! translation up, changes it or takes it back ([`translation`], [`plan`]). The desired state is
+//! computed in [`xlat_proto`], without I/O.
 
 mod cli;
 mod control;
 mod daemon;
 mod detect;
-mod dns;
-mod hearing;
-mod neighbours;
-mod network;
 mod plan;
 mod ports;
-mod resolvers;
 mod run;
 mod settings;
 mod translation;
-mod view;
 
 use std::process::ExitCode;
 

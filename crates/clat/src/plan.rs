@@ -7,10 +7,9 @@ use std::net::Ipv4Addr;
 use std::ops::RangeInclusive;
 
 use anyhow::{Context, Result, bail};
-use xlat_host::host::{Host, Plan, Route, device_key};
+use xlat_host::host::{Host, Plan, Route, device_key, reserved_ports};
 use xlat_proto::clat::{Clat, Lead, Origin};
 
-use crate::ports;
 use crate::settings::{Settings, Side4};
 
 /// The changes that a running CLAT has made.
@@ -94,11 +93,11 @@ fn joined(parts: &[&Plan]) -> Plan {
 fn reserve(address: &mut Plan, host: &Host, ours: &RangeInclusive<u16>) {
     const RESERVED: &str = "net.ipv4.ip_local_reserved_ports";
     let handed_out = host.sysctl("net.ipv4.ip_local_port_range");
-    if !handed_out.is_some_and(|range| ports::overlaps(&range, ours)) {
+    if !handed_out.is_some_and(|range| reserved_ports::overlaps(&range, ours)) {
         return;
     }
     if let Some(others) = host.sysctl(RESERVED) {
-        address.sysctl(RESERVED, ports::with(&others, ours));
+        address.sysctl(RESERVED, reserved_ports::with(&others, ours));
     }
 }
 

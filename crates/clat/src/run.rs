@@ -3,6 +3,8 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow};
+use clat_host::{ipv4_addresses, look};
+use pref64_discovery::{LinkDiscovery, Trust, origin};
 use serde::Serialize;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
@@ -17,11 +19,9 @@ use xlat_proto::discovery::{Found, Source};
 use xlat_tun::Failure;
 
 use crate::daemon::Daemon;
-use crate::network::{Network, Trust};
 use crate::plan::Parts;
 use crate::settings::{Settings, Side4};
 use crate::translation::{DataPath, commands};
-use crate::view::{ipv4_addresses, look};
 
 /// How long a dry run waits for the network to tell its prefix.
 const DRY_RUN_PATIENCE: Duration = Duration::from_secs(5);
@@ -125,7 +125,7 @@ impl DryRun {
         Self {
             uplink: clat.uplink.clone(),
             prefix: clat.prefix.to_string(),
-            prefix_source: found.map(|found| crate::network::origin(found.source)),
+            prefix_source: found.map(|found| origin(found.source)),
             ipv4: side4.host.to_string(),
             ipv6: clat.outer().to_string(),
             ipv6_origin: clat.origin.to_string(),
@@ -137,7 +137,7 @@ impl DryRun {
 
 /// Waits for the first prefix on a link, but not for long.
 async fn discover(link: &Link, trust: Trust, patience: Duration) -> Result<Option<Found>> {
-    let mut network = Network::join(link, None, trust)?;
+    let mut network = LinkDiscovery::join(link, None, trust)?;
     let end = Instant::now() + patience;
     while network.found().is_none() && Instant::now() < end {
         network.send().await;

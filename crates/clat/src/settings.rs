@@ -2,13 +2,13 @@
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
+use clat_host::Wanted;
+use pref64_discovery::Trust;
 use xlat_core::addr::{Eam, Ipv4Prefix, Ipv6Prefix, Pref64, special};
 use xlat_host::daemon::exit::Usage;
 use xlat_host::host::Host;
 
 use crate::cli::{Forwarding, Run};
-use crate::network::Trust;
-use crate::view::Wanted;
 
 /// The well-known IPv4 prefix for hosts behind a CLAT (RFC 7335).
 const SERVICE_CONTINUITY: Ipv4Prefix = Ipv4Prefix::containing(Ipv4Addr::new(192, 0, 0, 0), 29);

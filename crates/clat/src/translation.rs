@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
+use clat_host::{ClatEngine, Questions, Responder, questions};
 use tokio::sync::mpsc;
 use tracing::{info, warn};
 use xlat_core::identification::Identifications;
@@ -15,13 +16,12 @@ use xlat_host::nft::{Guard, Made, SourceNat};
 use xlat_proto::clat::{Clat, Origin};
 use xlat_tun::{Failure, Handle, Tun};
 
-use crate::neighbours::{Customer, Questions, Responder, channel};
 use crate::plan::Parts;
 use crate::settings::{Settings, Side4};
 
 /// The workers and their TUN, whatever they translate.
 pub(crate) struct DataPath {
-    workers: Handle<Customer>,
+    workers: Handle<ClatEngine>,
     questions: Questions,
 }
 
@@ -39,11 +39,11 @@ impl DataPath {
         policy.validate()?;
         let mapper = mapper(settings, side4, clat)?;
         let lanes = tun.queues() as u16;
-        let (sender, questions) = channel();
+        let (sender, questions) = questions();
         let engines = (0..lanes).map(|lane| {
             let ids = Identifications::new(seed, lane, lanes);
             let translator = Translator::new(mapper.clone(), policy.clone(), ids)?;
-            Ok(Customer::new(translator, sender.clone()))
+            Ok(ClatEngine::new(translator, sender.clone()))
         });
         let mut engines = engines.collect::<Result<Vec<_>>>()?.into_iter();
         let make = move |_| {
@@ -53,19 +53,16 @@ impl DataPath {
         };
         let workers = xlat_tun::start(tun, make, move |failure| drop(failures.send(failure)))
             .context("the worker threads did not start")?;
-        Ok(Self {
-            workers,
-            questions: Arc::new(tokio::sync::Mutex::new(questions)),
-        })
+        Ok(Self { workers, questions })
     }
 
     /// Translates as `clat` from now on.
-    pub(crate) fn become_(&self, settings: &Settings, side4: Side4, clat: &Clat) -> Result<()> {
+    pub(crate) fn apply(&self, settings: &Settings, side4: Side4, clat: &Clat) -> Result<()> {
         let mapper = mapper(settings, side4, clat)?;
         let policy = policy(settings, side4, clat);
         policy.validate()?;
-        self.workers.update(move |customer| {
-            let translator = &mut customer.translator;
+        self.workers.update(move |engine| {
+            let translator = &mut engine.translator;
             *translator.mapper_mut() = mapper.clone();
             if let Err(error) = translator.set_policy(policy.clone()) {
                 warn!("the policy stays as it was: {error}");
@@ -75,7 +72,7 @@ impl DataPath {
     }
 
     /// The workers.
-    pub(crate) fn workers(&self) -> &Handle<Customer> {
+    pub(crate) fn workers(&self) -> &Handle<ClatEngine> {
         &self.workers
     }
 
@@ -191,7 +188,7 @@ impl Translation {
         if parts.address != self.parts.address {
             applied.extend(&parts.address).await?;
         }
-        path.become_(settings, side4, clat)?;
+        path.apply(settings, side4, clat)?;
         if sharing(settings, clat) != sharing(settings, &self.clat) {
             // Two tables cannot have the same name.
             self.shared = None;
@@ -338,5 +335,6 @@ async fn answer_for(host: &Host, path: &DataPath, clat: &Clat) -> Result<Option<
         return Ok(None);
     }
     let link = host.link(&clat.uplink).await?;
-    Responder::start(&link, clat.address, Arc::clone(&path.questions)).map(Some)
+    let questions = Arc::clone(&path.questions);
+    Ok(Some(Responder::start(&link, clat.address, questions)?))
 }

@@ -13,6 +13,7 @@ mod journal;
 mod lock;
 mod netlink;
 mod plan;
+pub mod reserved_ports;
 mod snapshot;
 mod sysctl;
 mod watch;

@@ -2,15 +2,15 @@
 //!
 //! The address is not the host's: it would deliver packets for it instead of translating them, and
 //! it would ask for its own neighbours under it and never hear the answers. So the kernel knows
-//! only a route for it, and its neighbours are told by us who has it. They ask in two ways:
-//! everybody on the link, which a raw socket hears, or only the one who had the address last
+//! only a route for it, and we tell its neighbours who has it. They ask in two ways: all hosts on the
+//! link, which a raw socket hears, or only the host that had the address last
 //! (RFC 4861 section 7.3.3), and that question takes the way of all packets for the address, into
 //! the TUN.
 
 use std::net::Ipv6Addr;
 use std::sync::Arc;
 
-use anyhow::{Context, Result};
+use thiserror::Error;
 use tokio::sync::{Mutex, mpsc};
 use tokio::task::JoinHandle;
 use tracing::{debug, warn};
@@ -25,22 +25,26 @@ use xlat_tun::Engine;
 /// Questions that may wait for an answer; more are dropped, and asked again.
 const WAITING_MAX: usize = 16;
 
-/// Translates, and passes on the questions that come the way of packets.
-pub(crate) struct Customer {
-    pub(crate) translator: Translator<Clat>,
+/// A worker's engine: translates, and passes on the solicitations that come the way of packets.
+#[derive(Debug)]
+pub struct ClatEngine {
+    /// The translator, which may be changed between packets.
+    pub translator: Translator<Clat>,
     questions: mpsc::Sender<Solicitation>,
 }
 
-/// Where the workers' questions arrive, for whichever responder there is.
-pub(crate) type Questions = Arc<Mutex<mpsc::Receiver<Solicitation>>>;
+/// Where the workers' solicitations arrive, for the responder of the moment.
+pub type Questions = Arc<Mutex<mpsc::Receiver<Solicitation>>>;
 
-/// The two ends of the way from the workers to the responder.
-pub(crate) fn channel() -> (mpsc::Sender<Solicitation>, mpsc::Receiver<Solicitation>) {
-    mpsc::channel(WAITING_MAX)
+/// The channel from the workers to the responder.
+pub fn questions() -> (mpsc::Sender<Solicitation>, Questions) {
+    let (sender, receiver) = mpsc::channel(WAITING_MAX);
+    (sender, Arc::new(Mutex::new(receiver)))
 }
 
-impl Customer {
-    pub(crate) fn new(translator: Translator<Clat>, questions: mpsc::Sender<Solicitation>) -> Self {
+impl ClatEngine {
+    /// An engine that passes solicitations on to `questions`.
+    pub fn new(translator: Translator<Clat>, questions: mpsc::Sender<Solicitation>) -> Self {
         Self {
             translator,
             questions,
@@ -48,14 +52,14 @@ impl Customer {
     }
 }
 
-impl Engine for Customer {
+impl Engine for ClatEngine {
     #[inline]
     fn translate(&mut self, frame: &mut Frame<'_>, now: Instant) -> Verdict {
         let verdict = self.translator.translate(frame, now);
         if let Verdict::Drop(DropReason::IcmpType) = verdict
             && let Some(question) = solicitation(frame.packet())
         {
-            // Nobody waits for it if the channel is full: it will be asked again.
+            // If the channel is full it is dropped: the neighbour asks again.
             let _ = self.questions.try_send(question);
         }
         verdict
@@ -90,23 +94,41 @@ fn solicitation(packet: &[u8]) -> Option<Solicitation> {
     (asked.target == ip.dst).then_some(asked)
 }
 
+/// Neighbours cannot be answered.
+#[derive(Debug, Error)]
+#[error("cannot answer for {address} on {link}; run as root or with CAP_NET_RAW")]
+pub struct ResponderError {
+    address: Ipv6Addr,
+    link: String,
+    source: std::io::Error,
+}
+
 /// Answers for one address until it is dropped.
-pub(crate) struct Responder(JoinHandle<()>);
+#[derive(Debug)]
+pub struct Responder(JoinHandle<()>);
 
 impl Responder {
     /// Starts to answer for `address` on `link`, with questions from the workers too. A link
     /// without link-layer addresses needs no answers.
-    pub(crate) fn start(link: &Link, address: Ipv6Addr, questions: Questions) -> Result<Self> {
+    ///
+    /// # Errors
+    /// If the kernel refuses the raw socket.
+    pub fn start(
+        link: &Link,
+        address: Ipv6Addr,
+        questions: Questions,
+    ) -> Result<Self, ResponderError> {
         let Some(mac) = link.mac else {
             debug!("{} has no link-layer addresses: nobody will ask", link.name);
             return Ok(Self(tokio::spawn(async {})));
         };
         let socket =
-            Solicitations::listen(link, address, solicited_node(address)).with_context(|| {
-                format!(
-                    "cannot answer for {address} on {}; run as root or with CAP_NET_RAW",
-                    link.name
-                )
+            Solicitations::listen(link, address, solicited_node(address)).map_err(|source| {
+                ResponderError {
+                    address,
+                    link: link.name.clone(),
+                    source,
+                }
             })?;
         Ok(Self(tokio::spawn(answer(socket, address, mac, questions))))
     }

@@ -1,8 +1,7 @@
-//! A look at the host.
+//! Collects the host's state.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use anyhow::Result;
 use xlat_core::addr::{Ipv4Prefix, Ipv6Prefix, Pref64};
 use xlat_host::host::{Error, Host, Link, device_key};
 use xlat_proto::clat::address::Candidate;
@@ -10,23 +9,26 @@ use xlat_proto::clat::address::free_delegated;
 use xlat_proto::clat::{Lead, Uplink, View};
 use xlat_proto::discovery::rfc7050::WELL_KNOWN;
 
-/// What the administrator has said about where to look.
+/// Where to look, and what the administrator has fixed.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Wanted {
+pub struct Wanted {
     /// Name of the uplink.
-    pub(crate) uplink: Option<String>,
+    pub uplink: Option<String>,
     /// NAT64 prefix, given or found.
-    pub(crate) prefix: Option<Pref64>,
+    pub prefix: Option<Pref64>,
     /// MTU towards the IPv6-only network, in bytes.
-    pub(crate) mtu: Option<u16>,
+    pub mtu: Option<u16>,
     /// Name of the TUN, which is not to be taken for an uplink.
-    pub(crate) tun: String,
+    pub tun: String,
     /// Networks that an interface has to be in.
-    pub(crate) lan: Vec<Ipv4Prefix>,
+    pub lan: Vec<Ipv4Prefix>,
 }
 
-/// Looks at the host; also the link that leads to IPv6.
-pub(crate) async fn look(host: &Host, wanted: &Wanted) -> Result<(View, Option<Link>)> {
+/// Looks at the host. Also returns the link that leads to IPv6.
+///
+/// # Errors
+/// What the kernel refuses to tell.
+pub async fn look(host: &Host, wanted: &Wanted) -> Result<(View, Option<Link>), Error> {
     let native_ipv4 = host.has_native_ipv4().await?;
     let link = find_uplink(host, wanted).await?;
     let uplink = match &link {
@@ -42,7 +44,7 @@ pub(crate) async fn look(host: &Host, wanted: &Wanted) -> Result<(View, Option<L
     Ok((view, link))
 }
 
-async fn missing_lan(host: &Host, lans: &[Ipv4Prefix]) -> Result<Option<Ipv4Prefix>> {
+async fn missing_lan(host: &Host, lans: &[Ipv4Prefix]) -> Result<Option<Ipv4Prefix>, Error> {
     for lan in lans {
         if host.address_in_v4(*lan).await?.is_none() {
             return Ok(Some(*lan));
@@ -51,7 +53,7 @@ async fn missing_lan(host: &Host, lans: &[Ipv4Prefix]) -> Result<Option<Ipv4Pref
     Ok(None)
 }
 
-async fn networks_in_use(host: &Host) -> Result<Vec<Ipv6Prefix>> {
+async fn networks_in_use(host: &Host) -> Result<Vec<Ipv6Prefix>, Error> {
     let mut used = host.networks_v6().await?;
     let addresses = host.addresses().await?;
     used.extend(addresses.iter().filter_map(|have| match have.address {
@@ -63,7 +65,7 @@ async fn networks_in_use(host: &Host) -> Result<Vec<Ipv6Prefix>> {
 
 /// The interface that was asked for, or the one that leads to the prefix that was asked for, or to
 /// IPv6 at all. It must have a carrier.
-async fn find_uplink(host: &Host, wanted: &Wanted) -> Result<Option<Link>> {
+async fn find_uplink(host: &Host, wanted: &Wanted) -> Result<Option<Link>, Error> {
     let links = host.links().await?;
     let usable = |link: &Link| link.running && link.name != wanted.tun;
     if let Some(name) = &wanted.uplink {
@@ -76,7 +78,7 @@ async fn find_uplink(host: &Host, wanted: &Wanted) -> Result<Option<Link>> {
             .into_iter()
             .find(|link| link.index == way.index && !link.loopback && usable(link))),
         Err(Error::NoRoute(_)) => Ok(None),
-        Err(error) => Err(error.into()),
+        Err(error) => Err(error),
     }
 }
 
@@ -90,12 +92,12 @@ fn far(wanted: &Wanted) -> Ipv6Addr {
 }
 
 /// How packets to the far end come to leave by `link`, and the MTU of the route where it has one.
-async fn lead(host: &Host, wanted: &Wanted, link: &Link) -> Result<(Lead, Option<u32>)> {
+async fn lead(host: &Host, wanted: &Wanted, link: &Link) -> Result<(Lead, Option<u32>), Error> {
     let far = far(wanted).into();
     match host.way(far).await {
         Ok(way) if way.index == link.index => return Ok((Lead::Ordinary, way.mtu)),
         Ok(_) | Err(Error::NoRoute(_)) => {}
-        Err(error) => return Err(error.into()),
+        Err(error) => return Err(error),
     }
     match host.way_by(far, link.index).await {
         Ok(way) => {
@@ -106,11 +108,11 @@ async fn lead(host: &Host, wanted: &Wanted, link: &Link) -> Result<(Lead, Option
             Ok((Lead::Own(router), way.mtu))
         }
         Err(Error::NoRoute(_)) => Ok((Lead::Nowhere, None)),
-        Err(error) => Err(error.into()),
+        Err(error) => Err(error),
     }
 }
 
-async fn describe(host: &Host, wanted: &Wanted, link: &Link) -> Result<Uplink> {
+async fn describe(host: &Host, wanted: &Wanted, link: &Link) -> Result<Uplink, Error> {
     let (lead, route_mtu) = lead(host, wanted, link).await?;
     let addresses = host.addresses().await?;
     let addresses = addresses
@@ -146,8 +148,11 @@ fn ipv6_mtu(host: &Host, link: &Link, of_route: Option<u32>) -> u16 {
     least.unwrap_or(0).clamp(1280, 65535) as u16
 }
 
-/// The IPv4 addresses of this host beside those on `tun`.
-pub(crate) async fn ipv4_addresses(host: &Host, tun: &str) -> Result<Vec<Ipv4Addr>> {
+/// The IPv4 addresses of this host, except those on `tun`.
+///
+/// # Errors
+/// What the kernel refuses to tell.
+pub async fn ipv4_addresses(host: &Host, tun: &str) -> Result<Vec<Ipv4Addr>, Error> {
     let own = host
         .links()
         .await?

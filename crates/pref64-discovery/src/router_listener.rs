@@ -1,4 +1,4 @@
-//! What routers on all links have said lately.
+//! Keeps the latest advertisements of routers on all links.
 //!
 //! A host learns which link leads to IPv6 from a router's advertisement, and only then is that link
 //! listened to. The advertisement that told it is kept here for that moment: the next one may be
@@ -17,20 +17,20 @@ use xlat_host::icmp6::RouterMessages;
 use xlat_tun::now;
 
 /// How long an advertisement is kept.
-const LATELY: Duration = Duration::from_secs(4);
+const RECENT: Duration = Duration::from_secs(4);
 /// Most advertisements that are kept.
 const KEPT_MAX: usize = 32;
 
-/// Listens until it is dropped.
+/// Listens to routers on all links until it is dropped.
 #[derive(Debug)]
-pub(crate) struct Hearing {
+pub struct RouterListener {
     state: Arc<Mutex<State>>,
     task: JoinHandle<()>,
 }
 
-/// An advertisement.
+/// An advertisement as it arrived.
 #[derive(Clone, Debug)]
-pub(crate) struct Heard {
+pub(crate) struct Received {
     link: u32,
     pub(crate) router: Ipv6Addr,
     pub(crate) at: Instant,
@@ -39,46 +39,47 @@ pub(crate) struct Heard {
 
 #[derive(Debug, Default)]
 struct State {
-    heard: Vec<Heard>,
+    received: Vec<Received>,
     /// Messages from behind a router that pretended to be advertisements, by link.
     forged: HashMap<u32, u64>,
 }
 
-impl Hearing {
-    /// Listens from now on.
+impl RouterListener {
+    /// Begins to listen.
     ///
     /// # Errors
     /// What the system refuses; raw sockets need CAP_NET_RAW.
-    pub(crate) fn begin() -> io::Result<Self> {
+    pub fn start() -> io::Result<Self> {
         let (routers, forgers) = (
             RouterMessages::of_all_routers()?,
             RouterMessages::of_forgers()?,
         );
         let state = Arc::new(Mutex::new(State::default()));
-        let noted = Arc::clone(&state);
+        let shared = Arc::clone(&state);
         let task = tokio::spawn(async move {
-            if let Err(error) = listen(&routers, &forgers, &noted).await {
+            if let Err(error) = listen(&routers, &forgers, &shared).await {
                 debug!("advertisements are heard on the uplink alone: {error}");
             }
         });
         Ok(Self { state, task })
     }
 
-    /// What routers on this link have said in the last seconds.
-    pub(crate) fn lately(&self, link: u32) -> Vec<Heard> {
-        let is_late = |heard: &&Heard| now().saturating_since(heard.at) < LATELY;
+    /// The advertisements of the last seconds on this link.
+    pub(crate) fn recent(&self, link: u32) -> Vec<Received> {
+        let is_recent = |one: &&Received| now().saturating_since(one.at) < RECENT;
         let state = lock(&self.state);
-        let of_link = state.heard.iter().filter(|heard| heard.link == link);
-        of_link.filter(is_late).cloned().collect()
+        let of_link = state.received.iter().filter(|one| one.link == link);
+        of_link.filter(is_recent).cloned().collect()
     }
 
-    /// Messages on this link that came from behind a router.
-    pub(crate) fn forged(&self, link: u32) -> u64 {
+    /// Number of messages on this link (an interface index) that came from behind a router and
+    /// pretended to be advertisements.
+    pub fn forged(&self, link: u32) -> u64 {
         lock(&self.state).forged.get(&link).copied().unwrap_or(0)
     }
 }
 
-impl Drop for Hearing {
+impl Drop for RouterListener {
     fn drop(&mut self) {
         self.task.abort();
     }
@@ -91,9 +92,9 @@ async fn listen(
 ) -> io::Result<()> {
     loop {
         tokio::select! {
-            heard = routers.recv_from() => {
-                let (from, message) = heard?;
-                lock(state).keep(Heard {
+            received = routers.recv_from() => {
+                let (from, message) = received?;
+                lock(state).keep(Received {
                     link: from.scope_id(),
                     router: *from.ip(),
                     at: now(),
@@ -117,14 +118,14 @@ async fn listen(
 }
 
 impl State {
-    fn keep(&mut self, new: Heard) {
+    fn keep(&mut self, new: Received) {
         let (link, router) = (new.link, new.router);
-        self.heard
+        self.received
             .retain(|old| (old.link, old.router) != (link, router));
-        if self.heard.len() >= KEPT_MAX {
-            self.heard.remove(0);
+        if self.received.len() >= KEPT_MAX {
+            self.received.remove(0);
         }
-        self.heard.push(new);
+        self.received.push(new);
     }
 }
 
@@ -139,7 +140,7 @@ mod tests {
     #[test]
     fn the_last_word_of_each_router_is_kept_and_no_flood() {
         let mut state = State::default();
-        let said = |link, number, message| Heard {
+        let said = |link, number, message| Received {
             link,
             router: Ipv6Addr::from_bits(number),
             at: Instant::ZERO,
@@ -149,11 +150,11 @@ mod tests {
             state.keep(said(1, 7, message));
             state.keep(said(2, 7, message));
         }
-        let kept: Vec<_> = state.heard.iter().map(|one| &one.message[..]).collect();
+        let kept: Vec<_> = state.received.iter().map(|one| &one.message[..]).collect();
         assert_eq!(kept, [[2], [2]]);
         for number in 0..1000 {
             state.keep(said(1, number, 0));
         }
-        assert_eq!(state.heard.len(), KEPT_MAX);
+        assert_eq!(state.received.len(), KEPT_MAX);
     }
 }

@@ -1,6 +1,5 @@
-//! What is asked of the network on one link, and what it says: router solicitations and
-//! advertisements, DNS queries and answers. What they mean is decided in
-//! [`xlat_proto::discovery`].
+//! The discovery on one link: router solicitations and advertisements, DNS queries and responses,
+//! probes. What they mean is decided in [`xlat_proto::discovery`].
 
 use std::collections::HashMap;
 use std::net::{Ipv4Addr, Ipv6Addr};
@@ -8,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use thiserror::Error;
 use tokio::sync::mpsc;
 use tokio::time::sleep;
 use tracing::{debug, info, warn};
@@ -21,52 +20,66 @@ use xlat_proto::discovery::{Answer, Ask, Discovery, Found, Rules, Source};
 use xlat_proto::ra::{ALL_ROUTERS, Advertisement, Invalid, Solicitation};
 use xlat_tun::now;
 
-use crate::hearing::Hearing;
-use crate::{dns, resolvers};
+use crate::router_listener::RouterListener;
+use crate::{query, resolvers};
 
-/// Which prefixes are to be used.
+/// Which of the prefixes that are found may be used.
 #[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Trust {
-    /// Those through which this address answers.
-    pub(crate) probe: Option<Ipv4Addr>,
-    /// Not those that only the DNS tells.
-    pub(crate) require_secure: bool,
+pub struct Trust {
+    /// Only prefixes through which this address answers a ping.
+    pub probe: Option<Ipv4Addr>,
+    /// No prefixes that only the DNS tells.
+    pub require_secure: bool,
+}
+
+/// Routers on a link cannot be heard.
+#[derive(Debug, Error)]
+#[error("cannot hear routers on {link}; run as root or with CAP_NET_RAW, or give --prefix")]
+pub struct ListenError {
+    link: String,
+    source: std::io::Error,
 }
 
 /// The discovery on one link.
-pub(crate) struct Network {
+#[derive(Debug)]
+pub struct LinkDiscovery {
     link: Link,
     discovery: Discovery,
     routers: RouterMessages,
     answers: mpsc::Receiver<Answer>,
     answer: mpsc::Sender<Answer>,
-    /// Who is asked through a prefix, to see whether it leads there.
+    /// The address that is pinged through a prefix, to see whether it leads there.
     target: Option<Ipv4Addr>,
     probes: mpsc::Receiver<(Pref64, bool)>,
     probed: mpsc::Sender<(Pref64, bool)>,
     refused: HashMap<Invalid, u64>,
-    /// Prefixes that say nothing, or that nothing can be sent to.
+    /// Malformed prefixes, and those that nothing can be sent to.
     odd_prefixes: u64,
     /// DNS messages that did not belong to a question.
     ignored: Arc<AtomicU64>,
 }
 
-impl Network {
-    /// Begins to listen on the link.
-    pub(crate) fn join(link: &Link, hearing: Option<&Hearing>, trust: Trust) -> Result<Self> {
+impl LinkDiscovery {
+    /// Begins to listen on the link, with the advertisements that `listener` has heard there lately.
+    ///
+    /// # Errors
+    /// If the kernel refuses the raw socket.
+    pub fn join(
+        link: &Link,
+        listener: Option<&RouterListener>,
+        trust: Trust,
+    ) -> Result<Self, ListenError> {
         let rules = Rules {
             probe: trust.probe.is_some(),
             require_secure: trust.require_secure,
         };
-        let routers = RouterMessages::of_routers(link).with_context(|| {
-            format!(
-                "cannot hear routers on {}; run as root or with CAP_NET_RAW, or give --prefix",
-                link.name
-            )
+        let routers = RouterMessages::of_routers(link).map_err(|source| ListenError {
+            link: link.name.clone(),
+            source,
         })?;
         let (answer, answers) = mpsc::channel(1);
         let (probed, probes) = mpsc::channel(8);
-        let mut network = Self {
+        let mut discovery = Self {
             link: link.clone(),
             discovery: Discovery::new(now(), rules),
             routers,
@@ -79,18 +92,18 @@ impl Network {
             odd_prefixes: 0,
             ignored: Arc::default(),
         };
-        for heard in hearing
+        for received in listener
             .iter()
-            .flat_map(|hearing| hearing.lately(link.index))
+            .flat_map(|listener| listener.recent(link.index))
         {
-            network.hear(heard.router, &heard.message, heard.at);
+            discovery.on_message(received.router, &received.message, received.at);
         }
-        Ok(network)
+        Ok(discovery)
     }
 
     /// True if this is still the network on that link: the cable, or the radio, was not out of it
     /// since.
-    pub(crate) fn is_of(&self, link: &Link) -> bool {
+    pub fn is_of(&self, link: &Link) -> bool {
         let identity = |link: &Link| {
             (
                 link.index,
@@ -103,7 +116,7 @@ impl Network {
     }
 
     /// Sends what is due.
-    pub(crate) async fn send(&mut self) {
+    pub async fn send(&mut self) {
         self.discovery
             .set_servers(resolvers::of_link(self.link.index), now());
         while let Some(ask) = self.discovery.poll(now()) {
@@ -127,9 +140,9 @@ impl Network {
         let (link, answer) = (self.link.clone(), self.answer.clone());
         let ignored = Arc::clone(&self.ignored);
         tokio::spawn(async move {
-            let said = dns::ask(&link, &servers, &ignored).await;
-            // Nobody waits for it any more if this fails.
-            let _ = answer.send(said).await;
+            let response = query::ask(&link, &servers, &ignored).await;
+            // It fails if the link was left meanwhile.
+            let _ = answer.send(response).await;
         });
     }
 
@@ -146,24 +159,24 @@ impl Network {
             if !answered {
                 info!("{target} does not answer through the NAT64 prefix {prefix}");
             }
-            // Nobody waits for it any more if this fails.
+            // It fails if the link was left meanwhile.
             let _ = probed.send((prefix, answered)).await;
         });
     }
 
-    /// Waits until something has arrived or is due. Must be followed by [`send`](Self::send).
-    pub(crate) async fn next(&mut self) {
+    /// Waits until something has arrived or is due. Call [`send`](Self::send) after it.
+    pub async fn next(&mut self) {
         let due = self.discovery.next_timeout(now());
         let mut wait = due.map_or(Duration::from_secs(3600), |due| {
             due.saturating_since(now()) + Duration::from_millis(1)
         });
         if self.found().is_none() {
-            // Nobody tells when the host hears of a DNS server.
+            // No event tells when the host learns of a DNS server.
             wait = wait.min(RESOLVERS_LOOK);
         }
         tokio::select! {
             received = self.routers.recv() => match received {
-                Ok((router, message)) => self.hear(router, &message, now()),
+                Ok((router, message)) => self.on_message(router, &message, now()),
                 Err(error) => {
                     debug!("{}: {error}", self.link.name);
                     // A link that is gone; the host says so too.
@@ -182,7 +195,7 @@ impl Network {
         }
     }
 
-    fn hear(&mut self, router: Ipv6Addr, message: &[u8], at: Instant) {
+    fn on_message(&mut self, router: Ipv6Addr, message: &[u8], at: Instant) {
         match Advertisement::parse(router, HOP_LIMIT_SEEN, message) {
             Ok(advertisement) => {
                 self.discovery.on_advertisement(router, &advertisement, at);
@@ -219,32 +232,32 @@ impl Network {
     }
 
     /// The prefix to use.
-    pub(crate) fn found(&self) -> Option<Found> {
+    pub fn found(&self) -> Option<Found> {
         self.discovery.found(now())
     }
 
     /// All prefixes that are known.
-    pub(crate) fn all(&self) -> Vec<Found> {
+    pub fn all(&self) -> Vec<Found> {
         self.discovery.all(now())
     }
 
     /// The DNS servers of the link.
-    pub(crate) fn servers(&self) -> Vec<Ipv6Addr> {
+    pub fn servers(&self) -> Vec<Ipv6Addr> {
         self.discovery.servers(now())
     }
 
-    /// Number of the link.
-    pub(crate) fn index(&self) -> u32 {
+    /// Interface index of the link.
+    pub fn index(&self) -> u32 {
         self.link.index
     }
 
-    /// Advertisements, and prefixes in them, that were not believed.
-    pub(crate) fn refused(&self) -> u64 {
+    /// Number of advertisements, and of prefixes in them, that were ignored.
+    pub fn refused(&self) -> u64 {
         self.refused.values().sum::<u64>() + self.odd_prefixes
     }
 
-    /// DNS messages that were not believed.
-    pub(crate) fn ignored(&self) -> u64 {
+    /// Number of DNS messages that were ignored.
+    pub fn ignored(&self) -> u64 {
         self.ignored.load(Ordering::Relaxed)
     }
 }
@@ -255,8 +268,8 @@ const RESOLVERS_LOOK: Duration = Duration::from_secs(2);
 /// The socket's filter lets nothing else pass.
 const HOP_LIMIT_SEEN: u8 = 255;
 
-/// Where a prefix is from, for people.
-pub(crate) fn origin(source: Source) -> String {
+/// Where a prefix is from, as text.
+pub fn origin(source: Source) -> String {
     match source {
         Source::Configured => "given by --prefix".into(),
         Source::Router(router) => format!("announced by router {router}"),
@@ -264,8 +277,8 @@ pub(crate) fn origin(source: Source) -> String {
     }
 }
 
-/// Says which prefix is used, when it has changed.
-pub(crate) fn report(before: Option<Found>, after: Option<Found>) {
+/// Logs which prefix is used, if it has changed.
+pub fn log_change(before: Option<Found>, after: Option<Found>) {
     match (before, after) {
         (before, Some(found)) if before != Some(found) => {
             info!("NAT64 prefix {}, {}", found.prefix, origin(found.source));

@@ -1,13 +1,16 @@
 //! Asks a network's DNS servers for `ipv4only.arpa` (RFC 7050).
 
+use std::io;
 use std::net::{Ipv6Addr, SocketAddr, SocketAddrV6};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
+use hickory_proto::ProtoError;
 use hickory_proto::op::{Message, MessageType, OpCode, Query, ResponseCode};
 use hickory_proto::rr::{Name, RData, RecordType};
+use hickory_proto::serialize::binary::DecodeError;
 use socket2::{Domain, Socket, Type};
+use thiserror::Error;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, UdpSocket};
 use tokio::time::{Instant, timeout_at};
@@ -24,23 +27,23 @@ const SERVERS_MAX: usize = 3;
 const MESSAGE_MAX: usize = 4096;
 const PORT: u16 = 53;
 
-/// What the first of the servers that knows addresses says. The question leaves on this link. What
-/// comes and does not belong to it is counted in `ignored`.
+/// Asks the servers in turn, until one knows addresses. The query leaves on this link. Messages that
+/// do not belong to it are counted in `ignored`.
 ///
 /// A server that knows none may be one that does no DNS64, beside one that does.
 pub(crate) async fn ask(link: &Link, servers: &[Ipv6Addr], ignored: &AtomicU64) -> Answer {
-    let mut said = Answer::Failed;
+    let mut answer = Answer::Failed;
     for server in servers.iter().take(SERVERS_MAX) {
         match ask_one(link, *server, ignored).await {
-            Ok(Answer::Absent) => said = Answer::Absent,
-            Ok(answer) => return answer,
-            Err(error) => debug!("DNS server {server}: {error:#}"),
+            Ok(Answer::Absent) => answer = Answer::Absent,
+            Ok(addresses) => return addresses,
+            Err(error) => debug!("DNS server {server}: {error}"),
         }
     }
-    said
+    answer
 }
 
-async fn ask_one(link: &Link, server: Ipv6Addr, ignored: &AtomicU64) -> Result<Answer> {
+async fn ask_one(link: &Link, server: Ipv6Addr, ignored: &AtomicU64) -> Result<Answer, QueryError> {
     let scope = if server.is_unicast_link_local() {
         link.index
     } else {
@@ -49,48 +52,55 @@ async fn ask_one(link: &Link, server: Ipv6Addr, ignored: &AtomicU64) -> Result<A
     let server = SocketAddr::V6(SocketAddrV6::new(server, PORT, 0, scope));
     let socket = UdpSocket::from_std(open(link, Type::DGRAM)?.into())?;
     // Only what comes from there is heard.
-    socket.connect(server).await.context("no route")?;
+    let connected = socket.connect(server).await;
+    connected.map_err(QueryError::NoRoute)?;
     let query = query(random()?[0] as u16)?;
     socket.send(&query.to_vec()?).await?;
     let deadline = Instant::now() + PATIENCE;
     let mut buffer = vec![0; MESSAGE_MAX];
     loop {
         let received = timeout_at(deadline, socket.recv(&mut buffer)).await;
-        let length = received.context("no answer")??;
+        let length = received.map_err(|_| QueryError::Silence)??;
         // What does not belong to the question may be forged; the answer may still come.
         match read(&query, &buffer[..length]) {
-            Ok(Said::Answer(answer)) => return Ok(answer),
-            Ok(Said::TooLong) => break,
-            Ok(Said::Refusal(code)) => anyhow::bail!("it says {code}"),
+            Ok(Response::Answer(answer)) => return Ok(answer),
+            Ok(Response::TooLong) => break,
+            Ok(Response::Refusal(code)) => return Err(QueryError::Refusal(code)),
             Err(error) if ignored.fetch_add(1, Ordering::Relaxed) == 0 => {
-                warn!("a DNS message from {server} is ignored: {error:#}");
+                warn!("a DNS message from {server} is ignored: {error}");
             }
-            Err(error) => debug!("a DNS message from {server} is ignored: {error:#}"),
+            Err(error) => debug!("a DNS message from {server} is ignored: {error}"),
         }
     }
     let whole = timeout_at(deadline + PATIENCE, ask_by_tcp(link, server, &query)).await;
-    match whole.context("no answer over TCP")?? {
-        Said::Answer(answer) => Ok(answer),
-        Said::TooLong => anyhow::bail!("its answer is cut off even over TCP"),
-        Said::Refusal(code) => anyhow::bail!("it says {code}"),
+    match whole.map_err(|_| QueryError::SilenceOverTcp)?? {
+        Response::Answer(answer) => Ok(answer),
+        Response::TooLong => Err(QueryError::Truncated),
+        Response::Refusal(code) => Err(QueryError::Refusal(code)),
     }
 }
 
-/// RFC 7766: an answer that was cut off is had whole over TCP.
-async fn ask_by_tcp(link: &Link, server: SocketAddr, query: &Message) -> Result<Said> {
+/// Asks over TCP, after an answer that was cut off (RFC 7766).
+async fn ask_by_tcp(
+    link: &Link,
+    server: SocketAddr,
+    query: &Message,
+) -> Result<Response, QueryError> {
     let socket = TcpSocket::from_std_stream(open(link, Type::STREAM)?.into());
     let mut stream = socket.connect(server).await?;
     let bytes = query.to_vec()?;
-    let length = u16::try_from(bytes.len())?.to_be_bytes();
+    let length = (bytes.len() as u16).to_be_bytes();
     stream.write_all(&[&length[..], &bytes].concat()).await?;
     let length = usize::from(stream.read_u16().await?);
-    ensure!(length <= MESSAGE_MAX, "{length} bytes");
+    if length > MESSAGE_MAX {
+        return Err(QueryError::TooLong(length));
+    }
     let mut answer = vec![0; length];
     stream.read_exact(&mut answer).await?;
     read(query, &answer)
 }
 
-fn open(link: &Link, kind: Type) -> Result<Socket> {
+fn open(link: &Link, kind: Type) -> io::Result<Socket> {
     let socket = Socket::new(Domain::IPV6, kind, None)?;
     socket.set_nonblocking(true)?;
     socket.bind_device(Some(link.name.as_bytes()))?;
@@ -99,9 +109,35 @@ fn open(link: &Link, kind: Type) -> Result<Socket> {
     Ok(socket)
 }
 
-/// What a server says.
+/// Why a server gave no answer.
+#[derive(Debug, Error)]
+enum QueryError {
+    #[error("no route: {0}")]
+    NoRoute(io::Error),
+    #[error("no answer")]
+    Silence,
+    #[error("no answer over TCP")]
+    SilenceOverTcp,
+    #[error("its answer is cut off even over TCP")]
+    Truncated,
+    #[error("{0} bytes")]
+    TooLong(usize),
+    #[error("it says {0}")]
+    Refusal(ResponseCode),
+    /// A message that does not belong to the query.
+    #[error("{0}")]
+    Unrelated(&'static str),
+    #[error(transparent)]
+    Encode(#[from] ProtoError),
+    #[error(transparent)]
+    Decode(#[from] DecodeError),
+    #[error(transparent)]
+    Io(#[from] io::Error),
+}
+
+/// What a server responds.
 #[derive(Debug, PartialEq, Eq)]
-enum Said {
+enum Response {
     Answer(Answer),
     /// More than fits a datagram.
     TooLong,
@@ -109,7 +145,7 @@ enum Said {
 }
 
 /// PD-01: absolute name, class IN, RD set, CD not.
-fn query(id: u16) -> Result<Message> {
+fn query(id: u16) -> Result<Message, QueryError> {
     let mut message = Message::new(id, MessageType::Query, OpCode::Query);
     message.metadata.recursion_desired = true;
     let name = Name::from_ascii(rfc7050::NAME)?;
@@ -118,25 +154,28 @@ fn query(id: u16) -> Result<Message> {
 }
 
 /// Reads a message: an error if it is not the answer to `query`.
-fn read(query: &Message, bytes: &[u8]) -> Result<Said> {
+fn read(query: &Message, bytes: &[u8]) -> Result<Response, QueryError> {
     let message = Message::from_vec(bytes)?;
-    ensure!(message.metadata.id == query.metadata.id, "another id");
-    ensure!(
-        message.metadata.message_type == MessageType::Response,
-        "no answer"
-    );
-    ensure!(message.queries == query.queries, "another question");
+    if message.metadata.id != query.metadata.id {
+        return Err(QueryError::Unrelated("another id"));
+    }
+    if message.metadata.message_type != MessageType::Response {
+        return Err(QueryError::Unrelated("no answer"));
+    }
+    if message.queries != query.queries {
+        return Err(QueryError::Unrelated("another question"));
+    }
     Ok(interpret(&message))
 }
 
-fn interpret(message: &Message) -> Said {
+fn interpret(message: &Message) -> Response {
     if message.metadata.truncation {
-        return Said::TooLong;
+        return Response::TooLong;
     }
     match message.metadata.response_code {
-        ResponseCode::NXDomain => return Said::Answer(Answer::Absent),
+        ResponseCode::NXDomain => return Response::Answer(Answer::Absent),
         ResponseCode::NoError => {}
-        code => return Said::Refusal(code),
+        code => return Response::Refusal(code),
     }
     // Whatever names an alias leads over, the addresses count.
     let addresses = message
@@ -147,7 +186,7 @@ fn interpret(message: &Message) -> Said {
             _ => None,
         });
     let (addresses, lifetimes): (Vec<_>, Vec<_>) = addresses.unzip();
-    Said::Answer(match lifetimes.into_iter().min() {
+    Response::Answer(match lifetimes.into_iter().min() {
         Some(lifetime) => Answer::Addresses(addresses, lifetime),
         None => Answer::Absent,
     })
@@ -193,7 +232,7 @@ mod tests {
     fn pd_08_all_addresses_count_with_the_least_lifetime() {
         let answers = [record(90, 170), record(60, 171)].concat();
         let answer = read(&asked(), &reply(0x1234, 0x8180, QUESTION, &answers, 2));
-        let Said::Answer(Answer::Addresses(addresses, 60)) = answer.unwrap() else {
+        let Response::Answer(Answer::Addresses(addresses, 60)) = answer.unwrap() else {
             panic!("addresses");
         };
         let prefixes = rfc7050::prefixes(addresses);
@@ -203,15 +242,15 @@ mod tests {
     #[test]
     fn pd_09_no_name_and_no_address_mean_no_dns64_and_an_error_means_nothing() {
         let says = |flags| read(&asked(), &reply(0x1234, flags, QUESTION, &[], 0)).unwrap();
-        assert_eq!(says(0x8183), Said::Answer(Answer::Absent));
-        assert_eq!(says(0x8180), Said::Answer(Answer::Absent));
-        assert_eq!(says(0x8182), Said::Refusal(ResponseCode::ServFail));
+        assert_eq!(says(0x8183), Response::Answer(Answer::Absent));
+        assert_eq!(says(0x8180), Response::Answer(Answer::Absent));
+        assert_eq!(says(0x8182), Response::Refusal(ResponseCode::ServFail));
     }
 
     #[test]
     fn an_answer_that_was_cut_off_says_nothing() {
         let cut = read(&asked(), &reply(0x1234, 0x8380, QUESTION, &[], 0));
-        assert_eq!(cut.unwrap(), Said::TooLong);
+        assert_eq!(cut.unwrap(), Response::TooLong);
     }
 
     #[test]

@@ -2,7 +2,7 @@
 //! have for it, or else those of `/etc/resolv.conf`. Servers that routers announce are not our matter.
 //!
 //! Only IPv6 servers count, since there is nothing else on the link, and not those on this host,
-//! which may ask anybody.
+//! which may ask any server.
 
 use std::net::Ipv6Addr;
 use std::path::Path;

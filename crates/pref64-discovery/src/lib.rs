@@ -1,0 +1,14 @@
+//! Finds the NAT64 prefix of a link.
+//!
+//! [`LinkDiscovery`] asks the routers (RFC 8781) and the DNS servers (RFC 7050) of a link, and probes
+//! prefixes; what their answers mean is decided in [`xlat_proto::discovery`], without I/O. A
+//! [`RouterListener`] hears the routers of all links from the start, so that the advertisement which
+//! brings IPv6 to the host is not missed.
+
+mod link;
+mod query;
+mod resolvers;
+mod router_listener;
+
+pub use link::{LinkDiscovery, ListenError, Trust, log_change, origin};
+pub use router_listener::RouterListener;

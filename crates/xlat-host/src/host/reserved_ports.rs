@@ -1,0 +1,62 @@
+//! Ranges of ports as the kernel writes them (`net.ipv4.ip_local_port_range` and
+//! `ip_local_reserved_ports`).
+
+use std::ops::RangeInclusive;
+
+/// True if the range that the kernel hands out (`ip_local_port_range`, two numbers) has ports of
+/// `ours`.
+pub fn overlaps(handed_out: &str, ours: &RangeInclusive<u16>) -> bool {
+    let mut numbers = handed_out.split_whitespace().flat_map(str::parse::<u16>);
+    let (Some(low), Some(high)) = (numbers.next(), numbers.next()) else {
+        return false;
+    };
+    low <= *ours.end() && high >= *ours.start()
+}
+
+/// The list of reserved ports `others` with `ours` in it, as the kernel writes it
+/// (`ip_local_reserved_ports`): in order, and ranges that touch each other are one.
+pub fn with(others: &str, ours: &RangeInclusive<u16>) -> String {
+    let mut all: Vec<(u16, u16)> = others.split(',').filter_map(one).collect();
+    all.push((*ours.start(), *ours.end()));
+    all.sort_unstable();
+    let mut merged: Vec<(u16, u16)> = Vec::new();
+    for (low, high) in all {
+        match merged.last_mut() {
+            Some((_, end)) if low <= end.saturating_add(1) => *end = high.max(*end),
+            _ => merged.push((low, high)),
+        }
+    }
+    let texts = merged.iter().map(|(low, high)| match low == high {
+        true => low.to_string(),
+        false => format!("{low}-{high}"),
+    });
+    texts.collect::<Vec<_>>().join(",")
+}
+
+fn one(text: &str) -> Option<(u16, u16)> {
+    let (low, high) = text.trim().split_once('-').unwrap_or((text, text));
+    Some((low.trim().parse().ok()?, high.trim().parse().ok()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_the_kernel_hands_out_has_to_be_reserved() {
+        assert!(!overlaps("32768\t60999", &(61000..=65535)));
+        assert!(overlaps("32768\t61000", &(61000..=65535)));
+        assert!(overlaps("1024 65535", &(61000..=65535)));
+        assert!(!overlaps("", &(61000..=65535)));
+    }
+
+    #[test]
+    fn reserved_ports_are_listed_as_the_kernel_lists_them() {
+        let ours = 61000..=65535;
+        assert_eq!(with("", &ours), "61000-65535");
+        assert_eq!(with("8080", &ours), "8080,61000-65535");
+        assert_eq!(with("8080,60990-60999", &ours), "8080,60990-65535");
+        assert_eq!(with("61000-65535", &ours), "61000-65535");
+        assert_eq!(with("5,7-9", &(6..=6)), "5-9");
+    }
+}
