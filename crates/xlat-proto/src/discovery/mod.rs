@@ -4,34 +4,39 @@
 //! A [`Discovery`] belongs to one link. It is told what arrives and what time it is; it says which
 //! prefix holds, what is to be sent, and when it wants to be asked again.
 
+mod announced;
+mod dns;
+mod prefix;
 mod probe;
+mod retry;
 pub mod rfc7050;
+mod servers;
 
-use std::collections::BTreeMap;
 use std::net::Ipv6Addr;
 use std::time::Duration;
 
 use xlat_core::Instant;
-use xlat_core::addr::{Pref64, special};
+use xlat_core::addr::Pref64;
 
 use crate::ra::Advertisement;
 
+use announced::Announced;
+use dns::Dns;
+use prefix::{is_sane, order};
 use probe::Probes;
+use retry::Retry;
+use servers::Servers;
 
 /// What is known about one link.
 #[derive(Clone, Debug)]
 pub struct Discovery {
-    /// Announced prefixes by who announces them, and when they end.
-    announced: BTreeMap<(Ipv6Addr, Pref64Key), Instant>,
-    /// DNS servers by who announces them, and when they end; `None` is never.
-    servers: BTreeMap<(Ipv6Addr, Ipv6Addr), Option<Instant>>,
-    /// DNS servers that the host knows for this link.
-    own_servers: Vec<Ipv6Addr>,
+    announced: Announced,
+    servers: Servers,
     dns: Dns,
     solicit: Option<Retry>,
     heard: bool,
     started: Instant,
-    /// Prefixes that make no sense and were not told yet.
+    /// Prefixes that make no sense and were not taken yet.
     refused: Vec<Pref64>,
     rules: Rules,
     probes: Probes,
@@ -47,29 +52,7 @@ pub struct Rules {
     pub require_secure: bool,
 }
 
-/// What the DNS64 says.
-#[derive(Clone, Debug, Default)]
-struct Dns {
-    prefixes: Vec<Pref64>,
-    /// When the answer ends.
-    until: Option<Instant>,
-    /// When to ask, and how long to wait after a failure.
-    next: Option<Retry>,
-    /// An answer is awaited.
-    asked: bool,
-}
-
-/// When to try, and the pause after that.
-#[derive(Clone, Copy, Debug)]
-struct Retry {
-    at: Instant,
-    pause: Duration,
-}
-
-/// A prefix that can be ordered: bits and length.
-type Pref64Key = (u128, u8);
-
-/// Who says so.
+/// Where a prefix is from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Source {
     /// The administrator.
@@ -85,7 +68,7 @@ pub enum Source {
 pub struct Found {
     /// The prefix.
     pub prefix: Pref64,
-    /// Who says so.
+    /// Where it is from.
     pub source: Source,
 }
 
@@ -107,7 +90,7 @@ pub enum Answer {
     Addresses(Vec<Ipv6Addr>, u32),
     /// There is no such name, or it has no addresses: no DNS64 here.
     Absent,
-    /// Nobody answered, or with an error.
+    /// No server answered, or with an error.
     Failed,
 }
 
@@ -115,13 +98,9 @@ impl Discovery {
     /// Nothing is known yet.
     pub fn new(now: Instant, rules: Rules) -> Self {
         Self {
-            announced: BTreeMap::new(),
-            servers: BTreeMap::new(),
-            own_servers: Vec::new(),
-            dns: Dns {
-                next: Some(Retry::first(now + ROUTERS_FIRST, DNS_PAUSE)),
-                ..Dns::default()
-            },
+            announced: Announced::default(),
+            servers: Servers::default(),
+            dns: Dns::new(now + ROUTERS_FIRST),
             solicit: Some(Retry::first(now, SOLICIT_PAUSE)),
             heard: false,
             started: now,
@@ -134,11 +113,9 @@ impl Discovery {
     /// The DNS servers that the host knows for this link, beside those that routers announce. New
     /// ones are asked without a pause: they may be another network's.
     pub fn set_servers(&mut self, servers: Vec<Ipv6Addr>, now: Instant) {
-        let has_more = servers.iter().any(|one| !self.own_servers.contains(one));
-        self.own_servers = servers;
-        if has_more && self.dns.next.is_some_and(|retry| retry.at > now) {
+        if self.servers.set_own(servers) && self.dns.next() > now {
             let earliest = self.started + ROUTERS_FIRST;
-            self.dns.next = Some(Retry::first(now.max(earliest), DNS_PAUSE));
+            self.dns.ask_at(now.max(earliest));
         }
     }
 
@@ -156,7 +133,7 @@ impl Discovery {
         is_sane
     }
 
-    /// A router has said something. True if the prefix to use may be another one now.
+    /// A router has sent an advertisement. True if the prefix to use may be another one now.
     pub fn on_advertisement(
         &mut self,
         router: Ipv6Addr,
@@ -166,17 +143,11 @@ impl Discovery {
         let before = self.found(now);
         self.expire(now);
         for (server, lifetime) in advertisement.dns_servers() {
-            self.note_server(router, server, lifetime, now);
+            self.servers.note(router, server, lifetime, now);
         }
         for option in advertisement.pref64s() {
-            let key = (router, key(option.prefix));
-            if option.lifetime == 0 {
-                self.announced.remove(&key);
-            } else if self.accepts(option.prefix)
-                && (self.announced.len() < ANNOUNCED_MAX || self.announced.contains_key(&key))
-            {
-                let until = now + Duration::from_secs(option.lifetime.into());
-                self.announced.insert(key, until);
+            if option.lifetime == 0 || self.accepts(option.prefix) {
+                self.announced.note(router, option, now);
             }
         }
         if !self.heard {
@@ -184,11 +155,11 @@ impl Discovery {
             self.solicit = None;
             // No reason to wait any longer for a router that says more.
             if advertisement.pref64s().next().is_none() {
-                self.ask_dns(now);
+                self.dns.ask_if_unknown(now);
             }
         }
         if self.announced.is_empty() && before.is_some_and(|found| found.source != Source::Dns) {
-            self.ask_dns(now);
+            self.dns.ask_if_unknown(now);
         }
         self.found(now) != before
     }
@@ -201,19 +172,9 @@ impl Discovery {
             Answer::Addresses(addresses, lifetime) => {
                 let mut prefixes = rfc7050::prefixes(addresses.iter().copied());
                 prefixes.retain(|prefix| self.accepts(*prefix));
-                self.dns.prefixes = prefixes;
-                if self.dns.prefixes.is_empty() {
-                    self.dns.until = None;
-                    self.dns.fail(now);
-                } else {
-                    self.dns.succeed(*lifetime, now);
-                }
+                self.dns.set(prefixes, *lifetime, now);
             }
-            Answer::Absent => {
-                self.dns.prefixes.clear();
-                self.dns.until = None;
-                self.dns.fail(now);
-            }
+            Answer::Absent => self.dns.clear(now),
             Answer::Failed => self.dns.fail(now),
         }
         self.found(now) != before
@@ -230,65 +191,42 @@ impl Discovery {
     /// network's own /96, the well-known one, the longest of the network's own (RFC 7050 section
     /// 3), the lowest.
     pub fn found(&self, now: Instant) -> Option<Found> {
-        let announced = self.announced.iter().filter(|(_, until)| **until > now);
-        let announced = announced.filter_map(|((router, key), _)| {
-            Some(Found {
-                prefix: prefix_of(*key)?,
-                source: Source::Router(*router),
-            })
-        });
-        announced
-            .filter(|found| self.may_use(found.prefix))
-            .min_by_key(|found| order(found.prefix))
-            .or_else(|| self.found_by_dns(now))
+        let preferred = |found: &Found| order(found.prefix);
+        let announced = self.announced(now);
+        let announced = announced.filter(|found| self.may_use(found.prefix));
+        announced.min_by_key(preferred).or_else(|| {
+            let told = self.told_by_dns(now);
+            let told = told.filter(|found| self.may_use(found.prefix));
+            told.min_by_key(preferred)
+        })
+    }
+
+    /// All prefixes that hold, from whichever source.
+    pub fn all(&self, now: Instant) -> Vec<Found> {
+        self.announced(now).chain(self.told_by_dns(now)).collect()
+    }
+
+    fn announced(&self, now: Instant) -> impl Iterator<Item = Found> {
+        self.announced.all(now).map(|(prefix, router)| Found {
+            prefix,
+            source: Source::Router(router),
+        })
+    }
+
+    fn told_by_dns(&self, now: Instant) -> impl Iterator<Item = Found> {
+        self.dns.prefixes(now).map(|prefix| Found {
+            prefix,
+            source: Source::Dns,
+        })
     }
 
     fn may_use(&self, prefix: Pref64) -> bool {
         !self.rules.probe || self.probes.leads(prefix)
     }
 
-    fn found_by_dns(&self, now: Instant) -> Option<Found> {
-        let until = self.dns.until?;
-        let prefixes = self.dns.prefixes.iter().filter(|_| until > now);
-        let prefixes = prefixes.filter(|prefix| self.may_use(**prefix));
-        let prefix = prefixes.min_by_key(|prefix| order(**prefix))?;
-        Some(Found {
-            prefix: *prefix,
-            source: Source::Dns,
-        })
-    }
-
-    /// All prefixes that hold, whoever says so.
-    pub fn all(&self, now: Instant) -> Vec<Found> {
-        let announced = self.announced.iter().filter(|(_, until)| **until > now);
-        let announced = announced.filter_map(|((router, key), _)| {
-            Some(Found {
-                prefix: prefix_of(*key)?,
-                source: Source::Router(*router),
-            })
-        });
-        let until = self.dns.until.unwrap_or(Instant::ZERO);
-        let dns = self.dns.prefixes.iter().filter(|_| until > now);
-        announced
-            .chain(dns.map(|prefix| Found {
-                prefix: *prefix,
-                source: Source::Dns,
-            }))
-            .collect()
-    }
-
     /// The DNS servers of this link: announced ones first.
     pub fn servers(&self, now: Instant) -> Vec<Ipv6Addr> {
-        let holds = |until: &Option<Instant>| until.is_none_or(|until| until > now);
-        let announced = self.servers.iter().filter(|(_, until)| holds(until));
-        let mut servers: Vec<Ipv6Addr> = Vec::new();
-        let announced = announced.map(|((_, server), _)| *server);
-        for server in announced.chain(self.own_servers.iter().copied()) {
-            if !servers.contains(&server) {
-                servers.push(server);
-            }
-        }
-        servers
+        self.servers.all(now)
     }
 
     /// What is to be sent now; to be called until there is nothing.
@@ -306,7 +244,7 @@ impl Discovery {
         if self.dns.asked || !self.announced.is_empty() || self.rules.require_secure {
             return None;
         }
-        let is_due = self.dns.next.is_some_and(|retry| retry.at <= now);
+        let is_due = self.dns.next() <= now;
         let servers = self.servers(now);
         if !is_due || servers.is_empty() {
             return None;
@@ -329,13 +267,14 @@ impl Discovery {
         let may_ask_dns = !self.dns.asked && !self.rules.require_secure;
         let dns_waits = self.announced.is_empty() && may_ask_dns;
         let may_ask = dns_waits && !self.servers(now).is_empty();
-        let dns = self.dns.next.filter(|_| may_ask).map(|retry| retry.at);
-        let ends = self.announced.values().copied();
-        ends.chain(self.dns.until.filter(|_| !self.dns.prefixes.is_empty()))
-            .chain(self.solicit.map(|retry| retry.at))
-            .chain(dns)
-            .chain(self.probes.next_timeout())
-            .min()
+        let times = [
+            self.announced.next_end(),
+            self.dns.end(),
+            self.solicit.map(|retry| retry.at),
+            may_ask.then(|| self.dns.next()),
+            self.probes.next_timeout(),
+        ];
+        times.into_iter().flatten().min()
     }
 
     /// Time since the link was taken up.
@@ -343,93 +282,15 @@ impl Discovery {
         now.saturating_since(self.started)
     }
 
-    fn note_server(&mut self, router: Ipv6Addr, server: Ipv6Addr, lifetime: u32, now: Instant) {
-        if lifetime == 0 {
-            self.servers.remove(&(router, server));
-        } else if self.servers.len() < ANNOUNCED_MAX || self.servers.contains_key(&(router, server))
-        {
-            let until = Duration::from_secs(lifetime.into());
-            let until = (lifetime != u32::MAX).then(|| now + until);
-            self.servers.insert((router, server), until);
-        }
-    }
-
-    fn ask_dns(&mut self, now: Instant) {
-        if self.dns.until.is_none_or(|until| until <= now) {
-            self.dns.next = Some(Retry::first(now, DNS_PAUSE));
-        }
-    }
-
     fn expire(&mut self, now: Instant) {
         let announced = !self.announced.is_empty();
-        self.announced.retain(|_, until| *until > now);
-        self.servers
-            .retain(|_, until| until.is_none_or(|until| until > now));
-        if self.dns.until.is_some_and(|until| until <= now) {
-            self.dns.until = None;
-            self.dns.prefixes.clear();
-        }
+        self.announced.expire(now);
+        self.servers.expire(now);
+        self.dns.expire(now);
         if announced && self.announced.is_empty() {
-            self.ask_dns(now);
+            self.dns.ask_if_unknown(now);
         }
     }
-}
-
-impl Dns {
-    fn succeed(&mut self, lifetime: u32, now: Instant) {
-        let lifetime = Duration::from_secs(lifetime.max(LIFETIME_MIN).into());
-        self.until = Some(now + lifetime);
-        // RFC 7050 section 3: ten seconds before the end.
-        let before = lifetime
-            .checked_sub(REFRESH_BEFORE)
-            .filter(|before| *before >= lifetime / 2)
-            .unwrap_or(lifetime / 2);
-        self.next = Some(Retry::first(now + before, DNS_PAUSE));
-    }
-
-    fn fail(&mut self, now: Instant) {
-        let pause = self.next.map_or(DNS_PAUSE, |retry| retry.pause);
-        let mut retry = Retry { at: now, pause };
-        retry.again(now, DNS_PAUSE_MAX);
-        self.next = Some(retry);
-    }
-}
-
-impl Retry {
-    fn first(at: Instant, pause: Duration) -> Self {
-        Self { at, pause }
-    }
-
-    fn again(&mut self, now: Instant, longest: Duration) {
-        self.at = now + self.pause;
-        self.pause = (self.pause * 2).min(longest);
-    }
-}
-
-/// RFC 7050 section 3, with a rule for ties.
-fn order(pref64: Pref64) -> (u8, u8, u128) {
-    let prefix = pref64.prefix();
-    let class = match prefix.len() {
-        _ if pref64.is_well_known() => 1,
-        96 => 0,
-        _ => 2,
-    };
-    (class, 128 - prefix.len(), prefix.address().to_bits())
-}
-
-/// A prefix that packets can go to.
-fn is_sane(pref64: Pref64) -> bool {
-    let first = pref64.prefix().address();
-    special::is_legal_v6_source(first) && !first.is_unicast_link_local()
-}
-
-fn key(pref64: Pref64) -> Pref64Key {
-    (pref64.prefix().address().to_bits(), pref64.prefix().len())
-}
-
-fn prefix_of((bits, length): Pref64Key) -> Option<Pref64> {
-    let prefix = xlat_core::addr::Ipv6Prefix::containing(Ipv6Addr::from_bits(bits), length);
-    Pref64::new(prefix).ok()
 }
 
 /// How long routers have to answer before the DNS is asked.
@@ -437,15 +298,7 @@ const ROUTERS_FIRST: Duration = Duration::from_secs(1);
 /// Pauses between solicitations (RFC 7559).
 const SOLICIT_PAUSE: Duration = Duration::from_secs(4);
 const SOLICIT_PAUSE_MAX: Duration = Duration::from_secs(3600);
-/// Pauses between DNS queries that fail (PD-09).
-const DNS_PAUSE: Duration = Duration::from_secs(1);
-const DNS_PAUSE_MAX: Duration = Duration::from_secs(300);
-const REFRESH_BEFORE: Duration = Duration::from_secs(10);
-/// An answer holds for so many seconds at least, so that a lifetime of 0 asks no storm.
-const LIFETIME_MIN: u32 = 10;
-/// Most prefixes, and most servers, that are remembered.
-const ANNOUNCED_MAX: usize = 64;
-/// Most prefixes without sense that wait to be told.
+/// Most prefixes without sense that wait to be taken.
 const REFUSED_MAX: usize = 8;
 
 #[cfg(test)]
@@ -659,8 +512,8 @@ mod tests {
             let announced = advertisement(&[pref64("64:ff9b::/96", 600), servers(600)]);
             discovery.on_advertisement(router(number), &announced, at(0));
         }
-        assert_eq!(discovery.announced.len(), ANNOUNCED_MAX);
-        assert_eq!(discovery.servers.len(), ANNOUNCED_MAX);
+        assert_eq!(discovery.announced.len(), announced::ANNOUNCED_MAX);
+        assert_eq!(discovery.servers.len(), servers::ANNOUNCED_MAX);
     }
 
     #[test]

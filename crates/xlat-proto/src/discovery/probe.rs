@@ -6,7 +6,7 @@ use std::time::Duration;
 use xlat_core::Instant;
 use xlat_core::addr::Pref64;
 
-use super::{Pref64Key, key, prefix_of};
+use super::prefix::{Pref64Key, key, prefix_of};
 
 /// What is known about each prefix.
 #[derive(Clone, Debug, Default)]

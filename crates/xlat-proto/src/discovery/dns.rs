@@ -1,0 +1,102 @@
+//! What the DNS64 says (RFC 7050), and when to ask it.
+
+use std::time::Duration;
+
+use xlat_core::Instant;
+use xlat_core::addr::Pref64;
+
+use super::retry::Retry;
+
+/// Pauses between DNS queries that fail (PD-09).
+const DNS_PAUSE: Duration = Duration::from_secs(1);
+const DNS_PAUSE_MAX: Duration = Duration::from_secs(300);
+const REFRESH_BEFORE: Duration = Duration::from_secs(10);
+/// An answer holds for so many seconds at least, so that a lifetime of 0 asks no storm.
+const LIFETIME_MIN: u32 = 10;
+
+/// The last answer, and the next query.
+#[derive(Clone, Debug)]
+pub(super) struct Dns {
+    prefixes: Vec<Pref64>,
+    /// When the answer ends.
+    until: Option<Instant>,
+    /// When to ask, and how long to wait after a failure.
+    next: Retry,
+    /// An answer is awaited.
+    pub(super) asked: bool,
+}
+
+impl Dns {
+    /// Nothing is known; the first query is due at `at`.
+    pub(super) fn new(at: Instant) -> Self {
+        Self {
+            prefixes: Vec::new(),
+            until: None,
+            next: Retry::first(at, DNS_PAUSE),
+            asked: false,
+        }
+    }
+
+    /// When the next query is due.
+    pub(super) fn next(&self) -> Instant {
+        self.next.at
+    }
+
+    /// The next query is due at `at`, whatever failed before.
+    pub(super) fn ask_at(&mut self, at: Instant) {
+        self.next = Retry::first(at, DNS_PAUSE);
+    }
+
+    /// The next query is due now, unless there is an answer that holds.
+    pub(super) fn ask_if_unknown(&mut self, now: Instant) {
+        if self.until.is_none_or(|until| until <= now) {
+            self.ask_at(now);
+        }
+    }
+
+    /// The prefixes that hold.
+    pub(super) fn prefixes(&self, now: Instant) -> impl Iterator<Item = Pref64> {
+        let holds = self.until.is_some_and(|until| until > now);
+        self.prefixes.iter().copied().filter(move |_| holds)
+    }
+
+    /// When the prefixes end, if there are any.
+    pub(super) fn end(&self) -> Option<Instant> {
+        self.until.filter(|_| !self.prefixes.is_empty())
+    }
+
+    /// These prefixes hold for so many seconds; none is a failure.
+    pub(super) fn set(&mut self, prefixes: Vec<Pref64>, lifetime: u32, now: Instant) {
+        if prefixes.is_empty() {
+            return self.clear(now);
+        }
+        self.prefixes = prefixes;
+        let lifetime = Duration::from_secs(lifetime.max(LIFETIME_MIN).into());
+        self.until = Some(now + lifetime);
+        // RFC 7050 section 3: ten seconds before the end.
+        let before = lifetime
+            .checked_sub(REFRESH_BEFORE)
+            .filter(|before| *before >= lifetime / 2)
+            .unwrap_or(lifetime / 2);
+        self.next = Retry::first(now + before, DNS_PAUSE);
+    }
+
+    /// There is no DNS64: what was known ends.
+    pub(super) fn clear(&mut self, now: Instant) {
+        self.prefixes.clear();
+        self.until = None;
+        self.fail(now);
+    }
+
+    /// There was no answer: what was known holds on.
+    pub(super) fn fail(&mut self, now: Instant) {
+        self.next.again(now, DNS_PAUSE_MAX);
+    }
+
+    pub(super) fn expire(&mut self, now: Instant) {
+        if self.until.is_some_and(|until| until <= now) {
+            self.until = None;
+            self.prefixes.clear();
+        }
+    }
+}
