@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use nat64::config::Config;
 use nat64::dynamic::{Dynamic, DynamicPool, PoolConfig};
-use nat64::{Modes, Nat64};
+use nat64::{Modes, Nat64, Worker};
 use xlat_core::addr::{EamTable, Ipv4Prefix, Ipv6Prefix, Pref64s};
 use xlat_core::frame::{HEADROOM, TAILROOM};
 use xlat_core::identification::Identifications;
@@ -58,10 +58,11 @@ pub fn stateful(data: &[u8]) {
     }
 }
 
-fn shared() -> Option<Nat64> {
+fn shared() -> Option<Worker> {
     let mut config = Config::new(vec![POOL.parse().ok()?]);
     config.limits.sessions = SESSIONS;
-    Nat64::new(config, Pref64s::single(pref64()), [1, 2]).ok()
+    let nat = Nat64::new(config, Pref64s::single(pref64()), [1, 2]).ok()?;
+    Some(nat.worker())
 }
 
 fn dynamic(clients: &[Ipv6Prefix]) -> Option<Dynamic> {
@@ -79,7 +80,8 @@ fn dynamic(clients: &[Ipv6Prefix]) -> Option<Dynamic> {
     ))
 }
 
-fn tidy(nat: &Nat64, now: Instant) {
+fn tidy(worker: &Worker, now: Instant) {
+    let nat = worker.nat();
     nat.expire(now, 1000);
     let counts = nat.counts();
     assert!(

@@ -8,8 +8,8 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 
 use criterion::{Criterion, criterion_group, criterion_main};
 use etherparse::PacketBuilder;
-use nat64::Nat64;
 use nat64::config::Config;
+use nat64::{Nat64, Worker};
 use pnet_packet::ip::IpNextHeaderProtocols;
 use xlat_core::addr::Pref64s;
 use xlat_core::frame::{HEADROOM, TAILROOM};
@@ -22,10 +22,11 @@ const CLIENT: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 1, 0, 0, 0, 0, 7);
 const SERVER: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0x64, 0, 0, 0, 0xc633, 0x6407);
 const SERVER4: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 7);
 
-fn nat(pool: &str) -> Nat64 {
+fn worker(pool: &str) -> Worker {
     let config = Config::new(vec![pool.parse().expect("a valid pool")]);
     let pref64 = "2001:db8:64::/96".parse().expect("a valid prefix");
-    Nat64::new(config, Pref64s::single(pref64), [1, 2]).expect("a valid configuration")
+    let nat = Nat64::new(config, Pref64s::single(pref64), [1, 2]);
+    nat.expect("a valid configuration").worker()
 }
 
 fn outbound(client: Ipv6Addr, port: u16) -> Flow<Ipv6Addr> {
@@ -42,7 +43,8 @@ fn outbound(client: Ipv6Addr, port: u16) -> Flow<Ipv6Addr> {
 fn packet(bench: &mut Criterion) {
     let policy = Policy::new(Ipv4Addr::new(192, 0, 0, 2), Ipv6Addr::LOCALHOST);
     let ids = Identifications::new([1, 2], 0, 1);
-    let mut translator = Translator::new(nat("192.0.2.0/28"), policy, ids).expect("a valid policy");
+    let mut translator =
+        Translator::new(worker("192.0.2.0/28"), policy, ids).expect("a valid policy");
     let mut packet = Vec::new();
     PacketBuilder::ipv6(CLIENT.octets(), SERVER.octets(), 64)
         .udp(4000, 53)
@@ -61,11 +63,11 @@ fn packet(bench: &mut Criterion) {
 }
 
 fn mapper(bench: &mut Criterion) {
-    let mut nat = nat("192.0.2.0/28");
+    let mut worker = worker("192.0.2.0/28");
     let there = outbound(CLIENT, 4000);
-    let rewrite = nat.map_v6(&there, NOW).expect("room");
+    let rewrite = worker.map_v6(&there, NOW).expect("room");
     bench.bench_function("known session, v6 to v4", |bench| {
-        bench.iter(|| black_box(nat.map_v6(black_box(&there), NOW)).is_ok());
+        bench.iter(|| black_box(worker.map_v6(black_box(&there), NOW)).is_ok());
     });
     let back = Flow {
         src: SERVER4,
@@ -79,13 +81,13 @@ fn mapper(bench: &mut Criterion) {
         fragment: None,
     };
     bench.bench_function("known session, v4 to v6", |bench| {
-        bench.iter(|| black_box(nat.map_v4(black_box(&back), Pass::First, NOW)).is_ok());
+        bench.iter(|| black_box(worker.map_v4(black_box(&back), Pass::First, NOW)).is_ok());
     });
 }
 
 /// A steady stream of new sessions: each packet opens one and closes an old one.
 fn churn(bench: &mut Criterion) {
-    let mut nat = nat("192.0.2.0/26");
+    let mut worker = worker("192.0.2.0/26");
     let mut number = 0_u64;
     bench.bench_function("session set up and ended", |bench| {
         bench.iter(|| {
@@ -94,7 +96,7 @@ fn churn(bench: &mut Criterion) {
             let port = 1024 + (number / 4000 % 60_000) as u16;
             // 1000 new sessions a second, 300 seconds each.
             let now = Instant::from_millis(10_000 + number);
-            assert!(nat.map_v6(&outbound(client, port), now).is_ok());
+            assert!(worker.map_v6(&outbound(client, port), now).is_ok());
         });
     });
 }

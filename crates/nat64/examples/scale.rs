@@ -11,8 +11,8 @@ use std::net::Ipv6Addr;
 use std::process::Command;
 use std::time::Instant as Clock;
 
-use nat64::Nat64;
 use nat64::config::Config;
+use nat64::{Nat64, Worker};
 use pnet_packet::ip::IpNextHeaderProtocols;
 use xlat_core::addr::Pref64s;
 use xlat_core::mapper::{Flow, Ports, Prefetch, UpcomingFlow};
@@ -25,14 +25,16 @@ fn main() {
     if std::env::args().nth(2).as_deref() == Some(ALONE) {
         return alone(sessions);
     }
-    let mut nat = fill(10_000, SHARE).0;
-    let small = look_up(&mut nat, 10_000, 1);
-    let small_together = look_up(&mut nat, 10_000, PREFETCH_BATCH);
+    let nat = fill(10_000, SHARE).0;
+    let mut worker = nat.worker();
+    let small = look_up(&mut worker, 10_000, 1);
+    let small_together = look_up(&mut worker, 10_000, PREFETCH_BATCH);
     println!("look-up, 10000 sessions:     {small:>6.1} ns, {small_together:.1} ns together");
-    drop(nat);
+    drop((nat, worker));
 
     let before = resident();
-    let (mut nat, rate) = fill(sessions, SHARE);
+    let (nat, rate) = fill(sessions, SHARE);
+    let mut worker = nat.worker();
     let bytes = resident() - before;
     println!("set-up:                      {:>6.2} M/s", rate / 1e6);
     println!(
@@ -41,8 +43,8 @@ fn main() {
     );
     // The keeper of a running translator does that once a second.
     while nat.expire(Instant::from_secs(20), 10_000) {}
-    let large = look_up(&mut nat, sessions, 1);
-    let together = look_up(&mut nat, sessions, PREFETCH_BATCH);
+    let large = look_up(&mut worker, sessions, 1);
+    let together = look_up(&mut worker, sessions, PREFETCH_BATCH);
     println!("look-up, {sessions} sessions:   {large:>6.1} ns, {together:.1} ns together");
     let ratio = |large: f64, small: f64| large / small;
     println!(
@@ -84,11 +86,12 @@ fn fill(sessions: u32, share: u32) -> (Nat64, f64) {
     let mut config = Config::new(vec!["192.0.0.0/24".parse().unwrap()]);
     config.limits.sessions = sessions;
     let pref64s = Pref64s::single("2001:db8:64::/96".parse().unwrap());
-    let mut nat = Nat64::new(config, pref64s, [1, 2]).unwrap();
+    let nat = Nat64::new(config, pref64s, [1, 2]).unwrap();
+    let mut worker = nat.worker();
     let start = Clock::now();
     for number in 0..sessions {
         let flow = flow_of(number, share);
-        nat.map_v6(&flow, Instant::from_secs(10)).unwrap();
+        worker.map_v6(&flow, Instant::from_secs(10)).unwrap();
     }
     let rate = f64::from(sessions) / start.elapsed().as_secs_f64();
     assert_eq!(nat.counts().sessions[0], sessions);
@@ -97,7 +100,7 @@ fn fill(sessions: u32, share: u32) -> (Nat64, f64) {
 
 /// Nanoseconds per packet of a known session, sessions picked at random: one by one, or as a worker
 /// does it that has read several packets.
-fn look_up(nat: &mut Nat64, sessions: u32, together: usize) -> f64 {
+fn look_up(worker: &mut Worker, sessions: u32, together: usize) -> f64 {
     const ROUNDS: usize = 4_000_000;
     let mut random = 0x9e37_79b9_u32;
     let start = Clock::now();
@@ -109,14 +112,14 @@ fn look_up(nat: &mut Nat64, sessions: u32, together: usize) -> f64 {
             let number = (u64::from(random) * u64::from(sessions)) >> 32;
             UpcomingFlow::V6(flow(number as u32))
         }));
-        if together > 1 && nat.wants_prefetch() {
-            nat.prefetch(&upcoming);
+        if together > 1 && worker.wants_prefetch() {
+            worker.prefetch(&upcoming);
         }
         for one in &upcoming {
             let UpcomingFlow::V6(flow) = one else {
                 continue;
             };
-            let rewrite = nat.map_v6(flow, Instant::from_secs(20));
+            let rewrite = worker.map_v6(flow, Instant::from_secs(20));
             assert!(rewrite.is_ok());
         }
     }

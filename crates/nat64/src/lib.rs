@@ -8,9 +8,10 @@
 //!
 //! # How the stateful NAT64 is built
 //!
-//! [`Nat64`] is what a worker's translator asks; all workers' share the state, which is cut into
-//! shards by subscriber (`layout.rs` says how a packet of each direction finds its shard). A
-//! shard (`shard/`) is complete in itself and has one lock:
+//! [`Nat64`] is the table that all workers share, and that the control plane asks and changes; a
+//! [`Worker`] is what the translator of one thread asks. The table is cut into shards by subscriber
+//! (`layout.rs` says how a packet of each direction finds its shard). A shard (`shard/`) is complete
+//! in itself and has one lock:
 //!
 //! - `session.rs`: sessions, one cache line each, found by either side's tuple; `bib.rs`: the
 //!   bindings they hang on; `subscribers.rs`: who pays for the bindings;
@@ -37,12 +38,12 @@ mod index;
 mod layout;
 mod list;
 mod modes;
-mod nat64;
 mod pool;
 mod ports;
 mod probe;
 mod session;
 mod shard;
+mod shared;
 mod siphash;
 mod slab;
 pub mod snapshot;
@@ -50,10 +51,12 @@ mod subscribers;
 mod syn;
 mod tcp;
 mod wheel;
+mod worker;
 
 pub use modes::{Modes, OneToOne};
-pub use nat64::{Nat64, ReloadError, View};
 pub use pool::{PoolSpec, PoolSpecError};
 pub use session::Protocol;
 pub use shard::{Counts, Usage};
+pub use shared::{Nat64, ReloadError, View};
 pub use tcp::TcpState;
+pub use worker::Worker;

@@ -14,8 +14,8 @@ use xlat_core::mapper::{
 use xlat_core::mappers::Siit;
 use xlat_core::{DropReason, Instant, Mapper};
 
+use crate::Worker;
 use crate::dynamic::Dynamic;
-use crate::nat64::Nat64;
 
 /// A mapper whose nodes have IPv4 addresses of their own. It needs no other packet to decide about
 /// one.
@@ -65,12 +65,12 @@ impl OneToOne for Dynamic {
 #[derive(Clone, Debug)]
 pub struct Modes<S> {
     own: S,
-    shared: Nat64,
+    shared: Worker,
 }
 
 impl<S: OneToOne> Modes<S> {
     /// Nodes that `own` serves have addresses of their own, all others share those of `shared`.
-    pub fn new(own: S, shared: Nat64) -> Self {
+    pub fn new(own: S, shared: Worker) -> Self {
         Self { own, shared }
     }
 
@@ -85,12 +85,12 @@ impl<S: OneToOne> Modes<S> {
     }
 
     /// The stateful NAT64, to be changed.
-    pub fn shared_mut(&mut self) -> &mut Nat64 {
+    pub fn shared_mut(&mut self) -> &mut Worker {
         &mut self.shared
     }
 
     /// The stateful NAT64.
-    pub fn shared(&self) -> &Nat64 {
+    pub fn shared(&self) -> &Worker {
         &self.shared
     }
 }

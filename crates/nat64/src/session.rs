@@ -11,10 +11,10 @@ use xlat_core::PREFETCH_BATCH;
 use crate::bib::Binding;
 use crate::clock::Tick;
 use crate::index::Index;
-use crate::nat64::{Hint, Tuple};
 use crate::siphash::SipKey;
 use crate::slab::{NONE, Slab};
 use crate::wheel::{Armed, Timer, Wheel};
+use crate::worker::{Hint, Tuple};
 
 /// The transport protocols that a stateful NAT64 carries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -345,7 +345,7 @@ fn nf_02_complete_datagrams_are_no_load() {
 
 /// A translator over a pool of 192.0.2.1, ports 4000 to 4001, and what became of the packets.
 struct Lab {
-    translator: Translator<nat64::Nat64>,
+    translator: Translator<nat64::Worker>,
     now: Instant,
     held: usize,
     dropped: Vec<DropReason>,
@@ -355,10 +355,11 @@ struct Lab {
 impl Lab {
     fn new() -> Self {
         let policy = Policy::new("192.0.0.2".parse().unwrap(), "2001:db8::2".parse().unwrap());
-        let nat = World::with_pool("192.0.2.1:4000-4001").nat;
+        let worker = World::with_pool("192.0.2.1:4000-4001").worker;
         // One port of each parity, so that a client on an even port gets 4000.
         Self {
-            translator: Translator::new(nat, policy, Identifications::new([1, 2], 0, 1)).unwrap(),
+            translator: Translator::new(worker, policy, Identifications::new([1, 2], 0, 1))
+                .unwrap(),
             now: Instant::from_secs(1000),
             held: 0,
             dropped: Vec::new(),

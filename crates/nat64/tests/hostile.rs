@@ -145,22 +145,22 @@ fn take(world: &mut World, step: Step) {
     let now = world.now;
     match step {
         Step::V6(flow) => {
-            let refusal = world.nat.map_v6(&flow, now).err();
+            let refusal = world.worker.map_v6(&flow, now).err();
             if refusal == Some(Refusal::Hold) {
-                let _ = world.nat.hold_v6(&flow, &[0x60; 48], now);
+                let _ = world.worker.hold_v6(&flow, &[0x60; 48], now);
             }
         }
         Step::V4(pass, flow) => {
-            let refusal = world.nat.map_v4(&flow, pass, now).err();
+            let refusal = world.worker.map_v4(&flow, pass, now).err();
             if refusal == Some(Refusal::Hold) {
-                let _ = world.nat.hold_v4(&flow, &[0x45; 40], now);
+                let _ = world.worker.hold_v4(&flow, &[0x45; 40], now);
             }
         }
-        Step::V6Error(error) => drop(world.nat.map_v6_error(&error, now)),
-        Step::V4Error(error) => drop(world.nat.map_v4_error(&error, Pass::First, now)),
+        Step::V6Error(error) => drop(world.worker.map_v6_error(&error, now)),
+        Step::V4Error(error) => drop(world.worker.map_v4_error(&error, Pass::First, now)),
         Step::Wait(secs) => world.wait(secs),
         Step::Expire(steps) => drop(world.nat.expire(now, steps)),
-        Step::Poll => while world.nat.poll_packet(now).is_some() {},
+        Step::Poll => while world.worker.poll_packet(now).is_some() {},
     }
 }
 

@@ -8,7 +8,7 @@ use std::net::{Ipv4Addr, Ipv6Addr, SocketAddrV4, SocketAddrV6};
 use std::sync::{Arc, Mutex};
 
 use nat64::dynamic::{Dynamic, DynamicPool, PoolConfig};
-use nat64::{Modes, Nat64};
+use nat64::{Modes, Nat64, Worker};
 use world::{ICMPV6, UDP, config, embed, flow4, flow6, sock4, sock6};
 use xlat_core::addr::{EamTable, Pref64s};
 use xlat_core::mapper::{ErrorFlow, Flow, Fragment, PacketHolder, Pass, Refusal, Rewrite};
@@ -55,7 +55,7 @@ fn dp_10_each_client_has_one_kind_of_address_by_rule_order() {
         assert_eq!((error.src, error.quoted.dst), (Some(out.src), out.src));
     }
     assert_eq!(modes.own().pool().lock().unwrap().active(), 1);
-    assert_eq!(modes.shared().counts().bindings, 1);
+    assert_eq!(modes.shared().nat().counts().bindings, 1);
 }
 
 #[test]
@@ -101,7 +101,7 @@ fn each_kind_says_what_becomes_of_a_piece_of_a_message() {
 #[test]
 fn static_maps_alone_can_stand_before_a_stateful_pool() {
     let siit = Siit::new(eams(), pref64s(), Hairpin::Intrinsic);
-    let mut modes = Modes::new(siit, nat());
+    let mut modes = Modes::new(siit, worker());
     let fixed = modes.map_v6(&to(STATIC, sock4(SERVER)), NOW).unwrap();
     assert_eq!(fixed.src, Ipv4Addr::new(10, 0, 0, 200));
     let shared = modes.map_v6(&to(LEASED, sock4(SERVER)), NOW).unwrap();
@@ -115,11 +115,12 @@ fn modes() -> Modes<Dynamic> {
     let pool = DynamicPool::new(config, [1, 2]).unwrap();
     let pool = Arc::new(Mutex::new(pool));
     let own = Dynamic::new(eams(), pref64s(), Hairpin::Intrinsic, pool);
-    Modes::new(own, nat())
+    Modes::new(own, worker())
 }
 
-fn nat() -> Nat64 {
-    Nat64::new(config("192.0.2.1"), pref64s(), [1, 2]).unwrap()
+fn worker() -> Worker {
+    let nat = Nat64::new(config("192.0.2.1"), pref64s(), [1, 2]).unwrap();
+    nat.worker()
 }
 
 fn eams() -> EamTable {

@@ -124,9 +124,9 @@ fn nc_07_nh_03_the_answer_to_a_stored_syn_turns_round_too() {
             icmpv4_errors: rate,
             ..policy()
         };
-        let nat = World::new(config).nat;
+        let worker = World::new(config).worker;
         let mut translator =
-            Translator::new(nat, policy, Identifications::new([1, 2], 0, 1)).unwrap();
+            Translator::new(worker, policy, Identifications::new([1, 2], 0, 1)).unwrap();
         let (a, b) = (sock6("[2001:db8::a]:1111"), sock6("[2001:db8::b]:2222"));
         let server6 = embed(sock4(SERVER));
         let syn = |from: SocketAddrV6, to: SocketAddrV6| {
@@ -167,9 +167,9 @@ fn nc_07_nh_03_the_answer_to_a_stored_syn_turns_round_too() {
     }
 }
 
-fn translator(pool: &str) -> Translator<nat64::Nat64> {
-    let nat = World::with_pool(pool).nat;
-    Translator::new(nat, policy(), Identifications::new([1, 2], 0, 1)).unwrap()
+fn translator(pool: &str) -> Translator<nat64::Worker> {
+    let worker = World::with_pool(pool).worker;
+    Translator::new(worker, policy(), Identifications::new([1, 2], 0, 1)).unwrap()
 }
 
 fn policy() -> Policy {
@@ -207,7 +207,7 @@ write!(
     etherparse::Icmpv6Header
 );
 
-fn translate(translator: &mut Translator<nat64::Nat64>, packet: &[u8]) -> (Headers, Vec<u8>) {
+fn translate(translator: &mut Translator<nat64::Worker>, packet: &[u8]) -> (Headers, Vec<u8>) {
     let mut buffer = vec![0xa5; HEADROOM + packet.len() + TAILROOM];
     buffer[HEADROOM..HEADROOM + packet.len()].copy_from_slice(packet);
     let mut frame = Frame::new(&mut buffer, HEADROOM, packet.len(), Offload::NONE).unwrap();

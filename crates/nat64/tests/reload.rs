@@ -33,8 +33,25 @@ fn with(shards: u32, bindings: &[StaticBinding]) -> Config {
 
 fn reload(world: &mut World, config: Config) -> Result<(), ReloadError> {
     let view = world.nat.reconfigure(config, world.now)?;
-    world.nat.adopt(view);
+    world.worker.adopt(view);
     Ok(())
+}
+
+#[test]
+fn the_table_shows_the_configuration_in_force_and_new_workers_go_by_it() {
+    let mut world = World::new(with(1, &[]));
+    let held = world.nat.clone();
+    let forward = forward(443, "2001:db8::10");
+    let refused = reload(&mut world, config("192.0.2.64/28"));
+    assert_eq!(refused, Err(ReloadError::Fixed("pool")));
+    assert_eq!(held.config().bindings, []);
+
+    let outside = sock4("192.0.2.1:443");
+    reload(&mut world, with(1, &[forward])).unwrap();
+    assert_eq!(held.config().bindings, [forward]);
+    world.worker = held.worker();
+    let inside = Ok(sock6("[2001:db8::10]:8443"));
+    assert_eq!(world.tcp_in(SYN, SERVER, outside), inside);
 }
 
 #[test]

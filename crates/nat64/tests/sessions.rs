@@ -81,12 +81,12 @@ fn nt_07_only_packets_between_a_pref64_and_the_pool_are_taken() {
         embed(sock4(SERVER)),
     );
     assert_eq!(
-        world.nat.map_v6(&forged, world.now),
+        world.worker.map_v6(&forged, world.now),
         silent(DropReason::SourceInPref64)
     );
     let elsewhere = flow6(UDP, 0, sock6(CLIENT), sock6("[2001:db8:65::1]:53"));
     assert_eq!(
-        world.nat.map_v6(&elsewhere, world.now),
+        world.worker.map_v6(&elsewhere, world.now),
         answer(DropReason::UnmappedDestination, Prohibited)
     );
     assert_eq!(
@@ -116,13 +116,13 @@ fn se_05_illegal_sources_make_no_state() {
         );
     }
     let well_known = xlat_core::addr::Pref64s::new(["64:ff9b::/96".parse().unwrap()], true);
-    world.nat = nat64::Nat64::new(config("192.0.2.0/28"), well_known, [1, 2]).unwrap();
+    let mut world = World::behind(well_known, config("192.0.2.0/28"));
     let flow = flow6(UDP, 0, sock6(CLIENT), sock6("[64:ff9b::5db8:d822]:53"));
-    let out = world.nat.map_v6(&flow, world.now).unwrap();
+    let out = world.worker.map_v6(&flow, world.now).unwrap();
     let to = std::net::SocketAddrV4::new(out.src, out.ports.unwrap().src);
     let private = flow4(UDP, 0, sock4("10.0.0.1:53"), to);
     assert_eq!(
-        world.nat.map_v4(&private, Pass::First, world.now),
+        world.worker.map_v4(&private, Pass::First, world.now),
         silent(DropReason::WellKnownPrefix)
     );
     assert_eq!(world.counts().sessions, [1, 0, 0]);
@@ -169,18 +169,17 @@ fn nt_09_icmp_errors_change_nothing() {
 fn nt_10_a_remote_is_shown_in_the_prefix_that_the_client_used() {
     let prefixes = ["2001:db8:64::/96", "2001:db8:128::/48"].map(|text| text.parse().unwrap());
     let pref64s = xlat_core::addr::Pref64s::new(prefixes, true);
-    let mut world = World::with_pool("192.0.2.0/28");
-    world.nat = nat64::Nat64::new(config("192.0.2.0/28"), pref64s, [1, 2]).unwrap();
+    let mut world = World::behind(pref64s, config("192.0.2.0/28"));
     for (client, remote) in [
         ("[2001:db8::7]:1000", "[2001:db8:64::c633:6407]:53"),
         ("[2001:db8::8]:1000", "[2001:db8:128:c633:64:700::]:53"),
     ] {
         let flow = flow6(UDP, 0, sock6(client), sock6(remote));
-        let out = world.nat.map_v6(&flow, world.now).unwrap();
+        let out = world.worker.map_v6(&flow, world.now).unwrap();
         assert_eq!(out.dst.to_string(), "198.51.100.7");
         let to = std::net::SocketAddrV4::new(out.src, out.ports.unwrap().src);
         let back = world
-            .nat
+            .worker
             .map_v4(&flow4(UDP, 0, sock4(SERVER), to), Pass::First, world.now)
             .unwrap();
         assert_eq!(
@@ -408,11 +407,11 @@ fn nh_01_nh_02_two_clients_reach_each_other_through_their_external_addresses() {
         let b = "[2001:db8::b]:2222";
         let b4 = world.send(protocol6, SYN, b, SERVER).unwrap();
         let to_b = flow6(protocol6, SYN, sock6(a), embed(b4));
-        let first = world.nat.map_v6(&to_b, world.now).unwrap();
+        let first = world.worker.map_v6(&to_b, world.now).unwrap();
         assert!(first.hairpin);
         let a4 = std::net::SocketAddrV4::new(first.src, first.ports.unwrap().src);
         let second = world
-            .nat
+            .worker
             .map_v4(&flow4(protocol4, SYN, a4, b4), Pass::Hairpin, world.now)
             .unwrap();
         assert_eq!(second.src, *embed(a4).ip());
@@ -421,11 +420,11 @@ fn nh_01_nh_02_two_clients_reach_each_other_through_their_external_addresses() {
         assert_eq!((ports.src, ports.dst), (a4.port(), 2222));
 
         let answer = flow6(protocol6, SYN | ACK, sock6(b), embed(a4));
-        let first = world.nat.map_v6(&answer, world.now).unwrap();
+        let first = world.worker.map_v6(&answer, world.now).unwrap();
         assert!(first.hairpin);
         assert_eq!((first.src, first.ports.unwrap().src), (*b4.ip(), b4.port()));
         let second = world
-            .nat
+            .worker
             .map_v4(
                 &flow4(protocol4, SYN | ACK, b4, a4),
                 Pass::Hairpin,
@@ -446,7 +445,7 @@ fn nh_03_an_error_about_a_hairpinned_packet_reaches_its_sender() {
     let b4 = world.udp_out(b, SERVER).unwrap();
     let a4 = world.udp_out(a, &b4.to_string()).unwrap();
     world
-        .nat
+        .worker
         .map_v4(&flow4(UDP, 0, a4, b4), Pass::Hairpin, world.now)
         .unwrap();
 
@@ -455,7 +454,7 @@ fn nh_03_an_error_about_a_hairpinned_packet_reaches_its_sender() {
         dst: *embed(a4).ip(),
         quoted: flow6(UDP, 0, embed(a4), sock6(b)),
     };
-    let first = world.nat.map_v6_error(&error6, world.now).unwrap();
+    let first = world.worker.map_v6_error(&error6, world.now).unwrap();
     assert!(first.hairpin);
     assert_eq!((first.src, first.dst), (Some(*b4.ip()), *a4.ip()));
     let error4 = xlat_core::mapper::ErrorFlow {
@@ -464,7 +463,7 @@ fn nh_03_an_error_about_a_hairpinned_packet_reaches_its_sender() {
         quoted: flow4(UDP, 0, a4, b4),
     };
     let second = world
-        .nat
+        .worker
         .map_v4_error(&error4, Pass::Hairpin, world.now)
         .unwrap();
     assert_eq!(second.dst, *sock6(a).ip());
@@ -560,14 +559,14 @@ fn ne_02_an_error_goes_to_who_sent_the_packet_and_to_nobody_else() {
         dst: *other.ip(),
         quoted: flow6(UDP, 0, server, sock6(CLIENT)),
     };
-    let sent = world.nat.map_v6_error(&error, world.now);
+    let sent = world.worker.map_v6_error(&error, world.now);
     assert_eq!(sent, silent(DropReason::QuotedUnmapped));
     let error = ErrorFlow {
         src: "203.0.113.5".parse().unwrap(),
         dst: "192.0.2.15".parse().unwrap(),
         quoted: flow4(UDP, 0, bound, sock4(SERVER)),
     };
-    let got = world.nat.map_v4_error(&error, Pass::First, world.now);
+    let got = world.worker.map_v4_error(&error, Pass::First, world.now);
     assert_eq!(got, silent(DropReason::QuotedUnmapped));
 }
 
@@ -581,7 +580,7 @@ fn cg_03_errors_do_not_reach_who_is_denied() {
         ports: None,
     }];
     let view = world.nat.reconfigure(config, world.now).unwrap();
-    world.nat.adopt(view);
+    world.worker.adopt(view);
     let sent = world.error_out(UDP, "2001:db8::7", SERVER, CLIENT);
     assert_eq!(sent, silent(DropReason::Denied));
 }

@@ -232,7 +232,7 @@ fn stored_syn() -> (World, SocketAddrV4) {
     syn[12..16].copy_from_slice(&sock4(STRANGER).ip().octets());
     syn[16..20].copy_from_slice(&bound.ip().octets());
     let flow = flow4(TCP, SYN, sock4(STRANGER), bound);
-    assert_eq!(world.nat.hold_v4(&flow, &syn, world.now), Ok(()));
+    assert_eq!(world.worker.hold_v4(&flow, &syn, world.now), Ok(()));
     (world, bound)
 }
 
@@ -254,18 +254,18 @@ fn nc_06_the_clients_own_syn_completes_a_simultaneous_open() {
     assert_eq!(world.counts().tcp[TcpState::Established as usize], 1);
     assert_eq!(world.tcp_in(SYN, STRANGER, bound), Ok(sock6(CLIENT)));
     world.wait(100);
-    assert_eq!(world.nat.poll_packet(world.now), None);
+    assert_eq!(world.worker.poll_packet(world.now), None);
 }
 
 #[test]
 fn nc_07_a_syn_that_the_client_does_not_want_is_answered_after_six_seconds() {
     let (mut world, bound) = stored_syn();
     world.wait_ms(5900);
-    assert_eq!(world.nat.poll_packet(world.now), None);
+    assert_eq!(world.worker.poll_packet(world.now), None);
     world.wait_ms(400);
     let Some(PendingPacket::Answer {
         packet, hairpin, ..
-    }) = world.nat.poll_packet(world.now)
+    }) = world.worker.poll_packet(world.now)
     else {
         panic!("no answer");
     };
@@ -277,7 +277,7 @@ fn nc_07_a_syn_that_the_client_does_not_want_is_answered_after_six_seconds() {
     );
     assert_eq!(answer[12..16], bound.ip().octets());
     assert_eq!(answer[16..20], sock4(STRANGER).ip().octets());
-    assert_eq!(world.nat.poll_packet(world.now), None);
+    assert_eq!(world.worker.poll_packet(world.now), None);
 }
 
 #[test]
@@ -290,16 +290,17 @@ fn nc_06_a_syn_that_is_stored_a_moment_too_late_passes() {
     // Another worker has the client's own SYN before this one stores the stranger's.
     let mut other = World {
         nat: world.nat.clone(),
+        worker: world.nat.worker(),
         now: world.now,
     };
     assert_eq!(other.tcp_out(SYN, CLIENT, STRANGER), Ok(bound));
     let flow = flow4(TCP, SYN, sock4(STRANGER), bound);
-    let held = world.nat.hold_v4(&flow, &[0x45; 40], world.now);
+    let held = world.worker.hold_v4(&flow, &[0x45; 40], world.now);
     assert_eq!(held, Ok(()));
-    let released = world.nat.poll_packet(world.now);
+    let released = world.worker.poll_packet(world.now);
     assert_eq!(released, Some(PendingPacket::Translate(&[0x45; 40])));
     world.wait(100);
-    assert_eq!(world.nat.poll_packet(world.now), None);
+    assert_eq!(world.worker.poll_packet(world.now), None);
 }
 
 #[test]
@@ -317,7 +318,7 @@ fn nc_08_a_repeated_syn_neither_passes_nor_lets_itself_in() {
         );
     }
     world.wait_ms(2300);
-    assert!(world.nat.poll_packet(world.now).is_some());
+    assert!(world.worker.poll_packet(world.now).is_some());
 }
 
 #[test]
@@ -325,10 +326,10 @@ fn nc_12_an_idle_connection_is_probed_and_a_live_peer_revives_it() {
     let (mut world, _) = in_state(TcpState::Established);
     world.wait(7440);
     world.expire();
-    assert_eq!(world.nat.poll_packet(world.now), None);
+    assert_eq!(world.worker.poll_packet(world.now), None);
     world.wait(1);
     world.expire();
-    let Some(PendingPacket::Send(probe)) = world.nat.poll_packet(world.now) else {
+    let Some(PendingPacket::Send(probe)) = world.worker.poll_packet(world.now) else {
         panic!("no probe");
     };
     // Version 6, to the client, from the server's port to the client's, ACK alone.
@@ -336,7 +337,7 @@ fn nc_12_an_idle_connection_is_probed_and_a_live_peer_revives_it() {
     assert_eq!(probe[8..24], embed(sock4(SERVER)).ip().octets());
     assert_eq!(probe[24..40], sock6(CLIENT).ip().octets());
     assert_eq!((&probe[40..44], probe[53]), (&[0, 80, 0x13, 0x88][..], ACK));
-    assert_eq!(world.nat.poll_packet(world.now), None);
+    assert_eq!(world.worker.poll_packet(world.now), None);
 
     assert_eq!(sole_state(&world), Some(TcpState::Trans));
     packet(&mut world, Side::V6, ACK);

@@ -7,7 +7,7 @@ mod world;
 use std::collections::BTreeSet;
 use std::net::{Ipv6Addr, SocketAddrV4, SocketAddrV6};
 
-use nat64::Nat64;
+use nat64::Worker;
 use world::{UDP, World, config, embed, flow4, flow6, sock4};
 use xlat_core::mapper::Pass;
 use xlat_core::{Instant, Mapper};
@@ -49,7 +49,7 @@ fn workers_share_the_state_and_never_a_port() {
     }
 }
 
-fn open(nat: &mut Nat64, worker: u64, number: u64) -> (SocketAddrV6, SocketAddrV4) {
+fn open(nat: &mut Worker, worker: u64, number: u64) -> (SocketAddrV6, SocketAddrV4) {
     let host = u128::from((worker << 32) | (number % 100));
     let ip = Ipv6Addr::from_bits((0x2001_0db8 << 96) | host);
     let client = SocketAddrV6::new(ip, (2000 + number / 100) as u16, 0, 0);
@@ -63,12 +63,12 @@ fn open(nat: &mut Nat64, worker: u64, number: u64) -> (SocketAddrV6, SocketAddrV
 }
 
 /// Runs `work` in as many threads as there are workers; the results in the workers' order.
-fn in_parallel<T: Send>(world: &World, work: impl Fn(&mut Nat64, u64) -> Vec<T> + Sync) -> Vec<T> {
+fn in_parallel<T: Send>(world: &World, work: impl Fn(&mut Worker, u64) -> Vec<T> + Sync) -> Vec<T> {
     std::thread::scope(|scope| {
         let work = &work;
         let threads: Vec<_> = (0..WORKERS)
             .map(|worker| {
-                let mut nat = world.nat.clone();
+                let mut nat = world.nat.worker();
                 scope.spawn(move || work(&mut nat, worker))
             })
             .collect();

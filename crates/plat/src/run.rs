@@ -109,20 +109,20 @@ impl Daemon<'_> {
         let hairpin = settings.run.hairpin.into();
         let (eams, pref64s) = (settings.eams.clone(), settings.pref64s.clone());
         let leases = self.state.leases.as_ref().map(Leases::pool);
-        let nat = self.state.stateful.as_ref().map(|one| one.nat().clone());
-        match (leases, nat) {
+        let shared = self.state.stateful.as_ref().map(|one| one.nat().worker());
+        match (leases, shared) {
             (None, None) => self.serve(Siit::new(eams, pref64s, hairpin), wanted).await,
             (Some(pool), None) => {
                 self.serve(Dynamic::new(eams, pref64s, hairpin, pool), wanted)
                     .await
             }
-            (None, Some(nat)) => {
+            (None, Some(shared)) => {
                 let own = Siit::new(eams, pref64s, hairpin);
-                self.serve(Modes::new(own, nat), wanted).await
+                self.serve(Modes::new(own, shared), wanted).await
             }
-            (Some(pool), Some(nat)) => {
+            (Some(pool), Some(shared)) => {
                 let own = Dynamic::new(eams, pref64s, hairpin, pool);
-                self.serve(Modes::new(own, nat), wanted).await
+                self.serve(Modes::new(own, shared), wanted).await
             }
         }
     }

@@ -24,12 +24,12 @@ use crate::config::{Filtering, Inbound, Lifetimes, Limits, LogLevel, PortPolicy}
 use crate::contacts::Contacts;
 use crate::deterministic::Deterministic;
 use crate::event::EventQueue;
-use crate::nat64::Hint;
 use crate::pool::{Place, Pool};
 use crate::session::{ClientTuple, ExternalTuple, Protocol, Session, Sessions};
 use crate::siphash::SipKey;
 use crate::subscribers::Subscribers;
 use crate::syn::StoredSyns;
+use crate::worker::Hint;
 
 /// The rules that a shard follows.
 #[derive(Clone, Debug)]

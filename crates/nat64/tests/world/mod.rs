@@ -5,7 +5,7 @@ use std::net::{Ipv4Addr, Ipv6Addr, SocketAddrV4, SocketAddrV6};
 
 use nat64::config::Config;
 use nat64::event::{Event, EventKind};
-use nat64::{Counts, Nat64};
+use nat64::{Counts, Nat64, Worker};
 use pnet_packet::ip::{IpNextHeaderProtocol, IpNextHeaderProtocols};
 use xlat_core::addr::Pref64s;
 use xlat_core::mapper::{ErrorFlow, ErrorRewrite, Flow, Pass, Ports, Refusal, Unreachable};
@@ -23,6 +23,7 @@ pub const ICMPV6: IpNextHeaderProtocol = IpNextHeaderProtocols::Icmpv6;
 
 pub struct World {
     pub nat: Nat64,
+    pub worker: Worker,
     pub now: Instant,
 }
 
@@ -30,8 +31,15 @@ impl World {
     /// A NAT64 behind 2001:db8:64::/96 at second 1000.
     pub fn new(config: Config) -> Self {
         let pref64s = Pref64s::new(["2001:db8:64::/96".parse().unwrap()], true);
+        Self::behind(pref64s, config)
+    }
+
+    /// A NAT64 behind these prefixes at second 1000.
+    pub fn behind(pref64s: Pref64s, config: Config) -> Self {
+        let nat = Nat64::new(config, pref64s, [1, 2]).unwrap();
         Self {
-            nat: Nat64::new(config, pref64s, [1, 2]).unwrap(),
+            worker: nat.worker(),
+            nat,
             now: Instant::from_secs(1000),
         }
     }
@@ -73,7 +81,7 @@ impl World {
     ) -> Result<SocketAddrV4, Refusal> {
         let (client, server) = (sock6(client), sock4(server));
         let flow = flow6(protocol, flags, client, embed(server));
-        let rewrite = self.nat.map_v6(&flow, self.now)?;
+        let rewrite = self.worker.map_v6(&flow, self.now)?;
         assert_eq!(rewrite.dst, *server.ip());
         let ports = rewrite.ports.unwrap();
         let is_icmp = protocol == ICMPV6;
@@ -91,7 +99,7 @@ impl World {
     ) -> Result<SocketAddrV6, Refusal> {
         let server = sock4(server);
         let flow = flow4(protocol, flags, server, to);
-        let rewrite = self.nat.map_v4(&flow, Pass::First, self.now)?;
+        let rewrite = self.worker.map_v4(&flow, Pass::First, self.now)?;
         assert_eq!(rewrite.src, *embed(server).ip());
         let ports = rewrite.ports.unwrap();
         let is_icmp = protocol == ICMP;
@@ -108,7 +116,7 @@ impl World {
         to: SocketAddrV4,
     ) -> Result<SocketAddrV6, Refusal> {
         let flow = flow4(protocol, flags, from, to);
-        let rewrite = self.nat.map_v4(&flow, Pass::Hairpin, self.now)?;
+        let rewrite = self.worker.map_v4(&flow, Pass::Hairpin, self.now)?;
         assert_eq!(rewrite.src, *embed(from).ip());
         Ok(SocketAddrV6::new(
             rewrite.dst,
@@ -166,7 +174,7 @@ impl World {
             dst: *from.ip(),
             quoted: flow4(protocol, 0, from, sock4(server)),
         };
-        self.nat.map_v4_error(&error, Pass::First, self.now)
+        self.worker.map_v4_error(&error, Pass::First, self.now)
     }
 
     /// An ICMPv6 error from `router` about a packet that went from `server` to `client`.
@@ -183,7 +191,7 @@ impl World {
             dst: *server.ip(),
             quoted: flow6(protocol, 0, server, sock6(client)),
         };
-        self.nat.map_v6_error(&error, self.now)
+        self.worker.map_v6_error(&error, self.now)
     }
 }
 

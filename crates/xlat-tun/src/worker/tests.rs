@@ -285,11 +285,13 @@ struct Session {
 }
 
 /// A translator with one session.
-fn nat64() -> (Translator<nat64::Nat64>, Session) {
+fn nat64() -> (Translator<nat64::Worker>, Session) {
     let pool = "192.0.2.9/32".parse().expect("a pool");
     let prefixes = Pref64s::new(["2001:db8:64::/96".parse().expect("a prefix")], true);
     let config = nat64::config::Config::new(vec![pool]);
-    let mapper = nat64::Nat64::new(config, prefixes, [1, 2]).expect("good");
+    let mapper = nat64::Nat64::new(config, prefixes, [1, 2])
+        .expect("good")
+        .worker();
     let policy = Policy::new([192, 0, 0, 1].into(), Ipv6Addr::LOCALHOST);
     let ids = Identifications::new([1, 2], 0, 1);
     let mut translator = Translator::new(mapper, policy, ids).expect("good");

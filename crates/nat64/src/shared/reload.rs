@@ -7,27 +7,14 @@
 use std::sync::{Arc, MutexGuard};
 
 use xlat_core::Instant;
-use xlat_core::addr::Ipv6Prefix;
 
-use super::{Nat64, lock, rules};
+use super::{Current, Nat64, Shared, View, lock, rules};
 use crate::bib::{Inside, Outside, Standing};
 use crate::clock::Tick;
-use crate::config::{Config, ConfigError, Destination, StaticBinding};
+use crate::config::{Config, ConfigError, StaticBinding};
 use crate::layout::Layout;
 use crate::pool::Place;
 use crate::shard::Shard;
-
-/// What a worker looks at without a lock: it has its own hold on it.
-#[derive(Clone, Debug)]
-pub struct View(pub(super) Arc<Facts>);
-
-/// Who is where, and who is served.
-#[derive(Debug)]
-pub(super) struct Facts {
-    pub(super) layout: Layout,
-    pub(super) clients: Vec<Ipv6Prefix>,
-    pub(super) denied: Vec<Destination>,
-}
 
 /// Why another configuration is not taken up. Nothing has changed then.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -43,16 +30,6 @@ pub enum ReloadError {
     Taken(StaticBinding),
 }
 
-impl View {
-    pub(super) fn new(config: &Config, layout: Layout) -> Self {
-        Self(Arc::new(Facts {
-            layout,
-            clients: config.clients.clone(),
-            denied: config.denied.clone(),
-        }))
-    }
-}
-
 /// The static bindings that come and go.
 struct Bindings {
     gone: Vec<StaticBinding>,
@@ -60,71 +37,66 @@ struct Bindings {
 }
 
 impl Nat64 {
-    /// Takes up another configuration, and returns what each worker's clone has to
-    /// [`adopt`](Self::adopt). Sessions stay, but for those of static bindings that go.
+    /// Takes up another configuration, and returns what each worker has to
+    /// [`adopt`](crate::Worker::adopt). Sessions stay, but for those of static bindings that go.
     ///
     /// # Errors
     /// Why nothing has changed.
     pub fn reconfigure(&self, config: Config, now: Instant) -> Result<View, ReloadError> {
         config.validate()?;
         let mut current = lock(&self.shared.current);
-        check_fixed(&current, &config)?;
-        let bindings = Bindings::between(&current, &config);
-        self.claim(&bindings, &config, now)?;
-        let deterministic = self.view.0.layout.deterministic().cloned();
+        check_fixed(&current.config, &config)?;
+        let change = Change {
+            shared: &self.shared,
+            view: &current.view,
+            config: &config,
+            bindings: Bindings::between(&current.config, &config),
+            now,
+        };
+        change.claim()?;
+        let deterministic = current.view.layout.deterministic().cloned();
         for shard in &self.shared.shards {
             lock(shard).set_rules(rules(&config, deterministic.clone()));
         }
-        // What goes is closed first, so that nothing begins on it while it is withdrawn.
-        for binding in &bindings.gone {
-            self.shard_of(binding)
-                .set_standing(binding.inside(), Standing::Closed);
-        }
-        for binding in &bindings.gone {
-            self.withdraw(binding, now);
-            let successor = bindings.new.iter();
-            let successor = successor
-                .into_iter()
-                .find(|new| new.inside() == binding.inside());
-            self.shard_of(binding).replace(binding.inside(), successor);
-        }
-        let is_moved = |gone: &&StaticBinding| !bindings.has_new(gone.outside());
-        for binding in bindings.gone.iter().filter(is_moved) {
-            self.free_port(binding.outside(), &config, now);
-        }
-        for binding in &bindings.new {
-            self.shard_of(binding)
-                .set_standing(binding.inside(), Standing::Static);
-        }
+        change.carry_out();
         let layout = Layout::new(&config, deterministic, self.shared.key);
         let view = View::new(&config, layout);
-        *current = config;
+        *current = Current {
+            config: Arc::new(config),
+            view: view.clone(),
+        };
         Ok(view)
     }
+}
 
-    /// Makes this clone follow a new configuration.
-    pub fn adopt(&mut self, view: View) {
-        self.view = view;
-    }
+/// The way from the configuration in force to another one.
+struct Change<'a> {
+    shared: &'a Shared,
+    view: &'a View,
+    config: &'a Config,
+    bindings: Bindings,
+    now: Instant,
+}
 
+impl Change<'_> {
     /// Takes the ports of new bindings out of the pool and puts the bindings into the tables, closed;
     /// all or none. One in place of a binding that goes, with the same client's side, comes later.
-    fn claim(&self, bindings: &Bindings, config: &Config, now: Instant) -> Result<(), ReloadError> {
-        for (count, binding) in bindings.new.iter().enumerate() {
-            let is_moved = bindings.has_gone(binding.outside());
-            let is_ours = is_moved || self.take_port(binding.outside(), config);
-            if is_ours && self.put_in(binding, bindings) {
+    fn claim(&self) -> Result<(), ReloadError> {
+        for (count, binding) in self.bindings.new.iter().enumerate() {
+            let is_moved = self.bindings.has_gone(binding.outside());
+            let is_ours = is_moved || self.take_port(binding.outside());
+            if is_ours && self.put_in(binding) {
                 continue;
             }
             if is_ours && !is_moved {
-                self.free_port(binding.outside(), config, now);
+                self.free_port(binding.outside());
             }
-            for claimed in &bindings.new[..count] {
-                if !bindings.replaces(claimed) {
+            for claimed in &self.bindings.new[..count] {
+                if !self.bindings.replaces(claimed) {
                     self.shard_of(claimed).replace(claimed.inside(), None);
                 }
-                if !bindings.has_gone(claimed.outside()) {
-                    self.free_port(claimed.outside(), config, now);
+                if !self.bindings.has_gone(claimed.outside()) {
+                    self.free_port(claimed.outside());
                 }
             }
             return Err(ReloadError::Taken(*binding));
@@ -134,51 +106,75 @@ impl Nat64 {
 
     /// Puts a new binding into its table, closed; false if a binding that does not go stands in the
     /// way.
-    fn put_in(&self, binding: &StaticBinding, bindings: &Bindings) -> bool {
+    fn put_in(&self, binding: &StaticBinding) -> bool {
         let mut shard = self.shard_of(binding);
         let goes = |inside: Inside, outside: Outside| {
-            let mut gone = bindings.gone.iter();
+            let mut gone = self.bindings.gone.iter();
             gone.any(|one| one.inside() == inside && one.outside() == outside)
         };
         let is_free = shard
             .in_the_way(binding)
             .all(|other| goes(other.inside(), other.outside()));
-        is_free && (bindings.replaces(binding) || shard.announce(binding))
+        is_free && (self.bindings.replaces(binding) || shard.announce(binding))
     }
 
     fn shard_of(&self, binding: &StaticBinding) -> MutexGuard<'_, Shard> {
-        let number = self.view.0.layout.shard_of_client(binding.client);
+        let number = self.view.layout.shard_of_client(binding.client);
         lock(&self.shared.shards[number as usize])
     }
 
     /// The place of an external transport address in the pool; `None` if it is not handed out.
-    fn place(&self, outside: Outside, config: &Config) -> Option<(u32, Place)> {
-        let layout = &self.view.0.layout;
-        let number = layout.owner_of(outside, config)?;
+    fn place(&self, outside: Outside) -> Option<(u32, Place)> {
+        let layout = &self.view.layout;
+        let number = layout.owner_of(outside, self.config)?;
         let shard = lock(&self.shared.shards[number as usize]);
         Some((number, shard.place(outside)?))
     }
 
-    fn take_port(&self, outside: Outside, config: &Config) -> bool {
-        match self.place(outside, config) {
+    fn take_port(&self, outside: Outside) -> bool {
+        match self.place(outside) {
             Some((number, place)) => lock(&self.shared.shards[number as usize]).reserve(place),
             None => true,
         }
     }
 
-    fn free_port(&self, outside: Outside, config: &Config, now: Instant) {
-        if let Some((number, place)) = self.place(outside, config) {
-            lock(&self.shared.shards[number as usize]).unreserve(place, Tick::at(now));
+    fn free_port(&self, outside: Outside) {
+        if let Some((number, place)) = self.place(outside) {
+            lock(&self.shared.shards[number as usize]).unreserve(place, Tick::at(self.now));
         }
     }
 
     /// Ends the sessions of a closed binding, a few at a time.
-    fn withdraw(&self, binding: &StaticBinding, now: Instant) {
+    fn withdraw(&self, binding: &StaticBinding) {
         let mut next = Some(0);
         while let Some(start) = next {
             next = self
                 .shard_of(binding)
-                .withdraw(binding.inside(), start, now);
+                .withdraw(binding.inside(), start, self.now);
+        }
+    }
+
+    /// Withdraws the bindings that go, and opens the new ones.
+    fn carry_out(&self) {
+        let Bindings { gone, new } = &self.bindings;
+        // What goes is closed first, so that nothing begins on it while it is withdrawn.
+        for binding in gone {
+            self.shard_of(binding)
+                .set_standing(binding.inside(), Standing::Closed);
+        }
+        for binding in gone {
+            self.withdraw(binding);
+            let successor = new.iter().find(|new| new.inside() == binding.inside());
+            self.shard_of(binding).replace(binding.inside(), successor);
+        }
+        for binding in gone {
+            if !self.bindings.has_new(binding.outside()) {
+                self.free_port(binding.outside());
+            }
+        }
+        for binding in new {
+            self.shard_of(binding)
+                .set_standing(binding.inside(), Standing::Static);
         }
     }
 }

@@ -9,13 +9,22 @@ use pnet_packet::ip::IpNextHeaderProtocol;
 use xlat_core::mapper::{Flow, Fragment, Refusal, Rewrite};
 use xlat_core::{DropReason, Instant};
 
-use super::tuple::protocol;
-use super::{Ended, Nat64, lock};
+use super::Worker;
+use super::tuples::protocol;
 use crate::clock::Tick;
 use crate::fragments::{DatagramKey, Decision, Fragments, Held};
 use crate::session::Protocol;
+use crate::shared::lock;
 
-impl Nat64 {
+/// The end of a fragment that has waited in vain.
+pub(super) enum Ended {
+    /// Its sender is told.
+    Expired(Vec<u8>),
+    /// It is counted.
+    Lost(DropReason),
+}
+
+impl Worker {
     pub(super) fn outbound_fragment(
         &mut self,
         flow: &Flow<Ipv6Addr>,

@@ -9,12 +9,13 @@
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use xlat_core::mapper::{Flow, PREFETCH_BATCH, UpcomingFlow};
+use xlat_core::mapper::{Flow, PREFETCH_BATCH, Prefetch, UpcomingFlow};
 
-use super::tuple::{client_tuple, external_tuple};
-use super::{Nat64, lock};
+use super::Worker;
+use super::tuples::{client_tuple, external_tuple};
 use crate::bib::Outside;
 use crate::session::{ClientTuple, ExternalTuple};
+use crate::shared::lock;
 use crate::slab::NONE;
 
 /// What a packet is looked up by.
@@ -53,9 +54,20 @@ impl Hints {
     }
 }
 
-impl Nat64 {
+impl Prefetch for Worker {
+    #[inline]
+    fn wants_prefetch(&self) -> bool {
+        self.shared.is_large.load(Ordering::Relaxed)
+    }
+
+    fn prefetch(&mut self, upcoming: &[UpcomingFlow]) {
+        self.fetch(upcoming);
+    }
+}
+
+impl Worker {
     /// Fetches what the sessions of these packets will be found by.
-    pub(super) fn fetch(&mut self, upcoming: &[UpcomingFlow]) {
+    fn fetch(&mut self, upcoming: &[UpcomingFlow]) {
         let mut shards = [u32::MAX; PREFETCH_BATCH];
         let mut hints = std::mem::take(&mut self.hints.hints);
         hints.clear();
@@ -88,7 +100,7 @@ impl Nat64 {
     fn client(&self, flow: &Flow<Ipv6Addr>) -> Option<(u32, Tuple)> {
         let (remote, _) = self.remote(flow.dst).ok()?;
         let tuple = client_tuple(flow, remote).ok()?;
-        let number = self.view.0.layout.shard_of_client(flow.src);
+        let number = self.view.layout.shard_of_client(flow.src);
         Some((number, Tuple::Client(tuple)))
     }
 
@@ -99,7 +111,7 @@ impl Nat64 {
             external: tuple.external,
             port: tuple.external_port,
         };
-        let number = self.view.0.layout.shard_of_external(outside)?;
+        let number = self.view.layout.shard_of_external(outside)?;
         Some((number, Tuple::External(tuple)))
     }
 }
@@ -107,10 +119,11 @@ impl Nat64 {
 #[cfg(test)]
 mod tests {
     use xlat_core::addr::Pref64s;
-    use xlat_core::mapper::{Pass, Ports, Prefetch};
+    use xlat_core::mapper::{Pass, Ports};
     use xlat_core::{Instant, Mapper};
 
     use super::*;
+    use crate::Nat64;
     use crate::config::Config;
 
     fn flow(number: u16) -> Flow<Ipv6Addr> {
@@ -133,8 +146,10 @@ mod tests {
             let mut config = Config::new(vec!["192.0.2.0/28".parse().unwrap()]);
             config.shards = shards;
             let pref64s = Pref64s::single("2001:db8:64::/96".parse().unwrap());
-            let mut plain = Nat64::new(config.clone(), pref64s.clone(), [1, 2]).unwrap();
-            let mut fetching = Nat64::new(config, pref64s, [1, 2]).unwrap();
+            let plain = Nat64::new(config.clone(), pref64s.clone(), [1, 2]).unwrap();
+            let mut one_by_one = plain.worker();
+            let fetching = Nat64::new(config, pref64s, [1, 2]).unwrap();
+            let mut together = fetching.worker();
             for round in 0..40_u16 {
                 let now = Instant::from_secs(10 + u64::from(round) * 20);
                 // Known and new ones, more than are looked at, in another order than they come.
@@ -143,11 +158,11 @@ mod tests {
                     .iter()
                     .map(|one| UpcomingFlow::V6(flow(*one)))
                     .collect();
-                fetching.prefetch(&upcoming);
+                together.prefetch(&upcoming);
                 for number in numbers.iter().rev().chain(&numbers) {
                     let flow = flow(*number);
-                    let expected = plain.map_v6(&flow, now).unwrap();
-                    assert_eq!(fetching.map_v6(&flow, now), Ok(expected));
+                    let expected = one_by_one.map_v6(&flow, now).unwrap();
+                    assert_eq!(together.map_v6(&flow, now), Ok(expected));
                     let back = Flow {
                         src: expected.dst,
                         dst: expected.src,
@@ -159,9 +174,9 @@ mod tests {
                         tcp_flags: 0,
                         fragment: None,
                     };
-                    fetching.prefetch(&[UpcomingFlow::V4(back)]);
-                    let inward = plain.map_v4(&back, Pass::First, now);
-                    assert_eq!(fetching.map_v4(&back, Pass::First, now), inward);
+                    together.prefetch(&[UpcomingFlow::V4(back)]);
+                    let inward = one_by_one.map_v4(&back, Pass::First, now);
+                    assert_eq!(together.map_v4(&back, Pass::First, now), inward);
                 }
                 plain.expire(now, 1000);
                 fetching.expire(now, 1000);

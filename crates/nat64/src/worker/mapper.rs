@@ -2,38 +2,33 @@
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::sync::MutexGuard;
-use std::sync::atomic::Ordering;
 
 use xlat_core::addr::Pref64;
-use xlat_core::mapper::{
-    ErrorFlow, ErrorRewrite, Flow, PacketHolder, Pass, PendingPacket, Prefetch, Refusal, Rewrite,
-    Unreachable, UpcomingFlow,
-};
+use xlat_core::mapper::{ErrorFlow, ErrorRewrite, Flow, Pass, Refusal, Rewrite, Unreachable};
 use xlat_core::{DropReason, Instant, Mapper};
 
-use super::tuple::{client_tuple, external_tuple, ports, turned};
-use super::{Ended, LOOK, Nat64, Tuple, lock};
+use super::tuples::{client_tuple, external_tuple, ports, turned};
+use super::{Tuple, Worker};
 use crate::bib::{Inside, Outside};
-use crate::fragments::DatagramKey;
-use crate::probe;
 use crate::session::{ExternalTuple, Protocol};
-use crate::shard::{Shard, Stored};
+use crate::shard::Shard;
+use crate::shared::lock;
 
-impl Nat64 {
+impl Worker {
     #[inline]
     fn shard_of_client(&self, client: Ipv6Addr) -> MutexGuard<'_, Shard> {
-        let number = self.view.0.layout.shard_of_client(client);
+        let number = self.view.layout.shard_of_client(client);
         lock(&self.shared.shards[number as usize])
     }
 
     #[inline]
-    fn shard_of_external(&self, tuple: &ExternalTuple) -> Option<MutexGuard<'_, Shard>> {
+    pub(super) fn shard_of_external(&self, tuple: &ExternalTuple) -> Option<MutexGuard<'_, Shard>> {
         let outside = Outside {
             protocol: tuple.protocol,
             external: tuple.external,
             port: tuple.external_port,
         };
-        let number = self.view.0.layout.shard_of_external(outside)?;
+        let number = self.view.layout.shard_of_external(outside)?;
         Some(lock(&self.shared.shards[number as usize]))
     }
 
@@ -48,7 +43,7 @@ impl Nat64 {
         if self.shared.pref64s.lookup(client).is_some() {
             return Err(Refusal::Silent(DropReason::SourceInPref64));
         }
-        let clients = &self.view.0.clients;
+        let clients = &self.view.clients;
         if clients.is_empty() || clients.iter().any(|prefix| prefix.contains(client)) {
             return Ok(());
         }
@@ -61,7 +56,7 @@ impl Nat64 {
         protocol: Protocol,
         port: u16,
     ) -> Result<(), Refusal> {
-        let is_denied = self.view.0.denied.iter().any(|destination| {
+        let is_denied = self.view.denied.iter().any(|destination| {
             let is_port = destination
                 .ports
                 .as_ref()
@@ -140,79 +135,16 @@ impl Nat64 {
     /// True if the address is one of the pool or of a static binding.
     #[inline]
     pub(crate) fn is_ours(&self, address: Ipv4Addr) -> bool {
-        self.view.0.layout.is_ours(address.to_bits())
+        self.view.layout.is_ours(address.to_bits())
     }
 
     /// A pool address as source belongs on the inside of the second pass only. From the wire it
     /// is forged.
-    fn check_not_ours(&self, src: Ipv4Addr) -> Result<(), Refusal> {
+    pub(super) fn check_not_ours(&self, src: Ipv4Addr) -> Result<(), Refusal> {
         if self.is_ours(src) {
             return Err(Refusal::Silent(DropReason::IllegalSource));
         }
         Ok(())
-    }
-
-    /// A packet that a shard has made: a probe, or the answer to a SYN.
-    fn made(&self, shard: &mut Shard, now: Instant) -> Option<Made> {
-        let Some(session) = shard.next_probe() else {
-            return shard.next_answer(now).map(Made::Answer);
-        };
-        let pref64 = self.shared.prefixes[usize::from(session.pref64)];
-        let remote = pref64.embed(Ipv4Addr::from_bits(session.remote));
-        let probe = probe::build(
-            (remote, session.remote_port),
-            (session.client, session.client_port),
-        );
-        Some(Made::Probe(probe.to_vec()))
-    }
-
-    /// Keeps a SYN. The client's own may have come in the meantime: then it passes.
-    fn hold_syn(
-        &mut self,
-        tuple: ExternalTuple,
-        packet: &[u8],
-        now: Instant,
-    ) -> Result<(), DropReason> {
-        let shard = self.shard_of_external(&tuple);
-        let mut shard = shard.ok_or(DropReason::UnmappedDestination)?;
-        match shard.store_syn(tuple, packet, now) {
-            Stored::Kept => return Ok(()),
-            Stored::Full => return Err(DropReason::SynLimit),
-            Stored::Wanted => {}
-        }
-        drop(shard);
-        self.released.push_back(packet.into());
-        Ok(())
-    }
-
-    /// Lends out a packet that a shard has made.
-    fn lend(&mut self, made: Made) -> PendingPacket<'_> {
-        match made {
-            Made::Probe(packet) => {
-                self.lent = packet;
-                PendingPacket::Send(&self.lent)
-            }
-            Made::Answer(packet) => {
-                self.lent = packet;
-                let addressee = self.lent.get(16..20).and_then(|dst| dst.try_into().ok());
-                let addressee = addressee.map(u32::from_be_bytes);
-                PendingPacket::Answer {
-                    packet: &self.lent,
-                    hairpin: addressee.is_some_and(|dst| self.view.0.layout.is_ours(dst)),
-                    reason: DropReason::Filtered,
-                }
-            }
-        }
-    }
-
-    fn ended(&mut self, ended: Ended) -> PendingPacket<'_> {
-        match ended {
-            Ended::Expired(first) => {
-                self.lent = first;
-                PendingPacket::Expired(&self.lent)
-            }
-            Ended::Lost(reason) => PendingPacket::Lost(reason),
-        }
     }
 
     /// The quoted packet once came from the client; its destination is the remote node.
@@ -243,15 +175,7 @@ impl Nat64 {
     }
 }
 
-/// A packet that a shard has made.
-enum Made {
-    /// A question to a client.
-    Probe(Vec<u8>),
-    /// An ICMPv4 error about a SYN.
-    Answer(Vec<u8>),
-}
-
-impl Mapper for Nat64 {
+impl Mapper for Worker {
     #[inline]
     fn map_v6(
         &mut self,
@@ -329,94 +253,6 @@ impl Mapper for Nat64 {
     }
 }
 
-impl PacketHolder for Nat64 {
-    fn reassemble_v6(
-        &mut self,
-        flow: &Flow<Ipv6Addr>,
-        packet: &[u8],
-        now: Instant,
-    ) -> Result<(), Refusal> {
-        let fragment = flow.fragment.ok_or_else(unmatched)?;
-        let key = DatagramKey::v6(flow.src, flow.dst, fragment.id, flow.protocol);
-        self.check_v6(flow)?;
-        self.gather(key, fragment, packet, now)
-    }
-
-    fn reassemble_v4(
-        &mut self,
-        flow: &Flow<Ipv4Addr>,
-        packet: &[u8],
-        now: Instant,
-    ) -> Result<(), Refusal> {
-        let fragment = flow.fragment.ok_or_else(unmatched)?;
-        let key = DatagramKey::v4(flow.src, flow.dst, fragment.id, flow.protocol);
-        self.check_not_ours(flow.src)?;
-        self.check_v4(flow)?;
-        self.gather(key, fragment, packet, now)
-    }
-
-    /// Keeps a fragment that came before the first one of its datagram.
-    fn hold_v6(
-        &mut self,
-        flow: &Flow<Ipv6Addr>,
-        packet: &[u8],
-        now: Instant,
-    ) -> Result<(), DropReason> {
-        let fragment = flow.fragment.ok_or(DropReason::TableFull)?;
-        let key = DatagramKey::v6(flow.src, flow.dst, fragment.id, flow.protocol);
-        self.hold_piece(key, fragment, false, packet, now)
-    }
-
-    /// Keeps a fragment that came before the first one of its datagram, or a SYN from outside,
-    /// which waits for one of the client's (RFC 6146 section 3.5.2.2).
-    fn hold_v4(
-        &mut self,
-        flow: &Flow<Ipv4Addr>,
-        packet: &[u8],
-        now: Instant,
-    ) -> Result<(), DropReason> {
-        let Some(fragment) = flow.fragment else {
-            let tuple = external_tuple(flow).map_err(|_| DropReason::TableFull)?;
-            return self.hold_syn(tuple, packet, now);
-        };
-        let key = DatagramKey::v4(flow.src, flow.dst, fragment.id, flow.protocol);
-        self.hold_piece(key, fragment, false, packet, now)
-    }
-
-    fn poll_packet(&mut self, now: Instant) -> Option<PendingPacket<'_>> {
-        if let Some(packet) = self.released.pop_front() {
-            self.lent = packet.into_vec();
-            return Some(PendingPacket::Translate(&self.lent));
-        }
-        if let Some(ended) = self.next_gone() {
-            return Some(self.ended(ended));
-        }
-        if now < self.next_look {
-            return None;
-        }
-        let made = self
-            .each_shard()
-            .find_map(|mut shard| self.made(&mut shard, now));
-        if let Some(made) = made {
-            return Some(self.lend(made));
-        }
-        self.next_look = now + LOOK;
-        self.find_gone(now);
-        self.next_gone().map(|ended| self.ended(ended))
-    }
-}
-
-impl Prefetch for Nat64 {
-    #[inline]
-    fn wants_prefetch(&self) -> bool {
-        self.shared.is_large.load(Ordering::Relaxed)
-    }
-
-    fn prefetch(&mut self, upcoming: &[UpcomingFlow]) {
-        self.fetch(upcoming);
-    }
-}
-
 /// Refuses a packet because of its destination (RFC 7915 section 5.4).
 fn refuse(reason: DropReason) -> Refusal {
     Refusal::Answer(reason, Unreachable::Prohibited)
@@ -430,6 +266,6 @@ fn not_ours() -> Refusal {
     Refusal::Silent(DropReason::UnmappedDestination)
 }
 
-fn unmatched() -> Refusal {
+pub(super) fn unmatched() -> Refusal {
     Refusal::Silent(DropReason::QuotedUnmapped)
 }

@@ -13,10 +13,10 @@ use xlat_core::checksum::{self, Sum};
 use xlat_core::mapper::{Fragment, Refusal};
 use xlat_core::wire::{ipv4, ipv6, set_word, udp, version};
 
-use super::Nat64;
+use super::Worker;
 use crate::fragments::DatagramKey;
 
-impl Nat64 {
+impl Worker {
     /// Keeps a piece of a datagram that can pass only as a whole.
     pub(super) fn gather(
         &mut self,
