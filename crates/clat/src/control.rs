@@ -13,7 +13,7 @@ use xlat_host::daemon::control::Answer;
 use xlat_host::daemon::metrics::Page;
 use xlat_proto::clat::{Clat, State};
 use xlat_proto::discovery::Found;
-use xlat_tun::counters::Snapshot;
+use xlat_tun::counters::{Metric, Snapshot};
 use xlat_tun::{Totals, now};
 
 use crate::settings::Side4;
@@ -137,25 +137,22 @@ impl Facts {
         let mut page = Page::new();
         let single = |figure: u64| [(String::new(), figure)];
         page.family(
-            "xlat_uptime_seconds",
-            "gauge",
-            "Time since the start.",
+            Metric::gauge("xlat_uptime_seconds", "Time since the start."),
             single(status.uptime_s),
         )
         .family(
-            "clat_running",
-            "gauge",
-            "1 while IPv4 is reached through the CLAT.",
+            Metric::gauge("clat_running", "1 while IPv4 is reached through the CLAT."),
             single(status.known.running.into()),
         )
         .family(
-            "clat_ignored_advertisements_total",
-            "counter",
-            "Router advertisements that were not believed.",
+            Metric::counter(
+                "clat_ignored_advertisements_total",
+                "Router advertisements that were not believed.",
+            ),
             single(status.known.ignored_advertisements),
         );
         if let Some(packets) = &status.packets {
-            page.packets(packets);
+            page.families(packets.families());
         }
         page.into_text()
     }

@@ -1,196 +1,100 @@
 //! What the DNS64 counts.
 
+use std::ops::AddAssign;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use serde::Serialize;
-use xlat_host::daemon::metrics::Page;
+use xlat_tun::counters::{Cell, Each, Families, Metric, SharedCounter, Value};
 
-/// What became of a query: each has one of these.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Outcome {
-    /// Its answer was kept.
-    Cached,
-    /// It was answered here, or refused with a code, without asking anybody.
-    Local,
-    /// It was answered by what resolvers upstream said.
-    Answered,
-    /// They said nothing, or that they could not answer.
-    Failed,
-    /// Its client may not ask.
-    Refused,
-    /// Its client asks too much, or there are too many.
-    Limited,
-    /// It is none.
-    Malformed,
+xlat_tun::labels! {
+    /// What became of a query: each has one of these.
+    pub enum Outcome: "outcome", zeros in metrics true, in JSON true;
+
+    /// Answered from the cache.
+    Cached = "cached",
+    /// Answered, or refused with a code, without asking a resolver.
+    Local = "local",
+    /// Answered by what upstream resolvers sent.
+    Answered = "answered",
+    /// Left without an answer by upstream resolvers.
+    Failed = "failed",
+    /// From a client that may not ask.
+    Refused = "refused",
+    /// Beyond a rate or a limit.
+    Limited = "limited",
+    /// Not a query.
+    Malformed = "malformed",
 }
 
-impl Outcome {
-    const ALL: [Self; 7] = [
-        Self::Cached,
-        Self::Local,
-        Self::Answered,
-        Self::Failed,
-        Self::Refused,
-        Self::Limited,
-        Self::Malformed,
-    ];
+type OutcomeCounters = Each<Outcome, SharedCounter, { Outcome::ALL.len() }>;
 
-    const fn name(self) -> &'static str {
-        match self {
-            Self::Cached => "cached",
-            Self::Local => "local",
-            Self::Answered => "answered",
-            Self::Failed => "failed",
-            Self::Refused => "refused",
-            Self::Limited => "limited",
-            Self::Malformed => "malformed",
-        }
-    }
-}
+#[rustfmt::skip]
+xlat_tun::counters! {
+    /// Counters that only go up.
+    cells Counters;
+    /// What was counted until one moment.
+    values Values;
 
-/// Ends of the ranges that the times of lookups are sorted into, in microseconds; what is longer
-/// has a range of its own.
-const BOUNDS: [u64; 8] = [
-    1_000, 5_000, 20_000, 100_000, 500_000, 1_000_000, 2_500_000, 5_000_000,
-];
-
-/// Counters that only go up.
-#[derive(Debug, Default)]
-pub struct Counters {
-    outcomes: [AtomicU64; Outcome::ALL.len()],
-    synthesised: AtomicU64,
-    times: [AtomicU64; BOUNDS.len() + 1],
-    micros: AtomicU64,
+    /// Queries by what became of them.
+    #[serde(flatten)]
+    outcomes: OutcomeCounters => Metric::counter("plat_dns64_queries_total", "Queries to the DNS64 by what became of them."), "";
+    /// Answers with IPv6 addresses that were made.
+    synthesised: SharedCounter => Metric::counter("plat_dns64_synthesised_total", "Answers of the DNS64 with IPv6 addresses that were made."), "";
+    /// Lookups that asked upstream resolvers.
+    #[serde(flatten)]
+    lookups: LookupCounter => Metric::histogram("plat_dns64_lookup_seconds", "Time that the DNS64's lookups upstream took."), "";
 }
 
 /// The counters at one moment.
-#[derive(Clone, Copy, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize)]
 pub struct Figures {
-    /// All queries: the sum of the next seven.
+    /// All queries, whatever became of them.
     pub queries: u64,
-    /// Queries answered from the cache.
-    pub cached: u64,
-    /// Queries answered, or refused with a code, without asking a resolver.
-    pub local: u64,
-    /// Queries answered by what upstream resolvers sent.
-    pub answered: u64,
-    /// Queries that upstream resolvers left without an answer.
-    pub failed: u64,
-    /// Queries of clients that may not ask.
-    pub refused: u64,
-    /// Queries beyond a rate or a limit.
-    pub limited: u64,
-    /// Messages that are no queries.
-    pub malformed: u64,
-    /// Answers with IPv6 addresses that were made.
-    pub synthesised: u64,
-    /// Lookups that asked upstream resolvers.
-    pub lookups: u64,
-    /// The time that all of them took, in microseconds.
-    pub lookup_us: u64,
-    #[serde(skip)]
-    times: [u64; BOUNDS.len() + 1],
+    /// What was counted.
+    #[serde(flatten)]
+    pub counted: Values,
 }
 
 impl Counters {
     /// A query has come to this end.
     pub(crate) fn count(&self, outcome: Outcome) {
-        self.outcomes[outcome as usize].fetch_add(1, Ordering::Relaxed);
-    }
-
-    /// An answer has addresses that were made.
-    pub(crate) fn count_synthesis(&self) {
-        self.synthesised.fetch_add(1, Ordering::Relaxed);
-    }
-
-    /// A lookup has taken this long.
-    pub(crate) fn count_lookup(&self, took: Duration) {
-        let micros = took.as_micros() as u64;
-        let range = BOUNDS.partition_point(|bound| *bound < micros);
-        self.times[range].fetch_add(1, Ordering::Relaxed);
-        self.micros.fetch_add(micros, Ordering::Relaxed);
+        self.outcomes.of(outcome).add(1);
     }
 
     /// The counters as they are now.
     pub fn figures(&self) -> Figures {
-        let value = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
-        let outcomes = self.outcomes.each_ref().map(value);
-        let times = self.times.each_ref().map(value);
-        let [cached, local, answered, failed, refused, limited, malformed] = outcomes;
+        let counted = self.snapshot();
         Figures {
-            queries: outcomes.iter().sum(),
-            cached,
-            local,
-            answered,
-            failed,
-            refused,
-            limited,
-            malformed,
-            synthesised: value(&self.synthesised),
-            lookups: times.iter().sum(),
-            lookup_us: value(&self.micros),
-            times,
+            queries: counted.outcomes.total(),
+            counted,
         }
     }
 }
 
 impl Figures {
-    /// Writes the figures for Prometheus.
-    pub fn write_page(&self, page: &mut Page) {
-        let counts = [
-            self.cached,
-            self.local,
-            self.answered,
-            self.failed,
-            self.refused,
-            self.limited,
-            self.malformed,
-        ];
-        let outcomes = Outcome::ALL
-            .iter()
-            .map(|outcome| format!("outcome=\"{}\"", outcome.name()));
-        page.family(
-            "plat_dns64_queries_total",
-            "counter",
-            "Queries to the DNS64 by what became of them.",
-            outcomes.zip(counts),
-        )
-        .family(
-            "plat_dns64_synthesised_total",
-            "counter",
-            "Answers of the DNS64 with IPv6 addresses that were made.",
-            [(String::new(), self.synthesised)],
-        )
-        .histogram(
-            "plat_dns64_lookup_seconds",
-            "Time that the DNS64's lookups upstream took.",
-            &BOUNDS.map(|micros| micros as f64 / 1e6),
-            &self.times,
-            self.lookup_us as f64 / 1e6,
-        );
-    }
-
     /// Writes the lines of `plat status`.
     ///
     /// # Errors
     /// Never: writing into a string does not fail.
     pub fn write_to(&self, f: &mut String) -> std::fmt::Result {
         use std::fmt::Write as _;
-        let Self {
-            queries,
-            cached,
-            local,
-            answered,
-            failed,
-            refused,
-            limited,
-            malformed,
+        let of = |outcome| self.counted.outcomes.count(outcome);
+        let (cached, answered, local) = (
+            of(Outcome::Cached),
+            of(Outcome::Answered),
+            of(Outcome::Local),
+        );
+        let (failed, refused) = (of(Outcome::Failed), of(Outcome::Refused));
+        let (limited, malformed) = (of(Outcome::Limited), of(Outcome::Malformed));
+        let Values {
             synthesised,
-            lookups,
-            lookup_us,
-            times: _,
-        } = self;
+            lookups: Lookups {
+                lookups, lookup_us, ..
+            },
+            ..
+        } = &self.counted;
+        let queries = self.queries;
         writeln!(
             f,
             "DNS64     {queries} queries, {cached} answered from the cache, {answered} by \
@@ -209,8 +113,85 @@ impl Figures {
     }
 }
 
+/// Ends of the ranges that the times of lookups are sorted into, in microseconds; what is longer
+/// has a range of its own.
+const BOUNDS: [u64; 8] = [
+    1_000, 5_000, 20_000, 100_000, 500_000, 1_000_000, 2_500_000, 5_000_000,
+];
+
+/// Counts lookups by the time that they took.
+#[derive(Debug, Default)]
+pub struct LookupCounter {
+    times: [AtomicU64; BOUNDS.len() + 1],
+    micros: AtomicU64,
+}
+
+/// Lookups by the time that they took.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Lookups {
+    /// How many there were.
+    pub lookups: u64,
+    /// The time that all of them took, in microseconds.
+    pub lookup_us: u64,
+    #[serde(skip)]
+    times: [u64; BOUNDS.len() + 1],
+}
+
+impl LookupCounter {
+    /// A lookup has taken this long.
+    pub(crate) fn add(&self, took: Duration) {
+        let micros = took.as_micros() as u64;
+        let range = BOUNDS.partition_point(|bound| *bound < micros);
+        self.times[range].fetch_add(1, Ordering::Relaxed);
+        self.micros.fetch_add(micros, Ordering::Relaxed);
+    }
+}
+
+impl Cell for LookupCounter {
+    type Value = Lookups;
+
+    fn value(&self) -> Lookups {
+        let value = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        let times = self.times.each_ref().map(value);
+        Lookups {
+            lookups: times.iter().sum(),
+            lookup_us: value(&self.micros),
+            times,
+        }
+    }
+}
+
+impl AddAssign for Lookups {
+    fn add_assign(&mut self, more: Self) {
+        self.lookups += more.lookups;
+        self.lookup_us += more.lookup_us;
+        for (sum, more) in self.times.iter_mut().zip(more.times) {
+            *sum += more;
+        }
+    }
+}
+
+impl Value for Lookups {
+    type Metrics = Metric;
+
+    fn sample(&self, families: &mut Families, metric: Metric, _labels: &str) {
+        let family = families.family(metric);
+        let seconds = |micros: u64| micros as f64 / 1e6;
+        let ends = BOUNDS.iter().map(|end| seconds(*end).to_string());
+        let mut all = 0;
+        for (end, count) in ends.chain(["+Inf".to_owned()]).zip(self.times) {
+            all += count;
+            family.add_part("_bucket", format!("le=\"{end}\""), all);
+        }
+        family.add_part("_sum", "", seconds(self.lookup_us));
+        family.add_part("_count", "", all);
+    }
+}
+
 #[cfg(test)]
 mod tests {
+    use xlat_host::daemon::metrics::Page;
+
     use super::*;
 
     #[test]
@@ -221,12 +202,12 @@ mod tests {
                 counters.count(*outcome);
             }
         }
-        counters.count_synthesis();
+        counters.synthesised.add(1);
         for micros in [1, 1_000, 1_001, 6_000_000] {
-            counters.count_lookup(Duration::from_micros(micros));
+            counters.lookups.add(Duration::from_micros(micros));
         }
         let mut page = Page::new();
-        counters.figures().write_page(&mut page);
+        page.families(counters.snapshot().families());
         let text = page.into_text();
         for line in [
             "plat_dns64_queries_total{outcome=\"cached\"} 1",
@@ -243,5 +224,19 @@ mod tests {
             assert!(text.lines().any(|one| one == line), "{line} in {text}");
         }
         assert_eq!(counters.figures().queries, 1 + 2 + 3 + 4 + 5 + 6 + 7);
+    }
+
+    #[test]
+    fn the_status_for_programs_is_flat() {
+        let counters = Counters::default();
+        counters.count(Outcome::Cached);
+        counters.lookups.add(Duration::from_micros(3));
+        let expected = "{\"queries\":1,\"cached\":1,\"local\":0,\"answered\":0,\"failed\":0,\
+                        \"refused\":0,\"limited\":0,\"malformed\":0,\"synthesised\":0,\
+                        \"lookups\":1,\"lookup_us\":3}";
+        assert_eq!(
+            serde_json::to_string(&counters.figures()).unwrap(),
+            expected
+        );
     }
 }

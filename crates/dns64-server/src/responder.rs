@@ -246,7 +246,7 @@ impl Responder {
             None => {
                 let begin = now();
                 let answer = Rc::new(resolver.resolve(&question).await);
-                self.counters.count_lookup(now().saturating_since(begin));
+                self.counters.lookups.add(now().saturating_since(begin));
                 resolver.end(&question, &answer);
                 answer
             }
@@ -262,7 +262,7 @@ impl Responder {
     fn answer(&self, outcome: Outcome, answer: &Answer, request: &Message, age: u32) -> Message {
         self.counters.count(outcome);
         if answer.is_made() {
-            self.counters.count_synthesis();
+            self.counters.synthesised.add(1);
         }
         answer.to(request, age)
     }

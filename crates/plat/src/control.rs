@@ -16,7 +16,7 @@ use xlat_core::Instant;
 use xlat_core::addr::Ipv6Prefix;
 use xlat_host::daemon::control::Answer;
 use xlat_host::daemon::metrics::Page;
-use xlat_tun::counters::Snapshot;
+use xlat_tun::counters::{Metric, Snapshot};
 use xlat_tun::{Totals, now};
 
 use crate::reload::{self, Wishes};
@@ -83,12 +83,10 @@ impl Facts {
     pub(crate) fn page(&self) -> String {
         let status = self.status();
         let mut page = Page::new();
-        page.packets(&status.packets);
+        page.families(status.packets.families());
         let single = |figure: u64| [(String::new(), figure)];
         page.family(
-            "xlat_uptime_seconds",
-            "gauge",
-            "Time since the start.",
+            Metric::gauge("xlat_uptime_seconds", "Time since the start."),
             single(status.uptime_s),
         );
         if let Some(stateful) = &status.stateful {
@@ -96,28 +94,15 @@ impl Facts {
         }
         if let Some(leases) = status.leases {
             page.family(
-                "plat_leases",
-                "gauge",
-                "Leases of the dynamic pool.",
+                Metric::gauge("plat_leases", "Leases of the dynamic pool."),
                 single(leases.into()),
             );
         }
         if let Some(dns) = status.dns64 {
-            dns.write_page(&mut page);
+            page.families(dns.counted.families());
         }
         if let Some(advertise) = status.advertisements {
-            let figures = [
-                ("sent", advertise.sent),
-                ("solicited", advertise.solicited),
-                ("ignored", advertise.ignored),
-            ];
-            let figures = figures.map(|(what, figure)| (format!("what=\"{what}\""), figure));
-            page.family(
-                "plat_router_messages_total",
-                "counter",
-                "Router advertisements that were sent, solicitations, and those that were ignored.",
-                figures,
-            );
+            page.families(advertise.families());
         }
         page.into_text()
     }
@@ -145,7 +130,7 @@ impl Facts {
             stateful: self.nat.as_ref().map(|nat| self.stateful(nat)),
             leases,
             dns64: self.dns64.as_ref().map(|counters| counters.figures()),
-            advertisements: self.advertisements.as_ref().map(|one| one.figures()),
+            advertisements: self.advertisements.as_ref().map(|one| one.snapshot()),
             packets: self.totals.snapshot(),
         }
     }
@@ -405,52 +390,39 @@ impl StatefulStatus {
         let states = self.tcp_states.iter();
         let states = states.map(|one| (format!("state=\"{}\"", one.state), one.sessions.into()));
         page.family(
-            "plat_sessions",
-            "gauge",
-            "Sessions.",
+            Metric::gauge("plat_sessions", "Sessions."),
             self.sessions.labelled(),
         )
         .family(
-            "plat_sessions_max",
-            "gauge",
-            "Most sessions there can be.",
+            Metric::gauge("plat_sessions_max", "Most sessions there can be."),
             single(self.sessions_max.into()),
         )
         .family(
-            "plat_tcp_sessions",
-            "gauge",
-            "TCP sessions by state.",
+            Metric::gauge("plat_tcp_sessions", "TCP sessions by state."),
             states.collect::<Vec<_>>(),
         )
         .family(
-            "plat_bindings",
-            "gauge",
-            "Bindings.",
+            Metric::gauge("plat_bindings", "Bindings."),
             single(self.bindings.into()),
         )
         .family(
-            "plat_subscribers",
-            "gauge",
-            "Subscribers with a binding.",
+            Metric::gauge("plat_subscribers", "Subscribers with a binding."),
             single(self.subscribers.into()),
         )
         .family(
-            "plat_ports",
-            "gauge",
-            "Ports of the pool.",
+            Metric::gauge("plat_ports", "Ports of the pool."),
             self.ports.labelled(),
         )
         .family(
-            "plat_free_ports",
-            "gauge",
-            "Ports that are free.",
+            Metric::gauge("plat_free_ports", "Ports that are free."),
             self.free_ports.labelled(),
         );
         if let Some(lost) = self.lost_log_records {
             page.family(
-                "plat_log_records_lost_total",
-                "counter",
-                "Records of the session log that were lost.",
+                Metric::counter(
+                    "plat_log_records_lost_total",
+                    "Records of the session log that were lost.",
+                ),
                 single(lost),
             );
         }

@@ -17,7 +17,7 @@ use xlat_proto::ra::{ALL_NODES, Advertisement, Solicitation};
 use xlat_tun::now;
 
 use crate::Error;
-use crate::counters::{Counters, count};
+use crate::counters::Counters;
 
 /// Advertisements that withdraw this router (MAX_FINAL_RTR_ADVERTISEMENTS), and the pause between them.
 const FINAL: u32 = 3;
@@ -146,11 +146,11 @@ impl Lan {
         // The filter of the socket has seen the hop limit.
         match Solicitation::parse(from, 255, message) {
             Ok(_) => {
-                count(&self.counters.solicited);
+                self.counters.solicited.add(1);
                 self.schedule.on_solicitation(from, now(), random_number());
             }
             Err(invalid) => {
-                count(&self.counters.ignored);
+                self.counters.ignored.add(1);
                 debug!("a solicitation of {from} is ignored: {invalid}");
             }
         }
@@ -225,7 +225,7 @@ impl Lan {
         let limit = (self.link.mtu as usize).saturating_sub(IPV6_HEADER);
         for message in advertisement.build_pieces(limit) {
             match self.sockets.hosts.send(to, &message).await {
-                Ok(()) => count(&self.counters.sent),
+                Ok(()) => self.counters.sent.add(1),
                 Err(error) => debug!("no advertisement on {}: {error}", self.link.name),
             }
         }

@@ -100,3 +100,47 @@ fn every_drop_reason_is_explained_to_operators() {
         );
     }
 }
+
+/// The metrics that the sources define, by how they are defined: `Metric::counter("name", ...)`.
+fn metrics(text: &str) -> BTreeSet<&str> {
+    ["counter", "gauge", "histogram"]
+        .into_iter()
+        .flat_map(|kind| {
+            let definitions = text.split(kind).skip(1).filter_map(|behind| {
+                let arguments = behind.strip_prefix('(')?.trim_start();
+                arguments.strip_prefix('"')?.split('"').next()
+            });
+            definitions.filter(|name| is_metric(name))
+        })
+        .collect()
+}
+
+fn is_metric(name: &str) -> bool {
+    let is_ours = ["xlat_", "clat_", "plat_"]
+        .iter()
+        .any(|prefix| name.starts_with(prefix));
+    is_ours
+        && name
+            .bytes()
+            .all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_')
+}
+
+/// So that a new metric takes its line in a table of counters and its row here, and nothing else.
+#[test]
+fn every_metric_is_explained_to_operators_and_no_other() {
+    let mut text = String::new();
+    sources(&root().join("crates"), &mut text);
+    let defined = metrics(&text);
+    assert!(defined.len() > 20, "{defined:?}");
+
+    let operations = document("operations.md");
+    let table = operations.split_once("| metric | labels |").unwrap().1;
+    let rows = table.lines().take_while(|line| !line.is_empty()).skip(2);
+    let names = rows.flat_map(|row| row.split('|').nth(1).unwrap().split('`'));
+    let documented: BTreeSet<&str> = names.filter(|name| is_metric(name)).collect();
+
+    let missing: Vec<_> = defined.difference(&documented).collect();
+    assert!(missing.is_empty(), "{missing:?} not in docs/operations.md");
+    let unknown: Vec<_> = documented.difference(&defined).collect();
+    assert!(unknown.is_empty(), "no metrics: {unknown:?}");
+}

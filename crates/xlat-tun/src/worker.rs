@@ -140,7 +140,7 @@ fn start_on<E: Engine>(
     };
     for (number, queue) in queues.into_iter().enumerate() {
         let mailbox = Arc::new(Mailbox::new()?);
-        let counters = Arc::new(Counters::new());
+        let counters = Arc::new(Counters::default());
         let mut worker = Worker {
             engine: make(number),
             pace: Pace::default(),
@@ -240,7 +240,10 @@ impl<E: Engine> Worker<E> {
             let now = now();
             let batch = self.batch(&mut slots, now)?;
             self.flush()?;
-            self.output.counters.joined(self.coalescer.take_joined());
+            self.output
+                .counters
+                .joined
+                .add(self.coalescer.take_joined());
             if let Some(kind) = self.output.refused.take()
                 && self.coalescer.stop(kind)
             {
@@ -310,7 +313,7 @@ impl<E: Engine> Worker<E> {
                 }
                 Received::Impossible(why) => {
                     tracing::trace!("packet with an impossible virtio-net header: {why}");
-                    self.output.counters.dropped(DropReason::BadOffload);
+                    self.output.counters.drops.of(DropReason::BadOffload).add(1);
                 }
                 Received::Empty => return Ok(Batch::Drained),
             }
@@ -340,16 +343,16 @@ impl<E: Engine> Worker<E> {
             Verdict::Split(mut split) => {
                 self.flush()?;
                 while let Some(mut piece) = split.next(&mut frame) {
-                    self.output.counters.piece();
+                    self.output.counters.pieces.add(1);
                     self.output.send(&mut piece, 1)?;
                 }
             }
             Verdict::Reply(reason) => {
-                self.output.counters.replied(reason);
+                self.output.counters.replies.of(reason).add(1);
                 self.output.send(&mut frame, 1)?;
             }
-            Verdict::Drop(reason) => self.output.counters.dropped(reason),
-            Verdict::Held => self.output.counters.held(),
+            Verdict::Drop(reason) => self.output.counters.drops.of(reason).add(1),
+            Verdict::Held => self.output.counters.held.add(1),
         }
         Ok(None)
     }
@@ -384,7 +387,7 @@ impl<E: Engine> Worker<E> {
             Ok(_) | Err(Errno::INTR) => {}
             Err(error) => return Err(error.into()),
         }
-        self.output.counters.woke_up();
+        self.output.counters.wakeups.add(1);
         let gone = PollFlags::ERR | PollFlags::HUP | PollFlags::NVAL;
         if descriptors[0].revents().intersects(gone) {
             return Err(Errno::BADFD.into());
@@ -408,7 +411,7 @@ impl Output {
         let Some(kind) = WriteError::classify(&error) else {
             return Err(error);
         };
-        self.counters.write_failed(kind, count);
+        self.counters.write_errors.of(kind).add(count.into());
         if kind == WriteError::Invalid && count > 1 {
             self.refused = frame.offload.gso.map(|gso| gso.kind);
         }

@@ -14,7 +14,7 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
-use xlat_tun::counters::{PerKind, Snapshot, Traffic};
+use xlat_tun::counters::{Families, Family, Metric, Sample};
 
 /// How long a scraper may take.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -117,155 +117,41 @@ impl Page {
         Self::default()
     }
 
-    /// A family of figures: its name, `counter` or `gauge`, what it says, and each figure with its
-    /// labels (`name="value"`, separated by commas; none for a single one).
+    /// A family of figures, each with its labels (`name="value"`, separated by commas; none for a
+    /// single one).
     pub fn family(
         &mut self,
-        name: &str,
-        kind: &str,
-        help: &str,
+        metric: Metric,
         figures: impl IntoIterator<Item = (String, u64)>,
     ) -> &mut Self {
-        let text = &mut self.0;
-        // Writing into a string does not fail.
-        let _ = writeln!(text, "# HELP {name} {help}\n# TYPE {name} {kind}");
+        let mut families = Families::default();
+        let family = families.family(metric);
         for (labels, figure) in figures {
-            let _ = match labels.as_str() {
-                "" => writeln!(text, "{name} {figure}"),
-                labels => writeln!(text, "{name}{{{labels}}} {figure}"),
-            };
+            family.add(labels, figure);
         }
-        self
+        self.families(families)
     }
 
-    /// Times or sizes that were sorted into ranges: the end of each range, how many lie in it (with
-    /// one more for those beyond), and what all of them come to.
-    pub fn histogram(
-        &mut self,
-        name: &str,
-        help: &str,
-        bounds: &[f64],
-        counts: &[u64],
-        sum: f64,
-    ) -> &mut Self {
+    /// Families as a table of counters makes them.
+    pub fn families(&mut self, families: impl IntoIterator<Item = Family>) -> &mut Self {
         let text = &mut self.0;
-        let _ = writeln!(text, "# HELP {name} {help}\n# TYPE {name} histogram");
-        let ends = bounds.iter().map(ToString::to_string);
-        let mut all = 0;
-        for (end, count) in ends.chain(["+Inf".to_owned()]).zip(counts) {
-            all += count;
-            let _ = writeln!(text, "{name}_bucket{{le=\"{end}\"}} {all}");
+        for Family { metric, samples } in families {
+            let Metric { name, kind, help } = metric;
+            // Writing into a string does not fail.
+            let _ = writeln!(text, "# HELP {name} {help}\n# TYPE {name} {kind}");
+            for Sample {
+                suffix,
+                labels,
+                value,
+            } in samples
+            {
+                let _ = match labels.as_str() {
+                    "" => writeln!(text, "{name}{suffix} {value}"),
+                    labels => writeln!(text, "{name}{suffix}{{{labels}}} {value}"),
+                };
+            }
         }
-        let _ = writeln!(text, "{name}_sum {sum}\n{name}_count {all}");
         self
-    }
-
-    /// The workers' counters.
-    pub fn packets(&mut self, snapshot: &Snapshot) -> &mut Self {
-        let traffic = [
-            ("ipv4", "in", snapshot.ipv4_in),
-            ("ipv6", "in", snapshot.ipv6_in),
-            ("ipv4", "out", snapshot.ipv4_out),
-            ("ipv6", "out", snapshot.ipv6_out),
-        ];
-        let each = |figure: fn(&Traffic) -> u64| {
-            let all = traffic.iter().map(move |(family, way, traffic)| {
-                let labels = format!("family=\"{family}\",direction=\"{way}\"");
-                (labels, figure(traffic))
-            });
-            all.collect::<Vec<_>>()
-        };
-        let reasons = |per: Vec<(&'static str, u64)>| {
-            let labelled = per.into_iter().filter(|(_, count)| *count > 0);
-            labelled
-                .map(|(reason, count)| (format!("reason=\"{reason}\""), count))
-                .collect::<Vec<_>>()
-        };
-        let drops = snapshot
-            .drops
-            .iter()
-            .map(|(reason, count)| (reason.name(), count));
-        let replies = snapshot
-            .replies
-            .iter()
-            .map(|(reason, count)| (reason.name(), count));
-        let errors = snapshot
-            .write_errors
-            .iter()
-            .map(|(error, count)| (error.name(), count));
-        let kinds = |family: &'static str, kinds: &PerKind| {
-            let labelled = kinds.iter().map(move |(kind, count)| {
-                let labels = format!("family=\"{family}\",kind=\"{}\"", kind.name());
-                (labels, count)
-            });
-            labelled.collect::<Vec<_>>()
-        };
-        let icmp = [
-            kinds("ipv4", &snapshot.icmpv4),
-            kinds("ipv6", &snapshot.icmpv6),
-        ]
-        .concat();
-        let single = |count| [(String::new(), count)];
-        self.family(
-            "xlat_packets_total",
-            "counter",
-            "Packets through the TUN.",
-            each(|one| one.packets),
-        )
-        .family(
-            "xlat_bytes_total",
-            "counter",
-            "Bytes through the TUN.",
-            each(|one| one.bytes),
-        )
-        .family(
-            "xlat_icmp_total",
-            "counter",
-            "ICMP messages that were sent, translated ones and our own.",
-            icmp,
-        )
-        .family(
-            "xlat_dropped_total",
-            "counter",
-            "Packets dropped without a word.",
-            reasons(drops.collect()),
-        )
-        .family(
-            "xlat_answered_total",
-            "counter",
-            "Packets answered by an ICMP message.",
-            reasons(replies.collect()),
-        )
-        .family(
-            "xlat_write_errors_total",
-            "counter",
-            "Packets that the kernel did not take.",
-            reasons(errors.collect()),
-        )
-        .family(
-            "xlat_pieces_total",
-            "counter",
-            "Pieces of packets that were cut.",
-            single(snapshot.pieces),
-        )
-        .family(
-            "xlat_joined_total",
-            "counter",
-            "Packets that left inside another one.",
-            single(snapshot.joined),
-        )
-        .family(
-            "xlat_held_total",
-            "counter",
-            "Packets that waited for another one.",
-            single(snapshot.held),
-        )
-        .family(
-            "xlat_wakeups_total",
-            "counter",
-            "Times that a worker was woken.",
-            single(snapshot.wakeups),
-        )
     }
 
     /// The text.
@@ -282,28 +168,30 @@ mod tests {
     #[test]
     fn a_page_is_in_the_text_format() {
         let mut page = Page::new();
-        page.family("x_total", "counter", "What it is.", [(String::new(), 7)])
-            .family(
-                "y",
-                "gauge",
-                "Others.",
-                [("a=\"b\"".into(), 1), ("a=\"c\"".into(), 2)],
-            );
+        let (x, y) = (
+            Metric::counter("x_total", "What it is."),
+            Metric::gauge("y", "Others."),
+        );
+        let two = [("a=\"b\"".into(), 1), ("a=\"c\"".into(), 2)];
+        page.family(x, [(String::new(), 7)]).family(y, two);
         assert_eq!(
             page.into_text(),
             "# HELP x_total What it is.\n# TYPE x_total counter\nx_total 7\n\
              # HELP y Others.\n# TYPE y gauge\ny{a=\"b\"} 1\ny{a=\"c\"} 2\n"
         );
+        let mut families = Families::default();
+        let times = families.family(Metric::histogram("z_seconds", "Times."));
+        times.add_part("_bucket", "le=\"+Inf\"", 3);
+        times.add_part("_sum", "", 7.25);
         let mut page = Page::new();
-        page.histogram("z_seconds", "Times.", &[0.5, 1.0], &[1, 0, 2], 7.25);
+        page.families(families);
         assert_eq!(
             page.into_text(),
             "# HELP z_seconds Times.\n# TYPE z_seconds histogram\n\
-             z_seconds_bucket{le=\"0.5\"} 1\nz_seconds_bucket{le=\"1\"} 1\n\
-             z_seconds_bucket{le=\"+Inf\"} 3\nz_seconds_sum 7.25\nz_seconds_count 3\n"
+             z_seconds_bucket{le=\"+Inf\"} 3\nz_seconds_sum 7.25\n"
         );
         let mut page = Page::new();
-        page.packets(&Snapshot::default());
+        page.families(xlat_tun::counters::Snapshot::default().families());
         let text = page.into_text();
         assert!(text.contains("xlat_packets_total{family=\"ipv6\",direction=\"in\"} 0\n"));
     }

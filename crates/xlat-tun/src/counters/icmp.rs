@@ -1,56 +1,38 @@
 //! ICMP messages by kind.
 
 use pnet_packet::ip::IpNextHeaderProtocols;
-use serde::Serialize;
 use xlat_core::wire::icmp::{self, v4, v6};
 use xlat_core::wire::{ipv4, ipv6, word};
 
-use super::{Counter, add_each};
+use super::cell::{Counter, Each, Per};
 
-/// Kinds that say what a network is up to; the same for both families.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum IcmpKind {
-    /// Somebody pings.
-    EchoRequest,
-    /// Somebody is there.
-    EchoReply,
+crate::labels! {
+    /// Kinds that say what a network is up to; the same for both families.
+    pub enum IcmpKind: "kind", zeros in metrics true, in JSON true;
+
+    /// An echo request.
+    EchoRequest = "echo-request",
+    /// An echo reply.
+    EchoReply = "echo-reply",
     /// A destination cannot be reached.
-    Unreachable,
-    /// A packet is larger than the way allows.
-    TooBig,
+    Unreachable = "unreachable",
+    /// A packet is larger than the path allows.
+    TooBig = "too-big",
     /// A packet has used up its hops, or its fragments did not come.
-    TimeExceeded,
+    TimeExceeded = "time-exceeded",
     /// A header is not understood.
-    ParameterProblem,
+    ParameterProblem = "parameter-problem",
     /// Anything else.
-    Other,
+    Other = "other",
 }
 
+const KINDS: usize = IcmpKind::ALL.len();
+/// Counters of one worker and family.
+pub(super) type IcmpCounters = Each<IcmpKind, Counter, KINDS>;
+/// One number per [`IcmpKind`].
+pub type PerKind = Per<IcmpKind, KINDS>;
+
 impl IcmpKind {
-    /// All of them, in the order of their numbers.
-    pub const ALL: &'static [Self] = &[
-        Self::EchoRequest,
-        Self::EchoReply,
-        Self::Unreachable,
-        Self::TooBig,
-        Self::TimeExceeded,
-        Self::ParameterProblem,
-        Self::Other,
-    ];
-
-    /// The name in counters and metrics.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::EchoRequest => "echo-request",
-            Self::EchoReply => "echo-reply",
-            Self::Unreachable => "unreachable",
-            Self::TooBig => "too-big",
-            Self::TimeExceeded => "time-exceeded",
-            Self::ParameterProblem => "parameter-problem",
-            Self::Other => "other",
-        }
-    }
-
     /// What an IPv4 packet is; `None` if it is no ICMP message or does not begin one.
     #[inline]
     pub(super) fn of_v4(packet: &[u8]) -> Option<Self> {
@@ -85,39 +67,6 @@ impl IcmpKind {
             v6::PARAMETER_PROBLEM => Self::ParameterProblem,
             _ => Self::Other,
         })
-    }
-}
-
-/// Counters of one worker and family.
-pub(super) type Counters = [Counter; IcmpKind::ALL.len()];
-
-/// One number per [`IcmpKind`]. Serialised as a map from their names.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct PerKind([u64; IcmpKind::ALL.len()]);
-
-impl PerKind {
-    pub(super) fn of(counters: &Counters) -> Self {
-        Self(counters.each_ref().map(Counter::value))
-    }
-
-    pub(super) fn add(&mut self, more: &Self) {
-        add_each(&mut self.0, &more.0);
-    }
-
-    /// The number for one kind.
-    pub fn count(&self, kind: IcmpKind) -> u64 {
-        self.0[kind as usize]
-    }
-
-    /// All kinds with their numbers, zeros included.
-    pub fn iter(&self) -> impl Iterator<Item = (IcmpKind, u64)> {
-        IcmpKind::ALL.iter().copied().zip(self.0)
-    }
-}
-
-impl Serialize for PerKind {
-    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_map(self.iter().map(|(kind, count)| (kind.name(), count)))
     }
 }
 

@@ -327,7 +327,7 @@ fn allocations(rounds: usize) -> u64 {
     kernel.set_read_timeout(Some(LONG)).expect("time-out");
     let queue = Queue::new(near.into(), "test").expect("queue");
     let mailbox = Arc::new(Mailbox::new().expect("bell"));
-    let counters = Arc::new(Counters::new());
+    let counters = Arc::new(Counters::default());
     let output = Output {
         queue,
         counters: Arc::clone(&counters),
