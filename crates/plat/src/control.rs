@@ -19,7 +19,7 @@ use xlat_host::daemon::metrics::Page;
 use xlat_tun::counters::{Metric, Snapshot};
 use xlat_tun::{Totals, now};
 
-use crate::reload::{self, Wishes};
+use crate::reload::{self, ReloadRequests};
 
 /// Subscribers that `plat status` names.
 const TOP: usize = 5;
@@ -58,7 +58,7 @@ pub(crate) struct Facts {
     pub(crate) dns64: Option<Arc<dns64_server::Counters>>,
     pub(crate) advertisements: Option<Arc<router_advertiser::Counters>>,
     pub(crate) lost_records: Option<Arc<AtomicU64>>,
-    pub(crate) reload: Wishes,
+    pub(crate) reload: ReloadRequests,
 }
 
 impl Facts {

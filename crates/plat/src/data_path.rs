@@ -1,44 +1,112 @@
-//! The workers' engines: a translator each, over one mapper.
+//! The data path: workers with a translator each over one mapper, and the control plane's handle
+//! on them.
+//!
+//! The mapper's type is known here and where it is chosen; [`DataPath`] hides it from all others.
 
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
+use nat64::dynamic::Dynamic;
+use nat64::{Modes, OneToOne, View};
 use nat64_host::Wakeup;
 use tokio::sync::mpsc;
+use xlat_core::addr::{EamTable, Ipv4Prefix};
 use xlat_core::identification::Identifications;
 use xlat_core::mapper::{PacketHolder, Prefetch};
-use xlat_core::mappers::Guarded;
+use xlat_core::mappers::{Guarded, Siit};
 use xlat_core::{Frame, Instant, Mapper, Policy, Translator, Verdict};
 use xlat_host::daemon::state_dir::random;
-use xlat_tun::{Engine, Failure, Handle, Tun};
+use xlat_tun::counters::Snapshot;
+use xlat_tun::{Engine, Failure, Handle, Totals, Tun};
 
 use crate::cli::Run;
-use crate::reload::{Follow, Orders};
 
-/// A translator that rings an alarm after each batch, if its mapper has state that ends.
-pub(crate) struct Ringing<M> {
-    translator: Translator<M>,
-    alarm: Option<Arc<Wakeup>>,
+/// The workers, whatever their mapper is. Dropping it stops them.
+pub(crate) trait DataPath {
+    /// Replaces the configuration of every worker between two of its batches.
+    fn apply(&self, config: WorkerConfig);
+    /// Keeps clients from these IPv4 addresses and no others.
+    fn hide(&self, addresses: Vec<Ipv4Prefix>);
+    /// Makes the workers ask their engines for pending packets.
+    fn wake(&self);
+    /// The workers' counters, to be read from anywhere.
+    fn totals(&self) -> Totals;
+    /// Stops the workers and returns their last figures.
+    fn stop(self: Box<Self>) -> Snapshot;
 }
 
-impl<M: Mapper + PacketHolder + Prefetch> Ringing<M> {
-    /// The translator, to be changed between packets.
-    pub(crate) fn translator_mut(&mut self) -> &mut Translator<M> {
-        &mut self.translator
+/// What a reload changes in a worker.
+#[derive(Clone, Debug)]
+pub(crate) struct WorkerConfig {
+    pub(crate) eams: EamTable,
+    /// Of the stateful translator, where there is one.
+    pub(crate) view: Option<View>,
+    /// Valid: [`Policy::validate`] has accepted it.
+    pub(crate) policy: Policy,
+}
+
+/// A mapper whose tables can be replaced while it runs.
+pub(crate) trait Reconfigure: Mapper + PacketHolder + Prefetch {
+    fn apply(&mut self, config: &WorkerConfig);
+}
+
+impl Reconfigure for Siit {
+    fn apply(&mut self, config: &WorkerConfig) {
+        self.set_eams(config.eams.clone());
     }
 }
 
-impl<M: Follow> Ringing<Guarded<M>> {
-    /// Goes by other orders from now on.
-    pub(crate) fn follow(&mut self, orders: &Orders) {
-        self.translator.mapper_mut().inner_mut().follow(orders);
-        if self.translator.set_policy(orders.policy.clone()).is_err() {
-            unreachable!("it was checked before it was sent");
+impl Reconfigure for Dynamic {
+    fn apply(&mut self, config: &WorkerConfig) {
+        self.set_eams(config.eams.clone());
+    }
+}
+
+impl<S: OneToOne + Reconfigure> Reconfigure for Modes<S> {
+    fn apply(&mut self, config: &WorkerConfig) {
+        self.own_mut().apply(config);
+        if let Some(view) = &config.view {
+            self.shared_mut().adopt(view.clone());
         }
     }
 }
 
-impl<M: Mapper + PacketHolder + Prefetch + Send + 'static> Engine for Ringing<M> {
+impl<M: Reconfigure + Send + 'static> DataPath for Handle<PlatEngine<Guarded<M>>> {
+    fn apply(&self, config: WorkerConfig) {
+        self.update(move |engine| {
+            let translator = &mut engine.translator;
+            translator.mapper_mut().inner_mut().apply(&config);
+            if translator.set_policy(config.policy.clone()).is_err() {
+                unreachable!("it was checked before it was sent");
+            }
+        });
+    }
+
+    fn hide(&self, addresses: Vec<Ipv4Prefix>) {
+        self.update(move |engine| engine.translator.mapper_mut().hide(addresses.clone()));
+    }
+
+    fn wake(&self) {
+        // After any message a worker asks for packets of its own.
+        self.update(|_| {});
+    }
+
+    fn totals(&self) -> Totals {
+        Handle::totals(self)
+    }
+
+    fn stop(self: Box<Self>) -> Snapshot {
+        Handle::stop(*self)
+    }
+}
+
+/// A translator that wakes the keeper after each batch, if its mapper has state that ends.
+struct PlatEngine<M> {
+    translator: Translator<M>,
+    wakeup: Option<Arc<Wakeup>>,
+}
+
+impl<M: Mapper + PacketHolder + Prefetch + Send + 'static> Engine for PlatEngine<M> {
     #[inline]
     fn translate(&mut self, frame: &mut Frame<'_>, now: Instant) -> Verdict {
         self.translator.translate(frame, now)
@@ -57,30 +125,30 @@ impl<M: Mapper + PacketHolder + Prefetch + Send + 'static> Engine for Ringing<M>
     fn poll_packet(&mut self, frame: &mut Frame<'_>, now: Instant) -> Option<Verdict> {
         let next = self.translator.poll_packet(frame, now);
         if next.is_none()
-            && let Some(alarm) = &self.alarm
+            && let Some(wakeup) = &self.wakeup
         {
-            alarm.wake();
+            wakeup.wake();
         }
         next
     }
 }
 
 /// Opens the TUN and starts to translate; no packet comes before the routes are there.
-pub(crate) fn start<M: Mapper + PacketHolder + Prefetch + Clone + Send + 'static>(
+pub(crate) fn start<M: Reconfigure + Clone + Send + 'static>(
     run: &Run,
     policy: &Policy,
-    mapper: &M,
-    alarm: Option<&Arc<Wakeup>>,
-) -> Result<(Handle<Ringing<M>>, mpsc::UnboundedReceiver<Failure>)> {
+    mapper: &Guarded<M>,
+    wakeup: Option<&Arc<Wakeup>>,
+) -> Result<(Box<dyn DataPath>, mpsc::UnboundedReceiver<Failure>)> {
     let seed = random().context("no random numbers from the kernel")?;
     let tun = Tun::open(&run.flags.tun(&run.place.tun))?;
     let lanes = tun.queues() as u16;
     let engines = (0..lanes).map(|lane| {
         let ids = Identifications::new(seed, lane, lanes);
         let translator = Translator::new(mapper.clone(), policy.clone(), ids);
-        translator.map(|translator| Ringing {
+        translator.map(|translator| PlatEngine {
             translator,
-            alarm: alarm.cloned(),
+            wakeup: wakeup.cloned(),
         })
     });
     let mut engines = engines.collect::<Result<Vec<_>, _>>()?.into_iter();
@@ -92,5 +160,5 @@ pub(crate) fn start<M: Mapper + PacketHolder + Prefetch + Clone + Send + 'static
     };
     let workers = xlat_tun::start(tun, make, move |failure| drop(sender.send(failure)))
         .context("the worker threads did not start")?;
-    Ok((workers, failures))
+    Ok((Box::new(workers), failures))
 }

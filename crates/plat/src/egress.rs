@@ -20,7 +20,7 @@ use xlat_host::nft::{Made, SourceNat};
 use crate::cli::Run;
 use crate::settings::Settings;
 
-/// Somewhere on the Internet: what leads there is the way out.
+/// Somewhere on the Internet: what leads there is the egress.
 const SOMEWHERE: Ipv4Addr = Ipv4Addr::new(198, 41, 0, 4);
 
 /// Most addresses that are answered for one by one.
@@ -77,7 +77,7 @@ pub(crate) async fn fill_in(mut run: Run) -> Result<Run> {
         host.recover(&run.place.run_dir, &run.place.tun).await?;
     }
     if run.egress.is_none() {
-        run.egress = Some(Egress::Masquerade(way_out(&host).await?));
+        run.egress = Some(Egress::Masquerade(default_interface(&host).await?));
     }
     let pool = free_pool(&host).await?;
     choose(&mut run, pool)?;
@@ -112,7 +112,7 @@ pub(crate) fn choose(run: &mut Run, pool: &str) -> Result<()> {
 const WELL_KNOWN: &str = "64:ff9b::/96";
 
 /// The interface of the IPv4 default route.
-async fn way_out(host: &Host) -> Result<String> {
+async fn default_interface(host: &Host) -> Result<String> {
     let way = match host.way(SOMEWHERE.into()).await {
         Ok(way) => way,
         Err(Error::NoRoute(_)) => {
@@ -150,7 +150,7 @@ async fn free_pool(host: &Host) -> Result<&'static str> {
     Err(Usage("this host uses all private pools that were tried; give --pool".into()).into())
 }
 
-/// What the way out adds to the plan.
+/// What the egress adds to the plan.
 pub(crate) fn plan(settings: &Settings, plan: &mut Plan) -> Result<()> {
     let Some(Egress::ProxyArp(interface)) = &settings.run.egress else {
         return Ok(());
@@ -186,15 +186,15 @@ pub(crate) fn commands(settings: &Settings) -> Vec<String> {
     }
 }
 
-/// A way out that takes more than the plan. It closes when this is dropped.
+/// An egress that takes more than the plan. It closes when this is dropped.
 #[derive(Debug)]
-pub(crate) struct WayOut {
+pub(crate) struct OpenEgress {
     table: String,
     _made: Made,
 }
 
-/// Opens the way out, if it takes more than the plan; beside `old`, which may be in use.
-pub(crate) fn open(settings: &Settings, old: Option<&WayOut>) -> Result<Option<WayOut>> {
+/// Opens the egress, if it takes more than the plan; beside `old`, which may be in use.
+pub(crate) fn open(settings: &Settings, old: Option<&OpenEgress>) -> Result<Option<OpenEgress>> {
     let Some(Egress::Masquerade(interface)) = &settings.run.egress else {
         return Ok(None);
     };
@@ -204,13 +204,13 @@ pub(crate) fn open(settings: &Settings, old: Option<&WayOut>) -> Result<Option<W
     }
     let made = SourceNat::masquerade(&name, &sources(settings), interface).make()?;
     info!("IPv4 packets leave with the address of {interface} (nftables table {name})");
-    Ok(Some(WayOut {
+    Ok(Some(OpenEgress {
         table: name,
         _made: made,
     }))
 }
 
-/// True if there is a way out. What hides behind an interface or is asked for on its link needs
+/// True if IPv4 can be reached. What hides behind an interface or is asked for on its link needs
 /// the default route there. Where the pool is routed any route will do that leads elsewhere than to
 /// the clients: there may be no default route at all.
 pub(crate) async fn is_open(host: &Host, settings: &Settings) -> Result<bool> {
@@ -234,7 +234,7 @@ pub(crate) async fn is_open(host: &Host, settings: &Settings) -> Result<bool> {
 }
 
 /// Says where the kernel drops answers because it would not send there what they answer: a strict
-/// reverse path filter, and a way out that is not the default route's.
+/// reverse path filter, and an egress that is not the default route's.
 pub(crate) async fn warn_of_reverse_paths(host: &Host, settings: &Settings) {
     let Some(Egress::Masquerade(name) | Egress::ProxyArp(name)) = &settings.run.egress else {
         return;
@@ -242,7 +242,7 @@ pub(crate) async fn warn_of_reverse_paths(host: &Host, settings: &Settings) {
     if !host.has_strict_filter(name) {
         return;
     }
-    let leads_there = match way_out(host).await {
+    let leads_there = match default_interface(host).await {
         Ok(other) => other == *name,
         Err(_) => false,
     };

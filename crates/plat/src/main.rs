@@ -2,11 +2,10 @@
 //!
 //! Flags ([`cli`]) become settings ([`settings`]), settings and the host as it is become a plan
 //! ([`plan`]), and the plan is carried out while packets are translated ([`run`]) by the workers'
-//! engines ([`data_path`]). [`state`] is what the translator remembers, [`begun`] what runs;
+//! engines ([`data_path`]). [`state`] is what the translator remembers, [`started`] what runs;
 //! [`control`] is what it tells about itself; [`reload`] reads the configuration file again.
 
 mod advertise;
-mod begun;
 mod check;
 mod cli;
 mod control;
@@ -17,6 +16,7 @@ mod plan;
 mod reload;
 mod run;
 mod settings;
+mod started;
 mod state;
 mod stateful;
 

@@ -9,13 +9,8 @@ use std::ffi::OsString;
 use std::fmt;
 
 use anyhow::{Context, Result, anyhow, bail};
-use nat64::dynamic::{Dynamic, DynamicPool};
-use nat64::{Modes, OneToOne, View};
+use nat64::dynamic::DynamicPool;
 use tokio::sync::{mpsc, oneshot};
-use xlat_core::addr::EamTable;
-use xlat_core::mapper::{PacketHolder, Prefetch};
-use xlat_core::mappers::Siit;
-use xlat_core::{Mapper, Policy};
 use xlat_host::daemon::{exit, file};
 use xlat_host::host::Plan;
 
@@ -57,10 +52,10 @@ const CHANGEABLE: [&str; 29] = [
     "tolerate-quoted-checksum",
 ];
 
-/// Somebody who wants the file to be read again, and waits for what comes of it.
-pub(crate) type Wish = oneshot::Sender<Result<String, String>>;
-/// Where such wishes are left.
-pub(crate) type Wishes = mpsc::Sender<Wish>;
+/// A request to read the file again: where the outcome goes.
+pub(crate) type ReloadRequest = oneshot::Sender<Result<String, String>>;
+/// The queue of these requests.
+pub(crate) type ReloadRequests = mpsc::Sender<ReloadRequest>;
 
 /// The values in force, as lines of a file.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -160,40 +155,6 @@ fn without(these: &Plan, those: &Plan) -> Plan {
     plan
 }
 
-/// What every worker is told.
-#[derive(Clone, Debug)]
-pub(crate) struct Orders {
-    pub(crate) eams: EamTable,
-    pub(crate) view: Option<View>,
-    pub(crate) policy: Policy,
-}
-
-/// A mapper that can go by other tables while it runs.
-pub(crate) trait Follow: Mapper + PacketHolder + Prefetch {
-    fn follow(&mut self, orders: &Orders);
-}
-
-impl Follow for Siit {
-    fn follow(&mut self, orders: &Orders) {
-        self.set_eams(orders.eams.clone());
-    }
-}
-
-impl Follow for Dynamic {
-    fn follow(&mut self, orders: &Orders) {
-        self.set_eams(orders.eams.clone());
-    }
-}
-
-impl<S: OneToOne + Follow> Follow for Modes<S> {
-    fn follow(&mut self, orders: &Orders) {
-        self.own_mut().follow(orders);
-        if let Some(view) = &orders.view {
-            self.shared_mut().adopt(view.clone());
-        }
-    }
-}
-
 /// Keeps static maps out of the dynamic pool. Those that a client is using already are named.
 pub(crate) fn reserve(pool: &mut DynamicPool, settings: &Settings) -> Vec<String> {
     let Some(config) = settings.pool() else {
@@ -204,10 +165,10 @@ pub(crate) fn reserve(pool: &mut DynamicPool, settings: &Settings) -> Vec<String
 }
 
 /// Asks the running daemon to read its file again.
-pub(crate) async fn ask(wishes: &Wishes) -> Result<String, String> {
+pub(crate) async fn ask(requests: &ReloadRequests) -> Result<String, String> {
     let (sender, receiver) = oneshot::channel();
     let gone = "the daemon is ending";
-    wishes.send(sender).await.map_err(|_| gone)?;
+    requests.send(sender).await.map_err(|_| gone)?;
     receiver.await.map_err(|_| gone)?
 }
 

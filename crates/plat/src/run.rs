@@ -15,10 +15,9 @@ use router_advertiser::Advertiser;
 use tokio::sync::mpsc;
 use tokio::time::interval;
 use tracing::info;
+use xlat_core::Policy;
 use xlat_core::addr::Ipv4Prefix;
-use xlat_core::mapper::{PacketHolder, Prefetch};
 use xlat_core::mappers::{Guarded, Siit};
-use xlat_core::{Mapper, Policy};
 use xlat_host::daemon::control::Socket;
 use xlat_host::daemon::metrics::Metrics;
 use xlat_host::daemon::notify;
@@ -26,17 +25,17 @@ use xlat_host::daemon::recovered;
 use xlat_host::daemon::signals::{Request, Signals};
 use xlat_host::host::{Applied, Changes, Host, Plan};
 use xlat_host::nft;
-use xlat_tun::{Failure, Handle, now};
+use xlat_tun::{Failure, now};
 
 use crate::advertise;
-use crate::begun::Begun;
 use crate::control::Facts;
-use crate::data_path::{self, Ringing};
+use crate::data_path::{self, DataPath, Reconfigure, WorkerConfig};
 use crate::dns;
-use crate::egress::{self, WayOut};
+use crate::egress::{self, OpenEgress};
 use crate::plan::{Own6, check_overlaps, plan};
-use crate::reload::{self, Follow, Orders, Reading, Values, Wish, Wishes};
+use crate::reload::{self, Reading, ReloadRequest, ReloadRequests, Values};
 use crate::settings::Settings;
+use crate::started::StartedDaemon;
 use crate::state::State;
 
 /// How often changed leases are written to disk.
@@ -62,7 +61,7 @@ pub(crate) async fn run(settings: Settings) -> Result<()> {
         tracing::warn!("--map {inner} lies inside --map {outer}: each wins on its own side");
     }
     let state = State::load(&settings)?;
-    let (wishes, wanted) = mpsc::channel(1);
+    let (requests, requested) = mpsc::channel(1);
     let daemon = Daemon {
         host: &host,
         values: reload::values_at_start()?,
@@ -73,9 +72,9 @@ pub(crate) async fn run(settings: Settings) -> Result<()> {
         changes: Changes::listen()?,
         addresses: addresses(&host).await?,
         advertisements: Arc::default(),
-        wishes,
+        requests,
     };
-    daemon.run(wanted).await
+    daemon.run(requested).await
 }
 
 /// Takes back what a killed run left.
@@ -99,70 +98,40 @@ struct Daemon<'a> {
     addresses: BTreeSet<(IpAddr, u8)>,
     advertisements: Arc<router_advertiser::Counters>,
     /// Where a reload is asked for.
-    wishes: Wishes,
+    requests: ReloadRequests,
 }
 
 impl Daemon<'_> {
-    /// Picks the mapper for the clients that there are, and serves them.
-    async fn run(self, wanted: mpsc::Receiver<Wish>) -> Result<()> {
-        let settings = &self.settings;
-        let hairpin = settings.run.hairpin.into();
-        let (eams, pref64s) = (settings.eams.clone(), settings.pref64s.clone());
-        let leases = self.state.leases.as_ref().map(Leases::pool);
-        let shared = self.state.stateful.as_ref().map(|one| one.nat().worker());
-        match (leases, shared) {
-            (None, None) => self.serve(Siit::new(eams, pref64s, hairpin), wanted).await,
-            (Some(pool), None) => {
-                self.serve(Dynamic::new(eams, pref64s, hairpin, pool), wanted)
-                    .await
-            }
-            (None, Some(shared)) => {
-                let own = Siit::new(eams, pref64s, hairpin);
-                self.serve(Modes::new(own, shared), wanted).await
-            }
-            (Some(pool), Some(shared)) => {
-                let own = Dynamic::new(eams, pref64s, hairpin, pool);
-                self.serve(Modes::new(own, shared), wanted).await
-            }
-        }
-    }
-
-    async fn serve<M: Follow + Clone + Send + 'static>(
-        mut self,
-        mapper: M,
-        wanted: mpsc::Receiver<Wish>,
-    ) -> Result<()> {
+    async fn run(mut self, requested: mpsc::Receiver<ReloadRequest>) -> Result<()> {
         let mut signals = Signals::catch()?;
         // Its port may be taken: that is found out before anything is changed.
         let dns64 = dns::start(self.host, &self.settings).await?;
-        let pref64s = self.settings.pref64s.clone();
-        let mapper = Guarded::new(mapper, pref64s, self.hidden());
-        let alarm = self.state.stateful.as_ref().map(Keeper::wakeup);
-        let (workers, failures) =
-            data_path::start(&self.settings.run, &self.policy, &mapper, alarm.as_ref())?;
+        let (workers, failures) = self.start_workers()?;
         if let Some(stateful) = &mut self.state.stateful {
             stateful.watch(workers.totals());
         }
-        let facts = self.facts(&workers, dns64.as_ref());
-        let mut begun = Begun {
+        let facts = self.facts(&*workers, dns64.as_ref());
+        let mut started = StartedDaemon {
             metrics: self.metrics(&facts).await?,
             socket: self.control_socket(facts)?,
             workers,
             dns64,
             applied: None,
-            way_out: None,
+            egress: None,
             advertising: None,
         };
-        let outcome = match self.begin(&mut begun).await {
+        let outcome = match self.begin(&mut started).await {
             Ok(()) => {
                 self.say_ready();
-                let end = self.wait(&mut signals, failures, wanted, &mut begun).await;
+                let end = self
+                    .wait(&mut signals, failures, requested, &mut started)
+                    .await;
                 notify::stopping();
                 Ok(end)
             }
             Err(error) => Err(error),
         };
-        let (counters, undone) = begun.end().await;
+        let (counters, undone) = started.end().await;
         // A start that failed leaves the files of the last run as they are.
         let end = outcome?;
         self.state.save();
@@ -172,14 +141,41 @@ impl Daemon<'_> {
         end
     }
 
-    /// Changes the host and tells the clients. What was done before an error is in `begun`.
-    async fn begin<M: Mapper + PacketHolder + Prefetch + Send + 'static>(
+    /// Picks the mapper for the clients that there are; nothing behind this knows its type.
+    fn start_workers(&self) -> Result<(Box<dyn DataPath>, mpsc::UnboundedReceiver<Failure>)> {
+        let settings = &self.settings;
+        let hairpin = settings.run.hairpin.into();
+        let (eams, pref64s) = (settings.eams.clone(), settings.pref64s.clone());
+        let leases = self.state.leases.as_ref().map(Leases::pool);
+        let shared = self.state.stateful.as_ref().map(|one| one.nat().worker());
+        match (leases, shared) {
+            (None, None) => self.start_with(Siit::new(eams, pref64s, hairpin)),
+            (Some(pool), None) => self.start_with(Dynamic::new(eams, pref64s, hairpin, pool)),
+            (None, Some(shared)) => {
+                let own = Siit::new(eams, pref64s, hairpin);
+                self.start_with(Modes::new(own, shared))
+            }
+            (Some(pool), Some(shared)) => {
+                let own = Dynamic::new(eams, pref64s, hairpin, pool);
+                self.start_with(Modes::new(own, shared))
+            }
+        }
+    }
+
+    fn start_with<M: Reconfigure + Clone + Send + 'static>(
         &self,
-        begun: &mut Begun<M>,
-    ) -> Result<()> {
-        begun.applied = self.set_up().await?;
-        begun.way_out = self.open_way_out().await?;
-        begun.advertising = Some(self.advertise(begun.dns64.as_ref()).await?);
+        mapper: M,
+    ) -> Result<(Box<dyn DataPath>, mpsc::UnboundedReceiver<Failure>)> {
+        let mapper = Guarded::new(mapper, self.settings.pref64s.clone(), self.hidden());
+        let wakeup = self.state.stateful.as_ref().map(Keeper::wakeup);
+        data_path::start(&self.settings.run, &self.policy, &mapper, wakeup.as_ref())
+    }
+
+    /// Changes the host and tells the clients. What was done before an error is in `started`.
+    async fn begin(&self, started: &mut StartedDaemon) -> Result<()> {
+        started.applied = self.set_up().await?;
+        started.egress = self.open_egress().await?;
+        started.advertising = Some(self.advertise(started.dns64.as_ref()).await?);
         Ok(())
     }
 
@@ -211,7 +207,7 @@ impl Daemon<'_> {
         Ok(Some(applied))
     }
 
-    async fn open_way_out(&self) -> Result<Option<WayOut>> {
+    async fn open_egress(&self) -> Result<Option<OpenEgress>> {
         if self.settings.run.flags.no_host_setup {
             return Ok(None);
         }
@@ -235,11 +231,7 @@ impl Daemon<'_> {
         v4.collect()
     }
 
-    fn facts<M: Mapper + PacketHolder + Prefetch + Send + 'static>(
-        &self,
-        workers: &Handle<Ringing<Guarded<M>>>,
-        dns64: Option<&Dns64>,
-    ) -> Facts {
+    fn facts(&self, workers: &dyn DataPath, dns64: Option<&Dns64>) -> Facts {
         let settings = &self.settings;
         let stateful = self.state.stateful.as_ref();
         Facts {
@@ -254,7 +246,7 @@ impl Daemon<'_> {
             advertisements: (!settings.run.advertise.lan.is_empty())
                 .then(|| Arc::clone(&self.advertisements)),
             lost_records: stateful.and_then(Keeper::lost_records),
-            reload: self.wishes.clone(),
+            reload: self.requests.clone(),
         }
     }
 
@@ -274,12 +266,12 @@ impl Daemon<'_> {
     }
 
     /// Waits for the end: a signal, or a data path that broke.
-    async fn wait<M: Follow + Send + 'static>(
+    async fn wait(
         &mut self,
         signals: &mut Signals,
         mut failures: mpsc::UnboundedReceiver<Failure>,
-        mut wanted: mpsc::Receiver<Wish>,
-        begun: &mut Begun<M>,
+        mut requested: mpsc::Receiver<ReloadRequest>,
+        started: &mut StartedDaemon,
     ) -> Result<()> {
         let mut watchdog = notify::Watchdog::new();
         let mut save = interval(SAVE_EVERY);
@@ -290,12 +282,12 @@ impl Daemon<'_> {
                     Request::Stop => return Ok(()),
                     Request::Reload => {
                         // The log says what came of it.
-                        drop(self.reload(begun).await);
+                        drop(self.reload(started).await);
                     }
                 },
-                Some(wish) = wanted.recv() => {
-                    // Who does not wait any more does not want to know.
-                    let _ = wish.send(self.reload(begun).await);
+                Some(request) = requested.recv() => {
+                    // The requester may have gone away.
+                    let _ = request.send(self.reload(started).await);
                 }
                 _ = save.tick(), if has_leases => {
                     if let Some(leases) = &mut self.state.leases {
@@ -306,14 +298,13 @@ impl Daemon<'_> {
                     if let Some(stateful) = &mut self.state.stateful
                         && stateful.tick()
                     {
-                        // After any message a worker asks for packets of its own.
-                        begun.workers.update(|_| {});
+                        started.workers.wake();
                     }
                 }
                 () = watchdog.feed() => {}
                 () = self.changes.next() => {
-                    self.watch_way_out(begun).await;
-                    if let Err(error) = self.watch_addresses(begun).await {
+                    self.watch_egress(started).await;
+                    if let Err(error) = self.watch_addresses(started).await {
                         tracing::warn!("the addresses of this host are not known: {error:#}");
                     }
                 }
@@ -324,12 +315,9 @@ impl Daemon<'_> {
         }
     }
 
-    /// Without a way out this host is no router for IPv4.
-    async fn watch_way_out<M: Mapper + PacketHolder + Prefetch + Send + 'static>(
-        &self,
-        begun: &Begun<M>,
-    ) {
-        let Some(advertising) = &begun.advertising else {
+    /// Without an egress this host is no router for IPv4.
+    async fn watch_egress(&self, started: &StartedDaemon) {
+        let Some(advertising) = &started.advertising else {
             return;
         };
         match egress::is_open(self.host, &self.settings).await {
@@ -339,17 +327,14 @@ impl Daemon<'_> {
     }
 
     /// An address that this host gets is kept from clients, and its network may ask the DNS64.
-    async fn watch_addresses<M: Follow + Send + 'static>(
-        &mut self,
-        begun: &Begun<M>,
-    ) -> Result<()> {
+    async fn watch_addresses(&mut self, started: &StartedDaemon) -> Result<()> {
         let addresses = addresses(self.host).await?;
         if addresses == self.addresses {
             return Ok(());
         }
         self.addresses = addresses;
-        self.hide(begun);
-        if let Some(server) = &begun.dns64 {
+        self.hide(started);
+        if let Some(server) = &started.dns64 {
             server.update(dns::config(self.host, &self.settings).await?);
         }
         Ok(())
@@ -357,11 +342,11 @@ impl Daemon<'_> {
 
     /// Reads the configuration file again, writes down how things are, and looks at the host
     /// again.
-    async fn reload<M: Follow + Send + 'static>(
-        &mut self,
-        begun: &mut Begun<M>,
-    ) -> Result<String, String> {
-        info!("{}", begun.workers.counters().to_string().trim_end());
+    async fn reload(&mut self, started: &mut StartedDaemon) -> Result<String, String> {
+        info!(
+            "{}",
+            started.workers.totals().snapshot().to_string().trim_end()
+        );
         if let Some(leases) = &mut self.state.leases {
             leases.save(true);
             info!("{} leases saved", leases.active());
@@ -369,8 +354,8 @@ impl Daemon<'_> {
         if let Some(stateful) = &self.state.stateful {
             stateful.reopen_log();
         }
-        let outcome = self.take_up(begun).await;
-        self.hide(begun);
+        let outcome = self.apply_file(started).await;
+        self.hide(started);
         match outcome {
             Ok(line) => {
                 info!("{line}");
@@ -384,11 +369,8 @@ impl Daemon<'_> {
         }
     }
 
-    /// Takes up what is different in the configuration file: all of it or, with an error, nothing.
-    async fn take_up<M: Follow + Send + 'static>(
-        &mut self,
-        begun: &mut Begun<M>,
-    ) -> Result<String> {
+    /// Applies what is different in the configuration file: all of it or, with an error, nothing.
+    async fn apply_file(&mut self, started: &mut StartedDaemon) -> Result<String> {
         let Reading {
             settings,
             values,
@@ -396,20 +378,20 @@ impl Daemon<'_> {
         } = reload::read_again(&self.settings, &self.values)?;
         check_overlaps(self.host, &settings).await?;
         let policy = settings.policy(self.own_v6)?;
-        let dns64 = match &begun.dns64 {
+        let dns64 = match &started.dns64 {
             Some(_) => Some(dns::config(self.host, &settings).await?),
             None => None,
         };
         let config = settings.stateful(settings.run.flags.queue_count())?;
         let (coming, going) = reload::host_changes(&self.settings, &settings)?;
         // While both are there, the first one that knows a packet has it.
-        let way_out = match &begun.way_out {
+        let egress = match &started.egress {
             Some(old) if settings.ipv4_prefixes() != self.settings.ipv4_prefixes() => {
                 egress::open(&settings, Some(old))?
             }
             _ => None,
         };
-        if let Some(applied) = &mut begun.applied
+        if let Some(applied) = &mut started.applied
             && let Err(error) = applied.extend(&coming).await
         {
             take_back(applied, &coming).await;
@@ -419,7 +401,7 @@ impl Daemon<'_> {
             (Some(stateful), Some(config)) => match stateful.nat().reconfigure(config, now()) {
                 Ok(view) => Some(view),
                 Err(error) => {
-                    if let Some(applied) = &mut begun.applied {
+                    if let Some(applied) = &mut started.applied {
                         take_back(applied, &coming).await;
                     }
                     return Err(error.into());
@@ -436,35 +418,31 @@ impl Daemon<'_> {
                 tracing::warn!("a client has an address of a new --map: {conflict}");
             }
         }
-        let orders = Orders {
+        started.workers.apply(WorkerConfig {
             eams: settings.eams.clone(),
             view,
             policy: policy.clone(),
-        };
-        begun.workers.update(move |engine| engine.follow(&orders));
-        if let (Some(server), Some(orders)) = (&begun.dns64, dns64) {
+        });
+        if let (Some(server), Some(orders)) = (&started.dns64, dns64) {
             server.update(orders);
         }
-        let servers = begun.dns64.as_ref().map(Dns64::addresses);
-        if let Some(advertising) = &begun.advertising {
+        let servers = started.dns64.as_ref().map(Dns64::addresses);
+        if let Some(advertising) = &started.advertising {
             advertising.update(advertise::config(&settings, servers.unwrap_or_default()));
         }
-        if let Some(applied) = &mut begun.applied {
+        if let Some(applied) = &mut started.applied {
             take_back(applied, &going).await;
         }
-        if way_out.is_some() {
-            begun.way_out = way_out;
+        if egress.is_some() {
+            started.egress = egress;
         }
         (self.settings, self.values, self.policy) = (settings, values, policy);
         Ok(reload::describe(&changed))
     }
 
     /// Keeps clients from the addresses that this host has now.
-    fn hide<M: Follow + Send + 'static>(&self, begun: &Begun<M>) {
-        let hidden = self.hidden();
-        begun.workers.update(move |engine| {
-            engine.translator_mut().mapper_mut().hide(hidden.clone());
-        });
+    fn hide(&self, started: &StartedDaemon) {
+        started.workers.hide(self.hidden());
     }
 }
 

@@ -1,40 +1,36 @@
-//! What was begun for a running translator, and how it ends.
+//! The parts of a started daemon, and how they end.
 
 use anyhow::{Context, Result};
 use dns64_server::Server as Dns64;
 use router_advertiser::Advertiser;
 use tokio::task::JoinHandle;
-use xlat_core::Mapper;
-use xlat_core::mapper::{PacketHolder, Prefetch};
-use xlat_core::mappers::Guarded;
 use xlat_host::daemon::metrics::Metrics;
 use xlat_host::host::Applied;
-use xlat_tun::Handle;
 use xlat_tun::counters::Snapshot;
 
-use crate::data_path::Ringing;
-use crate::egress::WayOut;
+use crate::data_path::DataPath;
+use crate::egress::OpenEgress;
 
 /// Everything that runs. The parts that change the host come one after the other, so that a start
 /// that fails half way has something to take back.
-pub(crate) struct Begun<M: Mapper + PacketHolder + Prefetch + Send + 'static> {
-    pub(crate) workers: Handle<Ringing<Guarded<M>>>,
+pub(crate) struct StartedDaemon {
+    pub(crate) workers: Box<dyn DataPath>,
     pub(crate) dns64: Option<Dns64>,
     pub(crate) metrics: Option<Metrics>,
     pub(crate) socket: JoinHandle<()>,
     pub(crate) applied: Option<Applied>,
-    pub(crate) way_out: Option<WayOut>,
+    pub(crate) egress: Option<OpenEgress>,
     pub(crate) advertising: Option<Advertiser>,
 }
 
-impl<M: Mapper + PacketHolder + Prefetch + Send + 'static> Begun<M> {
+impl StartedDaemon {
     /// Ends everything, what came last first, whatever fails on the way.
     pub(crate) async fn end(self) -> (Snapshot, Result<()>) {
         if let Some(advertising) = self.advertising {
             advertising.stop().await;
         }
         drop(self.dns64);
-        drop(self.way_out);
+        drop(self.egress);
         let undone = match self.applied {
             Some(applied) => applied.undo().await,
             None => Ok(()),
