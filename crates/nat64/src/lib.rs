@@ -29,6 +29,7 @@ mod bib;
 mod bitset;
 mod clock;
 pub mod config;
+mod config_text;
 mod contacts;
 mod deterministic;
 pub mod dynamic;
@@ -53,6 +54,7 @@ mod tcp;
 mod wheel;
 mod worker;
 
+pub use config_text::ParseError;
 pub use modes::{Modes, OneToOne};
 pub use pool::{PoolSpec, PoolSpecError};
 pub use session::Protocol;

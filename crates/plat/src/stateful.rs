@@ -1,18 +1,15 @@
 //! Flags of the stateful translator, and the configuration that they make.
 
-use std::fmt;
-use std::net::{Ipv4Addr, Ipv6Addr};
-use std::ops::RangeInclusive;
+use std::net::Ipv4Addr;
 use std::path::PathBuf;
-use std::str::FromStr;
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
+use nat64::PoolSpec;
 use nat64::config::{
     Config, Destination, Filtering, Inbound, Limits, LogLevel, PortBlocks, PortPolicy,
     StaticBinding, Timers,
 };
-use nat64::{PoolSpec, Protocol};
 use xlat_core::addr::{Ipv4Prefix, Ipv6Prefix};
 use xlat_core::mapper::Unreachable;
 use xlat_host::daemon::flags::Switch;
@@ -30,13 +27,13 @@ pub(crate) struct StatefulFlags {
     pub(crate) pool: Vec<PoolSpec>,
     /// Port forward: what comes to an IPv4 address and port goes to a client; several times
     #[arg(long, value_name = "PROTO:V4:PORT=[V6]:PORT")]
-    pub(crate) bind: Vec<Bind>,
+    pub(crate) bind: Vec<StaticBinding>,
     /// Serve only IPv6 sources of this prefix; several times [default: all]
     #[arg(long, value_name = "PREFIX")]
     pub(crate) client: Vec<Ipv6Prefix>,
     /// IPv4 destination that nobody gets to, all ports or some; several times
     #[arg(long, value_name = "V4[/N][:PORT[-PORT]]")]
-    pub(crate) deny: Vec<Deny>,
+    pub(crate) deny: Vec<Destination>,
     /// Who gets in through a client's binding
     #[arg(long, value_enum, value_name = "WAY", default_value_t = FilteringFlag::EndpointIndependent)]
     pub(crate) filtering: FilteringFlag,
@@ -102,7 +99,7 @@ pub(crate) struct StatefulFlags {
     /// Hand out ports in blocks, so that one log record covers many: size of a block, and how many
     /// a subscriber can have, as in 512x4; the size alone means four
     #[arg(long, value_name = "SIZE[xCOUNT]")]
-    pub(crate) port_block: Option<Blocks>,
+    pub(crate) port_block: Option<PortBlocks>,
     /// Give each subscriber of --client a block of ports that follows from its prefix (RFC 7422):
     /// no log is needed to know who had which port; see `plat whose`
     #[arg(long)]
@@ -127,7 +124,7 @@ impl StatefulFlags {
     pub(crate) fn config(&self, workers: usize) -> Config {
         let on = |switch| switch == Switch::On;
         let mut config = Config {
-            bindings: self.bind.iter().map(|bind| bind.0).collect(),
+            bindings: self.bind.clone(),
             timers: self.timers(),
             filtering: self.filtering.into(),
             inbound: Inbound {
@@ -146,11 +143,11 @@ impl StatefulFlags {
             },
             ports: PortPolicy {
                 parity: on(self.port_parity),
-                blocks: self.port_block.map(|blocks| blocks.0),
+                blocks: self.port_block,
                 deterministic: self.deterministic,
             },
             clients: self.client.clone(),
-            denied: self.deny.iter().map(|deny| deny.0.clone()).collect(),
+            denied: self.deny.clone(),
             exhaustion_answer: self.exhaustion_answer.into(),
             log: match &self.session_log {
                 None => LogLevel::Off,
@@ -199,7 +196,7 @@ impl StatefulFlags {
 
     /// IPv4 prefixes whose packets belong to the stateful translator.
     pub(crate) fn ipv4_prefixes(&self) -> impl Iterator<Item = Ipv4Prefix> {
-        let bound = self.bind.iter().map(|bind| bind.0.external);
+        let bound = self.bind.iter().map(|bind| bind.external);
         self.pool
             .iter()
             .flat_map(PoolSpec::prefixes)
@@ -271,102 +268,6 @@ impl From<LogFlag> for LogLevel {
     }
 }
 
-/// A port forward.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Bind(pub(crate) StaticBinding);
-
-impl FromStr for Bind {
-    type Err = &'static str;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        const FORM: &str = "not of the form tcp:192.0.2.1:443=[2001:db8::10]:8443";
-        let (outside, inside) = text.split_once('=').ok_or(FORM)?;
-        let (protocol, outside) = outside.split_once(':').ok_or(FORM)?;
-        let protocol = Protocol::ALL
-            .into_iter()
-            .find(|one| one.name() == protocol)
-            .ok_or("the protocol is tcp, udp or icmp")?;
-        let (external, external_port) = outside.split_once(':').ok_or(FORM)?;
-        let (client, client_port) = inside
-            .strip_prefix('[')
-            .and_then(|inside| inside.split_once("]:"))
-            .ok_or(FORM)?;
-        let binding = StaticBinding {
-            protocol,
-            external: external.parse().map_err(|_| FORM)?,
-            external_port: external_port.parse().map_err(|_| FORM)?,
-            client: client.parse().map_err(|_| FORM)?,
-            client_port: client_port.parse().map_err(|_| FORM)?,
-        };
-        let has_port_0 = binding.external_port == 0 || binding.client_port == 0;
-        if has_port_0 && protocol != Protocol::Icmp {
-            return Err("there is no port 0");
-        }
-        if binding.client == Ipv6Addr::UNSPECIFIED {
-            return Err("the client is no address");
-        }
-        Ok(Self(binding))
-    }
-}
-
-impl fmt::Display for Bind {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let StaticBinding {
-            protocol,
-            external,
-            external_port,
-            client,
-            client_port,
-        } = self.0;
-        let protocol = protocol.name();
-        write!(
-            f,
-            "{protocol}:{external}:{external_port}=[{client}]:{client_port}"
-        )
-    }
-}
-
-/// A destination that nobody gets to.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Deny(pub(crate) Destination);
-
-impl FromStr for Deny {
-    type Err = &'static str;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        const FORM: &str = "not of the form 192.0.2.0/24, 192.0.2.1:25 or 192.0.2.1:137-139";
-        let (prefix, ports) = match text.split_once(':') {
-            None => (text, None),
-            Some((prefix, ports)) => (prefix, Some(port_range(ports).ok_or(FORM)?)),
-        };
-        let prefix = prefix.parse().map_err(|_| FORM)?;
-        Ok(Self(Destination { prefix, ports }))
-    }
-}
-
-fn port_range(text: &str) -> Option<RangeInclusive<u16>> {
-    let (first, last) = text.split_once('-').unwrap_or((text, text));
-    let range = first.parse().ok()?..=last.parse().ok()?;
-    (!range.is_empty()).then_some(range)
-}
-
-/// Port blocks of a subscriber.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Blocks(pub(crate) PortBlocks);
-
-impl FromStr for Blocks {
-    type Err = &'static str;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        const FORM: &str = "not of the form 512x4 or 512";
-        let (size, count) = text.split_once('x').unwrap_or((text, "4"));
-        Ok(Self(PortBlocks {
-            size: size.parse().map_err(|_| FORM)?,
-            per_subscriber: count.parse().map_err(|_| FORM)?,
-        }))
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -405,43 +306,8 @@ mod tests {
         .unwrap();
         assert_eq!(flags.filtering, FilteringFlag::AddressDependent);
         assert!(flags.allow_short_timeouts);
-        let blocks = flags.port_block.unwrap().0;
+        let blocks = flags.port_block.unwrap();
         assert_eq!((blocks.size, blocks.per_subscriber), (512, 4));
-        assert_eq!("512x4".parse(), Ok(Blocks(blocks)));
-        assert!("x4".parse::<Blocks>().is_err() && "512x".parse::<Blocks>().is_err());
-    }
-
-    #[test]
-    fn a_port_forward_reads_as_it_is_written() {
-        let text = "tcp:192.0.2.1:443=[2001:db8::10]:8443";
-        let bind: Bind = text.parse().unwrap();
-        assert_eq!(bind.to_string(), text);
-        assert_eq!(bind.0.external_port, 443);
-        assert_eq!(bind.0.client_port, 8443);
-        for wrong in [
-            "192.0.2.1:443=[2001:db8::10]:8443",
-            "sctp:192.0.2.1:443=[2001:db8::10]:8443",
-            "tcp:192.0.2.1=[2001:db8::10]:8443",
-            "tcp:192.0.2.1:443=2001:db8::10:8443",
-            "tcp:192.0.2.1:443",
-            "tcp:192.0.2.1:0=[2001:db8::10]:8443",
-            "tcp:192.0.2.1:443=[::]:8443",
-        ] {
-            assert!(wrong.parse::<Bind>().is_err(), "{wrong}");
-        }
-    }
-
-    #[test]
-    fn cg_03_destinations_can_be_denied_with_and_without_ports() {
-        let all: Deny = "192.0.2.0/24".parse().unwrap();
-        assert_eq!(all.0.ports, None);
-        let mail: Deny = "0.0.0.0/0:25".parse().unwrap();
-        assert_eq!(mail.0.ports, Some(25..=25));
-        let some: Deny = "192.0.2.1:137-139".parse().unwrap();
-        assert_eq!(some.0.ports, Some(137..=139));
-        for wrong in ["192.0.2.1:9-8", "192.0.2.1:", "x", "192.0.2.1/24"] {
-            assert!(wrong.parse::<Deny>().is_err(), "{wrong}");
-        }
     }
 
     #[test]
