@@ -6,6 +6,11 @@
 //! Every session has a binding of its own, which is the dearest case, and 64 of them belong to one
 //! subscriber. In the end each has a subscriber of its own too, as in a flood of new sources.
 #![allow(clippy::print_stdout, clippy::unwrap_used)]
+#![allow(
+    clippy::disallowed_methods,
+    clippy::disallowed_types,
+    reason = "a measurement is a program of its own"
+)]
 
 use std::net::Ipv6Addr;
 use std::process::Command;

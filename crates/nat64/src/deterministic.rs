@@ -197,7 +197,7 @@ mod tests {
             let numbering = Deterministic::new(&config).unwrap();
             let (subscribers, blocks) = counts(&config, size);
             assert!(subscribers <= blocks, "{subscribers} {blocks}");
-            let mut seen = std::collections::HashSet::new();
+            let mut seen = std::collections::BTreeSet::new();
             for prefix in &config.clients {
                 for number in 0..1_u128 << (64 - prefix.len()) {
                     let bits = prefix.address().to_bits() + (number << 64) + 7;

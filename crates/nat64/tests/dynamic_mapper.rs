@@ -1,6 +1,7 @@
 //! The dynamic pool as the translator sees it: who is mapped to whom, who is refused and how, and
 //! what several workers know of each other.
 #![allow(clippy::unwrap_used)]
+#![allow(clippy::disallowed_methods, reason = "workers are threads")]
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::sync::mpsc;

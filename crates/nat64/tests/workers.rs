@@ -1,6 +1,7 @@
 //! Several workers on one NAT64: no port is given out twice, every reply finds its client whichever
 //! worker gets it, and nothing is left at the end.
 #![allow(clippy::unwrap_used)]
+#![allow(clippy::disallowed_methods, reason = "workers are threads")]
 
 mod world;
 

@@ -2,6 +2,7 @@
 //! every test that is named there exists.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on may panic")]
+#![allow(clippy::disallowed_methods, reason = "this test reads the tree")]
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};

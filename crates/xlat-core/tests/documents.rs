@@ -1,6 +1,7 @@
 //! The documents are well-formed Markdown where readers would notice: their tables.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on may panic")]
+#![allow(clippy::disallowed_methods, reason = "this test reads the tree")]
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -102,7 +102,7 @@ fn x6_03_df_follows_the_length_of_the_result() {
 #[test]
 fn x6_04_small_packets_get_numbers_that_do_not_repeat() {
     let mut translator = translator(policy());
-    let mut seen = std::collections::HashSet::new();
+    let mut seen = std::collections::BTreeSet::new();
     for _ in 0..1000 {
         let out = run_with(&mut translator, &plain(b"x"), xlat_core::Offload::NONE).forwarded();
         assert!(seen.insert(word_at(&out, 4)));

@@ -620,7 +620,7 @@ fn ix_12_a_router_without_an_ipv4_address_borrows_one_of_a_pool() {
         ..policy()
     };
     let mut translator = translator(policy);
-    let mut seen = std::collections::HashSet::new();
+    let mut seen = std::collections::BTreeSet::new();
     for _ in 0..100 {
         let out = run_with(&mut translator, &packet, Offload::NONE).forwarded();
         assert!(pool.contains(v4_at(&out, 12)));
