@@ -1,4 +1,5 @@
-//! The documents are well-formed Markdown where readers would notice: their tables.
+//! The documents hold where readers would notice: their tables are well-formed, and the files that
+//! they name exist.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on may panic")]
 #![allow(clippy::disallowed_methods, reason = "this test reads the tree")]
@@ -25,9 +26,88 @@ fn a_table_cut_in_two_by_a_blank_line_is_found() {
     assert_eq!(broken_rows(narrow), ["line 3: 1 cells, not 2: | 1 |"]);
 }
 
+/// The pages about the sources, against the sources: a file that is moved takes its name along.
+#[test]
+fn every_file_that_is_named_exists() {
+    let mut files = Vec::new();
+    tree(&root(), "", &mut files);
+    for page in [
+        "docs/architecture.md",
+        "docs/conformance.md",
+        "CONTRIBUTING.md",
+    ] {
+        let text = fs::read_to_string(root().join(page)).unwrap();
+        let missing: Vec<String> = named_files(&text)
+            .filter(|name| !is_in(name, &files))
+            .collect();
+        assert!(missing.is_empty(), "{page} names {missing:?}");
+    }
+}
+
+#[test]
+fn a_file_that_does_not_exist_is_found() {
+    let text = "`gro/{flow,tests}.rs`, `icmp/`, `a.b/96`, `/dev/net/tun`, `x y.rs`, `v6.rs`";
+    let named: Vec<String> = named_files(text).collect();
+    assert_eq!(named, ["gro/flow.rs", "gro/tests.rs", "icmp", "v6.rs"]);
+    let files = ["crates/x/src/gro/flow.rs", "crates/x/src/icmp"].map(str::to_owned);
+    let missing = named.iter().filter(|name| !is_in(name, &files));
+    assert_eq!(missing.collect::<Vec<_>>(), ["gro/tests.rs", "v6.rs"]);
+}
+
+/// Files and folders that stand in backticks, with braces expanded.
+fn named_files(text: &str) -> impl Iterator<Item = String> {
+    let quoted = text.split('`').skip(1).step_by(2);
+    let paths = quoted.filter(|name| {
+        let is_path = name.ends_with(".rs") || name.ends_with(".md") || name.contains('/');
+        let may_be_path = |c: char| c.is_ascii_alphanumeric() || "_-./{},".contains(c);
+        let last = name.rsplit('/').next().unwrap_or_default();
+        let is_length = !last.is_empty() && last.bytes().all(|byte| byte.is_ascii_digit());
+        is_path && name.chars().all(may_be_path) && !name.starts_with('/') && !is_length
+    });
+    paths.flat_map(|name| expand(name.trim_end_matches('/')))
+}
+
+/// `a{b,c}d` is `abd` and `acd`.
+fn expand(name: &str) -> Vec<String> {
+    let Some((head, rest)) = name.split_once('{') else {
+        return vec![name.to_owned()];
+    };
+    let (choices, tail) = rest.split_once('}').unwrap();
+    let each = choices.split(',').map(|one| format!("{head}{one}{tail}"));
+    each.collect()
+}
+
+/// A page may leave out the folders in front.
+fn is_in(name: &str, files: &[String]) -> bool {
+    files.iter().any(|file| {
+        let front = file.strip_suffix(name);
+        front.is_some_and(|front| front.is_empty() || front.ends_with('/'))
+    })
+}
+
+/// All files and folders below `folder`, from the root on.
+fn tree(folder: &Path, front: &str, files: &mut Vec<String>) {
+    for entry in fs::read_dir(folder).unwrap() {
+        let entry = entry.unwrap();
+        let name = entry.file_name().into_string().unwrap();
+        if name == "target" || name == ".git" {
+            continue;
+        }
+        let path = format!("{front}{name}");
+        if entry.path().is_dir() {
+            tree(&entry.path(), &format!("{path}/"), files);
+        }
+        files.push(path);
+    }
+}
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
+}
+
 /// README, change log, contributing guide and everything in `docs/`.
 fn documents() -> Vec<PathBuf> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    let root = root();
     let docs = fs::read_dir(root.join("docs")).unwrap();
     let docs = docs.map(|entry| entry.unwrap().path());
     let mut files: Vec<PathBuf> = docs
