@@ -3,7 +3,6 @@
 
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
 use std::time::{Duration, SystemTime};
 
 use nat64::Nat64;
@@ -16,6 +15,7 @@ use xlat_tun::{Totals, now};
 
 use crate::floods::Floods;
 use crate::session_log::{Clock, SessionLog};
+use crate::status::StatusSource;
 use crate::wakeup::Wakeup;
 use crate::{Error, saved_sessions};
 
@@ -78,14 +78,10 @@ impl Keeper {
         &self.nat
     }
 
-    /// Ports and identifiers of the pool that can be handed out, by [`nat64::Protocol`].
-    pub fn ports(&self) -> [u64; 3] {
-        self.ports
-    }
-
-    /// Counts the records of the session log that were lost; `None` without a session log.
-    pub fn lost_records(&self) -> Option<Arc<AtomicU64>> {
-        self.log.as_ref().map(SessionLog::lost_counter)
+    /// Looks at the tables for the control socket.
+    pub fn status_source(&self) -> StatusSource {
+        let lost_records = self.log.as_ref().map(SessionLog::lost_counter);
+        StatusSource::new(self.nat.clone(), self.ports, lost_records)
     }
 
     /// Reports floods in these counters of the workers from now on.

@@ -2,13 +2,15 @@
 //!
 //! A [`Keeper`] ends sessions whose time is over, hands their records to the session log (RFC 6888),
 //! reports floods, and saves the sessions over a restart (`saved_sessions`). Workers wake it by a
-//! [`Wakeup`]. [`Leases`] does the last for the dynamic pool.
+//! [`Wakeup`]; a [`StatusSource`] shows its tables. [`Leases`] does the last for the dynamic pool.
 
 mod floods;
 mod keeper;
 mod leases;
 mod saved_sessions;
+mod session_list;
 mod session_log;
+mod status;
 mod wakeup;
 
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -20,7 +22,9 @@ use xlat_host::daemon::state_dir::StateError;
 
 pub use keeper::Keeper;
 pub use leases::Leases;
+pub use session_list::SessionList;
 pub use session_log::SessionLogError;
+pub use status::{NatStatus, StatusSource};
 pub use wakeup::Wakeup;
 
 /// The state cannot be kept.

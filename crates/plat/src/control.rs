@@ -2,15 +2,12 @@
 
 use std::fmt::Write as _;
 use std::io;
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddrV4};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::net::{Ipv6Addr, SocketAddrV4};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use nat64::dynamic::DynamicPool;
-use nat64::snapshot::{Cursor, SavedSession};
-use nat64::{Counts, Nat64, Protocol, TcpState, Usage};
-use nat64_host::epoch;
+use nat64_host::{NatStatus, SessionList};
 use serde::{Deserialize, Serialize};
 use xlat_core::Instant;
 use xlat_core::addr::Ipv6Prefix;
@@ -23,8 +20,6 @@ use crate::reload::{self, ReloadRequests};
 
 /// Subscribers that `plat status` names.
 const TOP: usize = 5;
-/// Sessions taken from a shard at a time.
-const PAGE: usize = 1024;
 
 /// What can be asked.
 #[derive(Debug, Serialize, Deserialize)]
@@ -44,24 +39,21 @@ pub(crate) enum Request {
     },
 }
 
-/// What there is to tell.
+/// Where the status comes from.
 #[derive(Clone, Debug)]
-pub(crate) struct Facts {
+pub(crate) struct StatusSource {
     pub(crate) started: Instant,
     pub(crate) prefixes: Vec<String>,
     pub(crate) pool: Vec<String>,
     pub(crate) totals: Totals,
-    pub(crate) nat: Option<Nat64>,
-    /// Ports that the pool had before the first session.
-    pub(crate) ports: [u64; 3],
+    pub(crate) nat: Option<nat64_host::StatusSource>,
     pub(crate) leases: Option<Arc<Mutex<DynamicPool>>>,
     pub(crate) dns64: Option<Arc<dns64_server::Counters>>,
     pub(crate) advertisements: Option<Arc<router_advertiser::Counters>>,
-    pub(crate) lost_records: Option<Arc<AtomicU64>>,
     pub(crate) reload: ReloadRequests,
 }
 
-impl Facts {
+impl StatusSource {
     /// Answers one request.
     pub(crate) async fn answer(self, request: Request, mut answer: Answer) -> io::Result<()> {
         match request {
@@ -73,15 +65,15 @@ impl Facts {
                 Ok(line) => answer.text(&line).await,
                 Err(reason) => answer.refuse(reason).await,
             },
-            Request::Status { json: true } => answer.json(&self.status_with_top()).await,
-            Request::Status { json: false } => answer.text(&self.status_with_top().to_text()).await,
+            Request::Status { json: true } => answer.json(&self.status(TOP)).await,
+            Request::Status { json: false } => answer.text(&self.status(TOP).to_text()).await,
             Request::Sessions { json, client } => self.sessions(json, client, answer).await,
         }
     }
 
     /// The figures for Prometheus.
     pub(crate) fn page(&self) -> String {
-        let status = self.status();
+        let status = self.status(0);
         let mut page = Page::new();
         page.families(status.packets.families());
         let single = |figure: u64| [(String::new(), figure)];
@@ -107,17 +99,8 @@ impl Facts {
         page.into_text()
     }
 
-    /// The whole status: a look at all subscribers, which nobody takes for a figure.
-    fn status_with_top(&self) -> Status {
-        let mut status = self.status();
-        if let (Some(stateful), Some(nat)) = (&mut status.stateful, &self.nat) {
-            let top = nat.top_subscribers(TOP);
-            stateful.top_subscribers = top.iter().map(Top::new).collect();
-        }
-        status
-    }
-
-    fn status(&self) -> Status {
+    /// The status, with so many of the subscribers that have most sessions.
+    fn status(&self, top: usize) -> Status {
         let leases = self
             .leases
             .as_ref()
@@ -127,7 +110,7 @@ impl Facts {
             uptime_s: now().saturating_since(self.started).as_secs(),
             prefixes: self.prefixes.clone(),
             pool: self.pool.clone(),
-            stateful: self.nat.as_ref().map(|nat| self.stateful(nat)),
+            stateful: self.nat.as_ref().map(|nat| nat.status(top)),
             leases,
             dns64: self.dns64.as_ref().map(|counters| counters.figures()),
             advertisements: self.advertisements.as_ref().map(|one| one.snapshot()),
@@ -135,25 +118,9 @@ impl Facts {
         }
     }
 
-    fn stateful(&self, nat: &Nat64) -> StatefulStatus {
-        let counts = nat.counts();
-        let lost = self.lost_records.as_ref();
-        StatefulStatus {
-            sessions: PerProtocol::new(counts.sessions.map(u64::from)),
-            sessions_max: nat.config().limits.sessions,
-            tcp_states: tcp_states(&counts),
-            bindings: counts.bindings,
-            subscribers: counts.subscribers,
-            ports: PerProtocol::new(self.ports),
-            free_ports: PerProtocol::new(counts.free_ports),
-            top_subscribers: Vec::new(),
-            lost_log_records: lost.map(|lost| lost.load(Ordering::Relaxed)),
-        }
-    }
-
     /// The subscriber who has an external port.
     fn whose(&self, external: SocketAddrV4) -> Result<String, &'static str> {
-        let nat = self.nat.as_ref();
+        let nat = self.nat.as_ref().map(nat64_host::StatusSource::nat);
         let nat = nat.filter(|nat| nat.config().ports.deterministic);
         let nat = nat.ok_or("this plat runs without --deterministic: the session log knows")?;
         let subscriber = nat.subscriber_of(*external.ip(), external.port());
@@ -177,19 +144,9 @@ impl Facts {
         };
         // An answer without a line is an answer.
         answer.text("").await?;
-        let mut cursor = Some(Cursor::default());
-        while let Some(here) = cursor {
-            let epoch = epoch();
-            let (sessions, next) = nat.sessions(here, PAGE, now(), epoch);
-            let is_wanted = |session: &&SavedSession| {
-                wanted.is_none_or(|prefix| prefix.contains(session.binding.client))
-            };
-            let mut page = String::new();
-            for session in sessions.iter().filter(is_wanted) {
-                describe(session, epoch, json, &mut page)?;
-            }
+        let mut list = SessionList::new(wanted, json);
+        while let Some(page) = list.next_page(nat.nat())? {
             answer.text(&page).await?;
-            cursor = next;
         }
         Ok(())
     }
@@ -203,56 +160,6 @@ fn client_prefix(text: &str) -> Result<Ipv6Prefix, String> {
         .map_err(|error| format!("--client {text}: {error}"))
 }
 
-fn describe(session: &SavedSession, epoch: u64, json: bool, into: &mut String) -> io::Result<()> {
-    let line = SessionLine::new(session, epoch);
-    if json {
-        into.push_str(&serde_json::to_string(&line)?);
-        into.push('\n');
-    } else {
-        let _ = writeln!(
-            into,
-            "{:<4} {:<46} {:<21} {:<21} {:<11} {}",
-            line.protocol,
-            format!("[{}]:{}", line.client, line.client_port),
-            format!("{}:{}", line.external, line.external_port),
-            format!("{}:{}", line.remote, line.remote_port),
-            line.state.unwrap_or("-"),
-            humantime::format_duration(Duration::from_secs(line.expires_in_s)),
-        );
-    }
-    Ok(())
-}
-
-#[derive(Debug, Serialize)]
-struct SessionLine {
-    protocol: &'static str,
-    client: Ipv6Addr,
-    client_port: u16,
-    external: Ipv4Addr,
-    external_port: u16,
-    remote: Ipv4Addr,
-    remote_port: u16,
-    state: Option<&'static str>,
-    expires_in_s: u64,
-}
-
-impl SessionLine {
-    fn new(session: &SavedSession, epoch: u64) -> Self {
-        let binding = &session.binding;
-        Self {
-            protocol: binding.protocol.name(),
-            client: binding.client,
-            client_port: binding.client_port,
-            external: binding.external,
-            external_port: binding.external_port,
-            remote: session.remote,
-            remote_port: session.remote_port,
-            state: session.tcp.map(TcpState::name),
-            expires_in_s: session.expires.saturating_sub(epoch),
-        }
-    }
-}
-
 #[derive(Debug, Serialize)]
 struct Status {
     version: &'static str,
@@ -260,7 +167,7 @@ struct Status {
     prefixes: Vec<String>,
     pool: Vec<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    stateful: Option<StatefulStatus>,
+    stateful: Option<NatStatus>,
     #[serde(skip_serializing_if = "Option::is_none")]
     leases: Option<u32>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -268,73 +175,6 @@ struct Status {
     #[serde(skip_serializing_if = "Option::is_none")]
     advertisements: Option<router_advertiser::Figures>,
     packets: Snapshot,
-}
-
-#[derive(Debug, Serialize)]
-struct StatefulStatus {
-    sessions: PerProtocol,
-    sessions_max: u32,
-    tcp_states: Vec<TcpCount>,
-    bindings: u32,
-    subscribers: u32,
-    ports: PerProtocol,
-    free_ports: PerProtocol,
-    top_subscribers: Vec<Top>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    lost_log_records: Option<u64>,
-}
-
-#[derive(Clone, Copy, Debug, Serialize)]
-struct PerProtocol {
-    udp: u64,
-    tcp: u64,
-    icmp: u64,
-}
-
-impl PerProtocol {
-    fn new(figures: [u64; 3]) -> Self {
-        Self {
-            udp: figures[Protocol::Udp as usize],
-            tcp: figures[Protocol::Tcp as usize],
-            icmp: figures[Protocol::Icmp as usize],
-        }
-    }
-}
-
-#[derive(Debug, Serialize)]
-struct TcpCount {
-    state: &'static str,
-    sessions: u32,
-}
-
-fn tcp_states(counts: &Counts) -> Vec<TcpCount> {
-    let all = TcpState::ALL.into_iter().zip(counts.tcp);
-    all.map(|(state, sessions)| TcpCount {
-        state: state.name(),
-        sessions,
-    })
-    .collect()
-}
-
-#[derive(Debug, Serialize)]
-struct Top {
-    subscriber: String,
-    external: Ipv4Addr,
-    sessions: u32,
-    bindings: PerProtocol,
-    blocks: usize,
-}
-
-impl Top {
-    fn new(usage: &Usage) -> Self {
-        Self {
-            subscriber: usage.subscriber.to_string(),
-            external: usage.external,
-            sessions: usage.sessions,
-            bindings: PerProtocol::new(usage.bindings.map(u64::from)),
-            blocks: usage.blocks,
-        }
-    }
 }
 
 impl Status {
@@ -373,92 +213,5 @@ impl Status {
             )?;
         }
         write!(f, "{}", self.packets)
-    }
-}
-
-impl PerProtocol {
-    fn labelled(self) -> [(String, u64); 3] {
-        let Self { udp, tcp, icmp } = self;
-        [("udp", udp), ("tcp", tcp), ("icmp", icmp)]
-            .map(|(protocol, figure)| (format!("protocol=\"{protocol}\""), figure))
-    }
-}
-
-impl StatefulStatus {
-    fn write_page(&self, page: &mut Page) {
-        let single = |figure: u64| [(String::new(), figure)];
-        let states = self.tcp_states.iter();
-        let states = states.map(|one| (format!("state=\"{}\"", one.state), one.sessions.into()));
-        page.family(
-            Metric::gauge("plat_sessions", "Sessions."),
-            self.sessions.labelled(),
-        )
-        .family(
-            Metric::gauge("plat_sessions_max", "Most sessions there can be."),
-            single(self.sessions_max.into()),
-        )
-        .family(
-            Metric::gauge("plat_tcp_sessions", "TCP sessions by state."),
-            states.collect::<Vec<_>>(),
-        )
-        .family(
-            Metric::gauge("plat_bindings", "Bindings."),
-            single(self.bindings.into()),
-        )
-        .family(
-            Metric::gauge("plat_subscribers", "Subscribers with a binding."),
-            single(self.subscribers.into()),
-        )
-        .family(
-            Metric::gauge("plat_ports", "Ports of the pool."),
-            self.ports.labelled(),
-        )
-        .family(
-            Metric::gauge("plat_free_ports", "Ports that are free."),
-            self.free_ports.labelled(),
-        );
-        if let Some(lost) = self.lost_log_records {
-            page.family(
-                Metric::counter(
-                    "plat_log_records_lost_total",
-                    "Records of the session log that were lost.",
-                ),
-                single(lost),
-            );
-        }
-    }
-
-    fn write_to(&self, f: &mut String) -> std::fmt::Result {
-        let PerProtocol { udp, tcp, icmp } = self.sessions;
-        let (all, max) = (udp + tcp + icmp, self.sessions_max);
-        writeln!(
-            f,
-            "sessions  {all} of {max}: udp {udp}, tcp {tcp}, icmp {icmp}"
-        )?;
-        for TcpCount { state, sessions } in &self.tcp_states {
-            if *sessions > 0 {
-                writeln!(f, "  tcp     {sessions} {state}")?;
-            }
-        }
-        let (bindings, subscribers) = (self.bindings, self.subscribers);
-        writeln!(f, "bindings  {bindings} of {subscribers} subscribers")?;
-        let (free, ports) = (self.free_ports, self.ports);
-        writeln!(
-            f,
-            "ports     udp {} of {} free, tcp {} of {}, icmp {} of {}",
-            free.udp, ports.udp, free.tcp, ports.tcp, free.icmp, ports.icmp
-        )?;
-        for top in &self.top_subscribers {
-            let PerProtocol { udp, tcp, icmp } = top.bindings;
-            writeln!(
-                f,
-                "  {} behind {}: {} sessions; ports: udp {udp}, tcp {tcp}, icmp {icmp}",
-                top.subscriber, top.external, top.sessions
-            )?;
-        }
-        if let Some(lost) = self.lost_log_records.filter(|lost| *lost > 0) {
-            writeln!(f, "log       {lost} records lost")?;
-        }
-        Ok(())
     }
 }

@@ -28,7 +28,7 @@ use xlat_host::nft;
 use xlat_tun::{Failure, now};
 
 use crate::advertise;
-use crate::control::Facts;
+use crate::control::StatusSource;
 use crate::data_path::{self, DataPath, Reconfigure, WorkerConfig};
 use crate::dns;
 use crate::egress::{self, OpenEgress};
@@ -110,10 +110,10 @@ impl Daemon<'_> {
         if let Some(stateful) = &mut self.state.stateful {
             stateful.watch(workers.totals());
         }
-        let facts = self.facts(&*workers, dns64.as_ref());
+        let source = self.status_source(&*workers, dns64.as_ref());
         let mut started = StartedDaemon {
-            metrics: self.metrics(&facts).await?,
-            socket: self.control_socket(facts)?,
+            metrics: self.metrics(&source).await?,
+            socket: self.control_socket(source)?,
             workers,
             dns64,
             applied: None,
@@ -231,37 +231,35 @@ impl Daemon<'_> {
         v4.collect()
     }
 
-    fn facts(&self, workers: &dyn DataPath, dns64: Option<&Dns64>) -> Facts {
+    fn status_source(&self, workers: &dyn DataPath, dns64: Option<&Dns64>) -> StatusSource {
         let settings = &self.settings;
         let stateful = self.state.stateful.as_ref();
-        Facts {
+        StatusSource {
             started: now(),
             prefixes: settings.pref64s.iter().map(ToString::to_string).collect(),
             pool: settings.pools(),
             totals: workers.totals(),
-            nat: stateful.map(|stateful| stateful.nat().clone()),
-            ports: stateful.map_or([0; 3], Keeper::ports),
+            nat: stateful.map(Keeper::status_source),
             leases: self.state.leases.as_ref().map(Leases::pool),
             dns64: dns64.map(Dns64::counters),
             advertisements: (!settings.run.advertise.lan.is_empty())
                 .then(|| Arc::clone(&self.advertisements)),
-            lost_records: stateful.and_then(Keeper::lost_records),
             reload: self.requests.clone(),
         }
     }
 
-    async fn metrics(&self, facts: &Facts) -> Result<Option<Metrics>> {
+    async fn metrics(&self, source: &StatusSource) -> Result<Option<Metrics>> {
         let Some(address) = self.settings.run.flags.metrics else {
             return Ok(None);
         };
-        let facts = facts.clone();
-        Ok(Some(Metrics::serve(address, move || facts.page()).await?))
+        let source = source.clone();
+        Ok(Some(Metrics::serve(address, move || source.page()).await?))
     }
 
-    fn control_socket(&self, facts: Facts) -> Result<tokio::task::JoinHandle<()>> {
+    fn control_socket(&self, source: StatusSource) -> Result<tokio::task::JoinHandle<()>> {
         let place = &self.settings.run.place;
         let socket = Socket::bind(&place.run_dir, &place.tun)?;
-        let answer = move |request, answer| facts.clone().answer(request, answer);
+        let answer = move |request, answer| source.clone().answer(request, answer);
         Ok(tokio::spawn(socket.serve(answer)))
     }
 
