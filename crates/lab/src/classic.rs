@@ -21,6 +21,7 @@ use crate::process::Daemon;
 use crate::topology::{MTU, UPLINK};
 use crate::traffic::dns::{AAAA, Upstream, addresses, exchange};
 use crate::traffic::ping::ping;
+use crate::traffic::ra::announced_dns_server;
 
 /// The gateway on the LAN, where its DNS64 is.
 pub const GATEWAY6: Ipv6Addr = Ipv6Addr::new(0x2001, 0x13c7, 0x100, 0xf101, 0, 0, 0, 1);
@@ -108,7 +109,7 @@ impl Classic {
         clat.wait_for_line("ready: ", PATIENCE)?;
         let heard = heard.stop()?;
         let mut heard = heard.packets.iter().map(|packet| packet.ip());
-        let resolver = heard.find_map(announced_resolver);
+        let resolver = heard.find_map(announced_dns_server);
         Ok(Self {
             resolver: resolver.context("no router has announced a resolver")?,
             clat,
@@ -180,22 +181,6 @@ fn by_name(network: &Classic) -> Result<String> {
     Ok(format!(
         "{NAME} is {address}, says {resolver}, which was announced; the server sees {peer}"
     ))
-}
-
-/// The first resolver in a router advertisement, by hand (RFC 8106 section 5.1).
-fn announced_resolver(packet: &[u8]) -> Option<Ipv6Addr> {
-    if *packet.get(6)? != 58 || *packet.get(40)? != 134 {
-        return None;
-    }
-    let mut options = packet.get(56..)?;
-    while let [kind, units, ..] = options {
-        let (option, rest) = options.split_at_checked(usize::from(*units).max(1) * 8)?;
-        if *kind == 25 {
-            return Some(<[u8; 16]>::try_from(option.get(8..24)?).ok()?.into());
-        }
-        options = rest;
-    }
-    None
 }
 
 fn by_literal(network: &Classic) -> Result<String> {

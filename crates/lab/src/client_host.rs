@@ -9,16 +9,17 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail, ensure};
 use ipnet::{IpNet, Ipv6Net};
 use tempfile::TempDir;
-use xlat_proto::ra::{Advertisement, Pref64Option, RouterOption};
 
 use crate::binaries::Binaries;
 use crate::inspect::inspect;
 use crate::installed::{Installed, PATIENCE, Setup};
 use crate::link::{add_address, add_route};
 use crate::process::Daemon;
-use crate::router::{Dns64, Router};
+use crate::router::Router;
 use crate::topology::{PREF64, Plan, SERVER, Topology, UPLINK};
+use crate::traffic::dns::FixedDns64;
 use crate::traffic::ping::ping;
+use crate::traffic::ra::{Advertisement, RaOption};
 
 /// What the DNS64 of the laboratory is on: the edge's address on the client's link.
 pub const RESOLVER: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 1, 0, 0, 0, 0, 1);
@@ -72,8 +73,8 @@ impl ClientHost {
     ///
     /// # Errors
     /// When the port is taken.
-    pub fn dns64(&self, addresses: &[Ipv6Addr], lifetime: u32) -> Result<Dns64> {
-        Dns64::start(&self.topology().edge, RESOLVER, addresses, lifetime)
+    pub fn dns64(&self, addresses: &[Ipv6Addr], lifetime: u32) -> Result<FixedDns64> {
+        FixedDns64::start(&self.topology().edge, RESOLVER, addresses, lifetime)
     }
 
     /// Starts `clat` on the client.
@@ -212,7 +213,7 @@ pub fn directories(directory: &Path) -> [String; 4] {
 
 /// A router's advertisement with these options.
 #[must_use]
-pub fn advertisement(options: &[RouterOption]) -> Advertisement {
+pub fn advertisement(options: &[RaOption]) -> Advertisement {
     Advertisement {
         lifetime: 1800,
         options: options.to_vec(),
@@ -223,28 +224,13 @@ pub fn advertisement(options: &[RouterOption]) -> Advertisement {
 /// The laboratory's prefix with this lifetime in seconds.
 #[must_use]
 pub fn announcing(lifetime: u16) -> Advertisement {
-    advertisement(&[pref64(PREF64, lifetime)])
-}
-
-/// The option that announces a NAT64 prefix, with this lifetime in seconds.
-///
-/// # Panics
-/// If it is none.
-#[must_use]
-pub fn pref64(prefix: Ipv6Net, lifetime: u16) -> RouterOption {
-    RouterOption::Pref64(Pref64Option {
-        prefix: prefix.to_string().parse().expect("a NAT64 prefix"),
-        lifetime,
-    })
+    advertisement(&[RaOption::pref64(PREF64, lifetime)])
 }
 
 /// The option that announces the edge as DNS server.
 #[must_use]
-pub fn resolver() -> RouterOption {
-    RouterOption::DnsServers {
-        lifetime: 600,
-        servers: vec![RESOLVER],
-    }
+pub fn resolver() -> RaOption {
+    RaOption::dns_server(RESOLVER, 600)
 }
 
 /// What a DNS64 with the laboratory's prefix makes of `ipv4only.arpa`.

@@ -10,15 +10,13 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
-use xlat_core::frame::HEADROOM;
-use xlat_core::{Frame, Offload};
-use xlat_tun::{Options, Queue, Received, Slot, Tun};
 
-use crate::link::{add_address, add_route, set_up};
+use crate::link::{add_address, add_route};
 use crate::namespace::Namespace;
 use crate::topology::{SERVER, Topology};
 use crate::traffic::PATIENCE;
 use crate::traffic::packets::Seen;
+use crate::tun::Tun;
 
 /// The network of the fake hosts behind the first client.
 pub const FAKE_HOSTS6: Ipv6Net =
@@ -42,8 +40,7 @@ pub fn fake_host4(host: u8) -> Ipv4Addr {
 
 /// All fake hosts of one side.
 pub struct FakeHosts {
-    queue: Queue,
-    slot: Slot,
+    tun: Tun,
 }
 
 impl FakeHosts {
@@ -79,11 +76,7 @@ impl FakeHosts {
     /// # Errors
     /// Those of the TUN.
     pub fn send(&mut self, packet: &[u8]) -> Result<()> {
-        let mut buffer = [&[0; HEADROOM], packet].concat();
-        let mut frame =
-            Frame::new(&mut buffer, HEADROOM, packet.len(), Offload::NONE).context("no frame")?;
-        self.queue.send(&mut frame)?;
-        Ok(())
+        self.tun.send(packet)
     }
 
     /// The next packet that is `wanted`; others are passed over.
@@ -119,8 +112,8 @@ impl FakeHosts {
     /// Those of the TUN.
     pub fn next(&mut self, deadline: Instant) -> Result<Option<Seen>> {
         loop {
-            while let Received::Packet(frame) = self.queue.recv(&mut self.slot)? {
-                if let Some(seen) = Seen::parse(frame.packet()) {
+            while let Some(packet) = self.tun.recv()? {
+                if let Some(seen) = Seen::parse(packet) {
                     return Ok(Some(seen));
                 }
             }
@@ -144,22 +137,14 @@ impl FakeHosts {
     }
 
     fn attach(namespace: &Namespace, own: IpAddr, forwarding: &str) -> Result<Self> {
-        let mut options = Options::new(TUN);
-        options.offloads = xlat_tun::Offloads::NONE;
-        let tun = namespace.run(|| Ok(Tun::open(&options)?))?;
         namespace.set_sysctl(forwarding, "1")?;
-        namespace.set_sysctl(&format!("ipv6/conf/{TUN}/accept_dad"), "0")?;
-        set_up(namespace, TUN)?;
-        let net = match own {
-            IpAddr::V4(own) => IpNet::new_assert(own.into(), FAKE_HOSTS4.prefix_len()),
-            IpAddr::V6(own) => IpNet::new_assert(own.into(), FAKE_HOSTS6.prefix_len()),
+        let tun = Tun::open(namespace, TUN)?;
+        let length = match own {
+            IpAddr::V4(_) => FAKE_HOSTS4.prefix_len(),
+            IpAddr::V6(_) => FAKE_HOSTS6.prefix_len(),
         };
-        add_address((namespace, TUN), net)?;
-        let queue = tun.into_queues().pop().context("a TUN without queue")?;
-        Ok(Self {
-            queue,
-            slot: Slot::new(),
-        })
+        add_address((namespace, TUN), IpNet::new_assert(own, length))?;
+        Ok(Self { tun })
     }
 }
 

@@ -2,12 +2,27 @@
 //!
 //! Namespaces made in process take the part of the machines, the *real* binaries `clat` and `plat`
 //! run inside them, and the traffic is made here as well, so that nothing has to be installed.
-//! The end-to-end tests and `cargo lab` are built from these parts.
+//! The end-to-end tests, `cargo lab` and the benchmark are built from these parts.
+//!
+//! Of the product the laboratory uses the two binaries and nothing else: it depends on none of the
+//! product's crates. Packets, router advertisements and DNS messages are made and read by code of
+//! its own, the kernel's tables are listed by its own requests, so that a mistake of a codec cannot
+//! be on both sides of a test. Libraries of others (`rtnetlink`, `tun`, `rustls`) may be the same
+//! as the product's.
+//!
+//! | what | modules |
+//! |---|---|
+//! | networks | [`namespace`], [`link`], [`topology`], [`nft`], [`inspect`] |
+//! | programs | [`binaries`], [`process`], [`privilege`], [`suite`] |
+//! | hosts that a test plays itself | [`router`], [`fake_host`], [`tun`] |
+//! | networks with programs in them | [`installed`], [`client_host`], [`fixture`], [`dns64_fixture`], [`classic`], [`load`] |
+//! | packets | [`traffic`], [`capture`] |
 
 pub mod binaries;
 pub mod capture;
 pub mod classic;
 pub mod client_host;
+pub mod dns64_fixture;
 pub mod fake_host;
 pub mod fixture;
 pub mod inspect;
@@ -15,11 +30,12 @@ pub mod installed;
 pub mod link;
 pub mod load;
 pub mod namespace;
+mod netlink;
 pub mod nft;
 pub mod privilege;
 pub mod process;
-pub mod resolver;
 pub mod router;
 pub mod suite;
 pub mod topology;
 pub mod traffic;
+pub mod tun;

@@ -22,6 +22,7 @@ use rtnetlink::packet_route::route::{RouteAttribute, RouteMessage, RouteMetric, 
 use rtnetlink::{Handle, LinkMessageBuilder, LinkUnspec, LinkVeth, RouteMessageBuilder};
 
 use crate::namespace::Namespace;
+use crate::netlink::{self, index};
 
 /// One end of a link: a namespace and the name of the interface in it.
 pub type End<'a> = (&'a Namespace, &'a str);
@@ -62,10 +63,7 @@ fn pair(near: End<'_>, far: End<'_>, mtu: u32) -> LinkMessage {
 /// # Errors
 /// When there is none of that name.
 pub fn set_up(namespace: &Namespace, name: &str) -> Result<()> {
-    netlink(namespace, async |handle| {
-        let link = LinkUnspec::new_with_index(index(name)?).up().build();
-        Ok(handle.link().set(link).execute().await?)
-    })
+    namespace.run(|| netlink::set_up(name))
 }
 
 /// Adds an address that lasts so many seconds, and may be used for new connections so many.
@@ -315,22 +313,9 @@ pub fn exists(namespace: &Namespace, name: &str) -> Result<bool> {
     namespace.run(|| Ok(if_nametoindex(name).is_ok()))
 }
 
-fn index(name: &str) -> Result<u32> {
-    if_nametoindex(name).with_context(|| format!("there is no interface {name}"))
-}
-
 fn netlink(
     namespace: &Namespace,
     work: impl AsyncFnOnce(Handle) -> Result<()> + Send,
 ) -> Result<()> {
-    namespace.run(|| {
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_io()
-            .build()?;
-        runtime.block_on(async {
-            let (connection, handle, _) = rtnetlink::new_connection()?;
-            tokio::spawn(connection);
-            work(handle).await
-        })
-    })
+    namespace.run(|| netlink::netlink(work))
 }

@@ -12,16 +12,14 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use ipnet::{IpNet, Ipv6Net};
-use xlat_core::frame::HEADROOM;
-use xlat_core::{Frame, Offload};
-use xlat_tun::{Options, Queue, Received, Slot, Tun};
 
 use crate::binaries::Binaries;
 use crate::installed::{Installed, Setup};
-use crate::link::{add_address, add_route, set_up};
+use crate::link::{add_address, add_route};
 use crate::topology::{Plan, SERVER, Topology, embedded};
 use crate::traffic::fragments::udp;
 use crate::traffic::udp::Echo;
+use crate::tun::Tun;
 
 /// What to run.
 #[derive(Debug, Clone, Copy)]
@@ -70,7 +68,7 @@ const FIRST_PORT: u16 = 1024;
 /// When the network cannot be built, when `plat` ends, or when an answer reached somebody else.
 pub fn run(binaries: &Binaries, load: &Load, mut look: impl FnMut(&Outcome)) -> Result<Outcome> {
     let topology = Topology::new(&Plan::default())?;
-    let queue = attach(&topology)?;
+    let tun = attach(&topology)?;
     let lifetime = format!("{}ms", load.lifetime.as_millis());
     let sessions = (2 * load.sessions).to_string();
     let setup = Setup::plat_alone(&[
@@ -86,7 +84,7 @@ pub fn run(binaries: &Binaries, load: &Load, mut look: impl FnMut(&Outcome)) -> 
     ]);
     let installed = Installed::with(binaries, topology, setup)?;
     let echo = Echo::start(&installed.topology.server, SERVER.into())?;
-    let mut generator = Generator::new(load, echo.address(), queue);
+    let mut generator = Generator::new(load, echo.address(), tun);
     let mut outcome = Outcome::default();
     let (begin, mut next_look) = (Instant::now(), Instant::now());
     while begin.elapsed() < load.time {
@@ -139,19 +137,15 @@ impl Outcome {
 }
 
 /// A TUN behind the client, and the way there from the edge.
-fn attach(topology: &Topology) -> Result<Queue> {
+fn attach(topology: &Topology) -> Result<Tun> {
     let client = topology.client();
-    let mut options = Options::new(TUN);
-    options.offloads = xlat_tun::Offloads::NONE;
-    let tun = client.run(|| Ok(Tun::open(&options)?))?;
     client.set_sysctl("ipv6/conf/all/forwarding", "1")?;
-    client.set_sysctl(&format!("ipv6/conf/{TUN}/accept_dad"), "0")?;
-    set_up(client, TUN)?;
+    let tun = Tun::open(client, TUN)?;
     let last = Ipv6Addr::from_bits(SUBSCRIBERS.broadcast().to_bits());
     add_address((client, TUN), IpNet::new_assert(last.into(), 48))?;
     let gateway = Topology::client_address(0).into();
     add_route(&topology.edge, SUBSCRIBERS.into(), gateway, None)?;
-    tun.into_queues().pop().context("a TUN without queue")
+    Ok(tun)
 }
 
 /// Sessions and memory of the running `plat`.
@@ -203,8 +197,7 @@ fn wait_until_empty(installed: &Installed, load: &Load) -> Result<Option<String>
 /// All subscribers.
 struct Generator {
     server: SocketAddr,
-    queue: Queue,
-    slot: Slot,
+    tun: Tun,
     /// The port of each session, subscriber by subscriber.
     ports: Vec<u16>,
     per_subscriber: u32,
@@ -230,7 +223,7 @@ const STAYS: u64 = 20;
 const ROUND: Duration = Duration::from_millis(5);
 
 impl Generator {
-    fn new(load: &Load, server: SocketAddr, queue: Queue) -> Self {
+    fn new(load: &Load, server: SocketAddr, tun: Tun) -> Self {
         let per_subscriber = load.sessions / load.subscribers;
         let ports = (0..load.subscribers * per_subscriber)
             .map(|number| FIRST_PORT + (number % per_subscriber) as u16)
@@ -239,8 +232,7 @@ impl Generator {
         let rounds = load.lifetime.as_secs_f64() / 3.0 / ROUND.as_secs_f64();
         Self {
             server: (embedded(SERVER), server.port()).into(),
-            queue,
-            slot: Slot::new(),
+            tun,
             begun: ports.len() as u64,
             burst: (ports.len() as f64 / rounds).ceil() as u32,
             ports,
@@ -310,19 +302,14 @@ impl Generator {
         packet.extend(address(subscriber).octets());
         packet.extend(embedded(SERVER).octets());
         packet.extend(datagram);
-        let mut buffer = [vec![0; HEADROOM], packet].concat();
-        let length = buffer.len() - HEADROOM;
-        let mut frame =
-            Frame::new(&mut buffer, HEADROOM, length, Offload::NONE).context("no frame")?;
-        self.queue.send(&mut frame)?;
+        self.tun.send(&packet)?;
         self.sent += 1;
         Ok(())
     }
 
     /// Takes what has come back, and looks whether it reached the right one.
     fn read(&mut self) -> Result<()> {
-        while let Received::Packet(frame) = self.queue.recv(&mut self.slot)? {
-            let packet = frame.packet();
+        while let Some(packet) = self.tun.recv()? {
             // The kernel's own neighbour and router messages pass here too.
             if packet.len() < 58 || packet[6] != 17 {
                 continue;

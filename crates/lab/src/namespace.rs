@@ -19,6 +19,8 @@ use std::thread;
 use anyhow::{Context, Result};
 use nix::sched::{CloneFlags, setns, unshare};
 
+use crate::netlink;
+
 /// A network namespace of our own; `lo` is up in it, and it has nothing else. Duplicate address
 /// detection is off, so that an address can be used when it is there.
 pub struct Namespace {
@@ -65,7 +67,7 @@ impl Namespace {
         };
         // The kernel takes the larger of this and the interface's own value.
         namespace.set_sysctl("ipv6/conf/all/accept_dad", "0")?;
-        crate::link::set_up(&namespace, "lo")?;
+        namespace.run(|| netlink::set_up("lo"))?;
         Ok(namespace)
     }
 

@@ -20,7 +20,7 @@ use lab::process::Daemon;
 use lab::router::Router;
 use lab::suite::Test;
 use lab::topology::{MTU, PREF64, Plan, Topology, UPLINK};
-use xlat_proto::ra::{Advertisement, Pref64Option, Preference, RouterOption};
+use lab::traffic::ra::{Advertisement, RaOption, is_advertisement};
 
 const TESTS: &[Test] = lab::tests![
     ra_01_ra_13_the_advertisement_byte_by_byte,
@@ -283,19 +283,12 @@ fn has(packet: &[u8], server: Ipv6Addr) -> bool {
 
 fn ra_19_a_router_that_says_otherwise_is_named() -> Result<()> {
     let installed = on(Topology::new(&Plan::default())?, &FLAGS)?;
-    let pref64 = Pref64Option {
-        prefix: "2001:db8:6464::/96".parse()?,
-        lifetime: 600,
-    };
+    let prefix = "2001:db8:6464::/96".parse()?;
     let other = Advertisement {
         hop_limit: 32,
         managed: true,
-        other: false,
-        preference: Preference::Medium,
         lifetime: 600,
-        reachable: 0,
-        retransmit: 0,
-        options: vec![RouterOption::Mtu(1300), RouterOption::Pref64(pref64)],
+        options: vec![RaOption::mtu(1300), RaOption::pref64(prefix, 600)],
     };
     let _router = Router::start(installed.topology.client(), UPLINK, &other)?;
     let line = "says otherwise than we do: hop limit 32 instead of 64; DHCPv6 for addresses 1 \
@@ -308,13 +301,7 @@ fn another_router_program_is_found_before_anything_is_changed() -> Result<()> {
     let topology = Topology::new(&Plan::default())?;
     let quiet = Advertisement {
         hop_limit: 64,
-        managed: false,
-        other: false,
-        preference: Preference::Medium,
-        lifetime: 0,
-        reachable: 0,
-        retransmit: 0,
-        options: Vec::new(),
+        ..Advertisement::default()
     };
     let _other = Router::start(&topology.edge, LAN, &quiet)?;
     let before = inspect(&topology.edge)?;
@@ -381,10 +368,6 @@ fn advertisement(namespace: &Namespace, is_it: impl Fn(&[u8]) -> bool) -> Result
         }
         ensure!(Instant::now() < end, "no such advertisement");
     }
-}
-
-fn is_advertisement(packet: &[u8]) -> bool {
-    packet.len() > 56 && packet[6] == 58 && packet[40] == 134
 }
 
 fn on(topology: Topology, flags: &[&str]) -> Result<Installed> {

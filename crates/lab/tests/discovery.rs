@@ -11,8 +11,7 @@ use anyhow::{Context, Result, ensure};
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use lab::capture::Capture;
 use lab::client_host::{
-    ClientHost, LAN, RESOLVER, advertisement, announcing, directories, pref64, resolver,
-    synthesised,
+    ClientHost, LAN, RESOLVER, advertisement, announcing, directories, resolver, synthesised,
 };
 use lab::inspect::{difference, inspect};
 use lab::installed::PATIENCE;
@@ -25,11 +24,11 @@ use lab::process::Daemon;
 use lab::router::Router;
 use lab::suite::Test;
 use lab::topology::{PREF64, SERVER, Topology, UPLINK, embedded};
+use lab::traffic::ra::RaOption;
 use lab::traffic::udp::Echo;
 use rustix::process::Signal;
 use socket2::{Domain, Protocol, Socket, Type};
 use tempfile::TempDir;
-use xlat_proto::ra::RouterOption;
 
 const TESTS: &[Test] = lab::tests![
     pd_18_a_prefix_that_routers_announce_is_used,
@@ -101,7 +100,7 @@ fn pd_19_routers_come_before_the_dns64() -> Result<()> {
     net.wait_for("the DNS64's", |status| {
         status.contains("2001:db8:46::/96, told")
     })?;
-    router.announce(&announcing(600))?;
+    router.announce(&announcing(600));
     net.wait_for("the router's", |status| {
         status.contains("2001:db8:64::/96, announced")
     })?;
@@ -114,14 +113,14 @@ fn pd_15_cl_11_a_withdrawn_prefix_ends_it_and_a_new_one_starts_it() -> Result<()
     let _clat = net.clat(&[])?;
     net.wait_for("running", ClientHost::is_running)?;
     let begin = Instant::now();
-    router.announce(&announcing(0))?;
+    router.announce(&announcing(0));
     net.wait_for("the end", |status| {
         status.contains("state     waiting: neither")
     })?;
     took("off after the withdrawal", begin)?;
     ensure!(!net.has_default_route()?, "a default route is left");
     let begin = Instant::now();
-    router.announce(&announcing(600))?;
+    router.announce(&announcing(600));
     net.wait_for("running again", ClientHost::is_running)?;
     took("on after the announcement", begin)?;
     net.ping()
@@ -141,7 +140,7 @@ fn pd_15_an_expired_prefix_ends_it() -> Result<()> {
 fn cl_12_a_changed_prefix_keeps_the_tun_and_its_ipv4_side() -> Result<()> {
     let net = ClientHost::new()?;
     let other = "2001:db8:46::/96".parse()?;
-    let router = net.router(&advertisement(&[pref64(other, 600)]))?;
+    let router = net.router(&advertisement(&[RaOption::pref64(other, 600)]))?;
     let clat = net.clat(&[])?;
     net.wait_for("the first", |status| status.contains("2001:db8:46::/96"))?;
     let of_tun = |net: &ClientHost| -> Result<Vec<String>> {
@@ -153,7 +152,10 @@ fn cl_12_a_changed_prefix_keeps_the_tun_and_its_ipv4_side() -> Result<()> {
     };
     let before = of_tun(&net)?;
     ensure!(!before.is_empty());
-    router.announce(&advertisement(&[pref64(other, 0), pref64(PREF64, 600)]))?;
+    router.announce(&advertisement(&[
+        RaOption::pref64(other, 0),
+        RaOption::pref64(PREF64, 600),
+    ]));
     net.wait_for("the second", |status| status.contains("2001:db8:64::/96"))?;
     let after = of_tun(&net)?;
     ensure!(before == after, "{before:#?} {after:#?}");
@@ -313,7 +315,7 @@ fn cl_16_the_mtu_that_routers_announce_is_followed() -> Result<()> {
         .set_sysctl("ipv6/conf/eth0/accept_ra", "1")?;
     let with_mtu = |mtu| {
         let mut advertisement = announcing(600);
-        advertisement.options.push(RouterOption::Mtu(mtu));
+        advertisement.options.push(RaOption::mtu(mtu));
         advertisement
     };
     let router = net.router(&with_mtu(1400))?;
@@ -326,7 +328,7 @@ fn cl_16_the_mtu_that_routers_announce_is_followed() -> Result<()> {
         "{}",
         net.default_route()?
     );
-    router.announce(&with_mtu(1280))?;
+    router.announce(&with_mtu(1280));
     net.wait_for("the next MTU", |status| status.contains("eth0, MTU 1280"))?;
     ensure!(
         net.default_route()?.contains("Mtu(1252)"),
@@ -516,15 +518,15 @@ fn pd_17_forged_advertisements_are_ignored_and_counted() -> Result<()> {
     })?;
     let mut zero = announcing(600).build();
     zero.extend([5, 0, 0, 0, 0, 0, 0, 0]);
-    router.announce_bytes(zero.clone())?;
-    router.announce_bytes(zero)?;
+    router.announce_bytes(zero.clone());
+    router.announce_bytes(zero);
     // A length code that is reserved, and a prefix that nothing can be sent to.
     let mut code = announcing(600).build();
     let place = code.len() - 13;
     code[place] |= 7;
-    router.announce_bytes(code)?;
+    router.announce_bytes(code);
     let absurd = "fe80::/64".parse()?;
-    router.announce(&advertisement(&[pref64(absurd, 600)]))?;
+    router.announce(&advertisement(&[RaOption::pref64(absurd, 600)]));
     // From behind a router, and from an address that may be anywhere.
     let edge = &net.topology().edge;
     let good = announcing(600).build();
@@ -536,7 +538,7 @@ fn pd_17_forged_advertisements_are_ignored_and_counted() -> Result<()> {
     })?;
     let status = net.status()?;
     ensure!(status.contains("state     waiting: neither"), "{status}");
-    router.announce(&announcing(600))?;
+    router.announce(&announcing(600));
     net.wait_for("running", ClientHost::is_running)
 }
 

@@ -7,10 +7,10 @@ use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use lab::binaries::Binaries;
+use lab::dns64_fixture::{Dns64Fixture, RESOLVER};
 use lab::inspect::{difference, inspect};
 use lab::installed::PATIENCE;
 use lab::process::Daemon;
-use lab::resolver::{Net, RESOLVER};
 use lab::suite::Test;
 use lab::topology::{PREF64, Plan, SERVER, Topology, embedded};
 use lab::traffic::dns::{AAAA, addresses, over_tcp, question};
@@ -31,7 +31,7 @@ fn main() {
 }
 
 fn dn_10_a_server_with_only_ipv4_is_reached_by_its_name() -> Result<()> {
-    let net = Net::new(&[])?;
+    let net = Dns64Fixture::new(&[])?;
     let upstream = net.upstream(1)?;
     let addresses = net.ask("v4.example", AAAA)?;
     ensure!(addresses == [embedded(SERVER)], "{addresses:?}");
@@ -65,7 +65,7 @@ fn dn_10_a_server_with_only_ipv4_is_reached_by_its_name() -> Result<()> {
 }
 
 fn dn_22_dn_33_long_answers_come_over_tcp() -> Result<()> {
-    let net = Net::new(&[])?;
+    let net = Dns64Fixture::new(&[])?;
     let _upstream = net.upstream(25)?;
     let short = net.exchange("v4.example", AAAA)?;
     ensure!(
@@ -81,7 +81,7 @@ fn dn_22_dn_33_long_answers_come_over_tcp() -> Result<()> {
 
 fn an_upstream_that_is_silent_is_passed_over() -> Result<()> {
     let silent = "198.51.100.77".to_owned();
-    let net = Net::with_upstreams(&[&silent, &SERVER.to_string()], &[])?;
+    let net = Dns64Fixture::with_upstreams(&[&silent, &SERVER.to_string()], &[])?;
     let _upstream = net.upstream(1)?;
     let addresses = net.ask("v4.example", AAAA)?;
     ensure!(addresses == [embedded(SERVER)], "{addresses:?}");
@@ -89,7 +89,7 @@ fn an_upstream_that_is_silent_is_passed_over() -> Result<()> {
 }
 
 fn dn_29_ipv4only_arpa_is_answered_without_asking() -> Result<()> {
-    let net = Net::new(&[])?;
+    let net = Dns64Fixture::new(&[])?;
     let upstream = net.upstream(1)?;
     let found = net.ask("ipv4only.arpa", AAAA)?;
     let expected = [170, 171].map(|last| embedded([192, 0, 0, last].into()));
@@ -98,7 +98,7 @@ fn dn_29_ipv4only_arpa_is_answered_without_asking() -> Result<()> {
 }
 
 fn dn_35_strangers_get_no_answer() -> Result<()> {
-    let net = Net::new(&["--dns64-allow=2001:db8:7777::/48"])?;
+    let net = Dns64Fixture::new(&["--dns64-allow=2001:db8:7777::/48"])?;
     let _upstream = net.upstream(1)?;
     let refused = net.topology().client().run(|| {
         let socket = UdpSocket::bind("[::]:0")?;
@@ -113,7 +113,7 @@ fn dn_35_strangers_get_no_answer() -> Result<()> {
 }
 
 fn garbage_and_slow_clients_are_survived() -> Result<()> {
-    let net = Net::new(&[])?;
+    let net = Dns64Fixture::new(&[])?;
     let _upstream = net.upstream(1)?;
     let slow = net.topology().client().run(|| {
         let socket = UdpSocket::bind("[::]:0")?;

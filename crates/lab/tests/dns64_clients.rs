@@ -6,8 +6,8 @@ use std::net::{SocketAddr, TcpStream, UdpSocket};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
+use lab::dns64_fixture::{Dns64Fixture, RESOLVER};
 use lab::installed::PATIENCE;
-use lab::resolver::{Net, RESOLVER};
 use lab::suite::Test;
 use lab::topology::{SERVER, embedded};
 use lab::traffic::dns::kind::{A, AAAA, TXT};
@@ -26,7 +26,7 @@ fn main() {
 }
 
 fn dn_23_each_client_is_answered_as_it_has_asked() -> Result<()> {
-    let net = Net::new(&[])?;
+    let net = Dns64Fixture::new(&[])?;
     let upstream = net.upstream(1)?;
     let mut plain = Message::query("X.example", AAAA);
     plain.flags = 0;
@@ -68,7 +68,7 @@ fn dn_23_each_client_is_answered_as_it_has_asked() -> Result<()> {
 }
 
 fn dn_23_what_is_no_question_is_refused_though_the_name_is_known() -> Result<()> {
-    let net = Net::new(&[])?;
+    let net = Dns64Fixture::new(&[])?;
     let _upstream = net.upstream(1)?;
     let plain = Message::query("x.example", AAAA);
     ensure!(net.query(&plain)?.code() == 0);
@@ -91,7 +91,7 @@ fn dn_23_what_is_no_question_is_refused_though_the_name_is_known() -> Result<()>
 }
 
 fn each_query_is_counted_once() -> Result<()> {
-    let net = Net::new(&["--metrics=[::1]:9464"])?;
+    let net = Dns64Fixture::new(&["--metrics=[::1]:9464"])?;
     let _upstream = net.scripted(|asked| match asked.name.as_str() {
         "failed.example" => asked.code(2).into(),
         _ => asked.v4_only(SERVER).into(),
@@ -146,7 +146,7 @@ fn each_query_is_counted_once() -> Result<()> {
 /// their number and to their time.
 fn dn_33_slow_connections_are_bounded_and_come_to_an_end() -> Result<()> {
     const EACH: usize = 64;
-    let net = Net::new(&[])?;
+    let net = Dns64Fixture::new(&[])?;
     let _upstream = net.upstream(1)?;
     let client = net.topology().client();
     let connect = || {
@@ -193,7 +193,7 @@ fn dn_33_slow_connections_are_bounded_and_come_to_an_end() -> Result<()> {
 }
 
 fn dn_35_a_client_that_asks_fast_has_its_rate() -> Result<()> {
-    let net = Net::new(&["--dns64-rate=200"])?;
+    let net = Dns64Fixture::new(&["--dns64-rate=200"])?;
     let _upstream = net.upstream(1)?;
     net.ask("x.example", AAAA)?;
     let query = question("x.example", AAAA);

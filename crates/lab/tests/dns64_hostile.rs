@@ -4,7 +4,7 @@ use std::net::Ipv6Addr;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
-use lab::resolver::Net;
+use lab::dns64_fixture::Dns64Fixture;
 use lab::suite::Test;
 use lab::topology::{SERVER, embedded};
 use lab::traffic::dns::kind::{A, AAAA, TXT};
@@ -29,7 +29,7 @@ fn made() -> Vec<Ipv6Addr> {
     vec![embedded(SERVER)]
 }
 
-fn ask(net: &Net, owner: &str) -> Result<Message> {
+fn ask(net: &Dns64Fixture, owner: &str) -> Result<Message> {
     net.query(&Message::query(owner, AAAA))
 }
 
@@ -38,7 +38,7 @@ fn main() {
 }
 
 fn dn_05_silence_about_ipv6_leaves_time_for_ipv4() -> Result<()> {
-    let net = Net::new(&[])?;
+    let net = Dns64Fixture::new(&[])?;
     let upstream = net.scripted(|asked| match asked.kind {
         A => asked.v4_only(SERVER).into(),
         _ => Vec::new(),
@@ -52,7 +52,7 @@ fn dn_05_silence_about_ipv6_leaves_time_for_ipv4() -> Result<()> {
 }
 
 fn dn_05_who_hears_nothing_is_told_so_in_time() -> Result<()> {
-    let net = Net::new(&[])?;
+    let net = Dns64Fixture::new(&[])?;
     let _upstream = net.scripted(|_| Vec::new())?;
     let begin = Instant::now();
     ensure!(ask(&net, "x.example")?.code() == SERVFAIL);
@@ -62,7 +62,7 @@ fn dn_05_who_hears_nothing_is_told_so_in_time() -> Result<()> {
 }
 
 fn dn_05_a_lost_datagram_is_sent_again() -> Result<()> {
-    let net = Net::new(&[])?;
+    let net = Dns64Fixture::new(&[])?;
     let upstream = net.scripted(|asked| match asked.before {
         0 => Vec::new(),
         _ => asked.v4_only(SERVER).into(),
@@ -84,7 +84,7 @@ fn dn_05_a_lost_datagram_is_sent_again() -> Result<()> {
 
 fn dn_05_a_server_that_refuses_is_passed_over() -> Result<()> {
     let servers = ["198.51.100.2:5301", "198.51.100.2:5302"];
-    let net = Net::with_upstreams(&servers, &[])?;
+    let net = Dns64Fixture::with_upstreams(&servers, &[])?;
     let bad = net.scripted_at(SERVER, 5301, |asked| {
         let code = match asked.name.as_str() {
             "servfail.example" => SERVFAIL,
@@ -115,7 +115,7 @@ fn dn_05_a_server_that_refuses_is_passed_over() -> Result<()> {
 }
 
 fn dn_22_forty_addresses_over_udp_and_tcp() -> Result<()> {
-    let net = Net::new(&[])?;
+    let net = Dns64Fixture::new(&[])?;
     let upstream = net.scripted(|asked| {
         let all = (0..40).map(|last| Record::a(&asked.name, 300, [198, 51, 100, last]));
         match (asked.kind, asked.is_tcp) {
@@ -149,7 +149,7 @@ fn dn_22_forty_addresses_over_udp_and_tcp() -> Result<()> {
 }
 
 fn dn_33_chains_without_an_end_and_answers_that_cannot_be_read() -> Result<()> {
-    let net = Net::new(&[])?;
+    let net = Dns64Fixture::new(&[])?;
     let _upstream = net.scripted(|asked| {
         let circle = asked.answer(vec![
             Record::cname("circle.example", "other.example"),
@@ -189,7 +189,7 @@ fn dn_33_chains_without_an_end_and_answers_that_cannot_be_read() -> Result<()> {
 }
 
 fn dn_34_answers_that_do_not_belong_to_the_question() -> Result<()> {
-    let net = Net::new(&[])?;
+    let net = Dns64Fixture::new(&[])?;
     let _upstream = net.scripted(|asked| {
         let forged = Record::aaaa(&asked.name, 300, Ipv6Addr::LOCALHOST);
         let forged = asked.answer(vec![forged]);
@@ -221,7 +221,7 @@ fn dn_34_answers_that_do_not_belong_to_the_question() -> Result<()> {
 }
 
 fn se_20_records_of_other_names() -> Result<()> {
-    let net = Net::new(&[])?;
+    let net = Dns64Fixture::new(&[])?;
     let upstream = net.scripted(|asked| {
         let mut answer = asked.v4_only(SERVER);
         if asked.name == "evil.example" {

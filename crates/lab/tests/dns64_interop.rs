@@ -5,9 +5,9 @@ use std::path::Path;
 use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
+use lab::dns64_fixture::{Dns64Fixture, RESOLVER};
 use lab::installed::PATIENCE;
 use lab::process::Daemon;
-use lab::resolver::{Net, RESOLVER};
 use lab::suite::Test;
 use lab::topology::{SERVER, embedded};
 use lab::traffic::dns::kind::{AAAA, CNAME};
@@ -47,7 +47,7 @@ fn main() {
 }
 
 fn dig_understands_it() -> Result<()> {
-    let net = Net::new(&[])?;
+    let net = Dns64Fixture::new(&[])?;
     let _upstream = net.upstream(1)?;
     let server = format!("@{RESOLVER}");
     let text = net.run(DIG, &[&server, "AAAA", "v4.example"])?;
@@ -74,7 +74,7 @@ fn dig_understands_it() -> Result<()> {
 }
 
 /// What the client is told about the names that both programs are given.
-fn check_names(net: &Net) -> Result<()> {
+fn check_names(net: &Dns64Fixture) -> Result<()> {
     ensure!(net.ask("v4.example", AAAA)? == [embedded(SERVER)]);
     let alias = net.query(&Message::query("alias.example", AAAA))?;
     let expected = [
@@ -88,7 +88,7 @@ fn check_names(net: &Net) -> Result<()> {
 }
 
 fn unbound_is_an_upstream_like_any_other() -> Result<()> {
-    let net = Net::new(&[])?;
+    let net = Dns64Fixture::new(&[])?;
     let _unbound = Unbound::start(
         &net,
         " local-zone: \"example.\" transparent\n \
@@ -101,7 +101,7 @@ fn unbound_is_an_upstream_like_any_other() -> Result<()> {
 }
 
 fn bind_is_an_upstream_like_any_other() -> Result<()> {
-    let net = Net::new(&[])?;
+    let net = Dns64Fixture::new(&[])?;
     let directory = tempfile::tempdir()?;
     let path = |name: &str| directory.path().join(name).display().to_string();
     let many: Vec<String> = (0..90)
@@ -157,7 +157,7 @@ fn bind_is_an_upstream_like_any_other() -> Result<()> {
 
 /// The IPv6 address of a name is forged, its IPv4 one is good.
 fn dn_25_what_unbound_finds_forged_is_not_stood_in_for() -> Result<()> {
-    let net = Net::new(&[])?;
+    let net = Dns64Fixture::new(&[])?;
     let directory = tempfile::tempdir()?;
     let run = |program: &str, arguments: &[&str]| -> Result<String> {
         let output = Command::new(program)
@@ -216,7 +216,7 @@ struct Unbound {
 
 impl Unbound {
     /// With these lines, in which ZONE stands for a file with this zone.
-    fn start(net: &Net, lines: &str, zone: &str) -> Result<Self> {
+    fn start(net: &Dns64Fixture, lines: &str, zone: &str) -> Result<Self> {
         let directory = tempfile::tempdir()?;
         let path = |name: &str| directory.path().join(name).display().to_string();
         fs::write(path("zone"), zone)?;

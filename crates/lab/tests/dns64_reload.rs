@@ -6,8 +6,8 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
+use lab::dns64_fixture::{Dns64Fixture, RESOLVER};
 use lab::installed::PATIENCE;
-use lab::resolver::{Net, RESOLVER};
 use lab::suite::Test;
 use lab::topology::{SERVER, embedded};
 use lab::traffic::dns::kind::{A, AAAA};
@@ -68,7 +68,7 @@ fn a_lookup_that_began_before_has_no_say_after() -> Result<()> {
 
 /// A `plat` whose DNS64 goes by a file as well.
 struct Fixture {
-    net: Net,
+    net: Dns64Fixture,
     file: PathBuf,
     _directory: tempfile::TempDir,
 }
@@ -79,7 +79,7 @@ impl Fixture {
         let file = directory.path().join("plat.toml");
         fs::write(&file, "")?;
         Ok(Self {
-            net: Net::new(&["--config", &file.display().to_string()])?,
+            net: Dns64Fixture::new(&["--config", &file.display().to_string()])?,
             file,
             _directory: directory,
         })

@@ -5,9 +5,9 @@ use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::{Context, Result, ensure};
+use lab::dns64_fixture::Dns64Fixture;
 use lab::installed::PATIENCE;
 use lab::process::Daemon;
-use lab::resolver::Net;
 use lab::suite::Test;
 use lab::topology::{SERVER, embedded};
 use lab::traffic::dns::kind::AAAA;
@@ -124,12 +124,12 @@ impl Names {
     }
 
     /// A `plat` that asks this resolver and believes the authority.
-    fn net(&self, upstream: &str) -> Result<Net> {
-        Net::with_upstreams(&[upstream], &["--dns64-ca", &self.path("ca.pem")])
+    fn net(&self, upstream: &str) -> Result<Dns64Fixture> {
+        Dns64Fixture::with_upstreams(&[upstream], &["--dns64-ca", &self.path("ca.pem")])
     }
 
     /// A resolver with the certificate whose names have an IPv4 address.
-    fn upstream(&self, net: &Net) -> Result<Upstream> {
+    fn upstream(&self, net: &Dns64Fixture) -> Result<Upstream> {
         let address = (SERVER, 853).into();
         Upstream::over_tls(
             &net.topology().server,

@@ -4,7 +4,7 @@
 use std::net::Ipv6Addr;
 
 use anyhow::{Result, ensure};
-use lab::resolver::Net;
+use lab::dns64_fixture::Dns64Fixture;
 use lab::suite::Test;
 use lab::topology::{SERVER, embedded};
 use lab::traffic::dns::kind::{A, AAAA, CNAME, DNAME, HTTPS, MX, PTR, SOA, SRV, TXT};
@@ -41,7 +41,7 @@ const NXDOMAIN: u16 = 3;
 const SERVFAIL: u16 = 2;
 const REFUSED: u16 = 5;
 
-fn ask(net: &Net, owner: &str) -> Result<Message> {
+fn ask(net: &Dns64Fixture, owner: &str) -> Result<Message> {
     net.query(&Message::query(owner, AAAA))
 }
 
@@ -50,7 +50,7 @@ fn main() {
 }
 
 fn dn_02_dn_03_an_answer_about_ipv6_ends_it() -> Result<()> {
-    let net = Net::new(&[])?;
+    let net = Dns64Fixture::new(&[])?;
     let upstream = net.scripted(|asked| match (asked.name.as_str(), asked.kind) {
         ("both.example", AAAA) => asked
             .answer(vec![Record::aaaa(&asked.name, 60, real())])
@@ -67,7 +67,7 @@ fn dn_02_dn_03_an_answer_about_ipv6_ends_it() -> Result<()> {
 }
 
 fn dn_04_each_failure_about_ipv6_counts_as_no_address() -> Result<()> {
-    let net = Net::new(&[])?;
+    let net = Dns64Fixture::new(&[])?;
     let upstream = net.scripted(|asked| {
         let code = asked.name.trim_start_matches("code").split('.').next();
         match (asked.kind, code.and_then(|code| code.parse().ok())) {
@@ -92,7 +92,7 @@ fn dn_04_each_failure_about_ipv6_counts_as_no_address() -> Result<()> {
 }
 
 fn dn_06_all_some_and_none_of_the_addresses_are_excluded() -> Result<()> {
-    let net = Net::new(&["--dns64-exclude=2001:db8:bad::/48"])?;
+    let net = Dns64Fixture::new(&["--dns64-exclude=2001:db8:bad::/48"])?;
     let mapped: Ipv6Addr = "::ffff:198.51.100.9".parse()?;
     let bad: Ipv6Addr = "2001:db8:bad::1".parse()?;
     let _upstream = net.scripted(move |asked| {
@@ -131,7 +131,7 @@ fn chain(asked: &Asked) -> Vec<Record> {
 }
 
 fn dn_07_chains_of_one_three_and_eight_aliases() -> Result<()> {
-    let net = Net::new(&[])?;
+    let net = Dns64Fixture::new(&[])?;
     let _upstream = net.scripted(|asked| {
         let mut answer = asked.answer(chain(asked));
         answer.authorities.push(Record::soa("example", 200));
@@ -155,7 +155,7 @@ fn dn_07_chains_of_one_three_and_eight_aliases() -> Result<()> {
 }
 
 fn dn_07_a_renamed_tree_is_followed() -> Result<()> {
-    let net = Net::new(&[])?;
+    let net = Dns64Fixture::new(&[])?;
     let _upstream = net.scripted(|asked| {
         let mut records = vec![
             Record::new("old.example", DNAME, 300, name("new.example")),
@@ -175,7 +175,7 @@ fn dn_07_a_renamed_tree_is_followed() -> Result<()> {
 }
 
 fn dn_08_chains_that_differ() -> Result<()> {
-    let net = Net::new(&[])?;
+    let net = Dns64Fixture::new(&[])?;
     let _upstream = net.scripted(|asked| {
         let to = if asked.kind == A { "new" } else { "old" };
         let end = format!("{to}.example");
@@ -195,7 +195,7 @@ fn dn_08_chains_that_differ() -> Result<()> {
 }
 
 fn dn_09_nothing_and_failures_about_ipv4() -> Result<()> {
-    let net = Net::new(&[])?;
+    let net = Dns64Fixture::new(&[])?;
     let _upstream = net.scripted(|asked| match (asked.name.as_str(), asked.kind) {
         (_, AAAA) => asked.nothing(77).into(),
         ("refused.example", A) => asked.code(REFUSED).into(),
@@ -219,7 +219,7 @@ fn dn_09_nothing_and_failures_about_ipv4() -> Result<()> {
 }
 
 fn dn_18_dn_30_names_of_synthetic_addresses() -> Result<()> {
-    let net = Net::new(&[])?;
+    let net = Dns64Fixture::new(&[])?;
     let upstream = net.scripted(|asked| {
         let data = name("v4.example");
         asked
@@ -252,7 +252,7 @@ fn dn_18_dn_30_names_of_synthetic_addresses() -> Result<()> {
 }
 
 fn dn_20_other_types_are_passed_on_byte_by_byte() -> Result<()> {
-    let net = Net::new(&[])?;
+    let net = Dns64Fixture::new(&[])?;
     let rdata = |kind: u16| -> Vec<u8> {
         match kind {
             MX => [&[0, 10][..], &name("mail.example")].concat(),
@@ -291,7 +291,7 @@ fn dn_20_other_types_are_passed_on_byte_by_byte() -> Result<()> {
 }
 
 fn dn_24_dn_25_what_is_validated_and_what_is_forged() -> Result<()> {
-    let net = Net::new(&[])?;
+    let net = Dns64Fixture::new(&[])?;
     let upstream = net.scripted(|asked| {
         let forged = asked.name == "forged.example" && asked.kind == AAAA;
         if forged && !asked.is_unchecked() {
@@ -328,7 +328,7 @@ fn dn_24_dn_25_what_is_validated_and_what_is_forged() -> Result<()> {
 }
 
 fn dn_26_who_validates_itself_sees_what_is_there() -> Result<()> {
-    let net = Net::new(&[])?;
+    let net = Dns64Fixture::new(&[])?;
     let upstream = net.scripted(|asked| asked.v4_only(SERVER).into())?;
     let mut query = Message::query("x.example", AAAA).with_edns(0, 1232, true);
     query.flags |= Message::CD;
@@ -346,7 +346,7 @@ fn dn_26_who_validates_itself_sees_what_is_there() -> Result<()> {
 }
 
 fn dn_32_synthetic_and_real_answers_are_kept_apart() -> Result<()> {
-    let net = Net::new(&[])?;
+    let net = Dns64Fixture::new(&[])?;
     let upstream = net.scripted(|asked| asked.v4_only(SERVER).into())?;
     ensure!(net.ask("x.example", AAAA)? == made());
     let mut own = Message::query("x.example", AAAA).with_edns(0, 1232, true);

@@ -9,7 +9,7 @@ use anyhow::{Result, ensure};
 use ipnet::{IpNet, Ipv6Net};
 use lab::capture::Capture;
 use lab::client_host::{
-    ClientHost, LAN, RESOLVER, advertisement, announcing, directories, pref64, synthesised,
+    ClientHost, LAN, RESOLVER, advertisement, announcing, directories, synthesised,
 };
 use lab::inspect::{difference, inspect};
 use lab::installed::PATIENCE;
@@ -21,6 +21,7 @@ use lab::process::Daemon;
 use lab::suite::Test;
 use lab::topology::{PREF64, SERVER, Topology, UPLINK};
 use lab::traffic::ping::ping;
+use lab::traffic::ra::RaOption;
 
 const TESTS: &[Test] = lab::tests![
     a_link_that_flaps_is_not_taken_for_another_host,
@@ -200,12 +201,12 @@ fn while_it_waits_the_host_is_as_it_was() -> Result<()> {
     let router = net.router(&announcing(600))?;
     let _clat = net.clat(&[])?;
     net.wait_for("running", ClientHost::is_running)?;
-    router.announce(&announcing(0))?;
+    router.announce(&announcing(0));
     net.wait_for("waiting", |status| {
         status.contains("state     waiting: neither")
     })?;
     wait_until(|| Ok(difference(&before, &inspect(client)?).is_empty()))?;
-    router.announce(&announcing(600))?;
+    router.announce(&announcing(600));
     net.wait_for("running again", ClientHost::is_running)?;
     net.ping()
 }
@@ -288,7 +289,7 @@ fn routes_that_lead_nowhere_do_not_end_it() -> Result<()> {
     })?;
     lab::link::remove_blackhole(client, Ipv6Net::default())?;
     net.give_router()?;
-    router.announce(&announcing(600))?;
+    router.announce(&announcing(600));
     net.wait_for("running again", ClientHost::is_running)?;
     net.ping()
 }
@@ -297,7 +298,7 @@ fn pd_12_a_black_hole_is_passed_over() -> Result<()> {
     let net = ClientHost::new()?;
     // The better one by the rules (RFC 7050 section 3), and nobody translates it.
     let lower: Ipv6Net = "2001:db8:63::/96".parse()?;
-    let options = [pref64(lower, 600), pref64(PREF64, 600)];
+    let options = [lower, PREF64].map(|prefix| RaOption::pref64(prefix, 600));
     let _router = net.router(&advertisement(&options))?;
     let _clat = net.clat(&[&format!("--probe={SERVER}")])?;
     net.wait_for("running", ClientHost::is_running)?;

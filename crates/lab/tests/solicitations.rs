@@ -11,6 +11,7 @@ use lab::installed::{Installed, PATIENCE, Setup};
 use lab::suite::Test;
 use lab::topology::{Plan, SERVER, Topology, UPLINK, embedded};
 use lab::traffic::ping::ping;
+use lab::traffic::ra::is_advertisement;
 use lab::traffic::solicit::Solicitor;
 
 const TESTS: &[Test] = lab::tests![
@@ -148,8 +149,10 @@ fn install(flags: &[&str]) -> Result<Installed> {
 fn advertisements(capture: Capture) -> Result<Vec<Vec<u8>>> {
     let packets = capture.stop()?.packets;
     let packets = packets.iter().map(|packet| packet.ip());
-    let is_one = |packet: &&[u8]| packet.len() > 56 && packet[6] == 58 && packet[40] == 134;
-    Ok(packets.filter(is_one).map(<[u8]>::to_vec).collect())
+    Ok(packets
+        .filter(|packet| is_advertisement(packet))
+        .map(<[u8]>::to_vec)
+        .collect())
 }
 
 fn wait_for_status(installed: &Installed, is_it: impl Fn(&str) -> bool) -> Result<String> {

@@ -11,6 +11,7 @@ pub mod icmp;
 pub mod packets;
 pub mod ping;
 pub mod pmtu;
+pub mod ra;
 pub mod solicit;
 pub mod tcp;
 pub mod traceroute;

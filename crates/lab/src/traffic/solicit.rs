@@ -7,9 +7,7 @@ use nix::net::if_::if_nametoindex;
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 
 use super::fragments::checksum;
-
-/// All routers on a link.
-const ALL_ROUTERS: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 2);
+use super::ra::ALL_ROUTERS;
 
 /// Sends what it is told to on one link, IPv6 header and all.
 pub struct Solicitor {

@@ -1,5 +1,6 @@
 //! DNS questions and answers, made by hand.
 
+pub mod fixed;
 pub mod message;
 pub mod upstream;
 
@@ -9,6 +10,7 @@ use std::net::{Ipv6Addr, SocketAddr, TcpStream, UdpSocket};
 use anyhow::{Context, Result};
 
 use super::PATIENCE;
+pub use fixed::FixedDns64;
 pub use message::{Message, Record, kind};
 pub use upstream::{Act, Asked, Upstream};
 

@@ -14,12 +14,12 @@ use crate::traffic::dns::{Act, Asked, Message, Upstream, addresses, exchange, ov
 pub const RESOLVER: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 1, 0, 0, 0, 0, 1);
 
 /// The network.
-pub struct Net {
+pub struct Dns64Fixture {
     /// What runs in it.
     pub installed: Installed,
 }
 
-impl Net {
+impl Dns64Fixture {
     /// The resolver upstream is [`SERVER`].
     ///
     /// # Errors
