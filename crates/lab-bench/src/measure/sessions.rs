@@ -12,7 +12,7 @@ use lab::traffic::udp::Echo;
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 
 use super::any_address;
-use crate::bench::cases::Running;
+use crate::cases::Running;
 
 /// Threads that make sessions.
 const THREADS: u16 = 16;

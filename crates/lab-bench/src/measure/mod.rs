@@ -11,8 +11,8 @@ use std::time::{Duration, Instant};
 use anyhow::Result;
 use lab::process::Daemon;
 
-use super::cases::Running;
-use super::figures::{
+use crate::cases::Running;
+use crate::figures::{
     ECHO_IDLE, ECHO_LOADED, Figures, PING_IDLE, PING_LOADED, TCP_1_DOWN, TCP_1_UP, TCP_4_DOWN,
     TCP_4_UP, TCP_SESSIONS, UDP_64_DOWN, UDP_64_UP, UDP_1200_DOWN, UDP_1200_UP, UDP_SESSIONS,
     WAKEUPS,
@@ -26,7 +26,7 @@ enum Way {
 }
 
 /// Measures everything once; each load takes this time.
-pub(crate) fn measure(running: &Running, time: Duration) -> Result<Figures> {
+pub(crate) fn all(running: &Running, time: Duration) -> Result<Figures> {
     let mut figures = Figures::default();
     // Before anything has left sessions, warm caches or a busy host behind.
     let (ping, echo) = latency::idle(running)?;

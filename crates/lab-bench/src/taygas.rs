@@ -12,17 +12,17 @@ use lab::namespace::Namespace;
 use lab::process::Daemon;
 use lab::topology::{PREF64, Topology};
 
-/// Where distributions put it, which is not in everybody's `PATH`.
-const PLACE: &str = "/usr/sbin";
+/// Where distributions put it, which may be missing from `PATH`.
+const SYSTEM_DIR: &str = "/usr/sbin";
 /// The client's IPv6 address for the second TAYGA.
 const TAYGA_CLAT: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 1, 0, 0, 0, 0, 0xc1a7);
 
 /// Each that is installed, once: the distribution's first, then those in the directories of `path`,
 /// then those that were `named`.
-pub(super) fn installed(path: Option<&OsStr>, named: &[PathBuf]) -> Vec<PathBuf> {
+pub(crate) fn installed(path: Option<&OsStr>, named: &[PathBuf]) -> Vec<PathBuf> {
     let directories = path.map(|path| std::env::split_paths(path).collect::<Vec<_>>());
     let directories = directories.unwrap_or_default();
-    let usual = std::iter::once(PathBuf::from(PLACE)).chain(directories);
+    let usual = std::iter::once(PathBuf::from(SYSTEM_DIR)).chain(directories);
     let candidates = usual.map(|directory| directory.join("tayga"));
     let mut found = Vec::new();
     for candidate in candidates.chain(named.iter().cloned()) {
@@ -37,7 +37,7 @@ pub(super) fn installed(path: Option<&OsStr>, named: &[PathBuf]) -> Vec<PathBuf>
 }
 
 /// TAYGA on the edge, with the commands of its manual.
-pub(super) fn on_edge(tayga: &Path, topology: &Topology, directory: &Path) -> Result<Daemon> {
+pub(crate) fn on_edge(tayga: &Path, topology: &Topology, directory: &Path) -> Result<Daemon> {
     let lines = format!(
         "tun-device nat64\nipv4-addr 192.168.64.1\nprefix {PREF64}\n\
          dynamic-pool 192.168.64.0/24\ndata-dir {}\n",
@@ -57,7 +57,7 @@ pub(super) fn on_edge(tayga: &Path, topology: &Topology, directory: &Path) -> Re
 }
 
 /// A second TAYGA on the client, as clatd sets it up.
-pub(super) fn on_client(tayga: &Path, topology: &Topology, directory: &Path) -> Result<Daemon> {
+pub(crate) fn on_client(tayga: &Path, topology: &Topology, directory: &Path) -> Result<Daemon> {
     let lines = format!(
         "tun-device clat\nipv4-addr 192.0.0.2\nprefix {PREF64}\nmap 192.0.0.1 {TAYGA_CLAT}\n"
     );
@@ -130,7 +130,10 @@ mod tests {
         let path = std::env::join_paths([place(&one), place(&one), directory.path().into()]);
         let named = [other.clone(), one.clone(), "/nowhere/tayga".into()];
         let found = installed(Some(&path.expect("a path")), &named);
-        let found: Vec<_> = found.iter().filter(|one| !one.starts_with(PLACE)).collect();
+        let found: Vec<_> = found
+            .iter()
+            .filter(|one| !one.starts_with(SYSTEM_DIR))
+            .collect();
         assert_eq!(found, [&one, &other]);
     }
 }

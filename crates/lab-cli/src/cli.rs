@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
+use lab_bench::Bench;
 
 /// Builds a 464XLAT network on this machine, runs the real clat and plat in it, and shows what
 /// works.
@@ -50,61 +51,6 @@ pub(crate) enum Command {
 }
 
 #[derive(Debug, Args)]
-pub(crate) struct Bench {
-    /// Rounds over all cases; the table has medians.
-    #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=99))]
-    pub(crate) rounds: u32,
-
-    /// Time of each load in milliseconds.
-    #[arg(long, value_name = "N", default_value_t = 1000, value_parser = clap::value_parser!(u64).range(100..=60_000))]
-    pub(crate) millis: u64,
-
-    /// Measure the DNS64 instead: answers that it has kept.
-    #[arg(long)]
-    pub(crate) dns64: bool,
-
-    /// Only this case, by its name in the table; several times.
-    #[arg(long, value_name = "CASE")]
-    pub(crate) only: Vec<String>,
-
-    /// One more stateful plat, with these flags; several times.
-    #[arg(long, value_name = "FLAGS", allow_hyphen_values = true)]
-    pub(crate) plat_flag: Vec<String>,
-
-    /// One more clat and plat, with these flags of clat; several times.
-    #[arg(long, value_name = "FLAGS", allow_hyphen_values = true)]
-    pub(crate) clat_flag: Vec<String>,
-
-    /// A TAYGA besides those in /usr/sbin and in PATH; several times.
-    #[arg(long, value_name = "PROGRAM")]
-    pub(crate) tayga: Vec<PathBuf>,
-
-    /// Write a bar chart (SVG) to this file.
-    #[arg(long, value_name = "FILE")]
-    pub(crate) chart: Option<PathBuf>,
-}
-
-impl Bench {
-    /// The command that gives the same table, with everything that was left to the defaults.
-    pub(crate) fn command(&self) -> String {
-        let Self { rounds, millis, .. } = self;
-        let mut command = format!("`cargo lab bench --rounds {rounds} --millis {millis}");
-        let taygas = self.tayga.iter().map(|path| path.display().to_string());
-        for (flag, values) in [
-            ("plat-flag", self.plat_flag.clone()),
-            ("clat-flag", self.clat_flag.clone()),
-            ("tayga", taygas.collect()),
-            ("only", self.only.clone()),
-        ] {
-            for value in values {
-                command += &format!(" --{flag}='{value}'");
-            }
-        }
-        command + "`"
-    }
-}
-
-#[derive(Debug, Args)]
 pub(crate) struct Soak {
     /// How long, in seconds.
     #[arg(long, value_name = "N", default_value_t = 60)]
@@ -130,25 +76,6 @@ pub(crate) struct Soak {
 mod tests {
     use super::*;
     use clap::CommandFactory;
-
-    #[test]
-    fn a_benchmark_says_how_to_repeat_it() {
-        let line = [
-            "lab",
-            "bench",
-            "--plat-flag=--nice -10",
-            "--plat-flag=--queues 1",
-            "--only=TAYGA",
-        ];
-        let Some(Command::Bench(bench)) = Cli::parse_from(line).command else {
-            panic!("a benchmark");
-        };
-        assert_eq!(
-            bench.command(),
-            "`cargo lab bench --rounds 3 --millis 1000 --plat-flag='--nice -10' \
-             --plat-flag='--queues 1' --only='TAYGA'`"
-        );
-    }
 
     #[test]
     fn the_command_line_is_consistent() {

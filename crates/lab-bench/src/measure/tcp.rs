@@ -11,8 +11,8 @@ use lab::topology::SERVER;
 use lab::traffic::PATIENCE;
 
 use super::{Cost, Way};
-use crate::bench::cases::Running;
-use crate::bench::figures::{Figures, Tcp};
+use crate::cases::Running;
+use crate::figures::{Figures, Tcp};
 
 /// Bytes of a write.
 const CHUNK: usize = 256 << 10;

@@ -9,8 +9,8 @@ use lab::traffic::icmp::{IcmpSocket, identifier};
 use lab::traffic::udp::Echo;
 
 use super::{Way, any_address, tcp};
-use crate::bench::cases::Running;
-use crate::bench::figures::{Figures, Trip};
+use crate::cases::Running;
+use crate::figures::{Figures, Trip};
 
 /// Trips of one measurement.
 const IDLE: usize = 3000;

@@ -3,10 +3,9 @@
 //! Exit code 0 when everything works, 1 when a check fails or the system does not let us, 2 for a
 //! wrong command line.
 
-mod bench;
+mod classic;
 mod cli;
 mod report;
-mod show_classic;
 mod soak;
 mod tour;
 
@@ -33,9 +32,9 @@ fn run(cli: &cli::Cli) -> anyhow::Result<bool> {
     let binaries = Binaries::build_and_find()?;
     lab::privilege::acquire()?;
     match &cli.command {
-        None if cli.classic => show_classic::run(&binaries),
+        None if cli.classic => classic::run(&binaries),
         None => tour::run(cli, &binaries),
         Some(cli::Command::Soak(soak)) => soak::run(soak, &binaries),
-        Some(cli::Command::Bench(bench)) => bench::run(bench, &binaries),
+        Some(cli::Command::Bench(bench)) => lab_bench::run(bench, &binaries),
     }
 }

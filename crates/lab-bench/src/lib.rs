@@ -9,14 +9,16 @@ mod cases;
 mod chart;
 mod dns64;
 mod figures;
-mod load;
+mod measure;
+mod options;
 mod table;
 mod taygas;
 
 use anyhow::Result;
 use lab::binaries::Binaries;
 
-use crate::cli::Bench;
+pub use options::Bench;
+
 use cases::Case;
 use figures::Figures;
 use table::{Column, Results};
@@ -25,7 +27,7 @@ use table::{Column, Results};
 ///
 /// # Errors
 /// When the network cannot be built, or a file cannot be written.
-pub(crate) fn run(bench: &Bench, binaries: &Binaries) -> Result<bool> {
+pub fn run(bench: &Bench, binaries: &Binaries) -> Result<bool> {
     if bench.dns64 {
         return dns64(bench, binaries);
     }
@@ -79,7 +81,7 @@ fn dns64(bench: &Bench, binaries: &Binaries) -> Result<bool> {
 
 fn measure(case: &Case, binaries: &Binaries, bench: &Bench) -> Result<Figures> {
     let running = case.start(binaries)?;
-    load::measure(&running, std::time::Duration::from_millis(bench.millis))
+    measure::all(&running, std::time::Duration::from_millis(bench.millis))
 }
 
 #[expect(clippy::print_stderr, reason = "progress goes beside the table")]

@@ -11,8 +11,8 @@ use lab::traffic::PATIENCE;
 use socket2::SockRef;
 
 use super::{Cost, Way, any_address};
-use crate::bench::cases::Running;
-use crate::bench::figures::{Figures, Udp};
+use crate::cases::Running;
+use crate::figures::{Figures, Udp};
 
 /// What is still on its way arrives in this time.
 const LAST: Duration = Duration::from_millis(100);
