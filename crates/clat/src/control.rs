@@ -24,9 +24,9 @@ pub(crate) enum Request {
     Status { json: bool },
 }
 
-/// What there is to tell; clones share it.
+/// Where the status comes from; clones share it.
 #[derive(Clone, Debug)]
-pub(crate) struct Facts(Arc<Mutex<Shared>>);
+pub(crate) struct StatusSource(Arc<Mutex<Shared>>);
 
 #[derive(Debug)]
 struct Shared {
@@ -69,7 +69,7 @@ struct Status {
     packets: Option<Snapshot>,
 }
 
-impl Facts {
+impl StatusSource {
     pub(crate) fn new(side4: Side4) -> Self {
         Self(Arc::new(Mutex::new(Shared {
             started: now(),

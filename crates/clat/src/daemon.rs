@@ -25,7 +25,7 @@ use xlat_proto::clat::{Backoff, Clat, Lifecycle, State, View};
 use xlat_proto::discovery::Found;
 use xlat_tun::{Failure, now};
 
-use crate::control::Facts;
+use crate::control::StatusSource;
 use crate::run::{broke, configured, lifecycle_config};
 use crate::settings::{Settings, Side4};
 use crate::translation::{DataPath, Translation};
@@ -56,7 +56,7 @@ pub(crate) struct Daemon<'a> {
     blinked: Option<Instant>,
     /// It has worked: from now on the network alone is to blame for what fails.
     has_run: bool,
-    facts: Facts,
+    status: StatusSource,
     _metrics: Option<Metrics>,
     socket: tokio::task::JoinHandle<()>,
     is_ready: bool,
@@ -80,9 +80,9 @@ impl<'a> Daemon<'a> {
         let place = &settings.run.place;
         let (side4, reserved) = side4(host, settings).await?;
         let (failed, failures) = mpsc::unbounded_channel();
-        let facts = Facts::new(side4);
+        let status = StatusSource::new(side4);
         let socket = Socket::bind(&place.run_dir, &place.tun)?;
-        let answers = facts.clone();
+        let answers = status.clone();
         let answer = move |request, answer| answers.clone().answer(request, answer);
         let found = configured(settings);
         let listener = match found {
@@ -109,8 +109,8 @@ impl<'a> Daemon<'a> {
             backoff: Backoff::new(),
             blinked: None,
             has_run: false,
-            _metrics: metrics(&facts, settings).await?,
-            facts,
+            _metrics: metrics(&status, settings).await?,
+            status,
             socket: tokio::spawn(socket.serve(answer)),
             is_ready: false,
             watchdog: notify::Watchdog::new(),
@@ -284,7 +284,7 @@ impl<'a> Daemon<'a> {
             translation.take_back().await?;
         }
         if let Some(path) = self.path.take() {
-            self.facts.retire(path.stop());
+            self.status.retire(path.stop());
         }
         Ok(())
     }
@@ -299,7 +299,7 @@ impl<'a> Daemon<'a> {
             }
             None => {
                 let path = DataPath::start(settings, side4, clat, self.failed.clone())?;
-                self.facts.set_totals(path.workers().totals());
+                self.status.set_totals(path.workers().totals());
                 path
             }
         };
@@ -354,7 +354,7 @@ impl<'a> Daemon<'a> {
         let line = format!("{error:#}; tried again in {} s", pause.as_secs());
         warn!("{line}");
         self.notify(&format!("waiting: {error:#}"));
-        self.facts.set_state(&format!("waiting: {error:#}"));
+        self.status.set_state(&format!("waiting: {error:#}"));
         self.state = None;
         Ok(false)
     }
@@ -366,7 +366,7 @@ impl<'a> Daemon<'a> {
             (Some(listener), Some(network)) => listener.forged(network.index()),
             _ => 0,
         };
-        self.facts.set(state, self.found, network, forged);
+        self.status.set(state, self.found, network, forged);
         if self.state.as_ref() == Some(state) {
             return;
         }
@@ -421,20 +421,20 @@ impl<'a> Daemon<'a> {
             }
         }
         if let Some(path) = self.path {
-            self.facts.retire(path.stop());
+            self.status.retire(path.stop());
         }
-        let counters = self.facts.counters().to_string();
+        let counters = self.status.counters().to_string();
         info!("stopped, the host is as it was\n{}", counters.trim_end());
         Ok(())
     }
 }
 
-async fn metrics(facts: &Facts, settings: &Settings) -> Result<Option<Metrics>> {
+async fn metrics(status: &StatusSource, settings: &Settings) -> Result<Option<Metrics>> {
     let Some(address) = settings.run.flags.metrics else {
         return Ok(None);
     };
-    let facts = facts.clone();
-    Ok(Some(Metrics::serve(address, move || facts.page()).await?))
+    let status = status.clone();
+    Ok(Some(Metrics::serve(address, move || status.page()).await?))
 }
 
 /// The IPv4 side, which other instances do not take as long as this one lives.

@@ -7,6 +7,7 @@ use pref64_discovery::Trust;
 use xlat_core::addr::{Eam, Ipv4Prefix, Ipv6Prefix, Pref64, special};
 use xlat_host::daemon::exit::Usage;
 use xlat_host::host::Host;
+pub(crate) use xlat_proto::clat::Side4;
 
 use crate::cli::{Forwarding, Run};
 
@@ -16,24 +17,10 @@ const SERVICE_CONTINUITY: Ipv4Prefix = Ipv4Prefix::containing(Ipv4Addr::new(192,
 /// Room for what an IPv6 header is longer than an IPv4 header, and a Fragment header.
 pub(crate) const GROWTH: u16 = 28;
 
-/// Metric of the first instance's IPv4 default route: worse than what others give theirs.
-const METRIC: u32 = 2048;
-
 /// Settings that make sense together.
 #[derive(Clone, Debug)]
 pub(crate) struct Settings {
     pub(crate) run: Run,
-}
-
-/// The IPv4 side of an instance.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Side4 {
-    /// Address of this host.
-    pub(crate) host: Ipv4Addr,
-    /// Address that our own ICMPv4 errors come from: the hop behind the host.
-    pub(crate) hop: Ipv4Addr,
-    /// Metric of the default route.
-    pub(crate) metric: u32,
 }
 
 impl Settings {
@@ -84,32 +71,17 @@ impl Settings {
         !self.run.lan.is_empty() && self.run.lan_prefix6.is_none()
     }
 
-    /// The IPv4 side on a host that has these addresses already, other instances' among them, and
-    /// where nobody else has reserved them.
+    /// The IPv4 side on a host that has these addresses already, other instances' among them, where
+    /// `reserve` takes an address that no other instance has.
     pub(crate) fn side4(
         &self,
         taken: &[Ipv4Addr],
         reserve: impl Fn(Ipv4Addr) -> bool,
     ) -> Result<Side4, Usage> {
-        if let Some(host) = self.run.ipv4 {
-            return Ok(Side4 {
-                host,
-                hop: hop(host),
-                metric: self.run.metric.unwrap_or(METRIC),
-            });
-        }
-        let free = (0..).zip(PAIRS).find(|(_, (host, hop))| {
-            !taken.contains(host) && !taken.contains(hop) && reserve(*host)
-        });
-        let Some((number, (host, hop))) = free else {
+        Side4::choose(self.run.ipv4, self.run.metric, taken, reserve).ok_or_else(|| {
             let line = "all addresses of 192.0.0.0/29 are taken on this host; give another one \
                         with --ipv4";
-            return Err(Usage(line.into()));
-        };
-        Ok(Side4 {
-            host,
-            hop,
-            metric: self.run.metric.unwrap_or(METRIC + number),
+            Usage(line.into())
         })
     }
 
@@ -142,13 +114,6 @@ impl Settings {
         self.run.mtu4.unwrap_or(mtu - GROWTH).min(mtu - 20)
     }
 }
-
-/// Pairs of 192.0.0.0/29: the host and the hop behind it. An instance takes one.
-const PAIRS: [(Ipv4Addr, Ipv4Addr); 3] = [
-    (Ipv4Addr::new(192, 0, 0, 1), Ipv4Addr::new(192, 0, 0, 2)),
-    (Ipv4Addr::new(192, 0, 0, 3), Ipv4Addr::new(192, 0, 0, 4)),
-    (Ipv4Addr::new(192, 0, 0, 5), Ipv4Addr::new(192, 0, 0, 6)),
-];
 
 /// The IPv4 addresses in the low bits of the IPv6 prefix.
 fn lan_map(lan: Ipv4Prefix, prefix: Ipv6Prefix) -> Option<Eam> {
@@ -212,12 +177,6 @@ fn check_ipv6(ipv6: Ipv6Addr, pref64: Option<Pref64>) -> Result<(), Usage> {
         )));
     }
     Ok(())
-}
-
-/// The first address of 192.0.0.0/29 behind its lowest one that the host does not use.
-fn hop(host: Ipv4Addr) -> Ipv4Addr {
-    let [first, second] = [Ipv4Addr::new(192, 0, 0, 1), Ipv4Addr::new(192, 0, 0, 2)];
-    if host == second { first } else { second }
 }
 
 #[cfg(test)]

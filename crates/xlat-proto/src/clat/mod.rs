@@ -4,10 +4,12 @@
 pub mod address;
 mod backoff;
 mod lifecycle;
+mod side4;
 mod state;
 mod view;
 
 pub use backoff::Backoff;
 pub use lifecycle::{Config, Lifecycle};
+pub use side4::Side4;
 pub use state::{Clat, Origin, State};
 pub use view::{Lead, Uplink, View};
