@@ -11,7 +11,7 @@ use core::net::{Ipv4Addr, Ipv6Addr};
 use crate::bucket::TokenBucket;
 use crate::identification::Identifications;
 use crate::policy::ErrorRate;
-use crate::reject::Answer;
+use crate::reject::Response;
 use crate::time::Instant;
 
 /// The rate limits of one family. Errors that path MTU discovery needs have buckets of their own.
@@ -40,12 +40,12 @@ impl Limits {
     }
 
     /// True if a source may be told now; `source` is its hash.
-    pub(crate) fn allow(&mut self, answer: Answer, source: u64, now: Instant) -> bool {
+    pub(crate) fn allow(&mut self, response: Response, source: u64, now: Instant) -> bool {
         match self.rate {
             ErrorRate::Off => false,
             ErrorRate::Unlimited => true,
-            ErrorRate::Limited { .. } => match answer {
-                Answer::TooBig { .. } => self.too_big.take(source, now),
+            ErrorRate::Limited { .. } => match response {
+                Response::TooBig { .. } => self.too_big.take(source, now),
                 _ => self.errors.take(source, now),
             },
         }
@@ -105,7 +105,7 @@ mod tests {
         let mut told = |source: u32, count: usize| {
             let source = source_v4(Ipv4Addr::from_bits(source), &ids);
             (0..count)
-                .filter(|_| limits.allow(Answer::TimeExceeded, source, Instant::ZERO))
+                .filter(|_| limits.allow(Response::TimeExceeded, source, Instant::ZERO))
                 .count()
         };
         assert_eq!(told(1, 1000), 10);
@@ -119,7 +119,7 @@ mod tests {
         let mut workers = [0; 4].map(|_| Limits::new(LIMITED, 4));
         let told = |limits: &mut Limits| {
             (0..1000)
-                .filter(|&source| limits.allow(Answer::TimeExceeded, source, Instant::ZERO))
+                .filter(|&source| limits.allow(Response::TimeExceeded, source, Instant::ZERO))
                 .count()
         };
         assert_eq!(workers.iter_mut().map(told).sum::<usize>(), 40);

@@ -8,7 +8,7 @@ use crate::offload::{Gso, GsoKind};
 use crate::packet::{Transport, V4, V6};
 use crate::policy::{MIN_IPV6_MTU, Policy};
 use crate::reason::DropReason;
-use crate::reject::{Answer, Reject};
+use crate::reject::{Reject, Response};
 use crate::wire::{ipv4, ipv6, tcp, udp};
 
 /// How a packet goes on.
@@ -45,7 +45,10 @@ pub(crate) fn v4_to_v6(frame: &mut Frame<'_>, packet: &V4, policy: &Policy) -> R
             return Ok(Fit::Whole);
         }
         let mtu = policy.mtu6 - (headers - ipv4::HEADER) as u16;
-        return Err(Reject::Answer(DropReason::TooBig, Answer::TooBig { mtu }));
+        return Err(Reject::Respond(
+            DropReason::TooBig,
+            Response::TooBig { mtu },
+        ));
     }
     let limit = mtu.min(usize::from(policy.lowest_ipv6_mtu));
     if size <= limit {
@@ -57,7 +60,7 @@ pub(crate) fn v4_to_v6(frame: &mut Frame<'_>, packet: &V4, policy: &Policy) -> R
 /// Judges an IPv6 packet on its way to IPv4 (RFC 7915 sections 5 and 5.1).
 #[inline]
 pub(crate) fn v6_to_v4(frame: &mut Frame<'_>, packet: &V6, policy: &Policy) -> Result<Fit, Reject> {
-    let at = packet.chain.headers_len;
+    let at = packet.extensions.headers_len;
     let size = ipv4::HEADER + segment_len(frame, at, &packet.transport);
     let mtu = usize::from(policy.mtu4);
     // The length of an IPv4 packet includes its header: the longest IPv6 packets have none.
@@ -73,7 +76,10 @@ pub(crate) fn v6_to_v4(frame: &mut Frame<'_>, packet: &V6, policy: &Policy) -> R
             .mtu4
             .saturating_add((ipv6::HEADER - ipv4::HEADER) as u16)
             .max(MIN_IPV6_MTU);
-        return Err(Reject::Answer(DropReason::TooBig, Answer::TooBig { mtu }));
+        return Err(Reject::Respond(
+            DropReason::TooBig,
+            Response::TooBig { mtu },
+        ));
     }
     cut(frame, at, ipv4::HEADER, mtu)
 }
@@ -82,7 +88,7 @@ pub(crate) fn v6_to_v4(frame: &mut Frame<'_>, packet: &V6, policy: &Policy) -> R
 /// 5.1.1).
 #[inline]
 pub(crate) fn dont_fragment(packet: &V6, size: usize) -> bool {
-    packet.chain.fragment.is_none() && size > DF_THRESHOLD
+    packet.extensions.fragment.is_none() && size > DF_THRESHOLD
 }
 
 /// Bytes behind the IP headers of the packet, or of one full segment of a super-packet.

@@ -7,17 +7,17 @@ use crate::reason::DropReason;
 /// Why a packet ends here, and whether its sender is told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Reject {
-    /// Nobody is told.
+    /// Without telling the sender.
     Silent(DropReason),
     /// The sender is told, if policy, rate limit and the rules for ICMP errors allow it.
-    Answer(DropReason, Answer),
+    Respond(DropReason, Response),
     /// The mapper has kept a copy until it can decide.
     Held,
 }
 
-/// What the sender of a packet is told.
+/// The message that the sender of a packet gets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Answer {
+pub(crate) enum Response {
     /// Hop limit exceeded in transit: ICMPv6 3/0, ICMPv4 11/0.
     TimeExceeded,
     /// The packet does not fit; the next one must not be longer than this many bytes: ICMPv6 2/0,
@@ -47,7 +47,7 @@ impl From<Refusal> for Reject {
         match refusal {
             Refusal::Silent(reason) => Self::Silent(reason),
             Refusal::Answer(reason, unreachable) => {
-                Self::Answer(reason, Answer::Unreachable(unreachable))
+                Self::Respond(reason, Response::Unreachable(unreachable))
             }
             // Only a packet can be held, and `Translator` does that.
             Refusal::Hold => Self::Silent(DropReason::TableFull),

@@ -13,10 +13,10 @@ use crate::frame::Frame;
 use crate::identification::Identifications;
 use crate::mapper::Unreachable;
 use crate::offload::{Checksum, Gso, GsoKind, Offload};
-use crate::packet::{Chain, complete_checksum, walk};
+use crate::packet::{ExtensionHeaders, complete_checksum, walk};
 use crate::policy::{MIN_IPV6_MTU, Policy};
 use crate::reason::DropReason;
-use crate::reject::Answer;
+use crate::reject::Response;
 use crate::time::Instant;
 use crate::verdict::Verdict;
 use crate::wire::{icmp, ipv4, ipv6, set_word, tcp, udp, version, word};
@@ -44,8 +44,8 @@ impl Replier {
 
     /// True if an ICMPv4 error that a mapper has made may go to `dst` now.
     pub(crate) fn allows_v4(&mut self, dst: Ipv4Addr, ids: &Identifications, now: Instant) -> bool {
-        let answer = Answer::Unreachable(Unreachable::Port);
-        self.v4.allow(answer, source_v4(dst, ids), now)
+        let response = Response::Unreachable(Unreachable::Port);
+        self.v4.allow(response, source_v4(dst, ids), now)
     }
 
     /// Answers the packet in `frame`, or drops it where no answer may be given.
@@ -53,14 +53,14 @@ impl Replier {
         &mut self,
         frame: &mut Frame<'_>,
         reason: DropReason,
-        answer: Answer,
+        response: Response,
         policy: &Policy,
         ids: &mut Identifications,
         now: Instant,
     ) -> Verdict {
         let sent = match version(frame.packet()[0]) {
-            4 => self.reply_v4(frame, answer, policy, ids, now),
-            _ => self.reply_v6(frame, answer, policy, ids, now),
+            4 => self.reply_v4(frame, response, policy, ids, now),
+            _ => self.reply_v6(frame, response, policy, ids, now),
         };
         if sent.is_none() {
             return Verdict::Drop(reason);
@@ -72,7 +72,7 @@ impl Replier {
     fn reply_v4(
         &mut self,
         frame: &mut Frame<'_>,
-        answer: Answer,
+        response: Response,
         policy: &Policy,
         ids: &mut Identifications,
         now: Instant,
@@ -80,11 +80,11 @@ impl Replier {
         let ip = ipv4::Header::parse(frame.array(0)?);
         let header_len = ipv4::header_len(frame.packet()[0]);
         if !may_answer_v4(frame, &ip, header_len)
-            || !self.v4.allow(answer, source_v4(ip.src, ids), now)
+            || !self.v4.allow(response, source_v4(ip.src, ids), now)
         {
             return None;
         }
-        let src = if answer == Answer::EchoReply {
+        let src = if response == Response::EchoReply {
             frame.strip_front(header_len);
             let message = frame.packet_mut();
             message[icmp::TYPE] = icmp::v4::ECHO_REPLY;
@@ -94,7 +94,7 @@ impl Replier {
             first_segment(frame, header_len, ipv4::HEADER);
             let size = usize::from(policy.icmpv4_error_size.min(policy.mtu4));
             frame.truncate(size - ipv4::HEADER - icmp::HEADER);
-            frame.push_front(&message_v4(answer)?);
+            frame.push_front(&message_v4(response)?);
             policy.own_v4
         };
         let sum = Sum::of(frame.packet()).checksum();
@@ -102,7 +102,7 @@ impl Replier {
         let protocol = IpNextHeaderProtocols::Icmp;
         let total_len = ipv4::HEADER + frame.len();
         let header = ipv4::Header {
-            tos: if answer == Answer::EchoReply {
+            tos: if response == Response::EchoReply {
                 ip.tos
             } else {
                 TOS
@@ -124,28 +124,28 @@ impl Replier {
     fn reply_v6(
         &mut self,
         frame: &mut Frame<'_>,
-        answer: Answer,
+        response: Response,
         policy: &Policy,
         ids: &Identifications,
         now: Instant,
     ) -> Option<()> {
         let ip = ipv6::Header::parse(frame.array(0)?);
-        let chain = walk(ip.next_header, frame.packet()).ok()?;
-        if !may_answer_v6(frame, &ip, &chain, answer)
-            || !self.v6.allow(answer, source_v6(ip.src, ids), now)
+        let extensions = walk(ip.next_header, frame.packet()).ok()?;
+        if !may_answer_v6(frame, &ip, &extensions, response)
+            || !self.v6.allow(response, source_v6(ip.src, ids), now)
         {
             return None;
         }
-        let src = if answer == Answer::EchoReply {
-            frame.strip_front(chain.headers_len);
+        let src = if response == Response::EchoReply {
+            frame.strip_front(extensions.headers_len);
             let message = frame.packet_mut();
             message[icmp::TYPE] = icmp::v6::ECHO_REPLY;
             set_word(message, icmp::CHECKSUM, 0);
             ip.dst
         } else {
-            first_segment(frame, chain.headers_len, ipv6::HEADER);
+            first_segment(frame, extensions.headers_len, ipv6::HEADER);
             frame.truncate(usize::from(MIN_IPV6_MTU) - ipv6::HEADER - icmp::HEADER);
-            frame.push_front(&message_v6(answer)?);
+            frame.push_front(&message_v6(response)?);
             policy.own_v6
         };
         let next_header = IpNextHeaderProtocols::Icmpv6;
@@ -154,7 +154,7 @@ impl Replier {
         let checksum = (pseudo + Sum::of(frame.packet())).checksum();
         set_word(frame.packet_mut(), icmp::CHECKSUM, checksum);
         let header = ipv6::Header {
-            traffic_class: if answer == Answer::EchoReply {
+            traffic_class: if response == Response::EchoReply {
                 ip.traffic_class
             } else {
                 0
@@ -194,52 +194,59 @@ fn is_group_v4(address: Ipv4Addr) -> bool {
 
 /// RFC 4443 section 2.4e: what no ICMPv6 error may answer. A refusal for reasons of policy is not
 /// sent to ICMPv6 messages at all (RFC 7915 section 5.4).
-fn may_answer_v6(frame: &Frame<'_>, ip: &ipv6::Header, chain: &Chain, answer: Answer) -> bool {
-    let is_icmp = chain.protocol == IpNextHeaderProtocols::Icmpv6;
-    let later_fragment = chain.fragment.is_some_and(|fragment| fragment.offset != 0);
+fn may_answer_v6(
+    frame: &Frame<'_>,
+    ip: &ipv6::Header,
+    extensions: &ExtensionHeaders,
+    response: Response,
+) -> bool {
+    let is_icmp = extensions.protocol == IpNextHeaderProtocols::Icmpv6;
+    let later_fragment = extensions
+        .fragment
+        .is_some_and(|fragment| fragment.offset != 0);
     let icmp_error = is_icmp
         && !later_fragment
         && frame
             .packet()
-            .get(chain.headers_len)
+            .get(extensions.headers_len)
             .is_none_or(|&kind| icmp::v6::is_error(kind) || kind == icmp::v6::REDIRECT);
-    let prohibited = matches!(answer, Answer::Unreachable(Unreachable::Prohibited));
-    let group = ip.dst.is_multicast() && !matches!(answer, Answer::TooBig { .. });
+    let prohibited = matches!(response, Response::Unreachable(Unreachable::Prohibited));
+    let group = ip.dst.is_multicast() && !matches!(response, Response::TooBig { .. });
     let from_host =
         !ip.src.is_unspecified() && !ip.src.is_multicast() && ip.src != Ipv6Addr::LOCALHOST;
     from_host && !(icmp_error || group || prohibited && is_icmp)
 }
 
 /// The eight bytes in front of the quoted packet, checksum zero.
-fn message_v4(answer: Answer) -> Option<[u8; icmp::HEADER]> {
+fn message_v4(response: Response) -> Option<[u8; icmp::HEADER]> {
     use icmp::v4;
-    let (icmp_type, code, mtu) = match answer {
-        Answer::TimeExceeded => (v4::TIME_EXCEEDED, 0, 0),
-        Answer::ReassemblyTimeout => (v4::TIME_EXCEEDED, 1, 0),
-        Answer::TooBig { mtu } => (v4::UNREACHABLE, 4, mtu),
-        Answer::Unreachable(Unreachable::Prohibited) => (v4::UNREACHABLE, 13, 0),
-        Answer::Unreachable(Unreachable::Address) => (v4::UNREACHABLE, 1, 0),
-        Answer::Unreachable(Unreachable::Port) => (v4::UNREACHABLE, 3, 0),
-        Answer::Unreachable(Unreachable::Protocol) => (v4::UNREACHABLE, 2, 0),
-        Answer::SourceRouteFailed => (v4::UNREACHABLE, 5, 0),
-        Answer::ErroneousField { .. } | Answer::EchoReply => return None,
+    let (icmp_type, code, mtu) = match response {
+        Response::TimeExceeded => (v4::TIME_EXCEEDED, 0, 0),
+        Response::ReassemblyTimeout => (v4::TIME_EXCEEDED, 1, 0),
+        Response::TooBig { mtu } => (v4::UNREACHABLE, 4, mtu),
+        Response::Unreachable(Unreachable::Prohibited) => (v4::UNREACHABLE, 13, 0),
+        Response::Unreachable(Unreachable::Address) => (v4::UNREACHABLE, 1, 0),
+        Response::Unreachable(Unreachable::Port) => (v4::UNREACHABLE, 3, 0),
+        Response::Unreachable(Unreachable::Protocol) => (v4::UNREACHABLE, 2, 0),
+        Response::SourceRouteFailed => (v4::UNREACHABLE, 5, 0),
+        Response::ErroneousField { .. } | Response::EchoReply => return None,
     };
     let [high, low] = mtu.to_be_bytes();
     Some([icmp_type, code, 0, 0, 0, 0, high, low])
 }
 
 /// Twin of [`message_v4`].
-fn message_v6(answer: Answer) -> Option<[u8; icmp::HEADER]> {
+fn message_v6(response: Response) -> Option<[u8; icmp::HEADER]> {
     use icmp::v6;
-    let (icmp_type, code, word) = match answer {
-        Answer::TimeExceeded => (v6::TIME_EXCEEDED, 0, 0),
-        Answer::ReassemblyTimeout => (v6::TIME_EXCEEDED, 1, 0),
-        Answer::TooBig { mtu } => (v6::PACKET_TOO_BIG, 0, u32::from(mtu)),
-        Answer::Unreachable(Unreachable::Prohibited) => (v6::UNREACHABLE, 1, 0),
-        Answer::Unreachable(Unreachable::Address) => (v6::UNREACHABLE, 3, 0),
-        Answer::Unreachable(Unreachable::Port | Unreachable::Protocol) => (v6::UNREACHABLE, 4, 0),
-        Answer::ErroneousField { pointer } => (v6::PARAMETER_PROBLEM, 0, pointer),
-        Answer::SourceRouteFailed | Answer::EchoReply => return None,
+    let (icmp_type, code, word) = match response {
+        Response::TimeExceeded => (v6::TIME_EXCEEDED, 0, 0),
+        Response::ReassemblyTimeout => (v6::TIME_EXCEEDED, 1, 0),
+        Response::TooBig { mtu } => (v6::PACKET_TOO_BIG, 0, u32::from(mtu)),
+        Response::Unreachable(Unreachable::Prohibited) => (v6::UNREACHABLE, 1, 0),
+        Response::Unreachable(Unreachable::Address) => (v6::UNREACHABLE, 3, 0),
+        Response::Unreachable(Unreachable::Port | Unreachable::Protocol) => (v6::UNREACHABLE, 4, 0),
+        Response::ErroneousField { pointer } => (v6::PARAMETER_PROBLEM, 0, pointer),
+        Response::SourceRouteFailed | Response::EchoReply => return None,
     };
     let [a, b, c, d] = word.to_be_bytes();
     Some([icmp_type, code, 0, 0, a, b, c, d])

@@ -26,7 +26,7 @@ use crate::offload::Offload;
 use crate::packet::{Transport, V4, V6, peek};
 use crate::policy::{Policy, PolicyError};
 use crate::reason::DropReason;
-use crate::reject::{Answer, Reject};
+use crate::reject::{Reject, Response};
 use crate::reply::Replier;
 use crate::split::Split;
 use crate::time::Instant;
@@ -140,7 +140,7 @@ impl<M: Mapper + PacketHolder + Prefetch> Translator<M> {
                 let reason = DropReason::FragmentTimeout;
                 self.reject(
                     frame,
-                    Reject::Answer(reason, Answer::ReassemblyTimeout),
+                    Reject::Respond(reason, Response::ReassemblyTimeout),
                     now,
                 )
             }
@@ -175,11 +175,11 @@ impl<M: Mapper + PacketHolder + Prefetch> Translator<M> {
         }
         check_addresses_v6(packet.ip.src, packet.ip.dst)?;
         check_hops(packet.ip.hop_limit)?;
-        if let Some(place) = packet.chain.segments_left {
-            let answer = Answer::ErroneousField {
+        if let Some(place) = packet.extensions.segments_left {
+            let answer = Response::ErroneousField {
                 pointer: place as u32,
             };
-            return Err(Reject::Answer(DropReason::Ipv6SegmentsLeft, answer));
+            return Err(Reject::Respond(DropReason::Ipv6SegmentsLeft, answer));
         }
         match packet.transport {
             Transport::Error { .. } => return self.error_v6_to_v4(frame, &packet, now),
@@ -199,7 +199,7 @@ impl<M: Mapper + PacketHolder + Prefetch> Translator<M> {
             Ok(rewrite) => rewrite,
             Err(refusal) => return Err(self.refused_v6(frame, &flow, refusal, now)),
         };
-        if let (Some(id), Some(fragment)) = (rewrite.fragment_id, &mut packet.chain.fragment) {
+        if let (Some(id), Some(fragment)) = (rewrite.fragment_id, &mut packet.extensions.fragment) {
             fragment.id = u32::from(id);
         }
         let fit = if rewrite.hairpin { Fit::Whole } else { fit };
@@ -222,9 +222,9 @@ impl<M: Mapper + PacketHolder + Prefetch> Translator<M> {
             check_hops(packet.ip.ttl)?;
         }
         if packet.source_route {
-            return Err(Reject::Answer(
+            return Err(Reject::Respond(
                 DropReason::Ipv4SourceRoute,
-                Answer::SourceRouteFailed,
+                Response::SourceRouteFailed,
             ));
         }
         match packet.transport {
@@ -325,7 +325,7 @@ impl<M: Mapper + PacketHolder + Prefetch> Translator<M> {
     fn second_pass(&mut self, frame: &mut Frame<'_>, now: Instant) -> Result<Fit, Reject> {
         self.v4_to_v6(frame, now, Pass::Hairpin)
             .map_err(|reject| match reject {
-                Reject::Answer(reason, _) => Reject::Silent(reason),
+                Reject::Respond(reason, _) => Reject::Silent(reason),
                 Reject::Silent(_) | Reject::Held => reject,
             })
     }
@@ -334,7 +334,7 @@ impl<M: Mapper + PacketHolder + Prefetch> Translator<M> {
     fn reject(&mut self, frame: &mut Frame<'_>, reject: Reject, now: Instant) -> Verdict {
         match reject {
             Reject::Silent(reason) => Verdict::Drop(reason),
-            Reject::Answer(reason, answer) => {
+            Reject::Respond(reason, answer) => {
                 self.replier
                     .reply(frame, reason, answer, &self.policy, &mut self.ids, now)
             }
@@ -381,7 +381,10 @@ fn held<E: Into<Reject>>(kept: Result<(), E>) -> Reject {
 #[inline]
 fn check_hops(hop_limit: u8) -> Result<(), Reject> {
     if hop_limit <= 1 {
-        return Err(Reject::Answer(DropReason::HopLimit, Answer::TimeExceeded));
+        return Err(Reject::Respond(
+            DropReason::HopLimit,
+            Response::TimeExceeded,
+        ));
     }
     Ok(())
 }
@@ -403,11 +406,11 @@ fn check_addresses_v6(src: Ipv6Addr, dst: Ipv6Addr) -> Result<(), DropReason> {
 fn for_translator(transport: &Transport) -> Reject {
     match transport {
         Transport::Echo { request: true, .. } => {
-            Reject::Answer(DropReason::EchoToTranslator, Answer::EchoReply)
+            Reject::Respond(DropReason::EchoToTranslator, Response::EchoReply)
         }
-        Transport::Udp { .. } => Reject::Answer(
+        Transport::Udp { .. } => Reject::Respond(
             DropReason::ForTranslator,
-            Answer::Unreachable(Unreachable::Port),
+            Response::Unreachable(Unreachable::Port),
         ),
         _ => Reject::Silent(DropReason::ForTranslator),
     }

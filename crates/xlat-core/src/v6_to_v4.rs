@@ -25,7 +25,7 @@ pub(crate) fn rewrite(
     policy: &Policy,
     ids: &mut Identifications,
 ) {
-    let at = packet.chain.headers_len;
+    let at = packet.extensions.headers_len;
     let segment = segment_len(frame, at, &packet.transport);
     let count = segments(frame, at, &packet.transport);
     rewrite_transport(frame, packet, new, policy);
@@ -37,7 +37,7 @@ pub(crate) fn rewrite(
     }
     let mut header = header(packet, packet.payload_len(), new, policy);
     header.dont_fragment = dont_fragment(packet, ipv4::HEADER + segment);
-    if packet.chain.fragment.is_none() && !header.dont_fragment {
+    if packet.extensions.fragment.is_none() && !header.dont_fragment {
         header.id = ids.next(new.src, new.dst, header.protocol, count as u16);
     }
     let header = header.emit();
@@ -53,7 +53,7 @@ pub(crate) fn header(
     new: &Rewrite<Ipv4Addr>,
     policy: &Policy,
 ) -> ipv4::Header {
-    let fragment = packet.chain.fragment;
+    let fragment = packet.extensions.fragment;
     ipv4::Header {
         tos: match policy.tos {
             TrafficClass::Copy => packet.ip.traffic_class,
@@ -65,7 +65,7 @@ pub(crate) fn header(
         more_fragments: fragment.is_some_and(|fragment| fragment.more),
         offset: fragment.map_or(0, |fragment| fragment.offset),
         ttl: packet.ip.hop_limit - 1,
-        protocol: protocol(packet.chain.protocol),
+        protocol: protocol(packet.extensions.protocol),
         src: new.src,
         dst: new.dst,
     }
@@ -83,7 +83,7 @@ pub(crate) fn protocol(protocol: IpNextHeaderProtocol) -> IpNextHeaderProtocol {
 
 #[inline]
 fn rewrite_transport(frame: &mut Frame<'_>, packet: &V6, new: &Rewrite<Ipv4Addr>, policy: &Policy) {
-    let at = packet.chain.headers_len;
+    let at = packet.extensions.headers_len;
     match packet.transport {
         Transport::Echo { request, .. } => {
             let pseudo = Sum::pseudo_v6(

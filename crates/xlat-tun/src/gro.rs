@@ -54,9 +54,9 @@ pub(super) struct Coalescer {
     udp: bool,
 }
 
-/// Where a packet lies in its slot.
+/// The part of a slot that holds a packet, with the work on it that was put off.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Place {
+pub(super) struct PacketSpan {
     start: usize,
     len: usize,
     offload: Offload,
@@ -66,7 +66,7 @@ pub(super) struct Place {
 #[derive(Debug)]
 struct Lane {
     slot: Slot,
-    place: Place,
+    span: PacketSpan,
     flow: Flow,
     headers: Headers,
     /// Payload of the first packet in bytes, and so of all but the last.
@@ -86,7 +86,7 @@ enum Class {
     Joinable(Flow, Headers),
 }
 
-impl Place {
+impl PacketSpan {
     pub(super) fn of(frame: &Frame<'_>) -> Self {
         Self {
             start: frame.start(),
@@ -132,10 +132,10 @@ impl Coalescer {
     pub(super) fn push<E>(
         &mut self,
         slot: &mut Slot,
-        place: Place,
+        span: PacketSpan,
         write: &mut impl FnMut(&mut Frame<'_>, u16) -> Result<(), E>,
     ) -> Result<(), E> {
-        match self.classify(place.packet(slot), &place.offload) {
+        match self.classify(span.packet(slot), &span.offload) {
             Class::Other => {}
             Class::Barrier => self.flush(write)?,
             Class::Single(flow) => {
@@ -144,10 +144,10 @@ impl Coalescer {
                 }
             }
             Class::Joinable(flow, headers) => {
-                return self.join(slot, place, flow, headers, write);
+                return self.join(slot, span, flow, headers, write);
             }
         }
-        write_alone(slot, place, write)
+        write_alone(slot, span, write)
     }
 
     /// Writes everything that was held back.
@@ -183,16 +183,16 @@ impl Coalescer {
     fn join<E>(
         &mut self,
         slot: &mut Slot,
-        place: Place,
+        span: PacketSpan,
         flow: Flow,
         headers: Headers,
         write: &mut impl FnMut(&mut Frame<'_>, u16) -> Result<(), E>,
     ) -> Result<(), E> {
-        let packet = place.packet(slot);
+        let packet = span.packet(slot);
         let closes = closes(&flow, headers, packet);
         if let Some(number) = self.find(&flow) {
             let lane = &mut self.lanes[number];
-            if lane.append(packet, &place.offload, headers) {
+            if lane.append(packet, &span.offload, headers) {
                 self.joined += 1;
                 let short = packet.len() - headers.len() < lane.segment;
                 if short || closes || lane.segments == MAX_SEGMENTS {
@@ -203,17 +203,17 @@ impl Coalescer {
             self.release(number, write)?;
         }
         if closes {
-            return write_alone(slot, place, write);
+            return write_alone(slot, span, write);
         }
         if self.held == self.lanes.len() {
             self.release(0, write)?;
         }
         let lane = &mut self.lanes[self.held];
         mem::swap(&mut lane.slot, slot);
-        lane.place = place;
+        lane.span = span;
         lane.flow = flow;
         lane.headers = headers;
-        lane.segment = place.len - headers.len();
+        lane.segment = span.len - headers.len();
         lane.segments = 1;
         self.held += 1;
         Ok(())
@@ -235,7 +235,7 @@ impl Coalescer {
         self.held -= 1;
         let lane = &mut self.lanes[self.held];
         lane.finish();
-        match lane.place.frame(&mut lane.slot) {
+        match lane.span.frame(&mut lane.slot) {
             Some(mut frame) => write(&mut frame, lane.segments),
             None => Ok(()),
         }
@@ -283,7 +283,7 @@ impl Lane {
     fn spare() -> Self {
         Self {
             slot: Slot::new(),
-            place: Place::default(),
+            span: PacketSpan::default(),
             flow: Flow::default(),
             headers: Headers::default(),
             segment: 0,
@@ -293,7 +293,7 @@ impl Lane {
 
     /// Appends the payload of `packet`, which is of the same flow, if it continues what is held.
     fn append(&mut self, packet: &[u8], offload: &Offload, headers: Headers) -> bool {
-        let Place { start, len, .. } = self.place;
+        let PacketSpan { start, len, .. } = self.span;
         let payload = &packet[headers.len()..];
         let held = &self.slot.0[start..start + len];
         let fits = payload.len() <= self.segment
@@ -302,7 +302,7 @@ impl Lane {
         if !fits || headers != self.headers || !self.continues(held, packet) {
             return false;
         }
-        if self.segments == 1 && !is_intact(held, &self.place.offload, headers, &self.flow) {
+        if self.segments == 1 && !is_intact(held, &self.span.offload, headers, &self.flow) {
             return false;
         }
         if !is_intact(packet, offload, headers, &self.flow) {
@@ -315,7 +315,7 @@ impl Lane {
             let flags = headers.ip + tcp::FLAGS;
             buffer[flags] |= packet[flags];
         }
-        self.place.len += payload.len();
+        self.span.len += payload.len();
         self.segments += 1;
         true
     }
@@ -352,7 +352,7 @@ impl Lane {
             return;
         }
         let Headers { ip, .. } = self.headers;
-        let Place { start, len, .. } = self.place;
+        let PacketSpan { start, len, .. } = self.span;
         let packet = &mut self.slot.0[start..start + len];
         if self.flow.version == 4 {
             let change = Sum::word(len as u16) - Sum::word(word(packet, ipv4::TOTAL_LEN));
@@ -372,7 +372,7 @@ impl Lane {
         };
         let pseudo = pseudo_header(&self.flow, len - ip).folded();
         set_word(packet, ip + offset, pseudo);
-        self.place.offload = Offload {
+        self.span.offload = Offload {
             checksum: Checksum::Partial(PartialChecksum {
                 start: ip as u16,
                 offset: offset as u16,
@@ -390,10 +390,10 @@ impl Lane {
 #[inline]
 fn write_alone<E>(
     slot: &mut Slot,
-    place: Place,
+    span: PacketSpan,
     write: &mut impl FnMut(&mut Frame<'_>, u16) -> Result<(), E>,
 ) -> Result<(), E> {
-    match place.frame(slot) {
+    match span.frame(slot) {
         Some(mut frame) => write(&mut frame, 1),
         None => Ok(()),
     }

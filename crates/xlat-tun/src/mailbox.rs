@@ -1,7 +1,7 @@
 //! Messages from the control plane to one worker.
 //!
 //! A busy worker looks at a flag between two batches, which costs no system call; a sleeping one is
-//! woken by a bell (an eventfd).
+//! woken by an eventfd.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -10,10 +10,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use rustix::event::EventfdFlags;
 
-/// What a message does to the worker's engine.
+/// A change that a message makes to the worker's engine.
 pub(super) type Change<E> = dyn Fn(&mut E) + Send + Sync;
 
-/// What the control plane may want.
+/// A message from the control plane to one worker.
 pub(super) enum Message<E> {
     Change(Arc<Change<E>>),
     Stop,
@@ -25,7 +25,7 @@ pub(super) struct Mailbox<E> {
     /// Looked at between batches, so that a busy worker needs no system call to find out.
     full: AtomicBool,
     /// Wakes a sleeping worker.
-    bell: OwnedFd,
+    wakeup: OwnedFd,
 }
 
 impl<E> Mailbox<E> {
@@ -34,7 +34,7 @@ impl<E> Mailbox<E> {
         Ok(Self {
             messages: Mutex::new(Vec::new()),
             full: AtomicBool::new(false),
-            bell: rustix::event::eventfd(0, flags)?,
+            wakeup: rustix::event::eventfd(0, flags)?,
         })
     }
 
@@ -44,8 +44,8 @@ impl<E> Mailbox<E> {
             .unwrap_or_else(PoisonError::into_inner)
             .push(message);
         self.full.store(true, Ordering::Release);
-        // It only fails when the bell has been rung 2^64 - 2 times and nobody listened.
-        let _ = rustix::io::write(&self.bell, &1_u64.to_ne_bytes());
+        // It only fails if the worker has missed 2^64 - 2 of them.
+        let _ = rustix::io::write(&self.wakeup, &1_u64.to_ne_bytes());
     }
 
     /// The messages in the order they came.
@@ -58,14 +58,13 @@ impl<E> Mailbox<E> {
         std::mem::take(&mut messages)
     }
 
-    /// What a sleeping worker waits for.
-    pub(super) fn bell(&self) -> BorrowedFd<'_> {
-        self.bell.as_fd()
+    /// Becomes readable when a message is posted, for a sleeping worker to poll.
+    pub(super) fn wakeup(&self) -> BorrowedFd<'_> {
+        self.wakeup.as_fd()
     }
 
-    /// To be called by whom the bell woke, before looking at the messages: a message that comes
-    /// later rings again.
-    pub(super) fn silence(&self) {
-        let _ = rustix::io::read(&self.bell, &mut [0; 8]);
+    /// Call after waking, before taking messages: a message that is posted later wakes again.
+    pub(super) fn clear_wakeup(&self) {
+        let _ = rustix::io::read(&self.wakeup, &mut [0; 8]);
     }
 }

@@ -1,7 +1,7 @@
 //! The loop: one thread per queue reads, translates and writes.
 //!
 //! A worker takes packets until its queue is empty or a batch is full, acts on each verdict, and
-//! then asks the engine for pending packets and looks whether somebody left a message for it.
+//! then asks the engine for pending packets and takes the messages of the control plane.
 //! With nothing to do it sleeps in `poll` on the queue and on its mailbox, without a timeout: an
 //! idle translator never wakes up. Per packet there is one read and at most one write (packets of
 //! one flow that directly follow each other leave together) and no other system call, no
@@ -32,7 +32,7 @@ use xlat_core::offload::GsoKind;
 use xlat_core::{DropReason, Frame, Instant, Mapper, PREFETCH_BATCH, Translator, Verdict};
 
 use super::Tun;
-use super::gro::{Coalescer, Place};
+use super::gro::{Coalescer, PacketSpan};
 use super::handle::{Failure, Handle, OnFailure, Running, Watch};
 use super::mailbox::{Mailbox, Message};
 use super::negotiate::Offloads;
@@ -105,22 +105,22 @@ pub fn start<E: Engine>(
     on_failure: impl Fn(Failure) + Send + Sync + 'static,
 ) -> io::Result<Handle<E>> {
     let offloads = tun.offloads();
-    let standing = Standing {
+    let placement = ThreadPlacement {
         processors: if tun.pin { processors() } else { Vec::new() },
         nice: tun.nice,
     };
-    start_on(tun.into_queues(), offloads, &standing, make, on_failure)
+    start_on(tun.into_queues(), offloads, &placement, make, on_failure)
 }
 
-/// How the workers' threads stand to the processors.
+/// Where and how urgently the workers' threads run.
 #[derive(Debug, Default)]
-struct Standing {
+struct ThreadPlacement {
     /// Those that the workers are kept on, if they are.
     processors: Vec<usize>,
     nice: Option<i8>,
 }
 
-impl Standing {
+impl ThreadPlacement {
     fn processor(&self, worker: usize) -> Option<usize> {
         let count = self.processors.len().max(1);
         self.processors.get(worker % count).copied()
@@ -130,7 +130,7 @@ impl Standing {
 fn start_on<E: Engine>(
     queues: Vec<Queue>,
     offloads: Offloads,
-    standing: &Standing,
+    placement: &ThreadPlacement,
     mut make: impl FnMut(usize) -> E,
     on_failure: impl Fn(Failure) + Send + Sync + 'static,
 ) -> io::Result<Handle<E>> {
@@ -159,7 +159,7 @@ fn start_on<E: Engine>(
         let thread = thread::Builder::new()
             .name(format!("tun-worker-{number}"))
             .spawn({
-                let (processor, nice) = (standing.processor(number), standing.nice);
+                let (processor, nice) = (placement.processor(number), placement.nice);
                 move || {
                     pin(processor);
                     set_nice(nice);
@@ -268,25 +268,25 @@ impl<E: Engine> Worker<E> {
         while count < BATCH
             && let Batch::Full = batch
         {
-            let mut places: [Option<Place>; PREFETCH_BATCH] = [None; PREFETCH_BATCH];
-            batch = self.read(&mut slots[..ahead], &mut places)?;
+            let mut spans: [Option<PacketSpan>; PREFETCH_BATCH] = [None; PREFETCH_BATCH];
+            batch = self.read(&mut slots[..ahead], &mut spans)?;
             count += ahead;
             if ahead > 1 {
-                let packets = places.iter().zip(&*slots);
-                let packets = packets.filter_map(|(place, slot)| Some((*place)?.packet(slot)));
+                let packets = spans.iter().zip(&*slots);
+                let packets = packets.filter_map(|(span, slot)| Some((*span)?.packet(slot)));
                 self.engine.prefetch(packets);
             }
-            for (slot, place) in slots.iter_mut().zip(places) {
-                let Some(place) = place else { continue };
-                if place.len() > LARGE {
+            for (slot, span) in slots.iter_mut().zip(spans) {
+                let Some(span) = span else { continue };
+                if span.len() > LARGE {
                     self.flush()?;
                 }
-                let Some(mut frame) = place.frame(slot) else {
+                let Some(mut frame) = span.frame(slot) else {
                     continue;
                 };
                 let verdict = self.engine.translate(&mut frame, now);
-                let place = self.act(verdict, frame)?;
-                self.forward(slot, place)?;
+                let span = self.act(verdict, frame)?;
+                self.forward(slot, span)?;
             }
         }
         self.pending_packets(&mut slots[0], now)?;
@@ -299,13 +299,13 @@ impl<E: Engine> Worker<E> {
     fn read(
         &mut self,
         slots: &mut [Slot],
-        places: &mut [Option<Place>; PREFETCH_BATCH],
+        spans: &mut [Option<PacketSpan>; PREFETCH_BATCH],
     ) -> io::Result<Batch> {
-        for (slot, place) in slots.iter_mut().zip(places) {
+        for (slot, span) in slots.iter_mut().zip(spans) {
             match self.output.queue.recv(slot)? {
                 Received::Packet(frame) => {
                     self.output.counters.received(frame.packet());
-                    *place = Some(Place::of(&frame));
+                    *span = Some(PacketSpan::of(&frame));
                     self.pace.note(&frame);
                     if frame.len() > LARGE {
                         break;
@@ -330,16 +330,16 @@ impl<E: Engine> Worker<E> {
             let Some(verdict) = self.engine.poll_packet(&mut frame, now) else {
                 return Ok(());
             };
-            let place = self.act(verdict, frame)?;
-            self.forward(slot, place)?;
+            let span = self.act(verdict, frame)?;
+            self.forward(slot, span)?;
         }
     }
 
-    /// Acts on the verdict about one packet. What is to be forwarded is left in the slot, at the
-    /// place returned.
-    fn act(&mut self, verdict: Verdict, mut frame: Frame<'_>) -> io::Result<Option<Place>> {
+    /// Acts on the verdict about one packet. What is to be forwarded is left in the slot,
+    /// where the returned span says.
+    fn act(&mut self, verdict: Verdict, mut frame: Frame<'_>) -> io::Result<Option<PacketSpan>> {
         match verdict {
-            Verdict::Forward => return Ok(Some(Place::of(&frame))),
+            Verdict::Forward => return Ok(Some(PacketSpan::of(&frame))),
             Verdict::Split(mut split) => {
                 self.flush()?;
                 while let Some(mut piece) = split.next(&mut frame) {
@@ -358,9 +358,9 @@ impl<E: Engine> Worker<E> {
     }
 
     #[inline]
-    fn forward(&mut self, slot: &mut Slot, place: Option<Place>) -> io::Result<()> {
-        let Some(place) = place else { return Ok(()) };
-        self.coalescer.push(slot, place, &mut |frame, count| {
+    fn forward(&mut self, slot: &mut Slot, span: Option<PacketSpan>) -> io::Result<()> {
+        let Some(span) = span else { return Ok(()) };
+        self.coalescer.push(slot, span, &mut |frame, count| {
             self.output.send(frame, count)
         })
     }
@@ -381,7 +381,7 @@ impl<E: Engine> Worker<E> {
         };
         let mut descriptors = [
             PollFd::from_borrowed_fd(self.output.queue.as_fd(), wanted),
-            PollFd::from_borrowed_fd(self.mailbox.bell(), PollFlags::IN),
+            PollFd::from_borrowed_fd(self.mailbox.wakeup(), PollFlags::IN),
         ];
         match rustix::event::poll(&mut descriptors, pause.as_ref()) {
             Ok(_) | Err(Errno::INTR) => {}
@@ -393,7 +393,7 @@ impl<E: Engine> Worker<E> {
             return Err(Errno::BADFD.into());
         }
         if descriptors[1].revents().contains(PollFlags::IN) {
-            self.mailbox.silence();
+            self.mailbox.clear_wakeup();
         }
         Ok(())
     }

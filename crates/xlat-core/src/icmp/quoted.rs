@@ -8,7 +8,7 @@ use pnet_packet::ip::{IpNextHeaderProtocol, IpNextHeaderProtocols};
 
 use crate::checksum::{self, Sum};
 use crate::mapper::{Flow, Ports};
-use crate::packet::{Chain, Transport, flow_v4, flow_v6, walk};
+use crate::packet::{ExtensionHeaders, Transport, flow_v4, flow_v6, walk};
 use crate::reason::DropReason;
 use crate::transport;
 use crate::wire::{DST_PORT, PORTS, SRC_PORT, icmp, ipv4, ipv6, set_word, tcp, udp, version, word};
@@ -25,7 +25,7 @@ pub(super) struct QuotedV4 {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct QuotedV6 {
     pub(super) ip: ipv6::Header,
-    pub(super) chain: Chain,
+    pub(super) extensions: ExtensionHeaders,
     pub(super) transport: Rest,
 }
 
@@ -104,12 +104,12 @@ impl QuotedV6 {
         if version(fixed[0]) != 6 {
             return Err(DropReason::QuotedHeader);
         }
-        let chain = walk(ip.next_header, quoted).map_err(|reason| match reason {
+        let extensions = walk(ip.next_header, quoted).map_err(|reason| match reason {
             DropReason::Ipv6ExtensionTruncated => DropReason::QuotedTruncated,
             _ => DropReason::QuotedHeader,
         })?;
-        if chain.segments_left.is_some()
-            || ipv6::HEADER + usize::from(ip.payload_len) < chain.headers_len
+        if extensions.segments_left.is_some()
+            || ipv6::HEADER + usize::from(ip.payload_len) < extensions.headers_len
         {
             return Err(DropReason::QuotedHeader);
         }
@@ -118,26 +118,28 @@ impl QuotedV6 {
             reply: icmp::v6::ECHO_REPLY,
         };
         let transport = Rest::parse(
-            chain.protocol,
+            extensions.protocol,
             IpNextHeaderProtocols::Icmpv6,
-            chain.fragment.is_none_or(|fragment| fragment.offset == 0),
-            &quoted[chain.headers_len..],
+            extensions
+                .fragment
+                .is_none_or(|fragment| fragment.offset == 0),
+            &quoted[extensions.headers_len..],
             &echo,
         )?;
         Ok(Self {
             ip,
-            chain,
+            extensions,
             transport,
         })
     }
 
     /// Bytes that the packet had behind all its headers when it was sent.
     pub(super) fn payload_len(&self) -> usize {
-        ipv6::HEADER + usize::from(self.ip.payload_len) - self.chain.headers_len
+        ipv6::HEADER + usize::from(self.ip.payload_len) - self.extensions.headers_len
     }
 
     pub(super) fn flow(&self) -> Flow<Ipv6Addr> {
-        let flow = flow_v6(&self.ip, &self.chain, &Transport::Opaque);
+        let flow = flow_v6(&self.ip, &self.extensions, &Transport::Opaque);
         Flow {
             ports: self.transport.ports,
             ..flow

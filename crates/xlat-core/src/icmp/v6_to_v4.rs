@@ -34,7 +34,7 @@ pub(crate) struct ErrorV6 {
 impl ErrorV6 {
     /// Reads the error behind the headers of `packet`.
     pub(crate) fn parse(frame: &Frame<'_>, packet: &V6) -> Result<Self, DropReason> {
-        let message = &frame.packet()[packet.chain.headers_len..];
+        let message = &frame.packet()[packet.extensions.headers_len..];
         let word = double_word(message, icmp::REST);
         let counterpart = counterpart(message[icmp::TYPE], message[icmp::CODE], word)?;
         let ip = &packet.ip;
@@ -52,7 +52,7 @@ impl ErrorV6 {
         let body = &message[icmp::HEADER..];
         let (quoted_len, extension_len) = extension::split(body.len(), length)?;
         let quoted = QuotedV6::parse(&body[..quoted_len])?;
-        let at = packet.chain.headers_len + icmp::HEADER + quoted_len;
+        let at = packet.extensions.headers_len + icmp::HEADER + quoted_len;
         let extension = match counterpart.rest {
             // All of these have a length attribute in ICMPv4 (RFC 4884 section 4), but a
             // parameter problem never came with an extension.
@@ -90,8 +90,8 @@ impl ErrorV6 {
         policy: &Policy,
         ids: &mut Identifications,
     ) -> Result<(), DropReason> {
-        let headers_len = self.quoted.chain.headers_len;
-        let body_at = packet.chain.headers_len + icmp::HEADER + headers_len;
+        let headers_len = self.quoted.extensions.headers_len;
+        let body_at = packet.extensions.headers_len + icmp::HEADER + headers_len;
         let have = self.quoted_len - headers_len;
         self.rewrite_quoted_transport(&mut frame.packet_mut()[body_at..body_at + have], new);
 
@@ -170,7 +170,7 @@ impl ErrorV6 {
     fn push_quoted_header(&self, frame: &mut Frame<'_>, new: &Rewrite<Ipv4Addr>, policy: &Policy) {
         let quoted = &self.quoted;
         let total_len = (ipv4::HEADER + quoted.payload_len()).min(usize::from(u16::MAX));
-        let fragment = quoted.chain.fragment;
+        let fragment = quoted.extensions.fragment;
         let header = ipv4::Header {
             tos: match policy.tos {
                 TrafficClass::Copy => quoted.ip.traffic_class,
@@ -182,7 +182,7 @@ impl ErrorV6 {
             more_fragments: fragment.is_some_and(|fragment| fragment.more),
             offset: fragment.map_or(0, |fragment| fragment.offset),
             ttl: quoted.ip.hop_limit,
-            protocol: v6_to_v4::protocol(quoted.chain.protocol),
+            protocol: v6_to_v4::protocol(quoted.extensions.protocol),
             src: new.src,
             dst: new.dst,
         };
@@ -211,7 +211,7 @@ impl ErrorV6 {
     /// The MTU of a Fragmentation Needed (RFC 7915 section 5.2). Nothing below the least IPv6 MTU
     /// is believed, or a forged error could press all packets below it.
     fn mtu(&self, policy: &Policy) -> u16 {
-        let shrunk = match self.quoted.chain.fragment {
+        let shrunk = match self.quoted.extensions.fragment {
             Some(_) => ipv6::HEADER_AND_FRAGMENT - ipv4::HEADER,
             None => ipv6::HEADER - ipv4::HEADER,
         } as u32;

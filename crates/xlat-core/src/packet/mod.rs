@@ -10,7 +10,7 @@ mod v6;
 
 pub(crate) use peek::peek;
 pub(crate) use v4::{V4, flow as flow_v4};
-pub(crate) use v6::{Chain, V6, flow as flow_v6, walk};
+pub(crate) use v6::{ExtensionHeaders, V6, flow as flow_v6, walk};
 
 use pnet_packet::ip::{IpNextHeaderProtocol, IpNextHeaderProtocols};
 

@@ -21,7 +21,7 @@ pub(crate) struct V6 {
     /// The fixed header.
     pub(crate) ip: ipv6::Header,
     /// What its extension headers say.
-    pub(crate) chain: Chain,
+    pub(crate) extensions: ExtensionHeaders,
     /// Bytes of the whole packet.
     pub(crate) total_len: usize,
     /// What lies behind the headers.
@@ -30,7 +30,7 @@ pub(crate) struct V6 {
 
 /// The end of an extension header chain.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Chain {
+pub(crate) struct ExtensionHeaders {
     /// First protocol that is not skipped.
     pub(crate) protocol: IpNextHeaderProtocol,
     /// Bytes of all headers: where the transport starts.
@@ -41,7 +41,7 @@ pub(crate) struct Chain {
     pub(crate) segments_left: Option<usize>,
 }
 
-impl Chain {
+impl ExtensionHeaders {
     /// True for a piece of a larger datagram. An atomic fragment is not one (RFC 6946).
     #[inline]
     pub(crate) fn is_fragmented(&self) -> bool {
@@ -67,30 +67,30 @@ impl V6 {
             return Err(DropReason::Ipv6Jumbogram);
         }
         let bytes = &bytes[..total_len];
-        let chain = walk(ip.next_header, bytes)?;
-        let fragmented = chain.is_fragmented();
-        let payload = &bytes[chain.headers_len..];
-        if let Some(fragment) = chain.fragment {
+        let extensions = walk(ip.next_header, bytes)?;
+        let fragmented = extensions.is_fragmented();
+        let payload = &bytes[extensions.headers_len..];
+        if let Some(fragment) = extensions.fragment {
             check_fragment(
-                chain.protocol,
+                extensions.protocol,
                 fragment.offset,
                 fragment.more,
                 payload.len(),
             )?;
         }
-        let transport = parse_transport(&chain, fragmented, payload)?;
+        let transport = parse_transport(&extensions, fragmented, payload)?;
         frame.truncate(total_len);
         settle_offload(
             frame,
-            chain.headers_len,
+            extensions.headers_len,
             &transport,
             fragmented,
             GsoKind::TcpV6,
-            |len| Sum::pseudo_v6(ip.src, ip.dst, chain.protocol, len),
+            |len| Sum::pseudo_v6(ip.src, ip.dst, extensions.protocol, len),
         )?;
         Ok(Self {
             ip,
-            chain,
+            extensions,
             total_len,
             transport,
         })
@@ -99,33 +99,37 @@ impl V6 {
     /// Bytes behind all headers.
     #[inline]
     pub(crate) fn payload_len(&self) -> usize {
-        self.total_len - self.chain.headers_len
+        self.total_len - self.extensions.headers_len
     }
 
     /// The packet as a mapper sees it.
     #[inline]
     pub(crate) fn flow(&self) -> Flow<Ipv6Addr> {
-        flow(&self.ip, &self.chain, &self.transport)
+        flow(&self.ip, &self.extensions, &self.transport)
     }
 }
 
 /// Headers and transport as a mapper sees them.
 #[inline]
-pub(crate) fn flow(ip: &ipv6::Header, chain: &Chain, transport: &Transport) -> Flow<Ipv6Addr> {
-    let fragment = chain
+pub(crate) fn flow(
+    ip: &ipv6::Header,
+    extensions: &ExtensionHeaders,
+    transport: &Transport,
+) -> Flow<Ipv6Addr> {
+    let fragment = extensions
         .fragment
-        .filter(|_| chain.is_fragmented())
+        .filter(|_| extensions.is_fragmented())
         .map(|fragment| Fragment {
             id: fragment.id,
             offset: fragment.offset,
             more: fragment.more,
-            len: (ipv6::HEADER + usize::from(ip.payload_len)).saturating_sub(chain.headers_len)
+            len: (ipv6::HEADER + usize::from(ip.payload_len)).saturating_sub(extensions.headers_len)
                 as u16,
         });
     Flow {
         src: ip.src,
         dst: ip.dst,
-        protocol: chain.protocol,
+        protocol: extensions.protocol,
         ports: transport.ports(),
         tcp_flags: transport.tcp_flags(),
         fragment,
@@ -144,16 +148,19 @@ const SHIM6: u8 = 140;
 /// is), to the first header that is not skipped. Every step advances by at least 8 bytes and stays
 /// inside `bytes`.
 #[inline]
-pub(crate) fn walk(first: IpNextHeaderProtocol, bytes: &[u8]) -> Result<Chain, DropReason> {
-    let mut chain = Chain {
+pub(crate) fn walk(
+    first: IpNextHeaderProtocol,
+    bytes: &[u8],
+) -> Result<ExtensionHeaders, DropReason> {
+    let mut extensions = ExtensionHeaders {
         protocol: first,
         headers_len: ipv6::HEADER,
         fragment: None,
         segments_left: None,
     };
     for _ in 0..=EXTENSION_HEADERS_MAX {
-        if !step(&mut chain, bytes)? {
-            return Ok(chain);
+        if !step(&mut extensions, bytes)? {
+            return Ok(extensions);
         }
     }
     Err(DropReason::Ipv6ExtensionLimit)
@@ -161,10 +168,10 @@ pub(crate) fn walk(first: IpNextHeaderProtocol, bytes: &[u8]) -> Result<Chain, D
 
 /// Goes over one extension header; false if there is none.
 #[inline]
-fn step(chain: &mut Chain, bytes: &[u8]) -> Result<bool, DropReason> {
-    let at = chain.headers_len;
-    let behind_fragment = chain.fragment.is_some();
-    match chain.protocol {
+fn step(extensions: &mut ExtensionHeaders, bytes: &[u8]) -> Result<bool, DropReason> {
+    let at = extensions.headers_len;
+    let behind_fragment = extensions.fragment.is_some();
+    match extensions.protocol {
         IpNextHeaderProtocols::Hopopt if at != ipv6::HEADER => {
             Err(DropReason::Ipv6MisplacedHopByHop)
         }
@@ -179,36 +186,36 @@ fn step(chain: &mut Chain, bytes: &[u8]) -> Result<bool, DropReason> {
             Err(DropReason::Ipv6ExtensionAfterFragment)
         }
         IpNextHeaderProtocols::Ipv6Route if segments_left(bytes, at)? => {
-            chain.segments_left = Some(at + ipv6::SEGMENTS_LEFT);
+            extensions.segments_left = Some(at + ipv6::SEGMENTS_LEFT);
             Ok(false)
         }
         IpNextHeaderProtocols::Hopopt
         | IpNextHeaderProtocols::Ipv6Opts
-        | IpNextHeaderProtocols::Ipv6Route => skip(chain, bytes),
+        | IpNextHeaderProtocols::Ipv6Route => skip(extensions, bytes),
         IpNextHeaderProtocols::Ipv6Frag if behind_fragment => {
             Err(DropReason::Ipv6SecondFragmentHeader)
         }
         IpNextHeaderProtocols::Ipv6Frag => {
             let header = extension::<{ ipv6::FRAGMENT }>(bytes, at)?;
             let fragment = ipv6::FragmentHeader::parse(header);
-            chain.protocol = fragment.next_header;
-            chain.headers_len = at + ipv6::FRAGMENT;
-            chain.fragment = Some(fragment);
+            extensions.protocol = fragment.next_header;
+            extensions.headers_len = at + ipv6::FRAGMENT;
+            extensions.fragment = Some(fragment);
             Ok(true)
         }
         _ => Ok(false),
     }
 }
 
-fn skip(chain: &mut Chain, bytes: &[u8]) -> Result<bool, DropReason> {
-    let at = chain.headers_len;
+fn skip(extensions: &mut ExtensionHeaders, bytes: &[u8]) -> Result<bool, DropReason> {
+    let at = extensions.headers_len;
     let [next, len] = *extension::<2>(bytes, at)?;
     let end = at + (usize::from(len) + 1) * ipv6::EXTENSION_UNIT;
     if end > bytes.len() {
         return Err(DropReason::Ipv6ExtensionTruncated);
     }
-    chain.protocol = IpNextHeaderProtocol(next);
-    chain.headers_len = end;
+    extensions.protocol = IpNextHeaderProtocol(next);
+    extensions.headers_len = end;
     Ok(true)
 }
 
@@ -226,23 +233,26 @@ fn extension<const N: usize>(bytes: &[u8], at: usize) -> Result<&[u8; N], DropRe
 
 #[inline]
 fn parse_transport(
-    chain: &Chain,
+    extensions: &ExtensionHeaders,
     fragmented: bool,
     payload: &[u8],
 ) -> Result<Transport, DropReason> {
-    if chain.segments_left.is_some() {
+    if extensions.segments_left.is_some() {
         return Ok(Transport::Opaque);
     }
-    if chain.protocol == IpNextHeaderProtocols::Icmpv6 && fragmented {
+    if extensions.protocol == IpNextHeaderProtocols::Icmpv6 && fragmented {
         return Ok(Transport::IcmpFragment);
     }
-    if is_foreign(chain.protocol) {
+    if is_foreign(extensions.protocol) {
         return Err(DropReason::ForeignProtocol);
     }
-    if chain.fragment.is_some_and(|fragment| fragment.offset != 0) {
+    if extensions
+        .fragment
+        .is_some_and(|fragment| fragment.offset != 0)
+    {
         return Ok(Transport::Opaque);
     }
-    match chain.protocol {
+    match extensions.protocol {
         IpNextHeaderProtocols::Tcp => parse_tcp(payload),
         IpNextHeaderProtocols::Udp => parse_udp(payload, !fragmented),
         IpNextHeaderProtocols::Icmpv6 => parse_icmp(

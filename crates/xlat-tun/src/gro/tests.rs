@@ -527,12 +527,12 @@ fn push_through(coalescer: &mut Coalescer, packets: Vec<Packet>) -> Vec<Packet> 
         let start = 128 + packet.len() % 40;
         slot.0[..4096].fill(0xa5);
         slot.0[start..start + packet.len()].copy_from_slice(&packet);
-        let place = Place {
+        let span = PacketSpan {
             start,
             len: packet.len(),
             offload,
         };
-        let Ok(()) = coalescer.push(&mut slot, place, &mut write);
+        let Ok(()) = coalescer.push(&mut slot, span, &mut write);
     }
     let Ok(()) = coalescer.flush(&mut write);
     written

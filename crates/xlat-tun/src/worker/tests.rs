@@ -79,7 +79,7 @@ fn worker_that(
     let handle = start_on(
         vec![queue],
         offloads,
-        &Standing::default(),
+        &ThreadPlacement::default(),
         |_| script(),
         report,
     )
@@ -221,7 +221,7 @@ fn joining_ends_when_the_kernel_refuses_what_was_joined() {
     let handle = start_on(
         vec![queue],
         Offloads::ALL,
-        &Standing::default(),
+        &ThreadPlacement::default(),
         make,
         |_| {},
     )
