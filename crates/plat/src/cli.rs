@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 use xlat_core::addr::{Eam, Ipv4Prefix, Pref64};
 use xlat_host::daemon::flags::{
-    HairpinMode, LogFlags, PolicyFlags, RunFlags, Switch, interface_name,
+    HairpinMode, LogFlags, PolicyFlags, RELOADABLE, RunFlags, Switch, interface_name,
 };
 
 use crate::advertise::flags::AdvertiseFlags;
@@ -48,7 +48,7 @@ pub(crate) struct Run {
     #[arg(long, value_name = "PREFIX")]
     pub(crate) prefix: Vec<Pref64>,
     /// Static map between IPv4 and IPv6 addresses or prefixes (RFC 7757); several times
-    #[arg(long, value_name = "V4[/N]=V6[/M]")]
+    #[arg(long, group = RELOADABLE, value_name = "V4[/N]=V6[/M]")]
     pub(crate) map: Vec<Eam>,
     /// Give each IPv6 source an IPv4 address of this prefix
     #[arg(long, value_name = "CIDR")]
@@ -78,7 +78,7 @@ pub(crate) struct Run {
     #[arg(long, value_name = "route|proxy-arp:IFACE|masquerade:IFACE")]
     pub(crate) egress: Option<Egress>,
     /// Let clients reach the IPv4 addresses of this host through the prefix
-    #[arg(long)]
+    #[arg(long, group = RELOADABLE)]
     pub(crate) expose_host: bool,
     #[command(flatten)]
     pub(crate) place: Place,

@@ -11,6 +11,7 @@ use std::fmt;
 use anyhow::{Context, Result, anyhow, bail};
 use nat64::dynamic::DynamicPool;
 use tokio::sync::{mpsc, oneshot};
+use xlat_host::daemon::flags::reloadable;
 use xlat_host::daemon::{exit, file};
 use xlat_host::host::Plan;
 
@@ -18,39 +19,6 @@ use crate::NAME;
 use crate::cli::{Cli, Command, Run};
 use crate::plan::client_routes;
 use crate::settings::Settings;
-
-/// Values that can change under running sessions, and beginnings of names of such values.
-const CHANGEABLE: [&str; 29] = [
-    "map",
-    "bind",
-    "client",
-    "deny",
-    "expose-host",
-    "inbound-refresh",
-    "inbound-tcp",
-    "store-syns",
-    "stray-tcp",
-    "udp-timeout",
-    "icmp-timeout",
-    "tcp-*",
-    "port-rest",
-    "port-parity",
-    "allow-short-timeouts",
-    "subscriber-sessions",
-    "subscriber-ports",
-    "subscriber-rate",
-    "session-log-level",
-    "ra-*",
-    "dns64-*",
-    "lowest-ipv6-mtu",
-    "traffic-class",
-    "tos",
-    "udp-zero-checksum",
-    "mss-clamp",
-    "rfc6791-pool",
-    "icmp*",
-    "tolerate-quoted-checksum",
-];
 
 /// A request to read the file again: where the outcome goes.
 pub(crate) type ReloadRequest = oneshot::Sender<Result<String, String>>;
@@ -110,10 +78,10 @@ pub(crate) struct Reading {
 pub(crate) fn read_again(old: &Settings, values: &Values) -> Result<Reading> {
     let (mut run, new) = read(std::env::args_os().collect())?;
     let changed = values.differences(&new);
+    let reloadable = reloadable(&<Cli as clap::CommandFactory>::command());
     let fixed: Vec<&str> = changed
-        .iter()
+        .difference(&reloadable)
         .map(String::as_str)
-        .filter(|name| !is_changeable(name))
         .collect();
     if !fixed.is_empty() {
         bail!("another {} takes a restart", fixed.join(", "));
@@ -129,13 +97,6 @@ pub(crate) fn read_again(old: &Settings, values: &Values) -> Result<Reading> {
         settings: Settings::new(run)?,
         values: new,
         changed,
-    })
-}
-
-fn is_changeable(name: &str) -> bool {
-    CHANGEABLE.iter().any(|one| match one.strip_suffix('*') {
-        Some(beginning) => name.starts_with(beginning),
-        None => name == *one,
     })
 }
 
@@ -212,24 +173,29 @@ mod tests {
         let new = values(&[&flags[..], &more].concat());
         let names: Vec<String> = old.differences(&new).into_iter().collect();
         assert_eq!(names, ["bind", "mtu"]);
-        assert!(is_changeable("bind") && is_changeable("tcp-est-timeout"));
-        assert!(!is_changeable("mtu") && !is_changeable("pool") && !is_changeable("lan"));
+        let reloadable = reloadable(&<Cli as clap::CommandFactory>::command());
+        let may_change = |name: &str| reloadable.contains(name);
+        assert!(may_change("bind") && may_change("tcp-est-timeout"));
+        assert!(!may_change("mtu") && !may_change("pool") && !may_change("lan"));
     }
 
     #[test]
-    fn the_list_names_flags_that_there_are() {
-        let command = <Cli as clap::CommandFactory>::command();
-        let names: Vec<&str> = command
-            .get_arguments()
-            .filter_map(clap::Arg::get_long)
-            .collect();
-        for one in CHANGEABLE {
-            let is_there = match one.strip_suffix('*') {
-                Some(beginning) => names.iter().any(|name| name.starts_with(beginning)),
-                None => names.contains(&one),
-            };
-            assert!(is_there, "{one}");
-        }
+    fn the_document_names_the_flags_that_a_reload_may_change() {
+        let document = include_str!("../../../docs/configuration.md");
+        let (_, rest) = document
+            .split_once("A reload may change these flags:")
+            .expect("the list has this beginning");
+        let (list, _) = rest.split_once("\n\n").expect("a paragraph ends");
+        let named = list.split('`').filter_map(|word| word.strip_prefix("--"));
+        let named: BTreeSet<String> = named.map(str::to_owned).collect();
+        assert_eq!(named, reloadable(&<Cli as clap::CommandFactory>::command()));
+    }
+
+    #[test]
+    fn several_reloadable_flags_go_together() {
+        let flags = ["--prefix=64:ff9b::/96", "--pool=192.0.2.0/28"];
+        let more = ["--udp-timeout=6m", "--tos=0", "--ra-mtu=1400"];
+        assert_ne!(values(&flags), values(&[&flags[..], &more].concat()));
     }
 
     #[test]

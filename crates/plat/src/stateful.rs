@@ -12,7 +12,7 @@ use nat64::config::{
 };
 use xlat_core::addr::{Ipv4Prefix, Ipv6Prefix};
 use xlat_core::mapper::Unreachable;
-use xlat_host::daemon::flags::Switch;
+use xlat_host::daemon::flags::{RELOADABLE, Switch};
 
 /// No shard has fewer ports than this, unless it is the only one or the administrator says so.
 const SHARD_PORTS_MIN: u64 = 16_384;
@@ -26,52 +26,52 @@ pub(crate) struct StatefulFlags {
     #[arg(long, value_name = "SPEC")]
     pub(crate) pool: Vec<PoolSpec>,
     /// Port forward: what comes to an IPv4 address and port goes to a client; several times
-    #[arg(long, value_name = "PROTO:V4:PORT=[V6]:PORT")]
+    #[arg(long, group = RELOADABLE, value_name = "PROTO:V4:PORT=[V6]:PORT")]
     pub(crate) bind: Vec<StaticBinding>,
     /// Serve only IPv6 sources of this prefix; several times [default: all]
-    #[arg(long, value_name = "PREFIX")]
+    #[arg(long, group = RELOADABLE, value_name = "PREFIX")]
     pub(crate) client: Vec<Ipv6Prefix>,
     /// IPv4 destination that nobody gets to, all ports or some; several times
-    #[arg(long, value_name = "V4[/N][:PORT[-PORT]]")]
+    #[arg(long, group = RELOADABLE, value_name = "V4[/N][:PORT[-PORT]]")]
     pub(crate) deny: Vec<Destination>,
     /// Who gets in through a client's binding
     #[arg(long, value_enum, value_name = "WAY", default_value_t = FilteringFlag::EndpointIndependent)]
     pub(crate) filtering: FilteringFlag,
     /// Packets from outside prolong UDP and ICMP sessions
-    #[arg(long, value_enum, value_name = "on|off", default_value_t = Switch::On)]
+    #[arg(long, group = RELOADABLE, value_enum, value_name = "on|off", default_value_t = Switch::On)]
     pub(crate) inbound_refresh: Switch,
     /// Outsiders may open TCP connections through a client's binding
-    #[arg(long, value_enum, value_name = "on|off", default_value_t = Switch::On)]
+    #[arg(long, group = RELOADABLE, value_enum, value_name = "on|off", default_value_t = Switch::On)]
     pub(crate) inbound_tcp: Switch,
     /// SYNs from outside that are kept out wait six seconds for the client's own
-    #[arg(long, value_enum, value_name = "on|off", default_value_t = Switch::On)]
+    #[arg(long, group = RELOADABLE, value_enum, value_name = "on|off", default_value_t = Switch::On)]
     pub(crate) store_syns: Switch,
     /// TCP segments without a session pass through an existing binding
-    #[arg(long, value_enum, value_name = "on|off", default_value_t = Switch::On)]
+    #[arg(long, group = RELOADABLE, value_enum, value_name = "on|off", default_value_t = Switch::On)]
     pub(crate) stray_tcp: Switch,
     /// How long a UDP session lives after a packet; from 2m
-    #[arg(long, value_name = "TIME", default_value = "5m")]
+    #[arg(long, group = RELOADABLE, value_name = "TIME", default_value = "5m")]
     pub(crate) udp_timeout: humantime::Duration,
     /// How long an ICMP query waits for more; from 60s
-    #[arg(long, value_name = "TIME", default_value = "60s")]
+    #[arg(long, group = RELOADABLE, value_name = "TIME", default_value = "60s")]
     pub(crate) icmp_timeout: humantime::Duration,
     /// How long an established TCP connection lives without a packet; from 2h 4m
-    #[arg(long, value_name = "TIME", default_value = "2h 4m")]
+    #[arg(long, group = RELOADABLE, value_name = "TIME", default_value = "2h 4m")]
     pub(crate) tcp_est_timeout: humantime::Duration,
     /// How long a TCP connection may take to open, and to go away; from 4m
-    #[arg(long, value_name = "TIME", default_value = "4m")]
+    #[arg(long, group = RELOADABLE, value_name = "TIME", default_value = "4m")]
     pub(crate) tcp_trans_timeout: humantime::Duration,
     /// The same for opening alone
-    #[arg(long, value_name = "TIME")]
+    #[arg(long, group = RELOADABLE, value_name = "TIME")]
     pub(crate) tcp_open_timeout: Option<humantime::Duration>,
     /// How long the fragments of a datagram may take to come; 2s to 1m
     #[arg(long, value_name = "TIME", default_value = "2s")]
     pub(crate) fragment_timeout: humantime::Duration,
     /// How long a UDP port rests before another client may have it
-    #[arg(long, value_name = "TIME", default_value = "2m")]
+    #[arg(long, group = RELOADABLE, value_name = "TIME", default_value = "2m")]
     pub(crate) port_rest: humantime::Duration,
     /// Accept timeouts below the RFCs' minimum
-    #[arg(long, visible_alias = "allow-short-timers")]
+    #[arg(long, group = RELOADABLE, visible_alias = "allow-short-timers")]
     pub(crate) allow_short_timeouts: bool,
     /// Most sessions in total; outsiders can open seven eighths of them
     #[arg(long, value_name = "N", default_value_t = 1 << 20)]
@@ -81,20 +81,20 @@ pub(crate) struct StatefulFlags {
           value_parser = clap::value_parser!(u8).range(..=128))]
     pub(crate) subscriber_prefix: u8,
     /// Most sessions of one subscriber
-    #[arg(long, value_name = "N", default_value_t = 1 << 16)]
+    #[arg(long, group = RELOADABLE, value_name = "N", default_value_t = 1 << 16)]
     pub(crate) subscriber_sessions: u32,
     /// Most ports of one subscriber and protocol [default: no limit]
-    #[arg(long, value_name = "N")]
+    #[arg(long, group = RELOADABLE, value_name = "N")]
     pub(crate) subscriber_ports: Option<u32>,
     /// Most new bindings of one subscriber a second, on average [default: no limit]
-    #[arg(long, value_name = "N")]
+    #[arg(long, group = RELOADABLE, value_name = "N")]
     pub(crate) subscriber_rate: Option<u32>,
     /// Memory for fragments on their way, in MiB; one source gets one in 32 of it
     #[arg(long, value_name = "MIB", default_value_t = 32,
           value_parser = clap::value_parser!(u32).range(1..=2047))]
     pub(crate) fragment_memory: u32,
     /// Keep even ports even and odd ones odd (RFC 4787)
-    #[arg(long, value_enum, value_name = "on|off", default_value_t = Switch::On)]
+    #[arg(long, group = RELOADABLE, value_enum, value_name = "on|off", default_value_t = Switch::On)]
     pub(crate) port_parity: Switch,
     /// Hand out ports in blocks, so that one log record covers many: size of a block, and how many
     /// a subscriber can have, as in 512x4; the size alone means four
@@ -115,7 +115,7 @@ pub(crate) struct StatefulFlags {
     #[arg(long, value_name = "FILE|syslog")]
     pub(crate) session_log: Option<PathBuf>,
     /// What is written down; `sessions` says with whom each client talks
-    #[arg(long, value_enum, value_name = "WHAT", default_value_t = LogFlag::Bindings)]
+    #[arg(long, group = RELOADABLE, value_enum, value_name = "WHAT", default_value_t = LogFlag::Bindings)]
     pub(crate) session_log_level: LogFlag,
 }
 

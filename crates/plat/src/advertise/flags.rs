@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use clap::{Args, ValueEnum};
 use xlat_core::addr::Ipv6Prefix;
-use xlat_host::daemon::flags::{Switch, interface_name};
+use xlat_host::daemon::flags::{RELOADABLE, Switch, interface_name};
 use xlat_proto::ra::Preference;
 
 /// What is advertised, and where.
@@ -17,62 +17,62 @@ pub(crate) struct AdvertiseFlags {
     #[arg(long, visible_alias = "ra", value_name = "IFACE", value_parser = interface_name)]
     pub(crate) lan: Vec<String>,
     /// Longest time between two advertisements, in seconds: 4 to 1800
-    #[arg(long, value_name = "SECONDS", default_value_t = 600,
+    #[arg(long, group = RELOADABLE, value_name = "SECONDS", default_value_t = 600,
           value_parser = clap::value_parser!(u16).range(4..=1800))]
     pub(crate) ra_interval: u16,
     /// How long this host is a default router, in seconds: 0, or the interval to 9000
     /// [default: three times the interval]
-    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u16).range(..=9000))]
+    #[arg(long, group = RELOADABLE, value_name = "SECONDS", value_parser = clap::value_parser!(u16).range(..=9000))]
     pub(crate) ra_lifetime: Option<u16>,
     /// Announce the NAT64 prefixes (PREF64, RFC 8781)
-    #[arg(long, value_enum, value_name = "on|off", default_value_t = Switch::On)]
+    #[arg(long, group = RELOADABLE, value_enum, value_name = "on|off", default_value_t = Switch::On)]
     pub(crate) ra_pref64: Switch,
     /// DNS server to announce; several times [default: this host's DNS64, if it runs]
-    #[arg(long, value_name = "ADDR")]
+    #[arg(long, group = RELOADABLE, value_name = "ADDR")]
     pub(crate) ra_dns: Vec<Ipv6Addr>,
     /// Domain to search; several times
-    #[arg(long, value_name = "DOMAIN")]
+    #[arg(long, group = RELOADABLE, value_name = "DOMAIN")]
     pub(crate) ra_search: Vec<Domain>,
     /// MTU of the network in bytes, from 1280
-    #[arg(long, value_name = "BYTES", value_parser = clap::value_parser!(u32).range(1280..=65535))]
+    #[arg(long, group = RELOADABLE, value_name = "BYTES", value_parser = clap::value_parser!(u32).range(1280..=65535))]
     pub(crate) ra_mtu: Option<u32>,
     /// Preference of this router
-    #[arg(long, value_enum, value_name = "HOW", default_value_t = PreferenceFlag::Medium)]
+    #[arg(long, group = RELOADABLE, value_enum, value_name = "HOW", default_value_t = PreferenceFlag::Medium)]
     pub(crate) ra_preference: PreferenceFlag,
     /// Network that this router leads to (RFC 4191); several times
-    #[arg(long, value_name = "PREFIX")]
+    #[arg(long, group = RELOADABLE, value_name = "PREFIX")]
     pub(crate) ra_route: Vec<Ipv6Prefix>,
     /// Addresses are to be had by DHCPv6
-    #[arg(long)]
+    #[arg(long, group = RELOADABLE)]
     pub(crate) ra_managed: bool,
     /// Other things are to be had by DHCPv6
-    #[arg(long)]
+    #[arg(long, group = RELOADABLE)]
     pub(crate) ra_other: bool,
     /// Hop limit that hosts shall use; 0 leaves it to them
-    #[arg(long, value_name = "N", default_value_t = 64)]
+    #[arg(long, group = RELOADABLE, value_name = "N", default_value_t = 64)]
     pub(crate) ra_hop_limit: u8,
     /// How long a neighbour counts as reachable, in milliseconds to an hour; 0 leaves it to the hosts
-    #[arg(long, value_name = "MS", default_value_t = 0,
+    #[arg(long, group = RELOADABLE, value_name = "MS", default_value_t = 0,
           value_parser = clap::value_parser!(u32).range(..=3_600_000))]
     pub(crate) ra_reachable: u32,
     /// Time between two solicitations of a neighbour, in milliseconds; 0 leaves it to the hosts
-    #[arg(long, value_name = "MS", default_value_t = 0)]
+    #[arg(long, group = RELOADABLE, value_name = "MS", default_value_t = 0)]
     pub(crate) ra_retransmit: u32,
     /// Addresses in the prefixes are on the link
-    #[arg(long, value_enum, value_name = "on|off", default_value_t = Switch::On)]
+    #[arg(long, group = RELOADABLE, value_enum, value_name = "on|off", default_value_t = Switch::On)]
     pub(crate) ra_on_link: Switch,
     /// Hosts make themselves addresses in the prefixes (SLAAC)
-    #[arg(long, value_enum, value_name = "on|off", default_value_t = Switch::On)]
+    #[arg(long, group = RELOADABLE, value_enum, value_name = "on|off", default_value_t = Switch::On)]
     pub(crate) ra_autonomous: Switch,
     /// Name this host's whole address in each prefix (RFC 6275)
-    #[arg(long)]
+    #[arg(long, group = RELOADABLE)]
     pub(crate) ra_router_address: bool,
     /// How long the prefixes are valid, in seconds; one that was delegated is not announced for
     /// longer than it is ours
-    #[arg(long, value_name = "SECONDS", default_value_t = 2_592_000)]
+    #[arg(long, group = RELOADABLE, value_name = "SECONDS", default_value_t = 2_592_000)]
     pub(crate) ra_prefix_valid: u32,
     /// How long addresses in them are preferred, in seconds
-    #[arg(long, value_name = "SECONDS", default_value_t = 604_800)]
+    #[arg(long, group = RELOADABLE, value_name = "SECONDS", default_value_t = 604_800)]
     pub(crate) ra_prefix_preferred: u32,
 }
 

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use clap::Args;
 use dns64_server::Upstream;
 use xlat_core::addr::{Ipv4Prefix, Ipv6Prefix};
+use xlat_host::daemon::flags::RELOADABLE;
 
 /// What the DNS64 is told.
 #[derive(Args, Clone, Debug)]
@@ -16,30 +17,30 @@ pub(crate) struct DnsFlags {
     pub(crate) dns64: Vec<Ipv6Addr>,
     /// Resolver that it asks, or tls://ADDR#NAME for DNS over TLS; several times [default:
     /// those of /etc/resolv.conf]
-    #[arg(long, visible_alias = "dns-upstream", value_name = "ADDR[:PORT]")]
+    #[arg(long, group = RELOADABLE, visible_alias = "dns-upstream", value_name = "ADDR[:PORT]")]
     pub(crate) dns64_upstream: Vec<Upstream>,
     /// Certificates (PEM) that resolvers over TLS prove their names with [default: those that the
     /// system trusts]
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, group = RELOADABLE, value_name = "FILE")]
     pub(crate) dns64_ca: Option<PathBuf>,
     /// Clients that may ask; several times [default: those on this host's own IPv6 networks, and
     /// those of --client]
-    #[arg(long, value_name = "PREFIX")]
+    #[arg(long, group = RELOADABLE, value_name = "PREFIX")]
     pub(crate) dns64_allow: Vec<Ipv6Prefix>,
     /// Most queries of one client a second; what is more is dropped
-    #[arg(long, value_name = "N", default_value_t = 500, value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, group = RELOADABLE, value_name = "N", default_value_t = 500, value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) dns64_rate: u32,
     /// IPv6 addresses that do not count as real ones, besides ::ffff:0:0/96; several times
-    #[arg(long, value_name = "PREFIX")]
+    #[arg(long, group = RELOADABLE, value_name = "PREFIX")]
     pub(crate) dns64_exclude: Vec<Ipv6Prefix>,
     /// IPv4 addresses that no IPv6 address is made of; several times
-    #[arg(long, value_name = "CIDR")]
+    #[arg(long, group = RELOADABLE, value_name = "CIDR")]
     pub(crate) dns64_unmapped: Vec<Ipv4Prefix>,
     /// How long hosts may keep what they are told about `ipv4only.arpa`, and so not notice another
     /// NAT64 prefix, in seconds: 30 to 3600
-    #[arg(long, value_name = "SECONDS", default_value_t = 600, value_parser = clap::value_parser!(u32).range(30..=3600))]
+    #[arg(long, group = RELOADABLE, value_name = "SECONDS", default_value_t = 600, value_parser = clap::value_parser!(u32).range(30..=3600))]
     pub(crate) dns64_prefix_ttl: u32,
     /// Answers that are kept, in 2 KiB each on average at most
-    #[arg(long, value_name = "N", default_value_t = 20_000)]
+    #[arg(long, group = RELOADABLE, value_name = "N", default_value_t = 20_000)]
     pub(crate) dns64_cache: usize,
 }

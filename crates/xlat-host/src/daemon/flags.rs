@@ -1,17 +1,37 @@
 //! Flags that both binaries have: how they run, and the administrator's choices about translation
 //! ([`Policy`]).
 
+use std::collections::BTreeSet;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 use std::str::FromStr;
 
-use clap::{ArgAction, Args, ValueEnum};
+use clap::{ArgAction, ArgGroup, Args, Command, ValueEnum};
 use xlat_core::Policy;
 use xlat_core::addr::Ipv4Prefix;
 use xlat_core::mappers::Hairpin;
 use xlat_core::policy::{ErrorRate, MssClamp, TrafficClass, UdpZeroChecksum, UnmappedSource};
 
 use super::logging::LogFormat;
+
+/// The mark of a flag that a reload may change: `#[arg(long, group = RELOADABLE)]`. All others take
+/// a restart. The group comes with [`PolicyFlags`].
+pub const RELOADABLE: &str = "reloadable";
+
+/// Long names of the flags of `command` that are marked [`RELOADABLE`].
+pub fn reloadable(command: &Command) -> BTreeSet<String> {
+    let mut command = command.clone();
+    command.build();
+    let marked = command
+        .get_groups()
+        .find(|group| group.get_id() == RELOADABLE);
+    let ids: Vec<_> = marked.into_iter().flat_map(ArgGroup::get_args).collect();
+    let arguments = command.get_arguments();
+    let marked = arguments.filter(|argument| ids.contains(&argument.get_id()));
+    marked
+        .filter_map(|argument| argument.get_long().map(str::to_owned))
+        .collect()
+}
 
 /// How a daemon runs.
 #[derive(Args, Clone, Debug)]
@@ -97,42 +117,42 @@ impl LogFlags {
 
 /// Choices about translation. The names are those of the requirements; the defaults are the RFCs'.
 #[derive(Args, Clone, Debug)]
-#[command(next_help_heading = "Translation")]
+#[command(next_help_heading = "Translation", group = ArgGroup::new(RELOADABLE).multiple(true))]
 pub struct PolicyFlags {
     /// Longest IPv6 packet made from an IPv4 packet without DF, in bytes; from 1280
-    #[arg(long, value_name = "BYTES", default_value_t = 1280,
+    #[arg(long, group = RELOADABLE, value_name = "BYTES", default_value_t = 1280,
           value_parser = clap::value_parser!(u16).range(1280..))]
     pub lowest_ipv6_mtu: u16,
     /// Traffic class of IPv6 packets: copied from the IPv4 packet, or a number
-    #[arg(long, value_name = "copy|N", default_value = "copy", value_parser = traffic_class)]
+    #[arg(long, group = RELOADABLE, value_name = "copy|N", default_value = "copy", value_parser = traffic_class)]
     pub traffic_class: TrafficClass,
     /// Type of service of IPv4 packets: copied from the IPv6 packet, or a number
-    #[arg(long, value_name = "copy|N", default_value = "copy", value_parser = traffic_class)]
+    #[arg(long, group = RELOADABLE, value_name = "copy|N", default_value = "copy", value_parser = traffic_class)]
     pub tos: TrafficClass,
     /// UDP datagrams without a checksum
-    #[arg(long, value_enum, value_name = "WAY", default_value_t = ZeroChecksum::Compute)]
+    #[arg(long, group = RELOADABLE, value_enum, value_name = "WAY", default_value_t = ZeroChecksum::Compute)]
     pub udp_zero_checksum: ZeroChecksum,
     /// Lower the maximum segment size of TCP connections to what fits, or to a number
-    #[arg(long, value_name = "auto|N|off", default_value = "off", value_parser = mss_clamp)]
+    #[arg(long, group = RELOADABLE, value_name = "auto|N|off", default_value = "off", value_parser = mss_clamp)]
     pub mss_clamp: MssClamp,
     /// IPv4 addresses to show for routers that have none (RFC 6791), instead of 192.0.0.8 with an
     /// extension that names them
-    #[arg(long, value_name = "CIDR")]
+    #[arg(long, group = RELOADABLE, value_name = "CIDR")]
     pub rfc6791_pool: Option<Ipv4Prefix>,
     /// ICMP errors of the translator's own, a second and family
-    #[arg(long, value_name = "N|off|unlimited", default_value = "100", value_parser = error_rate)]
+    #[arg(long, group = RELOADABLE, value_name = "N|off|unlimited", default_value = "100", value_parser = error_rate)]
     pub icmp_error_rate: ErrorRate,
     /// The same for ICMPv4 alone
-    #[arg(long, value_name = "N|off|unlimited", value_parser = error_rate)]
+    #[arg(long, group = RELOADABLE, value_name = "N|off|unlimited", value_parser = error_rate)]
     pub icmpv4_error_rate: Option<ErrorRate>,
     /// The same for ICMPv6 alone
-    #[arg(long, value_name = "N|off|unlimited", value_parser = error_rate)]
+    #[arg(long, group = RELOADABLE, value_name = "N|off|unlimited", value_parser = error_rate)]
     pub icmpv6_error_rate: Option<ErrorRate>,
     /// Translate ICMP errors about packets whose quoted header checksum is wrong
-    #[arg(long)]
+    #[arg(long, group = RELOADABLE)]
     pub tolerate_quoted_checksum: bool,
     /// Longest ICMPv4 error, in bytes; from 576
-    #[arg(long, value_name = "BYTES", default_value_t = 576,
+    #[arg(long, group = RELOADABLE, value_name = "BYTES", default_value_t = 576,
           value_parser = clap::value_parser!(u16).range(576..))]
     pub icmpv4_error_size: u16,
 }
