@@ -13,11 +13,12 @@ use xlat_core::addr::Pref64s;
 use xlat_host::daemon::state_dir::StateDir;
 use xlat_tun::{Totals, now};
 
+use crate::error::Error;
 use crate::floods::Floods;
+use crate::saved_sessions;
 use crate::session_log::{Clock, SessionLog};
 use crate::status::StatusSource;
 use crate::wakeup::Wakeup;
-use crate::{Error, saved_sessions};
 
 /// Time between two looks at what is over while packets come.
 const TICK: Duration = Duration::from_secs(1);

@@ -7,7 +7,8 @@ use tracing::{info, warn};
 use xlat_host::daemon::state_dir::StateDir;
 use xlat_tun::now;
 
-use crate::{Error, epoch};
+use crate::error::Error;
+use crate::wall_clock::epoch;
 
 const FILE: &str = "dynamic.map";
 /// Lines of a damaged file that get a log line each.

@@ -14,7 +14,7 @@ use tracing::{info, warn};
 use xlat_host::daemon::state_dir::{StateDir, StateError};
 use xlat_tun::now;
 
-use crate::epoch;
+use crate::wall_clock::epoch;
 
 const FILE: &str = "sessions";
 const HEADER: &str = "plat sessions 1";

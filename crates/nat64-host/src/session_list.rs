@@ -11,7 +11,7 @@ use serde::Serialize;
 use xlat_core::addr::Ipv6Prefix;
 use xlat_tun::now;
 
-use crate::epoch;
+use crate::wall_clock::epoch;
 
 /// Sessions taken from a shard at a time.
 const PAGE: usize = 1024;

@@ -16,8 +16,8 @@ use xlat_proto::advertise::{Announcement, Config, Due, Finding, OnLinkPrefix, Re
 use xlat_proto::ra::{ALL_NODES, Advertisement, Solicitation};
 use xlat_tun::now;
 
-use crate::Error;
 use crate::counters::Counters;
+use crate::error::Error;
 
 /// Advertisements that withdraw this router (MAX_FINAL_RTR_ADVERTISEMENTS), and the pause between them.
 const FINAL: u32 = 3;

@@ -4,17 +4,18 @@
 //! are the sockets, the clock and the interface: an [`Advertiser`] has a task for each link (`lan`).
 
 mod counters;
+mod error;
 mod lan;
 
 use std::sync::Arc;
 
-use thiserror::Error;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use xlat_host::host::Host;
 pub use xlat_proto::advertise::Config;
 
 pub use counters::{Counters, Figures};
+pub use error::Error;
 use lan::Lan;
 
 /// The advertising on all links. [`Advertiser::stop`] ends it and withdraws this router.
@@ -25,28 +26,6 @@ pub struct Advertiser {
     open: watch::Sender<bool>,
     stop: watch::Sender<bool>,
     tasks: Vec<JoinHandle<()>>,
-}
-
-/// Nothing can be advertised.
-#[derive(Debug, Error)]
-pub enum Error {
-    /// The kernel refuses the raw socket.
-    #[error("cannot advertise on {link}; run as root or with CAP_NET_RAW")]
-    Socket {
-        /// Name of the link.
-        link: String,
-        /// What the kernel said.
-        source: std::io::Error,
-    },
-    /// Another program of this host is the router on the link.
-    #[error(
-        "another program of this host (radvd?) answers router solicitations on {0} already; stop \
-         it, or leave --lan {0} out"
-    )]
-    OtherProgram(String),
-    /// The host does not tell about its links.
-    #[error(transparent)]
-    Host(#[from] xlat_host::host::Error),
 }
 
 impl Advertiser {
