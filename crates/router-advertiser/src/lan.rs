@@ -9,6 +9,7 @@ use tokio::time::sleep;
 use tracing::{debug, info, warn};
 use xlat_core::Instant;
 use xlat_core::addr::Ipv6Prefix;
+use xlat_core::wire::ipv6;
 use xlat_host::daemon::state_dir::random;
 use xlat_host::host::{Assigned, Changes, Host, Link};
 use xlat_host::icmp6::RouterMessages;
@@ -22,7 +23,6 @@ use crate::error::Error;
 /// Advertisements that withdraw this router (MAX_FINAL_RTR_ADVERTISEMENTS), and the pause between them.
 const FINAL: u32 = 3;
 const FINAL_PAUSE: Duration = Duration::from_millis(50);
-const IPV6_HEADER: usize = 40;
 
 /// What is announced, as it changes.
 #[derive(Clone, Debug)]
@@ -222,7 +222,7 @@ impl Lan {
     }
 
     async fn send(&self, to: Ipv6Addr, advertisement: &Advertisement) {
-        let limit = (self.link.mtu as usize).saturating_sub(IPV6_HEADER);
+        let limit = (self.link.mtu as usize).saturating_sub(ipv6::HEADER);
         for message in advertisement.build_pieces(limit) {
             match self.sockets.hosts.send(to, &message).await {
                 Ok(()) => self.counters.sent.add(1),

@@ -5,6 +5,7 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
 use xlat_core::mapper::{Flow, PacketHolder, PendingPacket, Refusal};
+use xlat_core::wire::ipv4;
 use xlat_core::{DropReason, Instant};
 
 use super::Worker;
@@ -147,7 +148,10 @@ impl Worker {
             }
             Made::Answer(packet) => {
                 self.lent = packet;
-                let addressee = self.lent.get(16..20).and_then(|dst| dst.try_into().ok());
+                let addressee = self
+                    .lent
+                    .get(ipv4::DST..ipv4::HEADER)
+                    .and_then(|dst| dst.try_into().ok());
                 let addressee = addressee.map(u32::from_be_bytes);
                 PendingPacket::Answer {
                     packet: &self.lent,
