@@ -58,15 +58,15 @@ fn check(mut run: Run) -> Result<Vec<String>> {
         Some(address) => format!("ipv6: {address}"),
         None => "ipv6: an address of this host, chosen at the start".into(),
     });
-    if !settings.run.advertise.lan.is_empty() {
-        let lifetime = settings.run.advertise.lifetime();
+    if !settings.advertise.lan.is_empty() {
+        let lifetime = settings.advertise.lifetime();
         choices.push(format!("ra-lifetime: {lifetime}"));
     }
     Ok(choices)
 }
 
 fn validate(settings: &Settings) -> Result<()> {
-    settings.stateful(settings.run.flags.queue_count())?;
+    settings.stateful(settings.tun.queues)?;
     settings.policy(Own6 {
         address: settings.own_v6.unwrap_or(OF_THE_HOST),
         is_ours: settings.own_v6.is_some(),

@@ -19,8 +19,6 @@ use xlat_host::daemon::state_dir::random;
 use xlat_tun::counters::Snapshot;
 use xlat_tun::{Engine, Failure, Handle, Totals, Tun};
 
-use crate::cli::Run;
-
 /// The workers, whatever their mapper is. Dropping it stops them.
 pub(crate) trait DataPath {
     /// Replaces the configuration of every worker between two of its batches.
@@ -135,13 +133,13 @@ impl<M: Mapper + PacketHolder + Prefetch + Send + 'static> Engine for PlatEngine
 
 /// Opens the TUN and starts to translate; no packet comes before the routes are there.
 pub(crate) fn start<M: Reconfigure + Clone + Send + 'static>(
-    run: &Run,
+    options: &xlat_tun::Options,
     policy: &Policy,
     mapper: &Guarded<M>,
     wakeup: Option<&Arc<Wakeup>>,
 ) -> Result<(Box<dyn DataPath>, mpsc::UnboundedReceiver<Failure>)> {
     let seed = random().context("no random numbers from the kernel")?;
-    let tun = Tun::open(&run.flags.tun(&run.place.tun))?;
+    let tun = Tun::open(options)?;
     let lanes = tun.queues() as u16;
     let engines = (0..lanes).map(|lane| {
         let ids = Identifications::new(seed, lane, lanes);

@@ -152,7 +152,7 @@ async fn free_pool(host: &Host) -> Result<&'static str> {
 
 /// What the egress adds to the plan.
 pub(crate) fn plan(settings: &Settings, plan: &mut Plan) -> Result<()> {
-    let Some(Egress::ProxyArp(interface)) = &settings.run.egress else {
+    let Egress::ProxyArp(interface) = &settings.egress else {
         return Ok(());
     };
     let addresses: Vec<Ipv4Addr> = settings
@@ -177,8 +177,8 @@ pub(crate) fn plan(settings: &Settings, plan: &mut Plan) -> Result<()> {
 
 /// What is not part of the plan, as commands.
 pub(crate) fn commands(settings: &Settings) -> Vec<String> {
-    match &settings.run.egress {
-        Some(Egress::Masquerade(interface)) => {
+    match &settings.egress {
+        Egress::Masquerade(interface) => {
             let (name, sources) = (table_name(settings), sources(settings));
             SourceNat::masquerade(&name, &sources, interface).commands()
         }
@@ -195,7 +195,7 @@ pub(crate) struct OpenEgress {
 
 /// Opens the egress, if it takes more than the plan; beside `old`, which may be in use.
 pub(crate) fn open(settings: &Settings, old: Option<&OpenEgress>) -> Result<Option<OpenEgress>> {
-    let Some(Egress::Masquerade(interface)) = &settings.run.egress else {
+    let Egress::Masquerade(interface) = &settings.egress else {
         return Ok(None);
     };
     let mut name = table_name(settings);
@@ -222,13 +222,14 @@ pub(crate) async fn is_open(host: &Host, settings: &Settings) -> Result<bool> {
             links.iter().filter(by).any(|link| is_it(link, route))
         })
     };
-    Ok(match &settings.run.egress {
-        Some(Egress::Masquerade(name) | Egress::ProxyArp(name)) => {
+    Ok(match &settings.egress {
+        Egress::Masquerade(name) | Egress::ProxyArp(name) => {
             leads_by(&|link, route| route.is_default && link.name == *name)
         }
-        Some(Egress::Route) | None => leads_by(&|link, _| {
-            let run = &settings.run;
-            !link.loopback && link.name != run.place.tun && !run.advertise.lan.contains(&link.name)
+        Egress::Route => leads_by(&|link, _| {
+            !link.loopback
+                && link.name != settings.instance.tun
+                && !settings.advertise.lan.contains(&link.name)
         }),
     })
 }
@@ -236,7 +237,7 @@ pub(crate) async fn is_open(host: &Host, settings: &Settings) -> Result<bool> {
 /// Says where the kernel drops answers because it would not send there what they answer: a strict
 /// reverse path filter, and an egress that is not the default route's.
 pub(crate) async fn warn_of_reverse_paths(host: &Host, settings: &Settings) {
-    let Some(Egress::Masquerade(name) | Egress::ProxyArp(name)) = &settings.run.egress else {
+    let (Egress::Masquerade(name) | Egress::ProxyArp(name)) = &settings.egress else {
         return;
     };
     if !host.has_strict_filter(name) {
@@ -256,7 +257,7 @@ pub(crate) async fn warn_of_reverse_paths(host: &Host, settings: &Settings) {
 }
 
 fn table_name(settings: &Settings) -> String {
-    format!("xlat_{}", settings.run.place.tun)
+    format!("xlat_{}", settings.instance.tun)
 }
 
 /// The addresses that hide: all that the translator speaks for.

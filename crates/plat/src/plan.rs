@@ -12,9 +12,9 @@ use crate::settings::Settings;
 
 /// All changes, in order.
 pub(crate) async fn plan(host: &Host, settings: &Settings, own_v6: Own6) -> Result<Plan> {
-    let tun = &settings.run.place.tun;
+    let tun = &settings.instance.tun;
     let mut plan = Plan::new();
-    plan.tun(tun, u32::from(settings.run.mtu));
+    plan.tun(tun, u32::from(settings.mtu));
     forward(&mut plan, host).await?;
     for prefix in settings.pref64s.iter().map(Pref64::prefix) {
         plan.route(Route::new(prefix.address(), prefix.len(), tun));
@@ -32,7 +32,7 @@ pub(crate) async fn plan(host: &Host, settings: &Settings, own_v6: Own6) -> Resu
 pub(crate) fn client_routes(settings: &Settings) -> Result<Plan> {
     let mut plan = Plan::new();
     for prefix in settings.ipv4_prefixes() {
-        let tun = &settings.run.place.tun;
+        let tun = &settings.instance.tun;
         plan.route(Route::new(prefix.address(), prefix.len(), tun));
     }
     egress::plan(settings, &mut plan)?;

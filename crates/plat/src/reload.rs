@@ -86,13 +86,13 @@ pub(crate) fn read_again(old: &Settings, values: &Values) -> Result<Reading> {
     if !fixed.is_empty() {
         bail!("another {} takes a restart", fixed.join(", "));
     }
-    if old.run.dynamic_pool.is_some() && changed.contains("client") {
+    if old.dynamic_pool.is_some() && changed.contains("client") {
         bail!("another client takes a restart where there is a dynamic-pool");
     }
     // These may have been chosen at the start.
-    run.prefix.clone_from(&old.run.prefix);
-    run.egress.clone_from(&old.run.egress);
-    run.stateful.pool.clone_from(&old.run.stateful.pool);
+    run.prefix = old.pref64s.iter().copied().collect();
+    run.egress = Some(old.egress.clone());
+    run.stateful.pool.clone_from(&old.stateful.pool);
     Ok(Reading {
         settings: Settings::new(run)?,
         values: new,

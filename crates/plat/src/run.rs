@@ -43,15 +43,15 @@ const SAVE_EVERY: Duration = Duration::from_secs(60);
 
 pub(crate) async fn run(settings: Settings) -> Result<()> {
     let host = Host::connect()?;
-    if !settings.run.flags.dry_run && !settings.run.flags.no_host_setup {
+    if !settings.dry_run && !settings.no_host_setup {
         // The plan is made for the host as it is without the leftovers of a killed run.
-        let place = &settings.run.place;
+        let place = &settings.instance;
         host.recover(&place.run_dir, &place.tun).await?;
     }
     let own_v6 = Own6::find(&host, &settings).await?;
     check_overlaps(&host, &settings).await?;
-    Advertiser::check(&host, &settings.run.advertise.lan).await?;
-    if settings.run.flags.dry_run {
+    Advertiser::check(&host, &settings.advertise.lan).await?;
+    if settings.dry_run {
         let plan = plan(&host, &settings, own_v6).await?.to_string();
         let more = egress::commands(&settings).join("\n");
         return print(format!("{plan}{more}").trim_end());
@@ -144,7 +144,7 @@ impl Daemon<'_> {
     /// Picks the mapper for the clients that there are; nothing behind this knows its type.
     fn start_workers(&self) -> Result<(Box<dyn DataPath>, mpsc::UnboundedReceiver<Failure>)> {
         let settings = &self.settings;
-        let hairpin = settings.run.hairpin.into();
+        let hairpin = settings.hairpin;
         let (eams, pref64s) = (settings.eams.clone(), settings.pref64s.clone());
         let leases = self.state.leases.as_ref().map(Leases::pool);
         let shared = self.state.stateful.as_ref().map(|one| one.nat().worker());
@@ -168,7 +168,7 @@ impl Daemon<'_> {
     ) -> Result<(Box<dyn DataPath>, mpsc::UnboundedReceiver<Failure>)> {
         let mapper = Guarded::new(mapper, self.settings.pref64s.clone(), self.hidden());
         let wakeup = self.state.stateful.as_ref().map(Keeper::wakeup);
-        data_path::start(&self.settings.run, &self.policy, &mapper, wakeup.as_ref())
+        data_path::start(&self.settings.tun, &self.policy, &mapper, wakeup.as_ref())
     }
 
     /// Changes the host and tells the clients. What was done before an error is in `started`.
@@ -193,32 +193,32 @@ impl Daemon<'_> {
         let counters = Arc::clone(&self.advertisements);
         let open = egress::is_open(self.host, &self.settings).await?;
         let config = advertise::config(&self.settings, servers);
-        let links = &self.settings.run.advertise.lan;
+        let links = &self.settings.advertise.lan;
         Ok(Advertiser::start(self.host, links, config, counters, open).await?)
     }
 
     async fn set_up(&self) -> Result<Option<Applied>> {
-        if self.settings.run.flags.no_host_setup {
+        if self.settings.no_host_setup {
             return Ok(None);
         }
         let plan = plan(self.host, &self.settings, self.own_v6).await?;
-        let place = &self.settings.run.place;
+        let place = &self.settings.instance;
         let applied = self.host.apply(&plan, &place.run_dir, &place.tun).await?;
         Ok(Some(applied))
     }
 
     async fn open_egress(&self) -> Result<Option<OpenEgress>> {
-        if self.settings.run.flags.no_host_setup {
+        if self.settings.no_host_setup {
             return Ok(None);
         }
-        nft::warn_of_dropping_chains(&self.settings.run.place.tun);
+        nft::warn_of_dropping_chains(&self.settings.instance.tun);
         egress::warn_of_reverse_paths(self.host, &self.settings).await;
         egress::open(&self.settings, None)
     }
 
     /// What clients must not reach through the prefix: the addresses of this host (SE-06).
     fn hidden(&self) -> Vec<Ipv4Prefix> {
-        if self.settings.run.expose_host {
+        if self.settings.expose_host {
             return Vec::new();
         }
         let v4 = self
@@ -242,14 +242,14 @@ impl Daemon<'_> {
             nat: stateful.map(Keeper::status_source),
             leases: self.state.leases.as_ref().map(Leases::pool),
             dns64: dns64.map(Dns64::counters),
-            advertisements: (!settings.run.advertise.lan.is_empty())
+            advertisements: (!settings.advertise.lan.is_empty())
                 .then(|| Arc::clone(&self.advertisements)),
             reload: self.requests.clone(),
         }
     }
 
     async fn metrics(&self, source: &StatusSource) -> Result<Option<Metrics>> {
-        let Some(address) = self.settings.run.flags.metrics else {
+        let Some(address) = self.settings.metrics else {
             return Ok(None);
         };
         let source = source.clone();
@@ -257,7 +257,7 @@ impl Daemon<'_> {
     }
 
     fn control_socket(&self, source: StatusSource) -> Result<tokio::task::JoinHandle<()>> {
-        let place = &self.settings.run.place;
+        let place = &self.settings.instance;
         let socket = Socket::bind(&place.run_dir, &place.tun)?;
         let answer = move |request, answer| source.clone().answer(request, answer);
         Ok(tokio::spawn(socket.serve(answer)))
@@ -380,7 +380,7 @@ impl Daemon<'_> {
             Some(_) => Some(dns::config(self.host, &settings).await?),
             None => None,
         };
-        let config = settings.stateful(settings.run.flags.queue_count())?;
+        let config = settings.stateful(settings.tun.queues)?;
         let (coming, going) = reload::host_changes(&self.settings, &settings)?;
         // While both are there, the first one that knows a packet has it.
         let egress = match &started.egress {

@@ -1,17 +1,23 @@
 //! What the flags mean: checked against each other, before the host is looked at.
 
-use std::net::{Ipv4Addr, Ipv6Addr};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::PathBuf;
 
 use nat64::config::{Config, ConfigError};
 use nat64::dynamic::PoolConfig;
 use xlat_core::Policy;
 use xlat_core::addr::{EamTable, Ipv4Prefix, Ipv6Prefix, Pref64, Pref64s, special};
+use xlat_core::mappers::Hairpin;
 use xlat_core::policy::{DUMMY_V4, PolicyError};
 use xlat_host::daemon::exit::Usage;
-use xlat_host::daemon::flags::Switch;
+use xlat_host::daemon::flags::{PolicyFlags, Switch};
 
+use crate::advertise::flags::AdvertiseFlags;
 use crate::cli::Run;
+use crate::dns::flags::DnsFlags;
+use crate::egress::Egress;
 use crate::plan::Own6;
+use crate::stateful::StatefulFlags;
 
 /// Settings that make sense together.
 #[derive(Clone, Debug)]
@@ -21,8 +27,33 @@ pub(crate) struct Settings {
     pub(crate) own_v4: Ipv4Addr,
     /// `None` if it has to be an address of this host.
     pub(crate) own_v6: Option<Ipv6Addr>,
+    pub(crate) wkp_strict: Switch,
+    pub(crate) hairpin: Hairpin,
+    pub(crate) expose_host: bool,
+    /// MTUs of the IPv6 and of the IPv4 side, in bytes.
+    pub(crate) mtu: u16,
     pub(crate) mtu4: u16,
-    pub(crate) run: Run,
+    pub(crate) dynamic_pool: Option<Ipv4Prefix>,
+    pub(crate) egress: Egress,
+    pub(crate) instance: Instance,
+    pub(crate) tun: xlat_tun::Options,
+    /// Where Prometheus is served.
+    pub(crate) metrics: Option<SocketAddr>,
+    pub(crate) dry_run: bool,
+    pub(crate) no_host_setup: bool,
+    pub(crate) stateful: StatefulFlags,
+    pub(crate) advertise: AdvertiseFlags,
+    pub(crate) dns: DnsFlags,
+    pub(crate) policy: PolicyFlags,
+}
+
+/// What keeps this instance apart from others on the host.
+#[derive(Clone, Debug)]
+pub(crate) struct Instance {
+    /// Name of the TUN interface.
+    pub(crate) tun: String,
+    pub(crate) run_dir: PathBuf,
+    pub(crate) state_dir: PathBuf,
 }
 
 impl Settings {
@@ -58,20 +89,38 @@ impl Settings {
             eams,
             own_v4,
             own_v6,
-            run,
+            wkp_strict: run.wkp_strict,
+            hairpin: run.hairpin.into(),
+            expose_host: run.expose_host,
+            mtu: run.mtu,
+            dynamic_pool: run.dynamic_pool,
+            egress: run.egress.unwrap_or(Egress::Route),
+            tun: run.flags.tun(&run.place.tun),
+            instance: Instance {
+                tun: run.place.tun,
+                run_dir: run.place.run_dir,
+                state_dir: run.state_dir,
+            },
+            metrics: run.flags.metrics,
+            dry_run: run.flags.dry_run,
+            no_host_setup: run.flags.no_host_setup,
+            stateful: run.stateful,
+            advertise: run.advertise,
+            dns: run.dns,
+            policy: run.policy,
         };
-        settings.check_own_addresses()?;
+        settings.check_own_addresses(run.ipv6)?;
         Ok(settings)
     }
 
     /// The dynamic pool, if there is one: without what belongs to somebody else.
     pub(crate) fn pool(&self) -> Option<PoolConfig> {
-        let prefix = self.run.dynamic_pool?;
+        let prefix = self.dynamic_pool?;
         let maps = self.eams.iter().map(|eam| eam.v4());
         let own_v6 = self.own_v6.map(Ipv6Prefix::host);
         Some(PoolConfig {
             reserved: maps.chain([Ipv4Prefix::host(self.own_v4)]).collect(),
-            clients: self.run.stateful.client.clone(),
+            clients: self.stateful.client.clone(),
             excluded: self
                 .pref64s
                 .iter()
@@ -84,10 +133,10 @@ impl Settings {
 
     /// The stateful translator's configuration, if there is one, for so many workers.
     pub(crate) fn stateful(&self, workers: usize) -> Result<Option<Config>, Usage> {
-        if self.run.stateful.pool.is_empty() {
+        if self.stateful.pool.is_empty() {
             return Ok(None);
         }
-        let config = self.run.stateful.config(workers);
+        let config = self.stateful.config(workers);
         config.validate().map_err(|error| match error {
             ConfigError::Timer { .. } => Usage(format!("{error}; see --allow-short-timeouts")),
             error => Usage(error.to_string()),
@@ -97,10 +146,9 @@ impl Settings {
 
     /// The translator's policy, with this IPv6 address of its own.
     pub(crate) fn policy(&self, own_v6: Own6) -> Result<Policy, PolicyError> {
-        let run = &self.run;
-        let policy = run
+        let policy = self
             .policy
-            .policy(self.own_v4, own_v6.address, self.mtu4, run.mtu);
+            .policy(self.own_v4, own_v6.address, self.mtu4, self.mtu);
         // What comes to an address that clients share is theirs, by either of its names.
         let is_shared = self.own_v4_is_shared();
         let is_its_name = self.pref64s.lookup(own_v6.address).is_some();
@@ -116,14 +164,11 @@ impl Settings {
     /// What is translated, in a line.
     pub(crate) fn describe(&self) -> String {
         let mut clients = Vec::new();
-        if let Some(pool) = self.run.dynamic_pool {
+        if let Some(pool) = self.dynamic_pool {
             clients.push(format!("each IPv6 source gets an address of {pool}"));
         }
-        if !self.run.stateful.pool.is_empty() {
-            clients.push(format!(
-                "IPv6 sources share {}",
-                join(&self.run.stateful.pool)
-            ));
+        if !self.stateful.pool.is_empty() {
+            clients.push(format!("IPv6 sources share {}", join(&self.stateful.pool)));
         }
         clients.push(format!("{} static maps", self.eams.iter().count()));
         let prefixes: Vec<&Pref64> = self.pref64s.iter().collect();
@@ -135,23 +180,23 @@ impl Settings {
 
     /// The pools, for people.
     pub(crate) fn pools(&self) -> Vec<String> {
-        let shared = self.run.stateful.pool.iter().map(ToString::to_string);
-        let dynamic = self.run.dynamic_pool.iter();
+        let shared = self.stateful.pool.iter().map(ToString::to_string);
+        let dynamic = self.dynamic_pool.iter();
         let dynamic = dynamic.map(|pool| format!("{pool}, an address each"));
         shared.chain(dynamic).collect()
     }
 
     /// True if clients share the translator's IPv4 address.
     pub(crate) fn own_v4_is_shared(&self) -> bool {
-        self.run.stateful.shares(self.own_v4)
+        self.stateful.shares(self.own_v4)
     }
 
     /// IPv4 prefixes that belong to the translator: packets to them must come to the TUN.
     pub(crate) fn ipv4_prefixes(&self) -> Vec<Ipv4Prefix> {
-        let pool = self.run.dynamic_pool;
+        let pool = self.dynamic_pool;
         let maps = self.eams.iter().map(|eam| eam.v4());
         let own = (self.own_v4 != DUMMY_V4).then(|| Ipv4Prefix::host(self.own_v4));
-        let shared = self.run.stateful.ipv4_prefixes();
+        let shared = self.stateful.ipv4_prefixes();
         let all = pool.into_iter().chain(maps).chain(own).chain(shared);
         let mut all: Vec<Ipv4Prefix> = all.collect();
         all.sort_by_key(|prefix| (prefix.len(), prefix.address()));
@@ -164,14 +209,14 @@ impl Settings {
         outer
     }
 
-    fn check_own_addresses(&self) -> Result<(), Usage> {
+    fn check_own_addresses(&self, ipv6: Option<Ipv6Addr>) -> Result<(), Usage> {
         let own = self.own_v4;
         if self.eams.lookup_v4(own).is_some() {
             return Err(Usage(format!(
                 "--ipv4 {own} is also in --map; the translator needs an address of its own"
             )));
         }
-        if let Some(ipv6) = self.run.ipv6
+        if let Some(ipv6) = ipv6
             && (!special::is_legal_v6_source(ipv6) || ipv6.is_unicast_link_local())
         {
             return Err(Usage(format!(

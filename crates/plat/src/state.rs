@@ -16,15 +16,15 @@ pub(crate) struct State {
 impl State {
     /// What the last run has left. Its files stay until [`State::taken_up`].
     pub(crate) fn load(settings: &Settings) -> Result<Self> {
-        let open = || StateDir::open(&settings.run.state_dir);
+        let open = || StateDir::open(&settings.instance.state_dir);
         let leases = match settings.pool() {
             Some(config) => Some(Leases::load(config, open()?)?),
             None => None,
         };
-        let workers = settings.run.flags.queue_count();
+        let workers = settings.tun.queues;
         let stateful = match settings.stateful(workers)? {
             Some(config) => {
-                let log = settings.run.stateful.session_log.as_deref();
+                let log = settings.stateful.session_log.as_deref();
                 let pref64s = settings.pref64s.clone();
                 Some(Keeper::load(config, pref64s, open()?, log)?)
             }

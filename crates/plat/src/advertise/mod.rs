@@ -12,7 +12,7 @@ use crate::settings::Settings;
 
 /// What the settings mean, where this host's DNS64 has the addresses `dns64`.
 pub(crate) fn config(settings: &Settings, dns64: Vec<Ipv6Addr>) -> Config {
-    let flags = &settings.run.advertise;
+    let flags = &settings.advertise;
     let pref64s = match flags.ra_pref64 {
         Switch::On => settings.pref64s.iter().copied().collect(),
         Switch::Off => Vec::new(),

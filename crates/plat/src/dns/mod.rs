@@ -16,7 +16,7 @@ use crate::settings::Settings;
 
 /// Starts the DNS64; `None` if none is wanted.
 pub(crate) async fn start(host: &Host, settings: &Settings) -> Result<Option<Server>> {
-    let addresses = settings.run.dns.dns64.clone();
+    let addresses = settings.dns.dns64.clone();
     if addresses.is_empty() {
         return Ok(None);
     }
@@ -26,9 +26,9 @@ pub(crate) async fn start(host: &Host, settings: &Settings) -> Result<Option<Ser
 
 /// What the settings mean on this host.
 pub(crate) async fn config(host: &Host, settings: &Settings) -> Result<Config> {
-    let flags = &settings.run.dns;
+    let flags = &settings.dns;
     let mut rules = Rules {
-        wkp_strict: settings.run.wkp_strict == Switch::On,
+        wkp_strict: settings.wkp_strict == Switch::On,
         unmapped: flags.dns64_unmapped.clone(),
         prefix_lifetime: flags.dns64_prefix_ttl,
         ..Rules::new(settings.pref64s.iter().copied().collect())
@@ -51,7 +51,7 @@ pub(crate) async fn config(host: &Host, settings: &Settings) -> Result<Config> {
 }
 
 fn upstreams(settings: &Settings) -> Result<Vec<Upstream>> {
-    let flags = &settings.run.dns;
+    let flags = &settings.dns;
     let mut servers = flags.dns64_upstream.clone();
     if servers.is_empty() {
         let text = std::fs::read_to_string("/etc/resolv.conf").unwrap_or_default();
@@ -76,7 +76,7 @@ fn upstreams(settings: &Settings) -> Result<Vec<Upstream>> {
 
 /// Refuses what makes no sense on any host.
 pub(crate) fn check(settings: &Settings) -> Result<()> {
-    if settings.run.dns.dns64.is_empty() || settings.run.dns.dns64_upstream.is_empty() {
+    if settings.dns.dns64.is_empty() || settings.dns.dns64_upstream.is_empty() {
         return Ok(());
     }
     upstreams(settings).map(drop)
@@ -84,11 +84,11 @@ pub(crate) fn check(settings: &Settings) -> Result<()> {
 
 /// The clients that may ask.
 async fn allowed(host: &Host, settings: &Settings) -> Result<Vec<Ipv6Prefix>> {
-    let given = &settings.run.dns.dns64_allow;
+    let given = &settings.dns.dns64_allow;
     if !given.is_empty() {
         return Ok(given.clone());
     }
-    let mut allowed = settings.run.stateful.client.clone();
+    let mut allowed = settings.stateful.client.clone();
     for have in host.addresses().await? {
         if let IpAddr::V6(address) = have.address {
             allowed.push(Ipv6Prefix::containing(address, have.len));
