@@ -2,7 +2,7 @@
 //!
 //! Flags ([`cli`]) become settings ([`settings`]). Then the [`daemon`] follows the network: it
 //! looks at the host ([`clat_host`]), finds the NAT64 prefix ([`pref64_discovery`]), and sets a
-//! translation up, changes it or takes it back ([`translation`], [`plan`]). The desired state is
+//! translation up, changes it or takes it back ([`translation`], [`plan`], [`tables`]). The desired state is
 //! computed in [`xlat_proto`], without I/O.
 
 mod cli;
@@ -13,6 +13,7 @@ mod plan;
 mod ports;
 mod run;
 mod settings;
+mod tables;
 mod translation;
 
 use std::process::ExitCode;

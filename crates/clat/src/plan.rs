@@ -1,4 +1,4 @@
-//! What the CLAT wants of its host, in parts that change at different times.
+//! What the CLAT wants of its host, in two parts: the default route comes last.
 //!
 //! The CLAT's IPv6 address belongs to no interface: it is claimed on the uplink's link and then
 //! routed to the TUN. Only the two interfaces involved forward; the rest of the host stays a host.
@@ -11,27 +11,30 @@ use xlat_host::host::{Host, Plan, Route, device_key, reserved_ports};
 use xlat_proto::clat::{Clat, Lead, Origin};
 
 use crate::settings::{Settings, Side4};
+use crate::tables;
 
-/// The changes that a running CLAT has made.
+/// What a running CLAT wants of its host, in two parts.
 #[derive(Clone, Debug)]
 pub(crate) struct Parts {
-    /// The TUN and its IPv4 side: there as long as the CLAT runs.
-    pub(crate) tun: Plan,
-    /// The uplink forwards.
-    pub(crate) uplink: Plan,
-    /// The IPv6 address: claimed where others may have it, and routed to the TUN.
-    pub(crate) address: Plan,
+    /// All but the default route: the TUN and its IPv4 side, the uplink that forwards, the IPv6
+    /// address (claimed where others may have it, and routed to the TUN) and the tables.
+    pub(crate) setup: Plan,
     /// The IPv4 default route. It comes last, when all the rest works, and so goes first.
     pub(crate) route: Plan,
 }
 
+/// A kernel parameter as it would be without us.
+type Sysctl<'a> = &'a dyn Fn(&str) -> Option<String>;
+
 impl Parts {
-    /// What `clat` needs.
+    /// What `clat` needs of a host whose kernel parameters are, without us, those that `sysctl`
+    /// says.
     pub(crate) async fn new(
         host: &Host,
         settings: &Settings,
         side4: Side4,
         clat: &Clat,
+        sysctl: Sysctl<'_>,
     ) -> Result<Self> {
         let tun = &settings.run.place.tun;
         let mut own = Plan::new();
@@ -39,21 +42,21 @@ impl Parts {
         // There is no router behind it: asking for one would only wake us.
         own.sysctl(device_key("ipv6", tun, "router_solicitations"), "0");
         let mut uplink = Plan::new();
-        forward(&mut own, &mut uplink, host, settings, &clat.uplink).await?;
+        if let Some(guard) = tables::guard(host, settings, clat) {
+            let without = format!(
+                "neighbours on {} can send packets through this host",
+                clat.uplink
+            );
+            uplink.optional_table(guard, without);
+        }
+        forward(&mut own, &mut uplink, host, settings, &clat.uplink, sysctl).await?;
         own.address(tun, side4.host, 32);
         lan(&mut own, host, settings).await?;
-        let mut address = Plan::new();
-        if clat.is_on_link() {
-            address.claim(&clat.uplink, clat.address);
-        }
-        if let Origin::Shared(_) = clat.origin {
-            reserve(&mut address, host, &settings.run.shared_ports);
-        }
-        address.route(Route::new(clat.address, 128, tun));
-        if let Lead::Own(router) = clat.lead {
-            let far = clat.prefix.prefix();
-            let route = Route::new(far.address(), far.len(), &*clat.uplink);
-            address.route(route.from(clat.address, router));
+        let mut setup = own;
+        setup.append(uplink).append(address(settings, clat, sysctl));
+        let tables = [tables::hide(settings), tables::share(settings, clat)];
+        for table in tables.into_iter().flatten() {
+            setup.table(table);
         }
         let mut route = Plan::new();
         route.route(
@@ -62,41 +65,44 @@ impl Parts {
                 .mtu(u32::from(settings.mtu4(clat.mtu)))
                 .src(side4.host),
         );
-        Ok(Self {
-            tun: own,
-            uplink,
-            address,
-            route,
-        })
+        Ok(Self { setup, route })
     }
 
     /// All changes, in order.
     pub(crate) fn whole(&self) -> Plan {
-        joined(&[&self.tun, &self.uplink, &self.address, &self.route])
-    }
-
-    /// All but the default route.
-    pub(crate) fn without_route(&self) -> Plan {
-        joined(&[&self.tun, &self.uplink, &self.address])
+        let mut whole = self.setup.clone();
+        whole.append(self.route.clone());
+        whole
     }
 }
 
-fn joined(parts: &[&Plan]) -> Plan {
-    let mut whole = Plan::new();
-    for step in parts.iter().flat_map(|part| part.steps()) {
-        whole.step(step.clone());
+/// The CLAT's IPv6 address.
+fn address(settings: &Settings, clat: &Clat, sysctl: Sysctl<'_>) -> Plan {
+    let tun = &settings.run.place.tun;
+    let mut address = Plan::new();
+    if clat.is_on_link() {
+        address.claim(&clat.uplink, clat.address);
     }
-    whole
+    if let Origin::Shared(_) = clat.origin {
+        reserve(&mut address, sysctl, &settings.run.shared_ports);
+    }
+    address.route(Route::new(clat.address, 128, tun));
+    if let Lead::Own(router) = clat.lead {
+        let far = clat.prefix.prefix();
+        let route = Route::new(far.address(), far.len(), &*clat.uplink);
+        address.route(route.from(clat.address, router));
+    }
+    address
 }
 
 /// Keeps the kernel from giving the CLAT's ports of a shared address to this host's own sockets.
-fn reserve(address: &mut Plan, host: &Host, ours: &RangeInclusive<u16>) {
+fn reserve(address: &mut Plan, sysctl: Sysctl<'_>, ours: &RangeInclusive<u16>) {
     const RESERVED: &str = "net.ipv4.ip_local_reserved_ports";
-    let handed_out = host.sysctl("net.ipv4.ip_local_port_range");
+    let handed_out = sysctl("net.ipv4.ip_local_port_range");
     if !handed_out.is_some_and(|range| reserved_ports::overlaps(&range, ours)) {
         return;
     }
-    if let Some(others) = host.sysctl(RESERVED) {
+    if let Some(others) = sysctl(RESERVED) {
         address.sysctl(RESERVED, reserved_ports::with(&others, ours));
     }
 }
@@ -129,6 +135,7 @@ async fn forward(
     host: &Host,
     settings: &Settings,
     uplink: &str,
+    sysctl: Sysctl<'_>,
 ) -> Result<()> {
     if settings.forwards_by_interface(host) {
         let tun = &settings.run.place.tun;
@@ -141,7 +148,7 @@ async fn forward(
     let names = links.iter().map(|link| &*link.name);
     for name in names.chain(["default"]) {
         let key = device_key("ipv6", name, "accept_ra");
-        if host.sysctl(&key).as_deref() == Some("1") {
+        if sysctl(&key).as_deref() == Some("1") {
             let plan = if name == uplink {
                 &mut *of_uplink
             } else {

@@ -21,7 +21,7 @@ use xlat_tun::Failure;
 use crate::daemon::Daemon;
 use crate::plan::Parts;
 use crate::settings::{Settings, Side4};
-use crate::translation::{DataPath, commands};
+use crate::translation::DataPath;
 
 /// How long a dry run waits for the network to tell its prefix.
 const DRY_RUN_PATIENCE: Duration = Duration::from_secs(5);
@@ -93,10 +93,9 @@ async fn dry_run(host: &Host, settings: &Settings) -> Result<()> {
     }
     match lifecycle.decide(&view, wanted.prefix) {
         State::Running(clat) => {
-            let parts = Parts::new(host, settings, side4, &clat).await?;
+            let parts = Parts::new(host, settings, side4, &clat, &|key| host.sysctl(key)).await?;
             let plan = parts.whole().to_string();
-            let mut all: Vec<String> = plan.lines().map(str::to_owned).collect();
-            all.extend(commands(host, settings, &clat));
+            let all: Vec<String> = plan.lines().map(str::to_owned).collect();
             if settings.run.json {
                 let dry = DryRun::new(&clat, side4, found, all);
                 return print(&format!("{}\n", serde_json::to_string(&dry)?));

@@ -11,13 +11,13 @@ use xlat_core::identification::Identifications;
 use xlat_core::mappers::Clat as Mapper;
 use xlat_core::{Policy, Translator};
 use xlat_host::daemon::state_dir::random;
-use xlat_host::host::{Applied, Error, Host, Plan, Step};
-use xlat_host::nft::{Guard, Made, SourceNat};
-use xlat_proto::clat::{Clat, Origin};
+use xlat_host::host::{Applied, Error, Host};
+use xlat_proto::clat::Clat;
 use xlat_tun::{Failure, Handle, Tun};
 
 use crate::plan::Parts;
 use crate::settings::{Settings, Side4};
+use crate::tables;
 
 /// The workers and their TUN, whatever they translate.
 pub(crate) struct DataPath {
@@ -105,12 +105,6 @@ pub(crate) struct Translation {
     parts: Parts,
     applied: Applied,
     _responder: Option<Responder>,
-    /// Hides our LANs behind this host's IPv4 address.
-    _hidden: Option<Made>,
-    /// Hides us behind the uplink's own IPv6 address.
-    shared: Option<Made>,
-    /// Keeps the uplink from forwarding for anybody else.
-    guarded: Option<Made>,
 }
 
 impl Translation {
@@ -126,33 +120,33 @@ impl Translation {
         path: &DataPath,
         clat: &Clat,
     ) -> Result<Self> {
-        let parts = Parts::new(host, settings, side4, clat).await?;
+        let parts = Parts::new(host, settings, side4, clat, &|key| host.sysctl(key)).await?;
         let place = &settings.run.place;
-        let mut applied = host
-            .apply(&parts.without_route(), &place.run_dir, &place.tun)
-            .await?;
+        let applied = host.apply(&parts.setup, &place.run_dir, &place.tun).await;
+        let mut applied = applied.map_err(|error| explain(settings, clat, error))?;
         let more = async {
             let responder = answer_for(host, path, clat).await?;
-            let tables = (hide(settings)?, share(settings, clat)?);
-            // Nobody is sent our way before all of it is there.
+            // Install the route last, once everything works.
             applied.extend(&parts.route).await?;
-            Ok::<_, anyhow::Error>((responder, tables, guard(host, settings, clat)))
+            Ok::<_, anyhow::Error>(responder)
         };
-        let (responder, (hidden, shared), guarded) = match more.await {
-            Ok(more) => more,
+        let responder = match more.await {
+            Ok(responder) => responder,
             Err(error) => {
                 applied.undo().await?;
                 return Err(error);
             }
         };
+        if let Some(table) = tables::hide(settings) {
+            let name = table.name();
+            info!("hosts of --lan leave with this host's IPv4 address (nftables table {name})");
+        }
+        say_shared(settings, clat);
         Ok(Self {
             clat: clat.clone(),
             parts,
             applied,
             _responder: responder,
-            _hidden: hidden,
-            shared,
-            guarded,
         })
     }
 
@@ -175,34 +169,23 @@ impl Translation {
         path: &DataPath,
         clat: &Clat,
     ) -> Result<()> {
-        let parts = Parts::new(host, settings, side4, clat).await?;
         let applied = &mut self.applied;
-        if clat.mtu != self.clat.mtu {
-            applied.extend(&mtu(&parts.tun)).await?;
-        }
-        if parts.uplink != self.parts.uplink {
-            applied.extend(&parts.uplink).await?;
-            self.guarded = None;
-            self.guarded = guard(host, settings, clat);
-        }
-        if parts.address != self.parts.address {
-            applied.extend(&parts.address).await?;
-        }
+        let sysctl = |key: &str| applied.sysctl_before(key);
+        let parts = Parts::new(host, settings, side4, clat, &sysctl).await?;
+        let setup = self.parts.setup.difference(&parts.setup);
+        let brought = applied.bring(&setup).await;
+        brought.map_err(|error| explain(settings, clat, error))?;
         path.apply(settings, side4, clat)?;
-        if sharing(settings, clat) != sharing(settings, &self.clat) {
-            // Two tables cannot have the same name.
-            self.shared = None;
-            self.shared = share(settings, clat)?;
-        }
-        if parts.address != self.parts.address {
+        let asked_for = |clat: &Clat| (clat.address, clat.uplink.clone(), clat.is_on_link());
+        if asked_for(clat) != asked_for(&self.clat) {
             self._responder = answer_for(host, path, clat).await?;
-            applied.retract(&self.parts.address).await?;
         }
-        if parts.uplink != self.parts.uplink {
-            applied.retract(&self.parts.uplink).await?;
-        }
-        if parts.route != self.parts.route {
-            applied.swap(&self.parts.route, &parts.route).await?;
+        applied.retire(&setup).await?;
+        applied
+            .change(&self.parts.route.difference(&parts.route))
+            .await?;
+        if tables::share(settings, clat) != tables::share(settings, &self.clat) {
+            say_shared(settings, clat);
         }
         (self.parts, self.clat) = (parts, clat.clone());
         Ok(())
@@ -219,28 +202,28 @@ impl Translation {
     }
 }
 
-fn hide(settings: &Settings) -> Result<Option<Made>> {
-    let Some(table) = hiding(settings) else {
-        return Ok(None);
+/// Says what to do where the table that shares the uplink's address is refused.
+fn explain(settings: &Settings, clat: &Clat, error: Error) -> anyhow::Error {
+    let shared = tables::share(settings, clat);
+    let is_refused = match (&error, &shared) {
+        (Error::Nftables(error), Some(table)) => error.is_of(table),
+        _ => false,
     };
-    let made = table.make()?;
-    let name = table.name();
-    info!("hosts of --lan leave with this host's IPv4 address (nftables table {name})");
-    Ok(Some(made))
+    if !is_refused {
+        return error.into();
+    }
+    anyhow::Error::from(error).context(format!(
+        "{} has no /64 prefix for an address of the CLAT's own, and sharing {} does not work; give \
+         an address that is routed to this host with --ipv6",
+        clat.uplink,
+        clat.outer()
+    ))
 }
 
-fn share(settings: &Settings, clat: &Clat) -> Result<Option<Made>> {
-    let Some(table) = sharing(settings, clat) else {
-        return Ok(None);
+fn say_shared(settings: &Settings, clat: &Clat) {
+    let Some(table) = tables::share(settings, clat) else {
+        return;
     };
-    let made = table.make().with_context(|| {
-        format!(
-            "{} has no /64 prefix for an address of the CLAT's own, and sharing {} does not work; \
-             give an address that is routed to this host with --ipv6",
-            clat.uplink,
-            clat.outer()
-        )
-    })?;
     let ports = &settings.run.shared_ports;
     info!(
         "{} is shared with this host: the CLAT has ports {} to {} (nftables table {})",
@@ -249,84 +232,6 @@ fn share(settings: &Settings, clat: &Clat) -> Result<Option<Made>> {
         ports.end(),
         table.name()
     );
-    Ok(Some(made))
-}
-
-/// Where only the uplink and the TUN forward, the uplink forwards to the TUN alone: neighbours do
-/// not get through this host to its other networks.
-fn guard(host: &Host, settings: &Settings, clat: &Clat) -> Option<Made> {
-    let made = guarding(host, settings, clat)?.make();
-    if let Err(error) = &made {
-        warn!(
-            "neighbours on {} can send packets through this host: {error}",
-            clat.uplink
-        );
-    }
-    made.ok()
-}
-
-fn guarding(host: &Host, settings: &Settings, clat: &Clat) -> Option<Guard> {
-    let forwards = host.sysctl("net.ipv6.conf.all.forwarding");
-    if !settings.forwards_by_interface(host) || forwards.is_some_and(|value| value != "0") {
-        return None;
-    }
-    let name = format!("{}_guard", table(settings));
-    let tun = &settings.run.place.tun;
-    Some(Guard::new(&name, &clat.uplink, tun))
-}
-
-/// What is not part of the plan, as commands.
-pub(crate) fn commands(host: &Host, settings: &Settings, clat: &Clat) -> Vec<String> {
-    let tables = hiding(settings).into_iter().chain(sharing(settings, clat));
-    let mut commands: Vec<String> = tables.flat_map(|table| table.commands()).collect();
-    let guard = guarding(host, settings, clat);
-    commands.extend(guard.iter().flat_map(Guard::commands));
-    commands
-}
-
-/// The table that hides our LANs, where they are to be hidden.
-fn hiding(settings: &Settings) -> Option<SourceNat> {
-    if !settings.lan_is_hidden() {
-        return None;
-    }
-    let sources = settings
-        .run
-        .lan
-        .iter()
-        .map(|lan| lan.address()..=lan.last());
-    let sources: Vec<_> = sources.collect();
-    let tun = &settings.run.place.tun;
-    Some(SourceNat::masquerade(&table(settings), &sources, tun))
-}
-
-/// The table that hides the CLAT behind an address of the uplink, where it has none of its own.
-fn sharing(settings: &Settings, clat: &Clat) -> Option<SourceNat> {
-    let Origin::Shared(with) = clat.origin else {
-        return None;
-    };
-    let (name, ports) = (table(settings), &settings.run.shared_ports);
-    Some(SourceNat::share(
-        &name,
-        clat.address,
-        &clat.uplink,
-        with,
-        ports,
-    ))
-}
-
-fn table(settings: &Settings) -> String {
-    format!("xlat_{}", settings.run.place.tun)
-}
-
-/// The steps that give the TUN its MTU.
-fn mtu(tun: &Plan) -> Plan {
-    let mut plan = Plan::new();
-    for step in tun.steps() {
-        if let Step::Tun { .. } = step {
-            plan.step(step.clone());
-        }
-    }
-    plan
 }
 
 /// Whoever answers the neighbours who ask for the CLAT's address, where they do.

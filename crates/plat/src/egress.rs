@@ -15,7 +15,7 @@ use xlat_core::addr::{Ipv4Prefix, Pref64};
 use xlat_host::daemon::exit::Usage;
 use xlat_host::daemon::flags::interface_name;
 use xlat_host::host::{Error, Host, Ipv4Route, Link, Plan};
-use xlat_host::nft::{Made, SourceNat};
+use xlat_host::nft::Table;
 
 use crate::cli::Run;
 use crate::settings::Settings;
@@ -175,39 +175,21 @@ pub(crate) fn plan(settings: &Settings, plan: &mut Plan) -> Result<()> {
     Ok(())
 }
 
-/// What is not part of the plan, as commands.
-pub(crate) fn commands(settings: &Settings) -> Vec<String> {
-    match &settings.egress {
-        Egress::Masquerade(interface) => {
-            let (name, sources) = (table_name(settings), sources(settings));
-            SourceNat::masquerade(&name, &sources, interface).commands()
-        }
-        _ => Vec::new(),
-    }
-}
-
-/// An egress that takes more than the plan. It closes when this is dropped.
-#[derive(Debug)]
-pub(crate) struct OpenEgress {
-    table: String,
-    _made: Made,
-}
-
-/// Opens the egress, if it takes more than the plan; beside `old`, which may be in use.
-pub(crate) fn open(settings: &Settings, old: Option<&OpenEgress>) -> Result<Option<OpenEgress>> {
+/// The table that hides the addresses where they are to be hidden.
+pub(crate) fn table(settings: &Settings) -> Option<Table> {
     let Egress::Masquerade(interface) = &settings.egress else {
-        return Ok(None);
+        return None;
     };
-    let mut name = table_name(settings);
-    if old.is_some_and(|old| old.table == name) {
-        name += "_b";
+    let (name, sources) = (table_name(settings), sources(settings));
+    Some(Table::masquerade(&name, &sources, interface))
+}
+
+/// Says in the log what hides the addresses, where something does.
+pub(crate) fn say_hidden(settings: &Settings) {
+    if let Egress::Masquerade(interface) = &settings.egress {
+        let name = table_name(settings);
+        info!("IPv4 packets leave with the address of {interface} (nftables table {name})");
     }
-    let made = SourceNat::masquerade(&name, &sources(settings), interface).make()?;
-    info!("IPv4 packets leave with the address of {interface} (nftables table {name})");
-    Ok(Some(OpenEgress {
-        table: name,
-        _made: made,
-    }))
 }
 
 /// True if IPv4 can be reached. What hides behind an interface or is asked for on its link needs

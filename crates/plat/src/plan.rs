@@ -22,15 +22,17 @@ pub(crate) async fn plan(host: &Host, settings: &Settings, own_v6: Own6) -> Resu
     if own_v6.routed {
         plan.route(Route::new(own_v6.address, 128, tun));
     }
-    for step in client_routes(settings)?.steps() {
-        plan.step(step.clone());
-    }
+    plan.append(client_side(settings)?);
     Ok(plan)
 }
 
-/// The part that brings the clients' IPv4 packets here.
-pub(crate) fn client_routes(settings: &Settings) -> Result<Plan> {
+/// The part that other clients change: what hides their IPv4 addresses, and then what brings
+/// packets for these here.
+pub(crate) fn client_side(settings: &Settings) -> Result<Plan> {
     let mut plan = Plan::new();
+    if let Some(table) = egress::table(settings) {
+        plan.table(table);
+    }
     for prefix in settings.ipv4_prefixes() {
         let tun = &settings.instance.tun;
         plan.route(Route::new(prefix.address(), prefix.len(), tun));

@@ -13,11 +13,9 @@ use nat64::dynamic::DynamicPool;
 use tokio::sync::{mpsc, oneshot};
 use xlat_host::daemon::flags::reloadable;
 use xlat_host::daemon::{exit, file};
-use xlat_host::host::Plan;
 
 use crate::NAME;
 use crate::cli::{Cli, Command, Run};
-use crate::plan::client_routes;
 use crate::settings::Settings;
 
 /// A request to read the file again: where the outcome goes.
@@ -98,22 +96,6 @@ pub(crate) fn read_again(old: &Settings, values: &Values) -> Result<Reading> {
         values: new,
         changed,
     })
-}
-
-/// What the host needs for other clients: what is to come, and what is to go.
-pub(crate) fn host_changes(old: &Settings, new: &Settings) -> Result<(Plan, Plan)> {
-    let (old, new) = (client_routes(old)?, client_routes(new)?);
-    Ok((without(&new, &old), without(&old, &new)))
-}
-
-fn without(these: &Plan, those: &Plan) -> Plan {
-    let mut plan = Plan::new();
-    for step in these.steps() {
-        if !those.steps().contains(step) {
-            plan.step(step.clone());
-        }
-    }
-    plan
 }
 
 /// Keeps static maps out of the dynamic pool. Those that a client is using already are named.

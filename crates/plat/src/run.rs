@@ -23,7 +23,7 @@ use xlat_host::daemon::metrics::Metrics;
 use xlat_host::daemon::notify;
 use xlat_host::daemon::recovered;
 use xlat_host::daemon::signals::{Request, Signals};
-use xlat_host::host::{Applied, Changes, Host, Plan};
+use xlat_host::host::{Applied, Changes, Difference, Error, Host};
 use xlat_host::nft;
 use xlat_tun::{Failure, now};
 
@@ -31,8 +31,8 @@ use crate::advertise;
 use crate::control::StatusSource;
 use crate::data_path::{self, DataPath, Reconfigure, WorkerConfig};
 use crate::dns;
-use crate::egress::{self, OpenEgress};
-use crate::plan::{Own6, check_overlaps, plan};
+use crate::egress;
+use crate::plan::{Own6, check_overlaps, client_side, plan};
 use crate::reload::{self, Reading, ReloadRequest, ReloadRequests, Values};
 use crate::settings::Settings;
 use crate::started::StartedDaemon;
@@ -53,8 +53,7 @@ pub(crate) async fn run(settings: Settings) -> Result<()> {
     Advertiser::check(&host, &settings.advertise.lan).await?;
     if settings.dry_run {
         let plan = plan(&host, &settings, own_v6).await?.to_string();
-        let more = egress::commands(&settings).join("\n");
-        return print(format!("{plan}{more}").trim_end());
+        return print(plan.trim_end());
     }
     let policy = settings.policy(own_v6)?;
     for (outer, inner) in settings.eams.overlaps() {
@@ -117,7 +116,6 @@ impl Daemon<'_> {
             workers,
             dns64,
             applied: None,
-            egress: None,
             advertising: None,
         };
         let outcome = match self.begin(&mut started).await {
@@ -174,7 +172,6 @@ impl Daemon<'_> {
     /// Changes the host and tells the clients. What was done before an error is in `started`.
     async fn begin(&self, started: &mut StartedDaemon) -> Result<()> {
         started.applied = self.set_up().await?;
-        started.egress = self.open_egress().await?;
         started.advertising = Some(self.advertise(started.dns64.as_ref()).await?);
         Ok(())
     }
@@ -204,16 +201,10 @@ impl Daemon<'_> {
         let plan = plan(self.host, &self.settings, self.own_v6).await?;
         let place = &self.settings.instance;
         let applied = self.host.apply(&plan, &place.run_dir, &place.tun).await?;
-        Ok(Some(applied))
-    }
-
-    async fn open_egress(&self) -> Result<Option<OpenEgress>> {
-        if self.settings.no_host_setup {
-            return Ok(None);
-        }
         nft::warn_of_dropping_chains(&self.settings.instance.tun);
         egress::warn_of_reverse_paths(self.host, &self.settings).await;
-        egress::open(&self.settings, None)
+        egress::say_hidden(&self.settings);
+        Ok(Some(applied))
     }
 
     /// What clients must not reach through the prefix: the addresses of this host (SE-06).
@@ -381,18 +372,12 @@ impl Daemon<'_> {
             None => None,
         };
         let config = settings.stateful(settings.tun.queues)?;
-        let (coming, going) = reload::host_changes(&self.settings, &settings)?;
-        // While both are there, the first one that knows a packet has it.
-        let egress = match &started.egress {
-            Some(old) if settings.ipv4_prefixes() != self.settings.ipv4_prefixes() => {
-                egress::open(&settings, Some(old))?
-            }
-            _ => None,
-        };
+        // While both are wanted, the table hides the old addresses and the new ones.
+        let host = client_side(&self.settings)?.difference(&client_side(&settings)?);
         if let Some(applied) = &mut started.applied
-            && let Err(error) = applied.extend(&coming).await
+            && let Err(error) = applied.bring(&host).await
         {
-            take_back(applied, &coming).await;
+            call_off(applied, &host).await;
             return Err(error.into());
         }
         let view = match (&self.state.stateful, config) {
@@ -400,7 +385,7 @@ impl Daemon<'_> {
                 Ok(view) => Some(view),
                 Err(error) => {
                     if let Some(applied) = &mut started.applied {
-                        take_back(applied, &coming).await;
+                        call_off(applied, &host).await;
                     }
                     return Err(error.into());
                 }
@@ -429,10 +414,7 @@ impl Daemon<'_> {
             advertising.update(advertise::config(&settings, servers.unwrap_or_default()));
         }
         if let Some(applied) = &mut started.applied {
-            take_back(applied, &going).await;
-        }
-        if egress.is_some() {
-            started.egress = egress;
+            log_failure(applied.retire(&host).await);
         }
         (self.settings, self.values, self.policy) = (settings, values, policy);
         Ok(reload::describe(&changed))
@@ -444,9 +426,13 @@ impl Daemon<'_> {
     }
 }
 
-/// Takes back what was added, as far as that goes: whoever calls has an outcome of his own.
-async fn take_back(applied: &mut Applied, plan: &Plan) {
-    if let Err(error) = applied.retract(plan).await {
+/// Takes back what was brought, as far as that goes: whoever calls has an outcome of his own.
+async fn call_off(applied: &mut Applied, difference: &Difference) {
+    log_failure(applied.call_off(difference).await);
+}
+
+fn log_failure(taken_back: Result<(), Error>) {
+    if let Err(error) = taken_back {
         tracing::warn!("not everything could be taken back: {error}");
     }
 }

@@ -9,7 +9,6 @@ use xlat_host::host::Applied;
 use xlat_tun::counters::Snapshot;
 
 use crate::data_path::DataPath;
-use crate::egress::OpenEgress;
 
 /// Everything that runs. The parts that change the host come one after the other, so that a start
 /// that fails half way has something to take back.
@@ -19,7 +18,6 @@ pub(crate) struct StartedDaemon {
     pub(crate) metrics: Option<Metrics>,
     pub(crate) socket: JoinHandle<()>,
     pub(crate) applied: Option<Applied>,
-    pub(crate) egress: Option<OpenEgress>,
     pub(crate) advertising: Option<Advertiser>,
 }
 
@@ -30,7 +28,6 @@ impl StartedDaemon {
             advertising.stop().await;
         }
         drop(self.dns64);
-        drop(self.egress);
         let undone = match self.applied {
             Some(applied) => applied.undo().await,
             None => Ok(()),

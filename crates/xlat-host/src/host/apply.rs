@@ -11,14 +11,17 @@ use tracing::{debug, info, warn};
 use super::error::Error;
 use super::journal::{Journal, Undo};
 use super::netlink::{interfaces, is_exist, is_ours, same_destination};
-use super::plan::{Address, Plan, Route, Step};
+use super::plan::{Address, Coming, Difference, Plan, Route, Step};
 use super::{Host, sysctl};
+use crate::nft::{Held, Table, TablePlace};
 
 /// A plan that was carried out, or as much of it as was.
 #[derive(Debug)]
 pub struct Applied {
     host: Host,
     journal: Journal,
+    /// The tables that are there, each until it is dropped.
+    tables: Vec<Held>,
 }
 
 /// How long duplicate address detection may take. One probe and one second are the default
@@ -39,6 +42,7 @@ impl Host {
         Applied {
             host: self.clone(),
             journal,
+            tables: Vec::new(),
         }
         .undo()
         .await?;
@@ -65,6 +69,7 @@ impl Host {
         let mut applied = Applied {
             host: self.clone(),
             journal,
+            tables: Vec::new(),
         };
         if !applied.journal.entries().is_empty() {
             info!("taking back what a killed process left behind");
@@ -95,51 +100,112 @@ impl Applied {
         Ok(())
     }
 
-    /// Takes back the steps of `plan` that were carried out, last first, and leaves the rest.
+    /// Carries out what `difference` adds, in order. What is in the place of something else replaces
+    /// it, so that no packet finds neither; only a table goes on to know what the old one knew.
     ///
     /// # Errors
-    /// The first change that cannot be taken back; those behind it stay.
-    pub async fn retract(&mut self, plan: &Plan) -> Result<(), Error> {
-        for step in plan.steps().iter().rev() {
-            let mut entries = self.journal.entries().iter().rev();
-            let Some(undo) = entries.find(|undo| undo.is_of(step)).cloned() else {
-                continue;
-            };
-            debug!("taking back: {step}");
-            self.host.undo(&undo).await?;
-            self.journal.forget(&undo)?;
+    /// The first change that fails; [`call_off`](Self::call_off) takes back those before it.
+    pub async fn bring(&mut self, difference: &Difference) -> Result<(), Error> {
+        for coming in &difference.come {
+            match coming {
+                Coming::New(step) => {
+                    debug!("{step}");
+                    self.carry_out(step).await?;
+                }
+                Coming::InPlace { old, new } => {
+                    debug!("{new}");
+                    self.replace(old, &beside(old, new)).await?;
+                }
+            }
         }
         Ok(())
     }
 
-    /// Carries out the steps of `new` in the place of those of `old`: routes that go where an old
-    /// one goes replace it, so that no packet finds none.
+    /// Takes back what `difference` removes, last first. What it adds was brought before.
     ///
     /// # Errors
-    /// The first change that fails.
-    pub async fn swap(&mut self, old: &Plan, new: &Plan) -> Result<(), Error> {
-        let replaces = |step: &Step| {
-            new.steps().iter().any(|other| match (step, other) {
-                (Step::Route(old), Step::Route(new)) => old.has_same_place(new),
-                _ => false,
-            })
-        };
-        for step in new.steps() {
-            self.carry_out(step).await?;
-        }
-        for step in old.steps() {
-            let mut entries = self.journal.entries().iter();
-            let Some(undo) = entries.find(|undo| undo.is_of(step)).cloned() else {
-                continue;
-            };
-            if !replaces(step) {
-                self.host.undo(&undo).await?;
-            }
-            if !new.steps().contains(step) {
-                self.journal.forget(&undo)?;
+    /// The first change that cannot be taken back; the others behind it stay.
+    pub async fn retire(&mut self, difference: &Difference) -> Result<(), Error> {
+        self.retract(&difference.go).await?;
+        for coming in &difference.come {
+            match coming {
+                Coming::InPlace { old, new } if beside(old, new) != *new => {
+                    self.replace(old, new).await?;
+                }
+                Coming::InPlace { .. } | Coming::New(_) => {}
             }
         }
         Ok(())
+    }
+
+    /// Takes back what was brought of `difference`: the host is as before.
+    ///
+    /// # Errors
+    /// The first change that cannot be taken back.
+    pub async fn call_off(&mut self, difference: &Difference) -> Result<(), Error> {
+        for coming in difference.come.iter().rev() {
+            match coming {
+                Coming::New(step) => self.retract_step(step).await?,
+                Coming::InPlace { old, new } => self.replace(new, old).await?,
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes the host that `difference` leads to: what is new comes before what is old goes.
+    ///
+    /// # Errors
+    /// The first change that fails.
+    pub async fn change(&mut self, difference: &Difference) -> Result<(), Error> {
+        self.bring(difference).await?;
+        self.retire(difference).await
+    }
+
+    /// What a kernel parameter was before it was changed; `None` if the kernel does not have it.
+    pub fn sysctl_before(&self, key: &str) -> Option<String> {
+        let mut before = self.journal.entries().iter().filter_map(|undo| match undo {
+            Undo::Sysctl { key: of, was, .. } => (of == key).then(|| was.clone()),
+            Undo::Address(_) | Undo::Route(_) | Undo::Proxy { .. } | Undo::Table(_) => None,
+        });
+        before.next().or_else(|| self.host.sysctl(key))
+    }
+
+    /// Takes back the steps of `plan` that were carried out, last first, and leaves the rest.
+    async fn retract(&mut self, plan: &Plan) -> Result<(), Error> {
+        for step in plan.steps().iter().rev() {
+            self.retract_step(step).await?;
+        }
+        Ok(())
+    }
+
+    async fn retract_step(&mut self, step: &Step) -> Result<(), Error> {
+        let mut entries = self.journal.entries().iter().rev();
+        let Some(undo) = entries.find(|undo| undo.is_of(step)).cloned() else {
+            return Ok(());
+        };
+        debug!("taking back: {step}");
+        self.take_back_one(&undo).await?;
+        self.journal.forget(&undo)
+    }
+
+    /// Puts `new` where `old` is, which has the same place.
+    async fn replace(&mut self, old: &Step, new: &Step) -> Result<(), Error> {
+        match new {
+            Step::Table { table, optional } => self.make_table(table, optional.as_deref()),
+            Step::Sysctl { key, value } => self.replace_sysctl(key, value),
+            Step::Route(_) => {
+                let mut entries = self.journal.entries().iter();
+                let replaced = entries.find(|undo| undo.is_of(old)).cloned();
+                self.carry_out(new).await?;
+                match replaced {
+                    Some(undo) if old != new => self.journal.forget(&undo),
+                    _ => Ok(()),
+                }
+            }
+            Step::Tun { .. } => self.carry_out(new).await,
+            // Only what is equal has the same place: there is nothing to do.
+            Step::Up { .. } | Step::Address(_) | Step::Claim { .. } | Step::Proxy { .. } => Ok(()),
+        }
     }
 
     /// Puts back what others took away since: routes that went with a link that was down, addresses
@@ -155,6 +221,7 @@ impl Applied {
                 Step::Address(address) => self.repair_address(address).await?,
                 Step::Up { dev } => self.repair_up(dev).await?,
                 Step::Sysctl { key, value } => repair_sysctl(key, value),
+                Step::Table { table, .. } => self.repair_table(&table.place())?,
                 Step::Tun { .. } | Step::Claim { .. } | Step::Proxy { .. } => false,
             };
             if repaired {
@@ -178,6 +245,15 @@ impl Applied {
             netlink.add_route(route, false).await?;
         }
         Ok(!found)
+    }
+
+    /// One that was optional and has never been there is not missed.
+    fn repair_table(&mut self, place: &TablePlace) -> Result<bool, Error> {
+        let held = self
+            .tables
+            .iter_mut()
+            .find(|held| held.table().place() == *place);
+        Ok(held.map_or(Ok(false), Held::repair)?)
     }
 
     async fn repair_address(&self, address: &Address) -> Result<bool, Error> {
@@ -214,8 +290,9 @@ impl Applied {
 
     async fn take_back(&mut self) -> Result<(), Error> {
         let mut failed = None;
-        for undo in self.journal.entries().iter().rev() {
-            if let Err(error) = self.host.undo(undo).await {
+        let entries = self.journal.entries().to_vec();
+        for undo in entries.iter().rev() {
+            if let Err(error) = self.take_back_one(undo).await {
                 warn!("{error}");
                 failed.get_or_insert(error);
             }
@@ -242,7 +319,54 @@ impl Applied {
                 })?;
                 self.host.netlink.add_proxy(dev, *address).await
             }
+            Step::Table { table, optional } => self.make_table(table, optional.as_deref()),
         }
+    }
+
+    /// Makes the table, in the place of one that is there.
+    fn make_table(&mut self, table: &Table, without: Option<&str>) -> Result<(), Error> {
+        let place = table.place();
+        let mut tables = self.tables.iter_mut();
+        let made = match tables.find(|held| held.table().place() == place) {
+            Some(held) => held.replace(table),
+            None => Held::make(table).map(|held| self.tables.push(held)),
+        };
+        match (made, without) {
+            (Ok(()), _) => {
+                let undo = Undo::Table(place);
+                if !self.journal.entries().contains(&undo) {
+                    self.journal.record(undo)?;
+                }
+                Ok(())
+            }
+            (Err(error), Some(without)) => {
+                warn!("{without}: {error}");
+                Ok(())
+            }
+            (Err(error), None) => Err(error.into()),
+        }
+    }
+
+    /// Gives a parameter that is ours another value. What it was before us stays what it goes back
+    /// to.
+    fn replace_sysctl(&mut self, key: &str, value: &str) -> Result<(), Error> {
+        let mut entries = self.journal.entries().iter().rev();
+        let ours = entries.find(|undo| matches!(undo, Undo::Sysctl { key: of, .. } if of == key));
+        let Some(Undo::Sysctl { was, .. }) = ours else {
+            return self.set_sysctl(key, value);
+        };
+        let (replaced, was) = (ours.cloned(), was.clone());
+        let failed = |source| Error::Sysctl {
+            key: key.into(),
+            source,
+        };
+        self.journal.record(Undo::Sysctl {
+            key: key.into(),
+            ours: value.into(),
+            was,
+        })?;
+        sysctl::write(key, value).map_err(failed)?;
+        replaced.map_or(Ok(()), |undo| self.journal.forget(&undo))
     }
 
     fn set_sysctl(&mut self, key: &str, value: &str) -> Result<(), Error> {
@@ -330,16 +454,43 @@ impl Applied {
     }
 }
 
-impl Host {
-    async fn undo(&self, undo: &Undo) -> Result<(), Error> {
+impl Applied {
+    async fn take_back_one(&mut self, undo: &Undo) -> Result<(), Error> {
+        let netlink = &self.host.netlink;
         match undo {
             Undo::Sysctl { key, ours, was } => restore_sysctl(key, ours, was),
-            Undo::Address(address) => self.netlink.remove_address(address).await,
-            Undo::Route(route) => self.netlink.remove_route(route).await,
-            Undo::Proxy { dev, address } => self.netlink.remove_proxy(dev, *address).await,
+            Undo::Address(address) => netlink.remove_address(address).await,
+            Undo::Route(route) => netlink.remove_route(route).await,
+            Undo::Proxy { dev, address } => netlink.remove_proxy(dev, *address).await,
+            Undo::Table(place) => {
+                self.tables.retain(|held| held.table().place() != *place);
+                Ok(())
+            }
         }
     }
+}
 
+/// While both are wanted a table knows what either does; all else is the new one from the start.
+fn beside(old: &Step, new: &Step) -> Step {
+    match new {
+        Step::Table { table, optional } => Step::Table {
+            table: match old {
+                Step::Table { table: old, .. } => table.and_rules_of(old),
+                _ => table.clone(),
+            },
+            optional: optional.clone(),
+        },
+        Step::Tun { .. }
+        | Step::Up { .. }
+        | Step::Sysctl { .. }
+        | Step::Address(_)
+        | Step::Claim { .. }
+        | Step::Route(_)
+        | Step::Proxy { .. } => new.clone(),
+    }
+}
+
+impl Host {
     /// Waits until duplicate address detection is over.
     async fn wait_for_address(&self, dev: &str, address: Ipv6Addr) -> Result<(), Error> {
         let index = self.netlink.link(dev).await?.index;

@@ -5,6 +5,8 @@ use std::io;
 use std::net::{IpAddr, Ipv6Addr};
 use std::path::PathBuf;
 
+use crate::nft::NftError;
+
 /// A refusal of the host.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -79,6 +81,9 @@ pub enum Error {
         /// What the system says.
         source: io::Error,
     },
+    /// A table of nftables was refused.
+    #[error(transparent)]
+    Nftables(#[from] NftError),
     /// Netlink itself does not work.
     #[error("netlink: {0}")]
     Netlink(String),

@@ -15,7 +15,8 @@ use rustix::fs::{FlockOperation, flock};
 use serde::{Deserialize, Serialize};
 
 use super::error::Error;
-use super::plan::{Address, Route, Step};
+use super::plan::{Address, Route, Step, Subject};
+use crate::nft::TablePlace;
 
 /// How to take back one change.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -32,23 +33,33 @@ pub(super) enum Undo {
     Route(Route),
     /// Answer no longer for an address.
     Proxy { dev: String, address: IpAddr },
+    /// Let a table of nftables go. The kernel does so when the process ends: it is never on disk.
+    #[serde(skip)]
+    Table(TablePlace),
 }
 
 impl Undo {
     /// True if this takes back that step.
     pub(super) fn is_of(&self, step: &Step) -> bool {
-        match (self, step) {
-            (Self::Sysctl { key, .. }, Step::Sysctl { key: of, .. }) => key == of,
-            (Self::Address(address), Step::Address(of)) => address == of,
-            (Self::Route(route), Step::Route(of)) => route == of,
-            (
-                Self::Proxy { dev, address },
-                Step::Proxy {
-                    dev: of_dev,
-                    address: of,
-                },
-            ) => (dev, address) == (of_dev, of),
-            _ => false,
+        step.subject() == Some(self.subject())
+    }
+
+    fn subject(&self) -> Subject<'_> {
+        match self {
+            Self::Sysctl { key, .. } => Subject::Sysctl(key),
+            Self::Address(address) => Subject::Address(address),
+            Self::Route(route) => Subject::Route(route),
+            Self::Proxy { dev, address } => Subject::Proxy(dev, *address),
+            Self::Table(place) => Subject::Table(place.clone()),
+        }
+    }
+
+    /// True if the change does not outlive its process, so that there is nothing for the next one
+    /// to know.
+    fn goes_with_the_process(&self) -> bool {
+        match self {
+            Self::Sysctl { .. } | Self::Address(_) | Self::Route(_) | Self::Proxy { .. } => false,
+            Self::Table(_) => true,
         }
     }
 }
@@ -61,6 +72,7 @@ impl fmt::Display for Undo {
             Self::Address(address) => write!(f, "{address}"),
             Self::Route(route) => write!(f, "{route}"),
             Self::Proxy { dev, address } => write!(f, "proxy {address} dev {dev}"),
+            Self::Table(place) => write!(f, "nftables table {place}"),
         }
     }
 }
@@ -81,8 +93,8 @@ pub(super) struct Journal {
     path: PathBuf,
     file: File,
     entries: Vec<Undo>,
-    /// The entries' lines in the file.
-    places: Vec<usize>,
+    /// The entries' lines in the file, for those that are there.
+    places: Vec<Option<usize>>,
     /// Lines in the file.
     lines: usize,
 }
@@ -116,7 +128,7 @@ impl Journal {
             match serde_json::from_str(line) {
                 Ok(Line::Change(undo)) => {
                     journal.entries.push(undo);
-                    journal.places.push(place);
+                    journal.places.push(Some(place));
                 }
                 Ok(Line::Done { done }) => journal.drop_entry(done),
                 Err(_) => {}
@@ -127,9 +139,14 @@ impl Journal {
 
     /// Puts `undo` on disk. Only then may the change be made.
     pub(super) fn record(&mut self, undo: Undo) -> Result<(), Error> {
-        self.append(&Line::Change(undo.clone()))?;
+        let place = if undo.goes_with_the_process() {
+            None
+        } else {
+            self.append(&Line::Change(undo.clone()))?;
+            Some(self.lines - 1)
+        };
         self.entries.push(undo);
-        self.places.push(self.lines - 1);
+        self.places.push(place);
         Ok(())
     }
 
@@ -138,9 +155,11 @@ impl Journal {
         let Some(number) = self.entries.iter().rposition(|entry| entry == undo) else {
             return Ok(());
         };
-        let done = self.places[number];
-        self.append(&Line::Done { done })?;
-        self.drop_entry(done);
+        if let Some(done) = self.places[number] {
+            self.append(&Line::Done { done })?;
+        }
+        self.entries.remove(number);
+        self.places.remove(number);
         Ok(())
     }
 
@@ -158,7 +177,7 @@ impl Journal {
     }
 
     fn drop_entry(&mut self, place: usize) {
-        if let Some(number) = self.places.iter().position(|one| *one == place) {
+        if let Some(number) = self.places.iter().position(|one| *one == Some(place)) {
             self.entries.remove(number);
             self.places.remove(number);
         }
@@ -194,6 +213,7 @@ impl Journal {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::nft::Table;
 
     fn sysctl(key: &str) -> Undo {
         Undo::Sysctl {
@@ -237,6 +257,87 @@ mod tests {
         drop(journal);
         let left = Journal::open(dir.path(), "clat").unwrap();
         assert_eq!(left.entries(), [sysctl("c"), sysctl("b")]);
+    }
+
+    /// One of each; a new one does not compile until it is here.
+    fn each() -> Vec<Undo> {
+        let (dev, address) = ("eth0".to_owned(), IpAddr::from([192, 0, 2, 1]));
+        let first = sysctl("net.ipv4.ip_forward");
+        let mut all = vec![first];
+        while let Some(last) = all.last() {
+            all.push(match last {
+                Undo::Sysctl { .. } => Undo::Address(Address {
+                    dev: dev.clone(),
+                    address,
+                    len: 24,
+                }),
+                Undo::Address(_) => Undo::Route(Route::new(address, 32, &*dev).metric(7).mtu(1400)),
+                Undo::Route(_) => Undo::Proxy {
+                    dev: dev.clone(),
+                    address,
+                },
+                Undo::Proxy { .. } => {
+                    Undo::Table(Table::guard("xlat_clat_guard", "eth0", "clat").place())
+                }
+                Undo::Table(_) => break,
+            });
+        }
+        all
+    }
+
+    #[test]
+    fn each_change_that_outlives_its_process_is_read_as_it_was_written() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut journal = Journal::open(dir.path(), "clat").unwrap();
+        for undo in each() {
+            journal.record(undo).unwrap();
+        }
+        assert_eq!(journal.entries(), each());
+        drop(journal);
+        let left = Journal::open(dir.path(), "clat").unwrap();
+        let mut expected = each();
+        expected.retain(|undo| !undo.goes_with_the_process());
+        assert_eq!(left.entries(), expected);
+        assert_eq!(expected.len(), 4);
+    }
+
+    #[test]
+    fn a_table_among_the_changes_does_not_shift_the_lines() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut journal = Journal::open(dir.path(), "clat").unwrap();
+        let table = Undo::Table(Table::guard("xlat_clat_guard", "eth0", "clat").place());
+        for undo in [sysctl("a"), table.clone(), sysctl("b"), sysctl("c")] {
+            journal.record(undo).unwrap();
+        }
+        journal.forget(&sysctl("b")).unwrap();
+        journal.forget(&table).unwrap();
+        drop(journal);
+        let left = Journal::open(dir.path(), "clat").unwrap();
+        assert_eq!(left.entries(), [sysctl("a"), sysctl("c")]);
+    }
+
+    #[test]
+    fn a_journal_of_an_older_version_is_read() {
+        let dir = tempfile::tempdir().unwrap();
+        let lines = r#"{"Sysctl":{"key":"net.ipv4.ip_forward","ours":"1","was":"0"}}
+{"Address":{"dev":"clat","address":"192.0.0.1","len":32}}
+{"Route":{"to":"0.0.0.0","len":0,"dev":"clat","metric":2048,"mtu":1472,"src":"192.0.0.1"}}
+{"Proxy":{"dev":"eth0","address":"192.0.2.1"}}
+{"done":3}
+"#;
+        std::fs::write(dir.path().join("clat.journal"), lines).unwrap();
+        let journal = Journal::open(dir.path(), "clat").unwrap();
+        let route = Route::new([0, 0, 0, 0], 0, "clat").metric(2048).mtu(1472);
+        let expected = [
+            sysctl("net.ipv4.ip_forward"),
+            Undo::Address(Address {
+                dev: "clat".into(),
+                address: [192, 0, 0, 1].into(),
+                len: 32,
+            }),
+            Undo::Route(route.src([192, 0, 0, 1])),
+        ];
+        assert_eq!(journal.entries(), expected);
     }
 
     #[test]

@@ -23,7 +23,7 @@ pub use error::Error;
 pub use ipv4_route::Ipv4Route;
 pub use lock::Lock;
 pub use netlink::{Assigned, Link, Way};
-pub use plan::{Address, Plan, ROUTE_PROTOCOL, Route, Step, device_key};
+pub use plan::{Address, Difference, Plan, ROUTE_PROTOCOL, Route, Step, device_key};
 pub use watch::Changes;
 
 use netlink::Netlink;

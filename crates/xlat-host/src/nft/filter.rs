@@ -29,6 +29,7 @@ pub struct DroppingChain {
 pub fn dropping_forward_chains() -> Result<Vec<DroppingChain>, NftError> {
     let failed = |source| NftError {
         what: "the chains cannot be listed",
+        table: None,
         source,
     };
     let socket = connect().map_err(failed)?;
@@ -81,7 +82,7 @@ struct Chain {
     drops: bool,
 }
 
-fn dump(socket: &Socket, what: u16, mut each: impl FnMut(&[u8])) -> io::Result<()> {
+pub(super) fn dump(socket: &Socket, what: u16, mut each: impl FnMut(&[u8])) -> io::Result<()> {
     socket.send(&message(what, REQUEST | DUMP, 0, UNSPECIFIED, &[]), 0)?;
     loop {
         let (bytes, _) = socket.recv_from_full()?;
@@ -159,16 +160,16 @@ fn family(body: &[u8]) -> Option<(&'static str, &[u8])> {
     Some((family, rest))
 }
 
-fn find(bytes: &[u8], kind: u16) -> Option<&[u8]> {
+pub(super) fn find(bytes: &[u8], kind: u16) -> Option<&[u8]> {
     let mut all = attributes(bytes);
     all.find_map(|(one, value)| (one == kind).then_some(value))
 }
 
-fn number(bytes: &[u8]) -> Option<u32> {
+pub(super) fn number(bytes: &[u8]) -> Option<u32> {
     bytes.first_chunk().map(|bytes| u32::from_be_bytes(*bytes))
 }
 
-fn text(bytes: &[u8]) -> String {
+pub(super) fn text(bytes: &[u8]) -> String {
     let bytes = bytes.split(|byte| *byte == 0).next().unwrap_or_default();
     String::from_utf8_lossy(bytes).into_owned()
 }

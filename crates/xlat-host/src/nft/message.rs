@@ -5,8 +5,6 @@ use std::io;
 use netlink_sys::protocols::NETLINK_NETFILTER;
 use netlink_sys::{Socket, SocketAddr};
 
-use super::{Made, NftError};
-
 /// A socket to nftables.
 pub(super) fn connect() -> io::Result<Socket> {
     let mut socket = Socket::new(NETLINK_NETFILTER)?;
@@ -16,11 +14,14 @@ pub(super) fn connect() -> io::Result<Socket> {
 }
 
 /// A chain that packets go through.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Chain {
     pub(super) name: &'static str,
     pub(super) kind: &'static str,
     pub(super) hook: u32,
     pub(super) priority: u32,
+    /// The last three as `nft` takes them.
+    pub(super) declaration: &'static str,
 }
 
 /// Messages that take effect together or not at all.
@@ -41,7 +42,7 @@ impl Batch {
     }
 
     /// Makes a table that belongs to whoever sends this, with one chain.
-    pub(super) fn table(&mut self, name: &str, chain: &Chain) {
+    pub(super) fn add_table(&mut self, name: &str, chain: &Chain) {
         self.message(NEW_TABLE, CREATE | EXCLUSIVE, |attributes| {
             attributes.text(1, name);
             attributes.number(2, TABLE_OWNER);
@@ -57,23 +58,23 @@ impl Batch {
         });
     }
 
+    /// Removes a table and all that is in it.
+    pub(super) fn delete_table(&mut self, name: &str) {
+        self.message(DELETE_TABLE, 0, |attributes| attributes.text(1, name));
+    }
+
     /// Adds a rule behind the others of a chain.
-    pub(super) fn rule(&mut self, table: &str, chain: &str, fill: impl FnOnce(&mut Attributes)) {
+    pub(super) fn add_rule(
+        &mut self,
+        table: &str,
+        chain: &str,
+        fill: impl FnOnce(&mut Attributes),
+    ) {
         self.message(NEW_RULE, CREATE | APPEND, |attributes| {
             attributes.text(1, table);
             attributes.text(2, chain);
             attributes.nest(4, fill);
         });
-    }
-
-    /// Sends it all over a socket that then holds the table.
-    pub(super) fn make(self) -> Result<Made, NftError> {
-        let failed = |what| move |source| NftError { what, source };
-        let socket = connect().map_err(failed("no netlink socket"))?;
-        self.send(&socket).map_err(failed(
-            "no table of our own (Linux 5.12 with nf_tables is needed)",
-        ))?;
-        Ok(Made { _socket: socket })
     }
 
     fn message(&mut self, kind: u16, flags: u16, fill: impl FnOnce(&mut Attributes)) {
@@ -85,9 +86,15 @@ impl Batch {
         self.bytes.extend(message);
     }
 
-    fn send(mut self, socket: &Socket) -> io::Result<()> {
+    /// Sends it all. Tables that it adds belong to this socket.
+    pub(super) fn send(mut self, socket: &Socket) -> io::Result<()> {
         let end = message(BATCH_END, REQUEST, self.count + 1, NFTABLES_BATCH, &[]);
         self.bytes.extend(end);
+        // What a batch that failed has left unread is no answer to this one.
+        let mut unread = Vec::with_capacity(8192);
+        while socket.recv(&mut unread, DO_NOT_WAIT).is_ok() {
+            unread.clear();
+        }
         socket.send(&self.bytes, 0)?;
         let mut waiting = self.count;
         while waiting > 0 {
@@ -184,6 +191,7 @@ pub(super) fn attributes(bytes: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
     })
 }
 
+const DO_NOT_WAIT: i32 = 0x40;
 pub(super) const REQUEST: u16 = 1;
 const ACKNOWLEDGE: u16 = 4;
 const TABLE_OWNER: u32 = 2;
@@ -201,6 +209,8 @@ const BATCH_BEGIN: u16 = 0x10;
 const BATCH_END: u16 = 0x11;
 const NFTABLES: u16 = 10;
 const NEW_TABLE: u16 = NFTABLES << 8;
+pub(super) const GET_TABLE: u16 = (NFTABLES << 8) | 1;
+const DELETE_TABLE: u16 = (NFTABLES << 8) | 2;
 const NEW_CHAIN: u16 = (NFTABLES << 8) | 3;
 pub(super) const GET_RULE: u16 = (NFTABLES << 8) | 7;
 pub(super) const GET_CHAIN: u16 = (NFTABLES << 8) | 4;

@@ -1,5 +1,6 @@
 //! A table that gives packets another source address on their way out (NAT in the kernel).
 
+use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::ops::RangeInclusive;
 
@@ -7,26 +8,12 @@ use super::expression::{
     AT_LEAST, AT_MOST, EQUAL, META_OUT, META_PROTOCOL, REGISTER, compare, expression,
     interface_name, load, load_meta,
 };
-use super::message::{Attributes, Batch, Chain};
-use super::{Made, NftError};
-
-/// The table as it should be: plain data, to be printed or [made](Self::make).
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct SourceNat {
-    name: String,
-    family: Family,
-    rules: Vec<Rule>,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Family {
-    Ip = 2,
-    Ip6 = 10,
-}
+use super::message::{Attributes, Chain};
+use super::table::{Family, Rule, Table};
 
 /// Packets that leave by `out` from `sources`, of this protocol if one is said, become `to`.
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Rule {
+pub(super) struct NewSource {
     out: String,
     sources: RangeInclusive<IpAddr>,
     protocol: Option<Protocol>,
@@ -48,19 +35,20 @@ enum To {
     Ports(Ipv6Addr, RangeInclusive<u16>),
 }
 
-impl SourceNat {
+impl Table {
     /// IPv4 packets from `sources` that leave by interface `out` get its address.
     pub fn masquerade(name: &str, sources: &[RangeInclusive<Ipv4Addr>], out: &str) -> Self {
-        let rules = sources.iter().map(|sources| Rule {
+        let rules = sources.iter().map(|sources| NewSource {
             out: out.into(),
             sources: (*sources.start()).into()..=(*sources.end()).into(),
             protocol: None,
             to: To::Interface,
         });
         Self {
-            name: name.into(),
             family: Family::Ip,
-            rules: rules.collect(),
+            name: name.into(),
+            chain: POSTROUTING,
+            rules: rules.map(Rule::NewSource).collect(),
         }
     }
 
@@ -73,16 +61,19 @@ impl SourceNat {
         to: Ipv6Addr,
         ports: &RangeInclusive<u16>,
     ) -> Self {
-        let rule = |protocol, to| Rule {
-            out: out.into(),
-            sources: source.into()..=source.into(),
-            protocol,
-            to,
+        let rule = |protocol, to| {
+            Rule::NewSource(NewSource {
+                out: out.into(),
+                sources: source.into()..=source.into(),
+                protocol,
+                to,
+            })
         };
         let with_ports = |protocol| rule(Some(protocol), To::Ports(to, ports.clone()));
         Self {
-            name: name.into(),
             family: Family::Ip6,
+            name: name.into(),
+            chain: POSTROUTING,
             rules: vec![
                 with_ports(Protocol::Tcp),
                 with_ports(Protocol::Udp),
@@ -90,75 +81,37 @@ impl SourceNat {
             ],
         }
     }
+}
 
-    /// Name of the table.
-    pub fn name(&self) -> &str {
-        &self.name
-    }
-
-    /// Makes the table.
-    ///
-    /// # Errors
-    /// What the kernel refuses: CAP_NET_ADMIN and Linux 5.12 are needed, and a free name.
-    pub fn make(&self) -> Result<Made, NftError> {
-        let chain = Chain {
-            name: CHAIN,
-            kind: "nat",
-            hook: POSTROUTING,
-            priority: SOURCE_NAT,
+impl fmt::Display for NewSource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (start, end) = (self.sources.start(), self.sources.end());
+        let family = match start {
+            IpAddr::V4(_) => Family::Ip,
+            IpAddr::V6(_) => Family::Ip6,
         };
-        let mut batch = Batch::new(self.family as u8);
-        batch.table(&self.name, &chain);
-        for rule in &self.rules {
-            batch.rule(&self.name, CHAIN, |expressions| rule.encode(expressions));
+        write!(f, "oifname {} {family} saddr {start}", self.out)?;
+        if start != end {
+            write!(f, "-{end}")?;
         }
-        batch.make()
-    }
-
-    /// The equivalent `nft` commands, one a line.
-    pub fn commands(&self) -> Vec<String> {
-        let Self { name, rules, .. } = self;
-        let family = match self.family {
-            Family::Ip => "ip",
-            Family::Ip6 => "ip6",
-        };
-        let chain = "{ type nat hook postrouting priority srcnat; }";
-        let mut commands = vec![
-            format!("nft add table {family} {name}"),
-            format!("nft 'add chain {family} {name} {CHAIN} {chain}'"),
-        ];
-        commands.extend(rules.iter().map(|rule| {
-            let text = rule.to_text(family);
-            format!("nft add rule {family} {name} {CHAIN} {text}")
-        }));
-        commands
+        match self.protocol {
+            None => {}
+            Some(Protocol::Tcp) => f.write_str(" meta l4proto tcp")?,
+            Some(Protocol::Udp) => f.write_str(" meta l4proto udp")?,
+        }
+        match &self.to {
+            To::Interface => f.write_str(" masquerade"),
+            To::Address(to) => write!(f, " snat to {to}"),
+            To::Ports(to, ports) => {
+                write!(f, " snat to [{to}]:{}-{}", ports.start(), ports.end())
+            }
+        }
     }
 }
 
-impl Rule {
-    fn to_text(&self, family: &str) -> String {
-        let (start, end) = (self.sources.start(), self.sources.end());
-        let sources = if start == end {
-            start.to_string()
-        } else {
-            format!("{start}-{end}")
-        };
-        let protocol = match self.protocol {
-            None => "",
-            Some(Protocol::Tcp) => " meta l4proto tcp",
-            Some(Protocol::Udp) => " meta l4proto udp",
-        };
-        let to = match &self.to {
-            To::Interface => "masquerade".into(),
-            To::Address(to) => format!("snat to {to}"),
-            To::Ports(to, ports) => format!("snat to [{to}]:{}-{}", ports.start(), ports.end()),
-        };
-        let out = &self.out;
-        format!("oifname {out} {family} saddr {sources}{protocol} {to}")
-    }
-
+impl NewSource {
     /// The expressions, in registers.
-    fn encode(&self, rule: &mut Attributes) {
+    pub(super) fn encode(&self, rule: &mut Attributes) {
         load_meta(rule, META_OUT);
         compare(rule, EQUAL, &interface_name(&self.out));
         let (start, end) = (octets(self.sources.start()), octets(self.sources.end()));
@@ -211,11 +164,13 @@ fn octets(address: &IpAddr) -> Vec<u8> {
     }
 }
 
-/// Name of the one chain of our table.
-const CHAIN: &str = "postrouting";
-
-const POSTROUTING: u32 = 4;
-const SOURCE_NAT: u32 = 100;
+const POSTROUTING: Chain = Chain {
+    name: "postrouting",
+    kind: "nat",
+    hook: 4,
+    priority: 100,
+    declaration: "type nat hook postrouting priority srcnat",
+};
 const NETWORK_HEADER: u32 = 1;
 /// Places of the source address in the headers.
 const IPV4_SOURCE: u32 = 12;
@@ -229,9 +184,9 @@ mod tests {
     #[test]
     fn the_commands_are_those_an_administrator_would_type() {
         let pool = Ipv4Addr::new(192, 168, 64, 0)..=Ipv4Addr::new(192, 168, 64, 255);
-        let table = SourceNat::masquerade("464xlat_nat64", &[pool], "wan0");
+        let table = Table::masquerade("464xlat_nat64", &[pool], "wan0");
         assert_eq!(
-            table.commands().join("\n"),
+            table.to_string(),
             "nft add table ip 464xlat_nat64\n\
              nft 'add chain ip 464xlat_nat64 postrouting { type nat hook postrouting priority \
              srcnat; }'\n\
@@ -243,9 +198,14 @@ mod tests {
     #[test]
     fn a_shared_address_is_said_with_its_ports() {
         let [inner, outer] = ["fd00::1", "2001:db8::5"].map(|text| text.parse().unwrap());
-        let table = SourceNat::share("xlat_clat", inner, "eth0", outer, &(61000..=65535));
+        let table = Table::share("xlat_clat", inner, "eth0", outer, &(61000..=65535));
         assert_eq!(
-            table.commands()[2..].join("\n"),
+            table
+                .to_string()
+                .lines()
+                .skip(2)
+                .collect::<Vec<_>>()
+                .join("\n"),
             "nft add rule ip6 xlat_clat postrouting oifname eth0 ip6 saddr fd00::1 meta l4proto \
              tcp snat to [2001:db8::5]:61000-65535\n\
              nft add rule ip6 xlat_clat postrouting oifname eth0 ip6 saddr fd00::1 meta l4proto \

@@ -1,0 +1,149 @@
+//! Routes and addresses, as they are wanted and as the journal keeps them.
+
+use std::fmt;
+use std::net::{IpAddr, Ipv6Addr};
+
+use serde::{Deserialize, Serialize};
+
+/// Protocol number that marks our routes, so that they can be told from everybody else's.
+pub const ROUTE_PROTOCOL: u8 = 64;
+
+/// An address of a device.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Address {
+    /// Name of the device.
+    pub dev: String,
+    /// The address.
+    pub address: IpAddr,
+    /// Prefix length.
+    pub len: u8,
+}
+
+/// A route through a device.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Route {
+    /// Destination address.
+    pub to: IpAddr,
+    /// Length of the destination prefix; 0 is the default route.
+    pub len: u8,
+    /// Name of the device.
+    pub dev: String,
+    /// Preference; lower is better. `None` is the kernel's default.
+    pub metric: Option<u32>,
+    /// Path MTU in bytes.
+    pub mtu: Option<u32>,
+    /// Source address for packets of this host.
+    pub src: Option<IpAddr>,
+    /// IPv6 only: the next hop. Without one the destination is on the link.
+    #[serde(default)]
+    pub via: Option<Ipv6Addr>,
+    /// IPv6 only: the route is for packets from this address.
+    #[serde(default)]
+    pub from: Option<Ipv6Addr>,
+}
+
+impl Route {
+    /// A route to `to/len` through `dev`.
+    pub fn new(to: impl Into<IpAddr>, len: u8, dev: impl Into<String>) -> Self {
+        Self {
+            to: to.into(),
+            len,
+            dev: dev.into(),
+            metric: None,
+            mtu: None,
+            src: None,
+            via: None,
+            from: None,
+        }
+    }
+
+    /// True if the kernel takes both for the same route: one replaces the other.
+    pub(in crate::host) fn has_same_place(&self, other: &Self) -> bool {
+        let place = |route: &Self| {
+            (
+                route.to,
+                route.len,
+                route.dev.clone(),
+                route.metric,
+                route.from,
+            )
+        };
+        place(self) == place(other)
+    }
+
+    /// With this preference; lower is better.
+    pub fn metric(mut self, metric: u32) -> Self {
+        self.metric = Some(metric);
+        self
+    }
+
+    /// With this path MTU in bytes.
+    pub fn mtu(mut self, mtu: u32) -> Self {
+        self.mtu = Some(mtu);
+        self
+    }
+
+    /// For packets from this address, to this next hop or, without one, onto the link.
+    pub fn from(mut self, from: Ipv6Addr, via: Option<Ipv6Addr>) -> Self {
+        (self.from, self.via) = (Some(from), via);
+        self
+    }
+
+    /// With this source address for packets of this host.
+    pub fn src(mut self, src: impl Into<IpAddr>) -> Self {
+        self.src = Some(src.into());
+        self
+    }
+}
+
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { dev, address, len } = self;
+        write!(
+            f,
+            "ip {}address add {address}/{len} dev {dev}",
+            family_flag(*address)
+        )
+    }
+}
+
+impl fmt::Display for Route {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            to,
+            len,
+            dev,
+            metric,
+            mtu,
+            src,
+            via,
+            from,
+        } = self;
+        write!(f, "ip {}route add ", family_flag(*to))?;
+        match len {
+            0 => f.write_str("default")?,
+            _ => write!(f, "{to}/{len}")?,
+        }
+        if let Some(from) = from {
+            write!(f, " from {from}")?;
+        }
+        if let Some(via) = via {
+            write!(f, " via {via}")?;
+        }
+        write!(f, " dev {dev}")?;
+        if let Some(src) = src {
+            write!(f, " src {src}")?;
+        }
+        if let Some(metric) = metric {
+            write!(f, " metric {metric}")?;
+        }
+        if let Some(mtu) = mtu {
+            write!(f, " mtu {mtu}")?;
+        }
+        write!(f, " proto {ROUTE_PROTOCOL}")
+    }
+}
+
+fn family_flag(address: IpAddr) -> &'static str {
+    if address.is_ipv6() { "-6 " } else { "" }
+}

@@ -1,0 +1,219 @@
+//! A table as it should be: plain data, to be printed, compared and held.
+
+use std::fmt;
+use std::io;
+
+use netlink_sys::Socket;
+
+use super::NftError;
+use super::filter::{dump, find, number, text};
+use super::guard::ForwardOnlyTo;
+use super::message::{Batch, Chain, GET_TABLE, connect};
+use super::source_nat::NewSource;
+
+/// A table of our own with one chain.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Table {
+    pub(super) family: Family,
+    pub(super) name: String,
+    pub(super) chain: Chain,
+    pub(super) rules: Vec<Rule>,
+}
+
+/// Family and name of a table.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct TablePlace {
+    family: Family,
+    name: String,
+}
+
+/// The packets a table sees.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Family {
+    Ip = 2,
+    Ip6 = 10,
+}
+
+/// A rule of one of our tables.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Rule {
+    NewSource(NewSource),
+    ForwardOnlyTo(ForwardOnlyTo),
+}
+
+impl Table {
+    /// Its name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// What tells it from the others: the kernel can have only one table in each place.
+    pub(crate) fn place(&self) -> TablePlace {
+        TablePlace {
+            family: self.family,
+            name: self.name.clone(),
+        }
+    }
+
+    /// This table with the rules of `other` behind its own: what both of them know is known.
+    pub(crate) fn and_rules_of(&self, other: &Self) -> Self {
+        let mut both = self.clone();
+        let more = other.rules.iter().filter(|rule| !self.rules.contains(rule));
+        both.rules.extend(more.cloned());
+        both
+    }
+
+    fn add_to(&self, batch: &mut Batch) {
+        batch.add_table(&self.name, &self.chain);
+        for rule in &self.rules {
+            batch.add_rule(&self.name, self.chain.name, |attributes| match rule {
+                Rule::NewSource(rule) => rule.encode(attributes),
+                Rule::ForwardOnlyTo(rule) => rule.encode(attributes),
+            });
+        }
+    }
+
+    fn refused(&self, what: &'static str) -> impl FnOnce(io::Error) -> NftError {
+        let table = Some(self.name.clone());
+        move |source| NftError {
+            what,
+            table,
+            source,
+        }
+    }
+}
+
+impl fmt::Display for Family {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Ip => "ip",
+            Self::Ip6 => "ip6",
+        })
+    }
+}
+
+impl fmt::Display for TablePlace {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.family, self.name)
+    }
+}
+
+impl fmt::Display for Table {
+    /// The equivalent `nft` commands, one a line, without an end of line behind the last.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            family,
+            name,
+            chain,
+            rules,
+        } = self;
+        let hook = chain.declaration;
+        writeln!(f, "nft add table {family} {name}")?;
+        write!(
+            f,
+            "nft 'add chain {family} {name} {} {{ {hook}; }}'",
+            chain.name
+        )?;
+        for rule in rules {
+            write!(f, "\nnft add rule {family} {name} {} ", chain.name)?;
+            match rule {
+                Rule::NewSource(rule) => write!(f, "{rule}")?,
+                Rule::ForwardOnlyTo(rule) => write!(f, "{rule}")?,
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A table in the kernel that goes when this is dropped. It belongs to a socket of its own.
+#[derive(Debug)]
+pub(crate) struct Held {
+    table: Table,
+    socket: Socket,
+}
+
+impl Held {
+    /// Makes the table.
+    ///
+    /// # Errors
+    /// What the kernel refuses: CAP_NET_ADMIN and Linux 5.12 are needed, and a free name.
+    pub(crate) fn make(table: &Table) -> Result<Self, NftError> {
+        let socket = connect().map_err(table.refused("no netlink socket"))?;
+        let held = Self {
+            table: table.clone(),
+            socket,
+        };
+        let mut batch = Batch::new(table.family as u8);
+        table.add_to(&mut batch);
+        held.send(batch)?;
+        Ok(held)
+    }
+
+    /// What it was made as.
+    pub(crate) fn table(&self) -> &Table {
+        &self.table
+    }
+
+    /// Puts `table`, which has the same place, where this one is: no packet finds neither.
+    ///
+    /// # Errors
+    /// What the kernel refuses; the table is then as it was.
+    pub(crate) fn replace(&mut self, table: &Table) -> Result<(), NftError> {
+        debug_assert!(self.table.place() == table.place());
+        let mut batch = Batch::new(table.family as u8);
+        if self.is_there()? {
+            batch.delete_table(&table.name);
+        }
+        table.add_to(&mut batch);
+        self.send(batch)?;
+        self.table = table.clone();
+        Ok(())
+    }
+
+    /// True if the kernel has a table of this name that belongs to our socket. While it does, no
+    /// other socket can change it, and `nft flush ruleset` passes it by.
+    ///
+    /// # Errors
+    /// If the tables cannot be listed.
+    pub(crate) fn is_there(&self) -> Result<bool, NftError> {
+        let failed = || self.table.refused("the tables cannot be listed");
+        let mut port = netlink_sys::SocketAddr::new(0, 0);
+        self.socket.get_address(&mut port).map_err(failed())?;
+        let socket = connect().map_err(failed())?;
+        let mut found = false;
+        dump(&socket, GET_TABLE, |body| {
+            found |= is_table(body, &self.table, port.port_number());
+        })
+        .map_err(failed())?;
+        Ok(found)
+    }
+
+    /// Makes the table again if it has gone. True if it had.
+    ///
+    /// # Errors
+    /// What the kernel refuses.
+    pub(crate) fn repair(&mut self) -> Result<bool, NftError> {
+        if self.is_there()? {
+            return Ok(false);
+        }
+        let table = self.table.clone();
+        self.replace(&table)?;
+        Ok(true)
+    }
+
+    fn send(&self, batch: Batch) -> Result<(), NftError> {
+        let what = "no table of our own (Linux 5.12 with nf_tables is needed)";
+        batch.send(&self.socket).map_err(self.table.refused(what))
+    }
+}
+
+fn is_table(body: &[u8], table: &Table, owner: u32) -> bool {
+    const NAME: u16 = 1;
+    const OWNER: u16 = 7;
+    let Some((header, attributes)) = body.split_at_checked(4) else {
+        return false;
+    };
+    header[0] == table.family as u8
+        && find(attributes, NAME).map(text).as_deref() == Some(&*table.name)
+        && find(attributes, OWNER).and_then(number) == Some(owner)
+}
