@@ -7,6 +7,7 @@ use std::time::{Duration, SystemTime};
 
 use nat64::Nat64;
 use nat64::config::Config;
+use nat64::feed::Subscription;
 use tokio::time::{Instant, sleep_until, timeout};
 use tracing::{info, warn};
 use xlat_core::addr::Pref64s;
@@ -16,7 +17,7 @@ use xlat_tun::{Totals, now};
 use crate::error::Error;
 use crate::floods::Floods;
 use crate::saved_sessions;
-use crate::session_log::{Clock, SessionLog};
+use crate::session_log::{Clock, LogLevel, SessionLog};
 use crate::status::StatusSource;
 use crate::wakeup::Wakeup;
 
@@ -27,6 +28,13 @@ const TICK_WITH_LOG: Duration = Duration::from_millis(100);
 /// Sessions that are ended while a worker may have to wait.
 const STEPS: usize = 256;
 
+/// The session log, and what it learns from the tables.
+#[derive(Debug)]
+struct Log {
+    writer: SessionLog,
+    events: Subscription,
+}
+
 /// Keeps the tables of a stateful translator.
 #[derive(Debug)]
 pub struct Keeper {
@@ -34,7 +42,7 @@ pub struct Keeper {
     /// What there was to hand out before the first session.
     ports: [u64; 3],
     dir: StateDir,
-    log: Option<SessionLog>,
+    log: Option<Log>,
     wakeup: Arc<Wakeup>,
     /// The workers' counters, once there are workers.
     totals: Option<Totals>,
@@ -43,8 +51,8 @@ pub struct Keeper {
 }
 
 impl Keeper {
-    /// Makes the tables, with the sessions that the last run has left in `dir`. `session_log` is a file,
-    /// or `syslog`.
+    /// Makes the tables, with the sessions that the last run has left in `dir`. The target of
+    /// `session_log` is a file, or `syslog`.
     ///
     /// # Errors
     /// If the configuration is refused, or the directory or the log cannot be used.
@@ -52,14 +60,19 @@ impl Keeper {
         config: Config,
         pref64s: Pref64s,
         dir: StateDir,
-        session_log: Option<&Path>,
+        session_log: Option<(&Path, LogLevel)>,
     ) -> Result<Self, Error> {
         let ports = describe_ports(&config);
         let nat = Nat64::new(config, pref64s, dir.secret()?)?;
         if let Some(line) = ports {
             info!("{line}");
         }
-        let log = session_log.map(SessionLog::open).transpose()?;
+        let open = |(target, level): (&Path, LogLevel)| {
+            let writer = SessionLog::open(target)?;
+            let events = nat.subscribe(level.events(&nat.config()));
+            Ok::<_, Error>(Log { writer, events })
+        };
+        let log = session_log.map(open).transpose()?;
         let ports = nat.counts().free_ports;
         saved_sessions::restore(&nat, &dir);
         Ok(Self {
@@ -81,7 +94,7 @@ impl Keeper {
 
     /// Looks at the tables for the control socket.
     pub fn status_source(&self) -> StatusSource {
-        let lost_records = self.log.as_ref().map(SessionLog::lost_counter);
+        let lost_records = self.log.as_ref().map(|log| log.writer.lost_counter());
         StatusSource::new(self.nat.clone(), self.ports, lost_records)
     }
 
@@ -139,19 +152,26 @@ impl Keeper {
     fn write_log(&mut self) {
         let Some(log) = &mut self.log else { return };
         let mut events = Vec::new();
-        let lost = self.nat.drain_events(&mut events);
+        let lost = log.events.drain(&mut events);
         let clock = Clock {
             wall: SystemTime::now(),
             now: now(),
         };
-        log.write(events, lost, clock);
-        log.report_losses();
+        log.writer.write(events, lost, clock);
+        log.writer.report_losses();
     }
 
     /// Opens the session log anew, after its file was renamed.
     pub fn reopen_log(&self) {
         if let Some(log) = &self.log {
-            log.reopen();
+            log.writer.reopen();
+        }
+    }
+
+    /// Records this much from now on, if there is a session log.
+    pub fn set_log_level(&self, level: LogLevel) {
+        if let Some(log) = &self.log {
+            log.events.change(level.events(&self.nat.config()));
         }
     }
 

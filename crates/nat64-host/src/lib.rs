@@ -19,6 +19,6 @@ pub use error::Error;
 pub use keeper::Keeper;
 pub use leases::Leases;
 pub use session_list::SessionList;
-pub use session_log::SessionLogError;
+pub use session_log::{LogLevel, SessionLogError};
 pub use status::{NatStatus, StatusSource};
 pub use wakeup::Wakeup;

@@ -37,6 +37,11 @@ impl Tick {
 }
 
 impl Tick {
+    /// Where this tick begins.
+    pub(crate) const fn start(self) -> Instant {
+        Instant::from_nanos((self.0 as u64) << SHIFT)
+    }
+
     /// The time from `now` to this point; zero if it has passed.
     pub(crate) const fn since(self, now: Instant) -> Duration {
         let nanos = (self.0 as u64) << SHIFT;

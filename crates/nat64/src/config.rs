@@ -36,8 +36,6 @@ pub struct Config {
     pub denied: Vec<Destination>,
     /// What a client is told when a limit or the end of the pool is reached; nothing if `None`.
     pub exhaustion_answer: Option<Unreachable>,
-    /// What is written down.
-    pub log: LogLevel,
     /// Number of independent parts that the state is cut into; a worker holds one at a time.
     pub shards: u32,
 }
@@ -168,17 +166,6 @@ pub struct Destination {
     pub ports: Option<RangeInclusive<u16>>,
 }
 
-/// What is written down of the translator's work.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum LogLevel {
-    /// Nothing.
-    Off,
-    /// Bindings, or port blocks where ports are handed out in blocks; never destinations.
-    Bindings,
-    /// Sessions too, with their destinations.
-    Sessions,
-}
-
 impl Config {
     /// The documented defaults with this pool.
     pub fn new(pool: Vec<PoolSpec>) -> Self {
@@ -209,7 +196,6 @@ impl Config {
             clients: Vec::new(),
             denied: Vec::new(),
             exhaustion_answer: Some(Unreachable::Address),
-            log: LogLevel::Off,
             shards: 1,
         }
     }

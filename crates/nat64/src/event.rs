@@ -1,51 +1,91 @@
-//! What happened, for the session log (RFC 6888 REQ-12 to REQ-15): plain records in a queue of
-//! fixed length. The data path only ever appends; a queue that nobody empties loses records and
-//! counts them.
+//! What changes in the tables, as plain records: what subscribers of the [feed](crate::feed) get. The
+//! session log is one of them (RFC 6888 REQ-12 to REQ-15).
 
-use std::collections::VecDeque;
 use std::net::{Ipv4Addr, Ipv6Addr};
 
 use xlat_core::Instant;
 use xlat_core::addr::Ipv6Prefix;
 
 use crate::session::Protocol;
+use crate::tcp::TcpState;
 
-/// Something that happened.
+/// A change at a point in time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Event {
-    /// When.
+    /// The workers' clock when it happened.
     pub at: Instant,
-    /// What.
+    /// The change.
     pub kind: EventKind,
 }
 
-/// What happened. The numbers are those of the natEvent field of IPFIX (RFC 8158).
+/// What changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum EventKind {
-    /// A binding came to be (10).
-    BindingCreated(BindingRecord),
-    /// A binding went (11).
-    BindingRemoved(BindingRecord),
-    /// A session came to be (6).
-    SessionCreated(SessionRecord),
-    /// A session went (7).
-    SessionRemoved(SessionRecord),
-    /// A subscriber got a block of ports (16).
-    BlockAllocated(BlockRecord),
-    /// A block of ports is free again (17).
-    BlockFreed(BlockRecord),
-    /// A subscriber got nothing because no port was left (12).
+    /// A binding of a client's; those that the administrator configures are not reported.
+    Binding(Change<BindingRecord>),
+    /// A session. [`Change::Updated`] reports another TCP state.
+    Session(Change<SessionEntry>),
+    /// A block of ports that a subscriber got or gave back. It is never updated.
+    Block(Change<BlockRecord>),
+    /// A subscriber got nothing because no port was left.
     PoolExhausted(Quota),
-    /// A subscriber got nothing because of a limit (13).
+    /// A subscriber got nothing because of a limit.
     LimitReached(Quota),
 }
 
-/// A binding, as it is logged.
+/// How an entry of a table changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Change<T> {
+    /// It was added.
+    Created(T),
+    /// It stays and is now this.
+    Updated(T),
+    /// It was this and is gone.
+    Removed(T),
+}
+
+impl<T> Change<T> {
+    /// The entry.
+    pub const fn entry(&self) -> &T {
+        match self {
+            Self::Created(entry) | Self::Updated(entry) | Self::Removed(entry) => entry,
+        }
+    }
+}
+
+/// A session in its table, with all that another translator would need to carry its packets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SessionEntry {
+    /// Where it is, and which of the sessions that have been there.
+    pub handle: SessionHandle,
+    /// Its transport addresses on both sides: what its packets are rewritten to.
+    pub record: SessionRecord,
+    /// The NAT64 prefix that the client uses, counted in the order of
+    /// [`Pref64s`](xlat_core::addr::Pref64s).
+    pub pref64: u8,
+    /// Its state, if it is a TCP session.
+    pub tcp: Option<TcpState>,
+    /// When it ends unless packets come. A packet that only moves this is no change.
+    pub expires: Instant,
+}
+
+/// The place of a session in the tables. After its removal a place is used again, with another
+/// generation, so a handle never means another session than the one it was made for
+/// ([`Nat64::is_current`](crate::Nat64::is_current)).
+/// The default is the handle of no session.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct SessionHandle {
+    pub(crate) shard: u32,
+    pub(crate) slot: u32,
+    pub(crate) generation: u32,
+}
+
+/// A binding's transport addresses on both sides.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BindingRecord {
-    /// Its protocol.
+    /// The transport protocol.
     pub protocol: Protocol,
-    /// The client.
+    /// The client's address.
     pub client: Ipv6Addr,
     /// The client's port or identifier.
     pub client_port: u16,
@@ -55,21 +95,21 @@ pub struct BindingRecord {
     pub external_port: u16,
 }
 
-/// A session, as it is logged.
+/// A session's transport addresses on both sides.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SessionRecord {
-    /// The binding it hangs on.
+    /// The binding that it uses.
     pub binding: BindingRecord,
-    /// The IPv4 node outside.
+    /// The remote IPv4 node.
     pub remote: Ipv4Addr,
-    /// That node's port; 0 for ICMP.
+    /// The remote node's port; 0 for ICMP.
     pub remote_port: u16,
 }
 
-/// A block of ports, as it is logged.
+/// A block of ports of one address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BlockRecord {
-    /// Who has it.
+    /// The subscriber that the block is allocated to.
     pub subscriber: Ipv6Prefix,
     /// The address that the block belongs to.
     pub external: Ipv4Addr,
@@ -79,77 +119,31 @@ pub struct BlockRecord {
     pub last_port: u16,
 }
 
-/// A subscriber who got nothing.
+/// A refused request for a port or a session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Quota {
-    /// Who.
+    /// The subscriber that got nothing.
     pub subscriber: Ipv6Prefix,
-    /// For which protocol.
+    /// The transport protocol of its packet.
     pub protocol: Protocol,
 }
 
 impl EventKind {
-    /// The value of the natEvent field (RFC 8158 section 4.3).
-    pub const fn nat_event(&self) -> u8 {
-        match self {
-            Self::SessionCreated(_) => 6,
-            Self::SessionRemoved(_) => 7,
-            Self::BindingCreated(_) => 10,
-            Self::BindingRemoved(_) => 11,
+    /// The value of IPFIX's natEvent field (RFC 8158 section 4.3). `None` for an update, which the
+    /// RFC does not know.
+    pub const fn nat_event(&self) -> Option<u8> {
+        Some(match self {
+            Self::Session(Change::Created(_)) => 6,
+            Self::Session(Change::Removed(_)) => 7,
+            Self::Binding(Change::Created(_)) => 10,
+            Self::Binding(Change::Removed(_)) => 11,
             Self::PoolExhausted(_) => 12,
             Self::LimitReached(_) => 13,
-            Self::BlockAllocated(_) => 16,
-            Self::BlockFreed(_) => 17,
-        }
-    }
-}
-
-/// Events that wait for the log.
-#[derive(Debug, Default)]
-pub(crate) struct EventQueue {
-    events: VecDeque<Event>,
-    lost: u64,
-}
-
-impl EventQueue {
-    pub(crate) fn push(&mut self, at: Instant, kind: EventKind) {
-        if self.events.len() == CAPACITY {
-            self.lost += 1;
-            return;
-        }
-        self.events.push_back(Event { at, kind });
-    }
-
-    pub(crate) fn is_empty(&self) -> bool {
-        self.events.is_empty() && self.lost == 0
-    }
-
-    /// Moves everything that waits into `into`; the number of events lost since the last time.
-    pub(crate) fn drain(&mut self, into: &mut Vec<Event>) -> u64 {
-        into.extend(self.events.drain(..));
-        std::mem::take(&mut self.lost)
-    }
-}
-
-/// About 4 MiB of events.
-const CAPACITY: usize = 1 << 16;
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn cg_13_a_full_queue_loses_events_and_counts_them() {
-        let mut queue = EventQueue::default();
-        let quota = Quota {
-            subscriber: Ipv6Prefix::host(Ipv6Addr::LOCALHOST),
-            protocol: Protocol::Udp,
-        };
-        for _ in 0..CAPACITY + 3 {
-            queue.push(Instant::ZERO, EventKind::PoolExhausted(quota));
-        }
-        let mut events = Vec::new();
-        assert_eq!(queue.drain(&mut events), 3);
-        assert_eq!((events.len(), queue.drain(&mut events)), (CAPACITY, 0));
+            Self::Block(Change::Created(_)) => 16,
+            Self::Block(Change::Removed(_)) => 17,
+            Self::Session(Change::Updated(_))
+            | Self::Binding(Change::Updated(_))
+            | Self::Block(Change::Updated(_)) => return None,
+        })
     }
 }

@@ -34,6 +34,7 @@ mod contacts;
 mod deterministic;
 pub mod dynamic;
 pub mod event;
+pub mod feed;
 mod fragments;
 mod index;
 mod layout;

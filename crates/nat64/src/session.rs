@@ -51,6 +51,8 @@ pub(crate) struct Session {
     /// The binding that this session hangs on.
     pub(crate) binding: u32,
     expires: Tick,
+    /// Tells it from the sessions that had its slot before.
+    generation: u32,
     /// The IPv4 node outside.
     pub(crate) remote: u32,
     /// The client's address as the IPv4 node sees it.
@@ -73,6 +75,7 @@ impl Session {
         timer: Timer::IDLE,
         binding: NONE,
         expires: Tick::from_raw(0),
+        generation: 0,
         remote: 0,
         external: 0,
         client_port: 0,
@@ -108,6 +111,10 @@ impl Session {
 
     pub(crate) fn expires(&self) -> Tick {
         self.expires
+    }
+
+    pub(crate) fn generation(&self) -> u32 {
+        self.generation
     }
 }
 
@@ -149,6 +156,9 @@ pub(crate) struct Sessions {
     by_external: Index,
     wheel: Wheel,
     key: SipKey,
+    /// The generation of the session that was added last. A slot would have to be used again exactly
+    /// 2^32 sessions later for a stale handle to look current.
+    generation: u32,
 }
 
 impl Sessions {
@@ -159,6 +169,7 @@ impl Sessions {
             by_external: Index::new(limit),
             wheel: Wheel::new(),
             key,
+            generation: 0,
         }
     }
 
@@ -237,6 +248,12 @@ impl Sessions {
         }
     }
 
+    /// True if `handle` has a session and it is the one of this generation.
+    pub(crate) fn is_current(&self, handle: u32, generation: u32) -> bool {
+        let session = &self.slab[handle];
+        session.binding != NONE && session.generation == generation
+    }
+
     #[inline]
     pub(crate) fn session(&self, handle: u32) -> &Session {
         &self.slab[handle]
@@ -249,7 +266,12 @@ impl Sessions {
 
     /// Adds a session that lives until `expires`; `None` if the table is full.
     pub(crate) fn insert(&mut self, session: Session, expires: Tick) -> Option<u32> {
-        let handle = self.slab.insert(Session { expires, ..session })?;
+        self.generation = self.generation.wrapping_add(1);
+        let handle = self.slab.insert(Session {
+            expires,
+            generation: self.generation,
+            ..session
+        })?;
         self.by_client
             .insert(self.hash_client(&session.client_tuple()), handle);
         self.by_external

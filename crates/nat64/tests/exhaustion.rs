@@ -7,9 +7,9 @@ mod world;
 use std::collections::{BTreeMap, BTreeSet};
 
 use nat64::Protocol;
-use nat64::config::{LogLevel, PortBlocks, StaticBinding};
+use nat64::config::{PortBlocks, StaticBinding};
 use nat64::event::EventKind;
-use world::{SYN, World, answer, config, silent, sock4, sock6};
+use world::{BINDINGS, BLOCKS, SYN, World, answer, config, silent, sock4, sock6};
 use xlat_core::DropReason;
 use xlat_core::mapper::Unreachable::{self, Address};
 
@@ -157,9 +157,8 @@ fn cg_05_the_heaviest_subscribers_are_named() {
 
 #[test]
 fn cg_07_refusals_are_reported_once_a_second_at_most() {
-    let mut config = config("192.0.2.1:4000-4000");
-    config.log = LogLevel::Bindings;
-    let mut world = World::new(config);
+    let mut world = World::with_pool("192.0.2.1:4000-4000");
+    world.subscribe(BINDINGS);
     world.udp_out("[2001:db8::1]:1", SERVER).unwrap();
     for number in 2..100 {
         world
@@ -168,7 +167,11 @@ fn cg_07_refusals_are_reported_once_a_second_at_most() {
     }
     world.wait(2);
     world.udp_out("[2001:db8::1:1]:1", SERVER).unwrap_err();
-    let kinds: Vec<u8> = world.events().iter().map(EventKind::nat_event).collect();
+    let kinds: Vec<u8> = world
+        .events()
+        .iter()
+        .filter_map(EventKind::nat_event)
+        .collect();
     assert_eq!(kinds, [10, 12, 12]);
 }
 
@@ -176,12 +179,12 @@ fn cg_07_refusals_are_reported_once_a_second_at_most() {
 fn cg_10_a_subscriber_lives_in_its_blocks_and_a_block_is_one_record() {
     let mut config = config("192.0.2.0/30");
     config.limits.subscriber_prefix = 64;
-    config.log = LogLevel::Bindings;
     config.ports.blocks = Some(PortBlocks {
         size: 128,
         per_subscriber: 2,
     });
     let mut world = World::new(config);
+    world.subscribe(BLOCKS);
     let mut owner = BTreeMap::new();
     for subscriber in 0..20 {
         let mut blocks = BTreeSet::new();
@@ -205,7 +208,7 @@ fn cg_10_a_subscriber_lives_in_its_blocks_and_a_block_is_one_record() {
         .events()
         .into_iter()
         .filter(|event| !matches!(event, EventKind::LimitReached(_)))
-        .map(|event| event.nat_event());
+        .filter_map(|event| event.nat_event());
     assert_eq!(allocated.collect::<Vec<_>>(), [16; 40]);
 
     world.wait(302);
@@ -214,7 +217,11 @@ fn cg_10_a_subscriber_lives_in_its_blocks_and_a_block_is_one_record() {
     assert_eq!(world.counts().subscribers, 20);
     world.wait(122);
     world.expire();
-    let freed: Vec<u8> = world.events().iter().map(EventKind::nat_event).collect();
+    let freed: Vec<u8> = world
+        .events()
+        .iter()
+        .filter_map(EventKind::nat_event)
+        .collect();
     assert_eq!(freed, [17; 40]);
     assert_eq!(world.counts().subscribers, 0);
 }

@@ -7,7 +7,8 @@ mod world;
 use std::net::{Ipv4Addr, Ipv6Addr};
 
 use nat64::Counts;
-use nat64::config::{Filtering, LogLevel, PortBlocks};
+use nat64::config::{Filtering, PortBlocks};
+use nat64::feed::Subscribe;
 use pnet_packet::ip::IpNextHeaderProtocol;
 use proptest::prelude::*;
 use world::{World, config};
@@ -119,7 +120,6 @@ proptest! {
         config.limits.subscriber_rate = Some(2);
         config.inbound.refreshes = refreshes;
         config.inbound.stray_tcp = stray_tcp;
-        config.log = LogLevel::Sessions;
         if filter {
             config.filtering = Filtering::AddressDependent;
         }
@@ -127,6 +127,11 @@ proptest! {
             config.ports.blocks = Some(PortBlocks { size: 64, per_subscriber: 2 });
         }
         let mut world = World::new(config);
+        world.subscribe(Subscribe {
+            updates: true,
+            blocks: true,
+            ..world::SESSIONS
+        });
         let empty = world.counts();
         for step in steps {
             take(&mut world, step);

@@ -7,12 +7,12 @@ mod world;
 use std::collections::BTreeSet;
 
 use nat64::Protocol;
-use nat64::config::{Destination, Filtering, LogLevel, StaticBinding};
-use nat64::event::EventKind;
+use nat64::config::{Destination, Filtering, StaticBinding};
+use nat64::event::{Change, EventKind};
 use pnet_packet::ip::IpNextHeaderProtocols;
 use world::{
-    ACK, ICMP, ICMPV6, SYN, TCP, UDP, World, answer, config, embed, flow4, flow6, silent, sock4,
-    sock6,
+    ACK, BINDINGS, ICMP, ICMPV6, SESSIONS, SYN, TCP, UDP, World, answer, config, embed, flow4,
+    flow6, silent, sock4, sock6,
 };
 use xlat_core::mapper::Unreachable::{Address, Prohibited, Protocol as ProtocolUnreachable};
 use xlat_core::mapper::{ErrorFlow, Pass};
@@ -653,17 +653,16 @@ fn a_port_forward_works_from_both_sides_and_stays() {
 
 #[test]
 fn cg_08_cg_09_bindings_are_logged_without_destinations() {
-    let mut config = config("192.0.2.0/28");
-    config.log = LogLevel::Bindings;
-    let mut world = World::new(config);
+    let mut world = World::with_pool("192.0.2.0/28");
+    world.subscribe(BINDINGS);
     let bound = world.udp_out(CLIENT, SERVER).unwrap();
     world.udp_out(CLIENT, OTHER).unwrap();
     world.wait(302);
     world.expire();
     let events = world.events();
     let [
-        EventKind::BindingCreated(created),
-        EventKind::BindingRemoved(removed),
+        EventKind::Binding(Change::Created(created)),
+        EventKind::Binding(Change::Removed(removed)),
     ] = events[..]
     else {
         panic!("{events:?}");
@@ -682,12 +681,15 @@ fn cg_08_cg_09_bindings_are_logged_without_destinations() {
 
 #[test]
 fn sessions_are_logged_when_asked_for() {
-    let mut config = config("192.0.2.0/28");
-    config.log = LogLevel::Sessions;
-    let mut world = World::new(config);
+    let mut world = World::with_pool("192.0.2.0/28");
+    world.subscribe(SESSIONS);
     world.udp_out(CLIENT, SERVER).unwrap();
     world.wait(302);
     world.expire();
-    let kinds: Vec<u8> = world.events().iter().map(EventKind::nat_event).collect();
+    let kinds: Vec<u8> = world
+        .events()
+        .iter()
+        .filter_map(EventKind::nat_event)
+        .collect();
     assert_eq!(kinds, [10, 6, 7, 11]);
 }

@@ -292,6 +292,7 @@ fn nc_06_a_syn_that_is_stored_a_moment_too_late_passes() {
         nat: world.nat.clone(),
         worker: world.nat.worker(),
         now: world.now,
+        subscription: None,
     };
     assert_eq!(other.tcp_out(SYN, CLIENT, STRANGER), Ok(bound));
     let flow = flow4(TCP, SYN, sock4(STRANGER), bound);

@@ -394,6 +394,9 @@ impl Daemon<'_> {
         };
 
         // From here on nothing fails.
+        if let Some(stateful) = &self.state.stateful {
+            stateful.set_log_level(settings.stateful.session_log_level.into());
+        }
         if let Some(leases) = &self.state.leases {
             let pool = leases.pool();
             let mut pool = pool.lock().unwrap_or_else(PoisonError::into_inner);

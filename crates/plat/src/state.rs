@@ -24,7 +24,7 @@ impl State {
         let workers = settings.tun.queues;
         let stateful = match settings.stateful(workers)? {
             Some(config) => {
-                let log = settings.stateful.session_log.as_deref();
+                let log = settings.stateful.session_log();
                 let pref64s = settings.pref64s.clone();
                 Some(Keeper::load(config, pref64s, open()?, log)?)
             }

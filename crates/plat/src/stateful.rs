@@ -1,15 +1,15 @@
 //! Flags of the stateful translator, and the configuration that they make.
 
 use std::net::Ipv4Addr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 use nat64::PoolSpec;
 use nat64::config::{
-    Config, Destination, Filtering, Inbound, Limits, LogLevel, PortBlocks, PortPolicy,
-    StaticBinding, Timers,
+    Config, Destination, Filtering, Inbound, Limits, PortBlocks, PortPolicy, StaticBinding, Timers,
 };
+use nat64_host::LogLevel;
 use xlat_core::addr::{Ipv4Prefix, Ipv6Prefix};
 use xlat_core::mapper::Unreachable;
 use xlat_host::daemon::flags::{RELOADABLE, Switch};
@@ -149,10 +149,6 @@ impl StatefulFlags {
             clients: self.client.clone(),
             denied: self.deny.clone(),
             exhaustion_answer: self.exhaustion_answer.into(),
-            log: match &self.session_log {
-                None => LogLevel::Off,
-                Some(_) => self.session_log_level.into(),
-            },
             shards: self.shards.unwrap_or_else(|| self.sensible_shards(workers)),
             ..Config::new(self.pool.clone())
         };
@@ -165,6 +161,12 @@ impl StatefulFlags {
             });
         }
         config
+    }
+
+    /// Where the session log goes, and what it records.
+    pub(crate) fn session_log(&self) -> Option<(&Path, LogLevel)> {
+        let target = self.session_log.as_deref()?;
+        Some((target, self.session_log_level.into()))
     }
 
     /// Two for each worker, but each with a fair number of ports to hand out.

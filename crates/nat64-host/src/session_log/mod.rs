@@ -17,7 +17,9 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync
 use std::thread;
 use std::time::{Duration, SystemTime};
 
+use nat64::config::Config;
 use nat64::event::Event;
+use nat64::feed::Subscribe;
 use thiserror::Error;
 use xlat_core::Instant;
 
@@ -47,6 +49,29 @@ pub(crate) struct SessionLog {
     counts: Arc<Counts>,
     reported: u64,
     quiet_until: Option<std::time::Instant>,
+}
+
+/// What the session log records.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogLevel {
+    /// Bindings, or blocks of ports where ports are allocated in blocks; never destinations.
+    Bindings,
+    /// Sessions too, with their destinations.
+    Sessions,
+}
+
+impl LogLevel {
+    /// The events that the log needs; one record of a block stands for the bindings in it.
+    pub(crate) fn events(self, config: &Config) -> Subscribe {
+        let has_blocks = config.ports.blocks.is_some();
+        Subscribe {
+            bindings: !has_blocks,
+            blocks: true,
+            refusals: true,
+            sessions: self == Self::Sessions,
+            ..Subscribe::NONE
+        }
+    }
 }
 
 /// The session log cannot be written.
@@ -238,12 +263,12 @@ impl Sink {
     }
 
     fn write(&mut self, events: &[Event], clock: &Clock, line: &mut Vec<u8>) -> io::Result<()> {
-        for event in events {
+        for record in events.iter().filter_map(|event| Record::new(event, clock)) {
             line.clear();
             if let Self::Syslog(..) = self {
                 write!(line, "<{PRIORITY}>plat: ")?;
             }
-            serde_json::to_writer(&mut *line, &Record::new(event, clock))?;
+            serde_json::to_writer(&mut *line, &record)?;
             match self {
                 Self::File(_, file) => {
                     line.push(b'\n');
@@ -286,7 +311,9 @@ mod tests {
     use std::net::Ipv4Addr;
 
     use nat64::Protocol;
-    use nat64::event::{BindingRecord, BlockRecord, EventKind, SessionRecord};
+    use nat64::event::{
+        BindingRecord, BlockRecord, Change, EventKind, SessionEntry, SessionHandle, SessionRecord,
+    };
 
     use super::*;
 
@@ -316,18 +343,27 @@ mod tests {
 
     #[test]
     fn cg_12_a_line_says_what_happened_when_to_whom() {
-        let line = |kind| serde_json::to_string(&Record::new(&event(kind), &clock())).unwrap();
+        let line = |kind| {
+            let record = Record::new(&event(kind), &clock()).unwrap();
+            serde_json::to_string(&record).unwrap()
+        };
         assert_eq!(
-            line(EventKind::BindingCreated(record())),
+            line(EventKind::Binding(Change::Created(record()))),
             r#"{"time":"2027-01-15T07:59:59.500Z","event":"binding-created","nat_event":10,"protocol":"udp","client":"2001:db8::7","client_port":5000,"external":"192.0.2.1","external_port":4000}"#
         );
-        let session = SessionRecord {
-            binding: record(),
-            remote: Ipv4Addr::new(198, 51, 100, 7),
-            remote_port: 53,
+        let session = SessionEntry {
+            handle: SessionHandle::default(),
+            record: SessionRecord {
+                binding: record(),
+                remote: Ipv4Addr::new(198, 51, 100, 7),
+                remote_port: 53,
+            },
+            pref64: 0,
+            tcp: None,
+            expires: Instant::ZERO,
         };
         assert!(
-            line(EventKind::SessionRemoved(session))
+            line(EventKind::Session(Change::Removed(session)))
                 .ends_with(r#""external_port":4000,"remote":"198.51.100.7","remote_port":53}"#)
         );
         let block = BlockRecord {
@@ -336,7 +372,7 @@ mod tests {
             first_port: 1024,
             last_port: 1535,
         };
-        assert!(line(EventKind::BlockAllocated(block)).ends_with(
+        assert!(line(EventKind::Block(Change::Created(block))).ends_with(
             r#""event":"block-allocated","nat_event":16,"subscriber":"2001:db8::/56","external":"192.0.2.1","first_port":1024,"last_port":1535}"#
         ));
     }
@@ -346,14 +382,22 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("sessions.log");
         let log = SessionLog::open(&path).unwrap();
-        log.write(vec![event(EventKind::BindingCreated(record()))], 0, clock());
+        log.write(
+            vec![event(EventKind::Binding(Change::Created(record())))],
+            0,
+            clock(),
+        );
         let old = dir.path().join("sessions.log.1");
         drop(log);
         std::fs::rename(&path, &old).unwrap();
         let log = SessionLog::open(&path).unwrap();
         std::fs::rename(&path, dir.path().join("sessions.log.2")).unwrap();
         log.reopen();
-        log.write(vec![event(EventKind::BindingRemoved(record()))], 3, clock());
+        log.write(
+            vec![event(EventKind::Binding(Change::Removed(record())))],
+            3,
+            clock(),
+        );
         assert_eq!(log.lost(), 3);
         drop(log);
         let lines = |path: &Path| std::fs::read_to_string(path).unwrap().lines().count();
@@ -373,7 +417,7 @@ mod tests {
             .open(&fifo)
             .unwrap();
         let log = SessionLog::open(&fifo).unwrap();
-        let batch = vec![event(EventKind::BindingCreated(record())); 1000];
+        let batch = vec![event(EventKind::Binding(Change::Created(record()))); 1000];
         for _ in 0..2 * BACKLOG {
             log.write(batch.clone(), 0, clock());
         }
@@ -398,7 +442,7 @@ mod tests {
             .unwrap();
         let log = SessionLog::open(&fifo).unwrap();
         log.write(
-            vec![event(EventKind::BindingCreated(record())); 10_000],
+            vec![event(EventKind::Binding(Change::Created(record()))); 10_000],
             0,
             clock(),
         );
@@ -414,7 +458,7 @@ mod tests {
         let before = UnixDatagram::bind(&path).unwrap();
         let mut sink = Sink::syslog(&path).unwrap();
         let write = |sink: &mut Sink| {
-            let events = [event(EventKind::BindingCreated(record()))];
+            let events = [event(EventKind::Binding(Change::Created(record())))];
             sink.write(&events, &clock(), &mut Vec::new())
         };
         write(&mut sink).unwrap();

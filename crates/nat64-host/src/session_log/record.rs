@@ -2,7 +2,7 @@
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
-use nat64::event::{BindingRecord, BlockRecord, Event, EventKind, Quota, SessionRecord};
+use nat64::event::{BindingRecord, BlockRecord, Change, Event, EventKind, Quota, SessionRecord};
 use serde::Serialize;
 
 use super::Clock;
@@ -60,27 +60,41 @@ struct QuotaLine {
 }
 
 impl Record {
-    pub(super) fn new(event: &Event, clock: &Clock) -> Self {
-        let (name, what) = describe(&event.kind);
-        Self {
+    /// The line for an event; `None` for an update, which is not logged.
+    pub(super) fn new(event: &Event, clock: &Clock) -> Option<Self> {
+        Some(Self {
             time: humantime::format_rfc3339_millis(clock.wall_at(event.at)).to_string(),
-            event: name,
-            nat_event: event.kind.nat_event(),
-            what,
-        }
+            event: name(&event.kind)?,
+            nat_event: event.kind.nat_event()?,
+            what: describe(&event.kind),
+        })
     }
 }
 
-fn describe(kind: &EventKind) -> (&'static str, What) {
+const fn name(kind: &EventKind) -> Option<&'static str> {
+    Some(match kind {
+        EventKind::Binding(Change::Created(_)) => "binding-created",
+        EventKind::Binding(Change::Removed(_)) => "binding-removed",
+        EventKind::Session(Change::Created(_)) => "session-created",
+        EventKind::Session(Change::Removed(_)) => "session-removed",
+        EventKind::Block(Change::Created(_)) => "block-allocated",
+        EventKind::Block(Change::Removed(_)) => "block-freed",
+        EventKind::PoolExhausted(_) => "pool-exhausted",
+        EventKind::LimitReached(_) => "limit-reached",
+        EventKind::Binding(Change::Updated(_))
+        | EventKind::Session(Change::Updated(_))
+        | EventKind::Block(Change::Updated(_)) => return None,
+    })
+}
+
+fn describe(kind: &EventKind) -> What {
     match kind {
-        EventKind::BindingCreated(record) => ("binding-created", What::Binding(binding(record))),
-        EventKind::BindingRemoved(record) => ("binding-removed", What::Binding(binding(record))),
-        EventKind::SessionCreated(record) => ("session-created", What::Session(session(record))),
-        EventKind::SessionRemoved(record) => ("session-removed", What::Session(session(record))),
-        EventKind::BlockAllocated(record) => ("block-allocated", What::Block(block(record))),
-        EventKind::BlockFreed(record) => ("block-freed", What::Block(block(record))),
-        EventKind::PoolExhausted(record) => ("pool-exhausted", What::Quota(quota(record))),
-        EventKind::LimitReached(record) => ("limit-reached", What::Quota(quota(record))),
+        EventKind::Binding(change) => What::Binding(binding(change.entry())),
+        EventKind::Session(change) => What::Session(session(&change.entry().record)),
+        EventKind::Block(change) => What::Block(block(change.entry())),
+        EventKind::PoolExhausted(record) | EventKind::LimitReached(record) => {
+            What::Quota(quota(record))
+        }
     }
 }
 

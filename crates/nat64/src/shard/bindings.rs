@@ -9,9 +9,9 @@ use xlat_core::{DropReason, Instant};
 use super::{Shard, client_side, exhausted, full, limited};
 use crate::bib::{Binding, Outside, Standing};
 use crate::clock::{Tick, Ticks};
-use crate::config::LogLevel;
 use crate::deterministic::Block;
-use crate::event::{BindingRecord, BlockRecord, EventKind, Quota};
+use crate::event::{BindingRecord, BlockRecord, Change, EventKind, Quota};
+use crate::feed::Kind;
 use crate::pool::{FreedBlock, Place};
 use crate::ports::Wish;
 use crate::session::{ClientTuple, ExternalTuple, Protocol};
@@ -204,15 +204,17 @@ impl Shard {
     }
 
     pub(super) fn note_binding(&mut self, record: &BindingRecord, now: Instant) {
-        if self.logs_bindings() {
-            self.events.push(now, EventKind::BindingCreated(*record));
+        if self.feed.wants(Kind::Binding) {
+            let created = EventKind::Binding(Change::Created(*record));
+            self.feed.push(Kind::Binding, now, created);
         }
     }
 
     pub(super) fn note_block(&mut self, subscriber: u32, address: u32, first: u16, now: Instant) {
-        if self.rules.log >= LogLevel::Bindings {
+        if self.feed.wants(Kind::Block) {
             let record = self.block_record(subscriber, address, first);
-            self.events.push(now, EventKind::BlockAllocated(record));
+            let allocated = EventKind::Block(Change::Created(record));
+            self.feed.push(Kind::Block, now, allocated);
         }
     }
 
@@ -230,9 +232,9 @@ impl Shard {
             address: payer.address,
             port: bound.external_port,
         };
-        if self.logs_bindings() {
-            let record = binding_record(&bound);
-            self.events.push(now, EventKind::BindingRemoved(record));
+        if self.feed.wants(Kind::Binding) {
+            let removed = EventKind::Binding(Change::Removed(binding_record(&bound)));
+            self.feed.push(Kind::Binding, now, removed);
         }
         match self.pool.give_back(place, Tick::at(now)) {
             // The block's owner is the subscriber, who goes with it if it was the last.
@@ -247,9 +249,10 @@ impl Shard {
         owner
             .blocks_mut()
             .retain(|first| *first != block.first_port);
-        if self.rules.log >= LogLevel::Bindings {
+        if self.feed.wants(Kind::Block) {
             let record = self.block_record(block.owner, block.address, block.first_port);
-            self.events.push(now, EventKind::BlockFreed(record));
+            let freed = EventKind::Block(Change::Removed(record));
+            self.feed.push(Kind::Block, now, freed);
         }
         self.subscribers.remove_if_idle(block.owner);
     }
@@ -262,7 +265,7 @@ impl Shard {
         now: Instant,
     ) {
         let tick = Tick::at(now);
-        if self.rules.log == LogLevel::Off || tick < self.quiet_until {
+        if !self.feed.wants(Kind::Refusal) || tick < self.quiet_until {
             return;
         }
         self.quiet_until = tick.after(Ticks::covering(Duration::from_secs(1)));
@@ -274,11 +277,7 @@ impl Shard {
             Refusal::Answer(DropReason::SubscriberLimit, _) => EventKind::LimitReached(quota),
             _ => EventKind::PoolExhausted(quota),
         };
-        self.events.push(now, kind);
-    }
-
-    fn logs_bindings(&self) -> bool {
-        self.rules.log >= LogLevel::Bindings && self.rules.ports.blocks.is_none()
+        self.feed.push(Kind::Refusal, now, kind);
     }
 
     fn block_record(&self, subscriber: u32, address: u32, first_port: u16) -> BlockRecord {

@@ -20,10 +20,10 @@ use xlat_core::{DropReason, Instant};
 
 use crate::bib::{Bib, Inside, Outside};
 use crate::clock::{Tick, Ticks};
-use crate::config::{Filtering, Inbound, Lifetimes, Limits, LogLevel, PortPolicy};
+use crate::config::{Filtering, Inbound, Lifetimes, Limits, PortPolicy};
 use crate::contacts::Contacts;
 use crate::deterministic::Deterministic;
-use crate::event::EventQueue;
+use crate::feed::Feed;
 use crate::pool::{Place, Pool};
 use crate::session::{ClientTuple, ExternalTuple, Protocol, Session, Sessions};
 use crate::siphash::SipKey;
@@ -40,13 +40,14 @@ pub(crate) struct Rules {
     pub(crate) limits: Limits,
     pub(crate) ports: PortPolicy,
     pub(crate) exhaustion_answer: Option<Unreachable>,
-    pub(crate) log: LogLevel,
     pub(crate) deterministic: Option<Arc<Deterministic>>,
 }
 
 /// A part of the state.
 #[derive(Debug)]
 pub(crate) struct Shard {
+    /// Its place among the shards.
+    number: u32,
     rules: Rules,
     sessions: Sessions,
     bib: Bib,
@@ -54,7 +55,7 @@ pub(crate) struct Shard {
     pool: Pool,
     /// Sessions per binding and remote address, for the address-dependent filter.
     contacts: Contacts,
-    events: EventQueue,
+    pub(crate) feed: Feed,
     /// No second event about a refusal before this.
     quiet_until: Tick,
     syns: StoredSyns,
@@ -98,7 +99,7 @@ impl Add for Counts {
 
 impl Shard {
     /// A shard of `limits.sessions` sessions over `pool`.
-    pub(crate) fn new(rules: Rules, pool: Pool, key: [u64; 2]) -> Self {
+    pub(crate) fn new(number: u32, rules: Rules, pool: Pool, key: [u64; 2]) -> Self {
         let limit = rules.limits.sessions;
         let key = SipKey::new(key);
         let contacts = match rules.filtering {
@@ -106,11 +107,12 @@ impl Shard {
             Filtering::AddressDependent => limit,
         };
         Self {
+            number,
             sessions: Sessions::new(limit, key),
             bib: Bib::new(limit, key),
             subscribers: Subscribers::new(limit, rules.limits.subscriber_prefix, key),
             contacts: Contacts::new(contacts, key),
-            events: EventQueue::default(),
+            feed: Feed::default(),
             quiet_until: Tick::from_raw(0),
             syns: StoredSyns::new(key),
             probes: VecDeque::new(),
@@ -261,7 +263,7 @@ impl Shard {
     /// The next point in time at which something may end or wants to be fetched; `None` if there
     /// is nothing.
     pub(crate) fn next_due(&self) -> Option<Tick> {
-        let waits = !self.probes.is_empty() || !self.events.is_empty();
+        let waits = !self.probes.is_empty() || !self.feed.is_empty();
         let now = waits.then_some(Tick::from_raw(0));
         let ends = [
             now,
@@ -275,11 +277,6 @@ impl Shard {
     /// True if there is a packet of the shard's own to send.
     pub(crate) fn has_packets(&self, now: Instant) -> bool {
         !self.probes.is_empty() || self.syns.has_answer(Tick::at(now))
-    }
-
-    /// Moves all events that wait into `into`; the number of those that were lost.
-    pub(crate) fn drain_events(&mut self, into: &mut Vec<crate::event::Event>) -> u64 {
-        self.events.drain(into)
     }
 
     /// First packet of a UDP or ICMP session from the client (RFC 6146 sections 3.5.1, 3.5.3).

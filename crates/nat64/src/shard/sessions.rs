@@ -5,12 +5,12 @@ use std::net::Ipv4Addr;
 use xlat_core::mapper::Refusal;
 use xlat_core::{DropReason, Instant};
 
-use super::bindings::binding_record;
 use super::{Shard, full, inside, limited, outside};
 use crate::bib::{Binding, Inside, Outside};
 use crate::clock::Tick;
-use crate::config::{Filtering, LogLevel};
-use crate::event::{EventKind, SessionRecord};
+use crate::config::Filtering;
+use crate::event::{BindingRecord, Change, EventKind, SessionEntry, SessionHandle, SessionRecord};
+use crate::feed::Kind;
 use crate::session::{ClientTuple, ExternalTuple, Protocol, Session};
 use crate::slab::NONE;
 use crate::tcp::{AtTimeout, Lifetime, TcpEvent, TcpState};
@@ -70,16 +70,22 @@ impl Shard {
 
     /// A row of the TCP state table.
     fn step_tcp(&mut self, handle: u32, event: TcpEvent, now: Tick) {
-        let transition = state(self.sessions.session(handle)).on(event);
+        let before = state(self.sessions.session(handle));
+        let transition = before.on(event);
         self.set_state(handle, transition.next);
         let lifetimes = &self.rules.lifetimes;
         let life = match transition.lifetime {
-            Lifetime::Keep => return,
-            Lifetime::Established => lifetimes.established,
-            Lifetime::Opening => lifetimes.opening,
-            Lifetime::Closing => lifetimes.closing,
+            Lifetime::Keep => None,
+            Lifetime::Established => Some(lifetimes.established),
+            Lifetime::Opening => Some(lifetimes.opening),
+            Lifetime::Closing => Some(lifetimes.closing),
         };
-        self.sessions.set_expiry(handle, now.after(life));
+        if let Some(life) = life {
+            self.sessions.set_expiry(handle, now.after(life));
+        }
+        if transition.next != before {
+            self.note_update(handle, now.start());
+        }
     }
 
     fn set_state(&mut self, handle: u32, next: TcpState) {
@@ -87,6 +93,35 @@ impl Shard {
         self.per_state[usize::from(session.state)] -= 1;
         self.per_state[next as usize] += 1;
         session.state = next as u8;
+    }
+
+    /// Reports that a session has reached another TCP state.
+    fn note_update(&mut self, handle: u32, at: Instant) {
+        if self.feed.wants(Kind::Update) {
+            let entry = self.entry(handle, self.sessions.session(handle));
+            let updated = EventKind::Session(Change::Updated(entry));
+            self.feed.push(Kind::Update, at, updated);
+        }
+    }
+
+    /// A session as the feed reports it.
+    fn entry(&self, slot: u32, session: &Session) -> SessionEntry {
+        SessionEntry {
+            handle: SessionHandle {
+                shard: self.number,
+                slot,
+                generation: session.generation(),
+            },
+            record: session_record(session),
+            pref64: session.pref64,
+            tcp: (session.protocol == Protocol::Tcp).then(|| state(session)),
+            expires: session.expires().start(),
+        }
+    }
+
+    /// True if the session that `handle` was made for is in the table.
+    pub(crate) fn is_current(&self, handle: SessionHandle) -> bool {
+        self.sessions.is_current(handle.slot, handle.generation)
     }
 
     /// Makes a session on a binding.
@@ -105,10 +140,10 @@ impl Shard {
             return Err(refusal);
         }
         let session = Session::new(binding, &bound, remote, remote_port, state);
-        if self.sessions.insert(session, expires).is_none() {
+        let Some(handle) = self.sessions.insert(session, expires) else {
             self.release_if_unused(binding, now);
             return Err(full());
-        }
+        };
         self.per_protocol[bound.protocol as usize] += 1;
         if bound.protocol == Protocol::Tcp {
             self.per_state[usize::from(state)] += 1;
@@ -120,9 +155,10 @@ impl Shard {
         if self.rules.filtering == Filtering::AddressDependent {
             self.contacts.add(binding, remote);
         }
-        if self.rules.log >= LogLevel::Sessions {
-            let record = session_record(&bound, remote, remote_port);
-            self.events.push(now, EventKind::SessionCreated(record));
+        if self.feed.wants(Kind::Session) {
+            let entry = self.entry(handle, self.sessions.session(handle));
+            let created = EventKind::Session(Change::Created(entry));
+            self.feed.push(Kind::Session, now, created);
         }
         Ok(bound.outside())
     }
@@ -208,6 +244,7 @@ impl Shard {
         self.set_state(handle, TcpState::Trans);
         let expires = over.after(self.rules.lifetimes.closing);
         self.sessions.revive(handle, expires);
+        self.note_update(handle, now);
         if self.probes.len() < MAX_PROBES {
             self.probes.push_back(handle);
         }
@@ -229,9 +266,9 @@ impl Shard {
         if self.rules.filtering == Filtering::AddressDependent {
             self.contacts.remove(session.binding, session.remote);
         }
-        if self.rules.log >= LogLevel::Sessions {
-            let record = session_record(&bound, session.remote, session.remote_port);
-            self.events.push(now, EventKind::SessionRemoved(record));
+        if self.feed.wants(Kind::Session) {
+            let removed = EventKind::Session(Change::Removed(self.entry(handle, &session)));
+            self.feed.push(Kind::Session, now, removed);
         }
         self.release_if_unused(session.binding, now);
     }
@@ -242,11 +279,17 @@ pub(super) fn state(session: &Session) -> TcpState {
     TcpState::ALL[usize::from(session.state)]
 }
 
-fn session_record(binding: &Binding, remote: u32, remote_port: u16) -> SessionRecord {
+fn session_record(session: &Session) -> SessionRecord {
     SessionRecord {
-        binding: binding_record(binding),
-        remote: Ipv4Addr::from_bits(remote),
-        remote_port,
+        binding: BindingRecord {
+            protocol: session.protocol,
+            client: session.client,
+            client_port: session.client_port,
+            external: Ipv4Addr::from_bits(session.external),
+            external_port: session.external_port,
+        },
+        remote: Ipv4Addr::from_bits(session.remote),
+        remote_port: session.remote_port,
     }
 }
 

@@ -6,7 +6,7 @@ mod sessions;
 
 use std::cmp::Reverse;
 use std::net::Ipv4Addr;
-use std::sync::atomic::{AtomicBool, AtomicU16, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -16,7 +16,6 @@ use xlat_core::addr::{Ipv6Prefix, Pref64, Pref64s};
 use crate::clock::{Tick, Ticks};
 use crate::config::{Config, ConfigError, Destination, Lifetimes, Limits};
 use crate::deterministic::Deterministic;
-use crate::event::Event;
 use crate::fragments::{Bounds, Fragments};
 use crate::layout::Layout;
 use crate::pool::Pool;
@@ -43,6 +42,8 @@ pub(crate) struct Shared {
     pub(crate) key: SipKey,
     /// There are so many sessions that they are not in the cache.
     pub(crate) is_large: AtomicBool,
+    /// The number of the next subscription.
+    pub(crate) subscriptions: AtomicU32,
 }
 
 /// The configuration in force, which [`Nat64::reconfigure`] changes.
@@ -112,6 +113,7 @@ impl Nat64 {
                 .collect(),
             key,
             is_large: AtomicBool::new(false),
+            subscriptions: AtomicU32::new(0),
         };
         Ok(Self {
             shared: Arc::new(shared),
@@ -157,14 +159,6 @@ impl Nat64 {
         let is_over = |end| end <= Tick::at(now);
         self.each_shard().any(|shard| shard.has_packets(now))
             || self.next_gone_fragment().is_some_and(is_over)
-    }
-
-    /// Moves all events that wait into `into`; the number of those that were lost because nobody
-    /// came for them.
-    pub fn drain_events(&self, into: &mut Vec<Event>) -> u64 {
-        self.each_shard()
-            .map(|mut shard| shard.drain_events(into))
-            .sum()
     }
 
     /// How much of everything there is.
@@ -228,11 +222,10 @@ fn shard(config: &Config, layout: &Layout, number: u32, key: SipKey) -> Result<S
             .blocks
             .map(|blocks| blocks.size.trailing_zeros()),
     );
-    let number = u64::from(number);
-    let own_key = [key.hash([number, 0]), key.hash([number, 1])];
-    let mut shard = Shard::new(rules, pool, own_key);
+    let own_key = [0, 1].map(|part| key.hash([u64::from(number), part]));
+    let mut shard = Shard::new(number, rules, pool, own_key);
     for binding in &config.bindings {
-        let is_here = u64::from(layout.shard_of_client(binding.client)) == number;
+        let is_here = layout.shard_of_client(binding.client) == number;
         if is_here && !shard.add_static(binding) {
             return Err(ConfigError::NoRoom(*binding));
         }
@@ -252,7 +245,6 @@ fn rules(config: &Config, deterministic: Option<Arc<Deterministic>>) -> Rules {
         },
         ports: config.ports,
         exhaustion_answer: config.exhaustion_answer,
-        log: config.log,
         deterministic,
     }
 }

@@ -5,6 +5,7 @@ use std::net::{Ipv4Addr, Ipv6Addr, SocketAddrV4, SocketAddrV6};
 
 use nat64::config::Config;
 use nat64::event::{Event, EventKind};
+use nat64::feed::{Subscribe, Subscription};
 use nat64::{Counts, Nat64, Worker};
 use pnet_packet::ip::{IpNextHeaderProtocol, IpNextHeaderProtocols};
 use xlat_core::addr::Pref64s;
@@ -21,10 +22,27 @@ pub const TCP: IpNextHeaderProtocol = IpNextHeaderProtocols::Tcp;
 pub const ICMP: IpNextHeaderProtocol = IpNextHeaderProtocols::Icmp;
 pub const ICMPV6: IpNextHeaderProtocol = IpNextHeaderProtocols::Icmpv6;
 
+/// What the session log asks for with `bindings`, without and with port blocks, and `sessions`.
+pub const BINDINGS: Subscribe = Subscribe {
+    bindings: true,
+    refusals: true,
+    ..Subscribe::NONE
+};
+pub const BLOCKS: Subscribe = Subscribe {
+    blocks: true,
+    refusals: true,
+    ..Subscribe::NONE
+};
+pub const SESSIONS: Subscribe = Subscribe {
+    sessions: true,
+    ..BINDINGS
+};
+
 pub struct World {
     pub nat: Nat64,
     pub worker: Worker,
     pub now: Instant,
+    pub subscription: Option<Subscription>,
 }
 
 impl World {
@@ -41,6 +59,7 @@ impl World {
             worker: nat.worker(),
             nat,
             now: Instant::from_secs(1000),
+            subscription: None,
         }
     }
 
@@ -65,9 +84,15 @@ impl World {
         self.nat.counts()
     }
 
+    /// Follows these changes from now on.
+    pub fn subscribe(&mut self, wanted: Subscribe) {
+        self.subscription = Some(self.nat.subscribe(wanted));
+    }
+
     pub fn events(&self) -> Vec<EventKind> {
         let mut events: Vec<Event> = Vec::new();
-        assert_eq!(self.nat.drain_events(&mut events), 0);
+        let subscription = self.subscription.as_ref().unwrap();
+        assert_eq!(subscription.drain(&mut events), 0);
         events.into_iter().map(|event| event.kind).collect()
     }
 
