@@ -7,11 +7,11 @@ use std::time::Duration;
 use xlat_core::addr::{Ipv4Prefix, Ipv6Prefix};
 use xlat_core::mapper::Unreachable;
 
-use crate::bib::{Inside, Outside};
 use crate::clock::Ticks;
-use crate::deterministic;
-use crate::pool::PoolSpec;
-use crate::session::Protocol;
+use crate::ports::deterministic;
+use crate::ports::pool_spec::PoolSpec;
+
+use crate::tuple::{Inside, Outside, Protocol};
 
 /// The administrator's choices about a stateful NAT64.
 #[derive(Clone, Debug)]

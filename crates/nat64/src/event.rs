@@ -6,8 +6,8 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 use xlat_core::Instant;
 use xlat_core::addr::Ipv6Prefix;
 
-use crate::session::Protocol;
 use crate::tcp::TcpState;
+use crate::tuple::Protocol;
 
 /// A change at a point in time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

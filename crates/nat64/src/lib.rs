@@ -10,56 +10,46 @@
 //!
 //! [`Nat64`] is the table that all workers share, and that the control plane asks and changes; a
 //! [`Worker`] is what the translator of one thread asks. The table is cut into shards by subscriber
-//! (`layout.rs` says how a packet of each direction finds its shard). A shard (`shard/`) is complete
-//! in itself and has one lock:
+//! (`shard/layout.rs` says how a packet of each direction finds its shard). A shard is complete in
+//! itself and has one lock. From the ground up:
 //!
-//! - `session.rs`: sessions, one cache line each, found by either side's tuple; `bib.rs`: the
-//!   bindings they hang on; `subscribers.rs`: who pays for the bindings;
-//! - `pool.rs` and `ports.rs`: which ports are free, which rest, which block is whose;
-//! - `wheel.rs`: when sessions end; `tcp.rs`: the TCP state table; `syn.rs`: SYNs that wait;
-//! - `fragments/`: the fragments that cannot tell their ports;
-//! - `event.rs`: what the session log is told; `snapshot.rs`: what survives a restart.
+//! - `tuple.rs`: what packets and tables know each other by;
+//! - `table/`: sessions, one cache line each, found by either side's tuple; the bindings they hang
+//!   on; the subscribers who pay for these; timers; SYNs that wait;
+//! - `ports/`: which ports there are, which are free, which rest, which block is whose;
+//! - `tcp.rs`: the TCP state table; `fragments/`: the fragments that cannot tell their ports;
+//! - `event.rs`: what the session log is told; `snapshot.rs`: what survives a restart;
+//! - `shard/`: the RFC's steps on these tables; `shared/`: all shards; `worker/`: one thread.
 //!
 //! All tables are sized once, for [`config::Limits::sessions`], and grow by the page as they fill:
 //! there is never a moment at which everything moves, and no flood can make them larger. Nothing
 //! is swept: an expired session is found by its timer or by the packet that comes too late.
 #![forbid(unsafe_code)]
 
-mod bib;
-mod bitset;
 mod clock;
 pub mod config;
 mod config_text;
-mod contacts;
-mod deterministic;
 pub mod dynamic;
 pub mod event;
 pub mod feed;
 mod fragments;
-mod index;
-mod layout;
-mod list;
 mod modes;
-mod pool;
 mod ports;
 mod probe;
-mod session;
 mod shard;
 mod shared;
 mod siphash;
-mod slab;
 pub mod snapshot;
-mod subscribers;
-mod syn;
+mod table;
 mod tcp;
-mod wheel;
+mod tuple;
 mod worker;
 
 pub use config_text::ParseError;
 pub use modes::{Modes, OneToOne};
-pub use pool::{PoolSpec, PoolSpecError};
-pub use session::Protocol;
+pub use ports::pool_spec::{PoolSpec, PoolSpecError};
 pub use shard::{Counts, Usage};
 pub use shared::{Nat64, ReloadError, View};
 pub use tcp::TcpState;
+pub use tuple::Protocol;
 pub use worker::Worker;

@@ -11,8 +11,8 @@ use std::str::FromStr;
 use xlat_core::addr::Pref64;
 
 use crate::event::BindingRecord;
-use crate::session::Protocol;
 use crate::tcp::TcpState;
+use crate::tuple::Protocol;
 
 /// A session, as it is saved and listed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

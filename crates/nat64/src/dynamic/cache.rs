@@ -10,11 +10,11 @@ use super::PUBLISH;
 
 #[derive(Clone, Debug)]
 pub(super) struct Cache<K, V> {
-    sets: Vec<[Option<Place<K, V>>; WAYS]>,
+    sets: Vec<[Option<Entry<K, V>>; WAYS]>,
 }
 
 #[derive(Clone, Copy, Debug)]
-struct Place<K, V> {
+struct Entry<K, V> {
     key: K,
     value: V,
     confirmed: Instant,
@@ -50,7 +50,7 @@ impl<K: Copy + Eq, V: Copy> Cache<K, V> {
             .position(|place| place.is_some_and(|place| place.key == key));
         let oldest = || (0..WAYS).min_by_key(|&way| ways[way].map(|place| place.confirmed));
         let way = same.or_else(oldest).unwrap_or(0);
-        ways[way] = Some(Place {
+        ways[way] = Some(Entry {
             key,
             value,
             confirmed: now,

@@ -16,9 +16,9 @@ use xlat_core::{DropReason, Instant};
 use super::PUBLISH;
 use super::config::{PoolConfig, PoolError};
 use super::reserved::usable;
-use crate::bitset::BitSet;
-use crate::list::{Linked, Links, List};
 use crate::siphash::SipKey;
+use crate::table::bitset::BitSet;
+use crate::table::list::{Linked, Links, List};
 
 /// The state of a dynamic pool.
 #[derive(Debug)]

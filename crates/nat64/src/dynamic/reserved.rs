@@ -7,7 +7,7 @@ use xlat_core::addr::Ipv4Prefix;
 
 use super::config::PoolConfig;
 use super::pool::DynamicPool;
-use crate::bitset::BitSet;
+use crate::table::bitset::BitSet;
 
 /// An address that cannot be reserved because a client is using it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

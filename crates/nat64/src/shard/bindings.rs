@@ -7,15 +7,15 @@ use xlat_core::mapper::Refusal;
 use xlat_core::{DropReason, Instant};
 
 use super::{Shard, client_side, exhausted, full, limited};
-use crate::bib::{Binding, Outside, Standing};
 use crate::clock::{Tick, Ticks};
-use crate::deterministic::Block;
 use crate::event::{BindingRecord, BlockRecord, Change, EventKind, Quota};
 use crate::feed::Kind;
-use crate::pool::{FreedBlock, Place};
-use crate::ports::Wish;
-use crate::session::{ClientTuple, ExternalTuple, Protocol};
-use crate::subscribers::NO_ADDRESS;
+use crate::ports::deterministic::Block;
+use crate::ports::pool::{FreedBlock, PoolPort};
+use crate::ports::port_set::PortPreference;
+use crate::table::bib::{Binding, BindingState};
+use crate::table::subscribers::NO_ADDRESS;
+use crate::tuple::{ClientTuple, ExternalTuple, Outside, Protocol};
 
 impl Shard {
     /// The client's binding, made if need be (RFC 6146 section 3.5.1.1).
@@ -117,7 +117,7 @@ impl Shard {
                 .ok_or_else(exhausted)?,
             (paired, _) => paired,
         };
-        let wish = Wish {
+        let wish = PortPreference {
             protocol: tuple.protocol,
             port: tuple.client_port,
             parity: self.rules.ports.parity,
@@ -158,7 +158,7 @@ impl Shard {
     fn take_from_blocks(
         &mut self,
         subscriber: u32,
-        wish: Wish,
+        wish: PortPreference,
         size: u32,
         random: u64,
     ) -> Option<u16> {
@@ -221,13 +221,13 @@ impl Shard {
     /// A binding goes with its last session, unless the administrator made it.
     pub(super) fn release_if_unused(&mut self, handle: u32, now: Instant) {
         let bound = *self.bib.binding(handle);
-        if bound.sessions > 0 || bound.standing != Standing::Dynamic {
+        if bound.sessions > 0 || bound.state != BindingState::Dynamic {
             return;
         }
         self.bib.remove(handle);
         let payer = self.subscribers.subscriber_mut(bound.subscriber);
         payer.bindings[bound.protocol as usize] -= 1;
-        let place = Place {
+        let place = PoolPort {
             protocol: bound.protocol,
             address: payer.address,
             port: bound.external_port,

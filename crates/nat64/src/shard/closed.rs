@@ -5,11 +5,10 @@ use xlat_core::mapper::Refusal;
 use xlat_core::{DropReason, Instant};
 
 use super::{Shard, client_side, silently};
-use crate::bib::{Inside, Outside};
 use crate::clock::Tick;
-use crate::session::{ClientTuple, ExternalTuple};
-use crate::slab::NONE;
+use crate::table::slab::NONE;
 use crate::tcp::{TcpEvent, TcpState};
+use crate::tuple::{ClientTuple, ExternalTuple, Inside, Outside};
 
 /// What became of a SYN that was to be stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

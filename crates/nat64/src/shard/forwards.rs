@@ -6,16 +6,17 @@
 use xlat_core::Instant;
 
 use super::{PART, Shard};
-use crate::bib::{Binding, Inside, Standing};
 use crate::config::StaticBinding;
-use crate::slab::NONE;
+use crate::table::bib::{Binding, BindingState};
+use crate::table::slab::NONE;
+use crate::tuple::Inside;
 
 impl Shard {
     /// Adds a binding before the first packet; false if there is no room or one of its transport
     /// addresses is taken.
     pub(crate) fn add_static(&mut self, binding: &StaticBinding) -> bool {
         let is_taken = self.in_the_way(binding).next().is_some();
-        !is_taken && self.insert_static(binding, Standing::Static)
+        !is_taken && self.insert_static(binding, BindingState::Static)
     }
 
     /// Bindings that share a transport address with this one.
@@ -30,13 +31,13 @@ impl Shard {
     /// no room.
     pub(crate) fn announce(&mut self, binding: &StaticBinding) -> bool {
         let is_free = self.bib.of_inside(binding.inside()).is_none();
-        is_free && self.insert_static(binding, Standing::Closed)
+        is_free && self.insert_static(binding, BindingState::Closed)
     }
 
     /// Lets sessions begin on a binding, or keeps them from it.
-    pub(crate) fn set_standing(&mut self, inside: Inside, standing: Standing) {
+    pub(crate) fn set_binding_state(&mut self, inside: Inside, state: BindingState) {
         if let Some(handle) = self.static_binding(inside) {
-            self.bib.binding_mut(handle).standing = standing;
+            self.bib.binding_mut(handle).state = state;
         }
     }
 
@@ -64,26 +65,26 @@ impl Shard {
         };
         self.bib.remove(handle);
         if let Some(other) = other {
-            self.insert_static(other, Standing::Closed);
+            self.insert_static(other, BindingState::Closed);
         }
     }
 
     /// The binding, if something may begin on it.
     pub(super) fn open_binding(&self, binding: Option<u32>) -> Option<u32> {
-        binding.filter(|&handle| self.bib.binding(handle).standing != Standing::Closed)
+        binding.filter(|&handle| self.bib.binding(handle).state != BindingState::Closed)
     }
 
     pub(super) fn is_static(&self, binding: u32) -> bool {
-        self.bib.binding(binding).standing == Standing::Static
+        self.bib.binding(binding).state == BindingState::Static
     }
 
     fn static_binding(&self, inside: Inside) -> Option<u32> {
         let handle = self.bib.of_inside(inside)?;
-        (self.bib.binding(handle).standing != Standing::Dynamic).then_some(handle)
+        (self.bib.binding(handle).state != BindingState::Dynamic).then_some(handle)
     }
 
-    fn insert_static(&mut self, binding: &StaticBinding, standing: Standing) -> bool {
+    fn insert_static(&mut self, binding: &StaticBinding, state: BindingState) -> bool {
         let made = Binding::new(binding.inside(), binding.outside(), NONE);
-        self.bib.insert(made.of_admin(standing)).is_some()
+        self.bib.insert(made.of_admin(state)).is_some()
     }
 }

@@ -4,6 +4,7 @@
 mod bindings;
 mod closed;
 mod forwards;
+pub(crate) mod layout;
 mod saved;
 mod sessions;
 
@@ -18,18 +19,18 @@ use std::sync::Arc;
 use xlat_core::mapper::{Refusal, Unreachable};
 use xlat_core::{DropReason, Instant};
 
-use crate::bib::{Bib, Inside, Outside};
 use crate::clock::{Tick, Ticks};
 use crate::config::{Filtering, Inbound, Lifetimes, Limits, PortPolicy};
-use crate::contacts::Contacts;
-use crate::deterministic::Deterministic;
 use crate::feed::Feed;
-use crate::pool::{Place, Pool};
-use crate::session::{ClientTuple, ExternalTuple, Protocol, Session, Sessions};
+use crate::ports::deterministic::Deterministic;
+use crate::ports::pool::{Pool, PoolPort};
 use crate::siphash::SipKey;
-use crate::subscribers::Subscribers;
-use crate::syn::StoredSyns;
-use crate::worker::Hint;
+use crate::table::bib::Bib;
+use crate::table::contacts::Contacts;
+use crate::table::session::{Session, Sessions};
+use crate::table::subscribers::Subscribers;
+use crate::table::syn::StoredSyns;
+use crate::tuple::{ClientTuple, ExternalTuple, Hint, Inside, Outside, Protocol};
 
 /// The rules that a shard follows.
 #[derive(Clone, Debug)]
@@ -131,9 +132,9 @@ impl Shard {
     }
 
     /// Where a port of the pool is; `None` if this shard does not have its address.
-    pub(crate) fn place(&self, outside: Outside) -> Option<Place> {
+    pub(crate) fn place(&self, outside: Outside) -> Option<PoolPort> {
         let address = self.pool.index(Ipv4Addr::from_bits(outside.external))?;
-        Some(Place {
+        Some(PoolPort {
             protocol: outside.protocol,
             address,
             port: outside.port,
@@ -141,12 +142,12 @@ impl Shard {
     }
 
     /// Keeps a free port from being handed out; false if it is not free.
-    pub(crate) fn reserve(&mut self, place: Place) -> bool {
+    pub(crate) fn reserve(&mut self, place: PoolPort) -> bool {
         self.pool.reserve(place)
     }
 
     /// Lets a reserved port be handed out again.
-    pub(crate) fn unreserve(&mut self, place: Place, now: Tick) {
+    pub(crate) fn unreserve(&mut self, place: PoolPort, now: Tick) {
         self.pool.unreserve(place, now);
     }
 

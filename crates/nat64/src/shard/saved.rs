@@ -8,13 +8,14 @@ use xlat_core::addr::Ipv6Prefix;
 use super::bindings::binding_record;
 use super::sessions::state;
 use super::{Counts, Shard};
-use crate::bib::{Binding, Inside, Outside};
 use crate::clock::Tick;
-use crate::pool::Place;
-use crate::session::{Protocol, Session};
+use crate::ports::pool::PoolPort;
 use crate::snapshot::{SavedSession, SkipReason};
-use crate::subscribers::NO_ADDRESS;
+use crate::table::bib::Binding;
+use crate::table::session::Session;
+use crate::table::subscribers::NO_ADDRESS;
 use crate::tcp::TcpState;
+use crate::tuple::{Inside, Outside, Protocol};
 
 /// What a subscriber has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -134,7 +135,7 @@ impl Shard {
             .subscribers
             .of_client(inside.client)
             .ok_or(SkipReason::Full)?;
-        let place = Place {
+        let place = PoolPort {
             protocol: outside.protocol,
             address,
             port: outside.port,
@@ -154,7 +155,12 @@ impl Shard {
     }
 
     /// Takes the port that a saved binding had, if it is one that the subscriber could have got.
-    fn reclaim(&mut self, subscriber: u32, place: Place, now: Instant) -> Result<(), SkipReason> {
+    fn reclaim(
+        &mut self,
+        subscriber: u32,
+        place: PoolPort,
+        now: Instant,
+    ) -> Result<(), SkipReason> {
         let payer = self.subscribers.subscriber(subscriber);
         if payer.address != NO_ADDRESS && payer.address != place.address {
             return Err(SkipReason::NotInPool);
@@ -174,7 +180,13 @@ impl Shard {
         }
     }
 
-    fn reclaim_block(&mut self, subscriber: u32, place: Place, first: u16, now: Instant) -> bool {
+    fn reclaim_block(
+        &mut self,
+        subscriber: u32,
+        place: PoolPort,
+        first: u16,
+        now: Instant,
+    ) -> bool {
         if !self
             .pool
             .take_block_of(place.address, place.port, subscriber)

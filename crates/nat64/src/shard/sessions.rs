@@ -6,14 +6,15 @@ use xlat_core::mapper::Refusal;
 use xlat_core::{DropReason, Instant};
 
 use super::{Shard, full, inside, limited, outside};
-use crate::bib::{Binding, Inside, Outside};
 use crate::clock::Tick;
 use crate::config::Filtering;
 use crate::event::{BindingRecord, Change, EventKind, SessionEntry, SessionHandle, SessionRecord};
 use crate::feed::Kind;
-use crate::session::{ClientTuple, ExternalTuple, Protocol, Session};
-use crate::slab::NONE;
+use crate::table::bib::Binding;
+use crate::table::session::Session;
+use crate::table::slab::NONE;
 use crate::tcp::{AtTimeout, Lifetime, TcpEvent, TcpState};
+use crate::tuple::{ClientTuple, ExternalTuple, Inside, Outside, Protocol};
 
 impl Shard {
     /// The next session whose IPv6 endpoint wants to be asked whether it is still there.

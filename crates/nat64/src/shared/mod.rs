@@ -15,10 +15,10 @@ use xlat_core::addr::{Ipv6Prefix, Pref64, Pref64s};
 
 use crate::clock::{Tick, Ticks};
 use crate::config::{Config, ConfigError, Destination, Lifetimes, Limits};
-use crate::deterministic::Deterministic;
 use crate::fragments::{Bounds, Fragments};
-use crate::layout::Layout;
-use crate::pool::Pool;
+use crate::ports::deterministic::Deterministic;
+use crate::ports::pool::Pool;
+use crate::shard::layout::Layout;
 use crate::shard::{Counts, Rules, Shard, Usage};
 use crate::siphash::SipKey;
 

@@ -9,12 +9,13 @@ use std::sync::{Arc, MutexGuard};
 use xlat_core::Instant;
 
 use super::{Current, Nat64, Shared, View, lock, rules};
-use crate::bib::{Inside, Outside, Standing};
 use crate::clock::Tick;
 use crate::config::{Config, ConfigError, StaticBinding};
-use crate::layout::Layout;
-use crate::pool::Place;
+use crate::ports::pool::PoolPort;
 use crate::shard::Shard;
+use crate::shard::layout::Layout;
+use crate::table::bib::BindingState;
+use crate::tuple::{Inside, Outside};
 
 /// Why another configuration is not taken up. Nothing has changed then.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -124,7 +125,7 @@ impl Change<'_> {
     }
 
     /// The place of an external transport address in the pool; `None` if it is not handed out.
-    fn place(&self, outside: Outside) -> Option<(u32, Place)> {
+    fn place(&self, outside: Outside) -> Option<(u32, PoolPort)> {
         let layout = &self.view.layout;
         let number = layout.owner_of(outside, self.config)?;
         let shard = lock(&self.shared.shards[number as usize]);
@@ -160,7 +161,7 @@ impl Change<'_> {
         // What goes is closed first, so that nothing begins on it while it is withdrawn.
         for binding in gone {
             self.shard_of(binding)
-                .set_standing(binding.inside(), Standing::Closed);
+                .set_binding_state(binding.inside(), BindingState::Closed);
         }
         for binding in gone {
             self.withdraw(binding);
@@ -174,7 +175,7 @@ impl Change<'_> {
         }
         for binding in new {
             self.shard_of(binding)
-                .set_standing(binding.inside(), Standing::Static);
+                .set_binding_state(binding.inside(), BindingState::Static);
         }
     }
 }

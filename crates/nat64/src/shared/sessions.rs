@@ -6,12 +6,12 @@ use std::time::Duration;
 use xlat_core::Instant;
 
 use super::{Nat64, lock};
-use crate::bib::Outside;
 use crate::clock::{Tick, Ticks};
 use crate::event::BindingRecord;
-use crate::session::{Protocol, Session};
 use crate::snapshot::{Cursor, SavedSession, SkipReason};
+use crate::table::session::Session;
 use crate::tcp::TcpState;
+use crate::tuple::{Outside, Protocol};
 
 impl Nat64 {
     /// Sessions from `cursor` on, `limit` at the most and maybe none, and where to go on; `None` at

@@ -13,8 +13,8 @@ use super::Worker;
 use super::tuples::protocol;
 use crate::clock::Tick;
 use crate::fragments::{DatagramKey, Decision, Fragments, Held};
-use crate::session::Protocol;
 use crate::shared::lock;
+use crate::tuple::Protocol;
 
 /// The end of a fragment that has waited in vain.
 pub(super) enum Ended {

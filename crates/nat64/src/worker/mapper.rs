@@ -7,12 +7,11 @@ use xlat_core::addr::Pref64;
 use xlat_core::mapper::{ErrorFlow, ErrorRewrite, Flow, Pass, Refusal, Rewrite, Unreachable};
 use xlat_core::{DropReason, Instant, Mapper};
 
+use super::Worker;
 use super::tuples::{client_tuple, external_tuple, ports, turned};
-use super::{Tuple, Worker};
-use crate::bib::{Inside, Outside};
-use crate::session::{ExternalTuple, Protocol};
 use crate::shard::Shard;
 use crate::shared::lock;
+use crate::tuple::{ExternalTuple, Inside, Outside, Protocol, Tuple};
 
 impl Worker {
     #[inline]

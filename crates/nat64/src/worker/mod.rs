@@ -20,7 +20,6 @@ use crate::fragments::Gone;
 use crate::shared::{Nat64, Shared, View};
 
 use prefetch::Hints;
-pub(crate) use prefetch::{Hint, Tuple};
 
 /// The mapper of one worker thread, over the table of a [`Nat64`]. Made by [`Nat64::worker`]; a
 /// clone is another worker's.

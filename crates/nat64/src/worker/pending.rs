@@ -14,9 +14,9 @@ use super::mapper::unmatched;
 use super::tuples::external_tuple;
 use crate::fragments::DatagramKey;
 use crate::probe;
-use crate::session::ExternalTuple;
 use crate::shard::{Shard, Stored};
 use crate::shared::lock;
+use crate::tuple::ExternalTuple;
 
 /// Time between two looks for packets that the shards have made.
 const LOOK: Duration = Duration::from_millis(200);

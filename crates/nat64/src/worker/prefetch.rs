@@ -13,24 +13,9 @@ use xlat_core::mapper::{Flow, PREFETCH_BATCH, Prefetch, UpcomingFlow};
 
 use super::Worker;
 use super::tuples::{client_tuple, external_tuple};
-use crate::bib::Outside;
-use crate::session::{ClientTuple, ExternalTuple};
 use crate::shared::lock;
-use crate::slab::NONE;
-
-/// What a packet is looked up by.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Tuple {
-    Client(ClientTuple),
-    External(ExternalTuple),
-}
-
-/// An upcoming packet, and the session that it may belong to.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Hint {
-    pub(crate) tuple: Tuple,
-    pub(crate) handle: u32,
-}
+use crate::table::slab::NONE;
+use crate::tuple::{Hint, Outside, Tuple};
 
 /// What was found for the upcoming packets, in their order.
 #[derive(Debug, Default)]

@@ -43,7 +43,7 @@ impl Worker {
 fn put_together(packets: &[Box<[u8]>], id: u16) -> Option<Box<[u8]>> {
     let mut pieces = packets
         .iter()
-        .map(|packet| Some((place(packet)?, packet)))
+        .map(|packet| Some((piece_bounds(packet)?, packet)))
         .collect::<Option<Vec<_>>>()?;
     pieces.sort_by_key(|(place, _)| place.offset);
     let (first, packet) = pieces.first()?;
@@ -60,15 +60,15 @@ fn put_together(packets: &[Box<[u8]>], id: u16) -> Option<Box<[u8]>> {
 
 /// Where a fragment's payload begins, and where it belongs in its message; both in bytes.
 #[derive(Clone, Copy, Debug)]
-struct Place {
+struct PieceBounds {
     payload: usize,
     offset: u16,
 }
 
 /// The translator has found the packet well-formed.
-fn place(packet: &[u8]) -> Option<Place> {
+fn piece_bounds(packet: &[u8]) -> Option<PieceBounds> {
     if version(*packet.first()?) == 4 {
-        return Some(Place {
+        return Some(PieceBounds {
             payload: ipv4::header_len(packet[0]),
             offset: (word(packet, ipv4::FRAGMENT)? & ipv4::FRAGMENT_OFFSET) * 8,
         });
@@ -79,7 +79,7 @@ fn place(packet: &[u8]) -> Option<Place> {
         next = header[0];
         at += (usize::from(header[1]) + 1) * ipv6::EXTENSION_UNIT;
     }
-    Some(Place {
+    Some(PieceBounds {
         payload: at + ipv6::FRAGMENT,
         offset: word(packet, at + ipv6::FRAGMENT_OFFSET)? & !7,
     })

@@ -7,8 +7,8 @@ use xlat_core::DropReason;
 use xlat_core::mapper::{Flow, Ports, Refusal, Unreachable};
 use xlat_core::wire::tcp::ACK;
 
-use crate::session::{ClientTuple, ExternalTuple, Protocol};
 use crate::tcp::is_insane;
+use crate::tuple::{ClientTuple, ExternalTuple, Protocol};
 
 /// Determining the incoming tuple (RFC 6146 section 3.4), from IPv6.
 #[inline]

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use xlat_core::addr::Ipv6Prefix;
 
 use crate::config::Config;
-use crate::layout::{addresses, ranges};
+use crate::ports::pool_spec::{addresses, ranges};
 
 /// Who has which block.
 #[derive(Debug)]
@@ -133,7 +133,7 @@ fn numbered_addresses(config: &Config, size: u32) -> Vec<Numbered<Blocks>> {
     let mut count = 0;
     let mut before: Option<Arc<[u16]>> = None;
     let mut numbered = Vec::new();
-    for address in addresses(config) {
+    for address in addresses(&config.pool) {
         let ports = blocks(config, address, size);
         let ports = match before.take() {
             Some(same) if *same == *ports => same,
@@ -152,7 +152,7 @@ fn numbered_addresses(config: &Config, size: u32) -> Vec<Numbered<Blocks>> {
 
 /// The first ports of an address's blocks: those above the system ports that the pool has whole.
 fn blocks(config: &Config, address: Ipv4Addr, size: u32) -> Vec<u16> {
-    let ranges = ranges(config, address);
+    let ranges = ranges(&config.pool, address);
     let first_ports = (0..=u32::from(u16::MAX)).step_by(size as usize);
     let is_whole = |first: &u32| {
         let last = (first + size - 1) as u16;

@@ -18,18 +18,17 @@ use std::sync::Arc;
 
 use xlat_core::addr::Ipv6Prefix;
 
-use crate::bib::Outside;
 use crate::config::Config;
-use crate::deterministic::Deterministic;
-use crate::pool::Usable;
-use crate::session::Protocol;
+use crate::ports::deterministic::Deterministic;
+use crate::ports::pool::Usable;
+use crate::ports::pool_spec::{Stretch, ranges, stretches};
 use crate::siphash::SipKey;
+use crate::tuple::{Outside, Protocol};
 
 /// The fixed facts about who is where.
 #[derive(Debug)]
 pub(crate) struct Layout {
-    /// First and last address of each stretch of the pool, in order, and the number of addresses
-    /// before it.
+    /// In order.
     stretches: Vec<Stretch>,
     shards: u32,
     /// Ports whose numbers differ below this bit are in one slice; `None` if addresses are not cut.
@@ -42,20 +41,13 @@ pub(crate) struct Layout {
     forward_addresses: Vec<u32>,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Stretch {
-    first: u32,
-    last: u32,
-    before: u32,
-}
-
 impl Layout {
     pub(crate) fn new(
         config: &Config,
         deterministic: Option<Arc<Deterministic>>,
         key: SipKey,
     ) -> Self {
-        let stretches = stretches(config);
+        let stretches = stretches(&config.pool);
         let addresses = stretches
             .last()
             .map_or(0, |last| last.before + (last.last - last.first) + 1);
@@ -130,7 +122,7 @@ impl Layout {
     pub(crate) fn owner_of(&self, outside: Outside, config: &Config) -> Option<u32> {
         let index = self.index(outside.external)?;
         let is_port = outside.protocol == Protocol::Icmp || outside.port != 0;
-        let ranges = ranges(config, Ipv4Addr::from_bits(outside.external));
+        let ranges = ranges(&config.pool, Ipv4Addr::from_bits(outside.external));
         let mut ranges = ranges.into_iter();
         let is_usable = is_port && ranges.any(|range| range.contains(&outside.port));
         is_usable.then(|| self.owner(index, outside.port))
@@ -158,7 +150,7 @@ impl Layout {
     fn usable_of(&self, shard: u32, index: u32, address: u32, config: &Config) -> Usable {
         let address = Ipv4Addr::from_bits(address);
         let mut ports = Vec::new();
-        for range in ranges(config, address) {
+        for range in ranges(&config.pool, address) {
             self.cut(shard, index, range, &mut ports);
         }
         let taken = config
@@ -215,65 +207,6 @@ impl Layout {
     }
 }
 
-/// The pool's addresses in order, without gaps or overlaps inside a stretch.
-fn stretches(config: &Config) -> Vec<Stretch> {
-    let mut ranges: Vec<(u32, u32)> = config
-        .pool
-        .iter()
-        .map(|spec| {
-            (
-                spec.addresses.start().to_bits(),
-                spec.addresses.end().to_bits(),
-            )
-        })
-        .collect();
-    ranges.sort_unstable();
-    let mut stretches: Vec<Stretch> = Vec::new();
-    for (first, last) in ranges {
-        match stretches.last_mut() {
-            Some(open) if first <= open.last.saturating_add(1) => open.last = open.last.max(last),
-            open => {
-                let before = open.map_or(0, |open| open.before + (open.last - open.first) + 1);
-                stretches.push(Stretch {
-                    first,
-                    last,
-                    before,
-                });
-            }
-        }
-    }
-    stretches
-}
-
-/// The pool's addresses in order.
-pub(crate) fn addresses(config: &Config) -> impl Iterator<Item = Ipv4Addr> {
-    let stretches = stretches(config).into_iter();
-    let all = stretches.flat_map(|stretch| stretch.first..=stretch.last);
-    all.map(Ipv4Addr::from_bits)
-}
-
-/// The ports of an address that the pool's specs name, in ranges that neither touch nor overlap.
-pub(crate) fn ranges(config: &Config, address: Ipv4Addr) -> Vec<RangeInclusive<u16>> {
-    let mut named: Vec<_> = config
-        .pool
-        .iter()
-        .filter(|spec| spec.addresses.contains(&address))
-        .map(|spec| (*spec.ports.start(), *spec.ports.end()))
-        .collect();
-    named.sort_unstable();
-    let mut merged: Vec<(u16, u16)> = Vec::new();
-    for (first, last) in named {
-        match merged.last_mut() {
-            Some(open) if first <= open.1.saturating_add(1) => open.1 = open.1.max(last),
-            _ => merged.push((first, last)),
-        }
-    }
-    merged
-        .into_iter()
-        .map(|(first, last)| first..=last)
-        .collect()
-}
-
 /// Ports in a slice.
 const SLICE: u32 = 64;
 
@@ -281,7 +214,7 @@ const SLICE: u32 = 64;
 mod tests {
     use super::*;
     use crate::config::{PortBlocks, StaticBinding};
-    use crate::session::Protocol;
+    use crate::tuple::Protocol;
 
     #[test]
     fn every_transport_address_of_the_pool_has_exactly_one_shard() {
@@ -342,7 +275,10 @@ mod tests {
         ]);
         let layout = Layout::new(&config, None, SipKey::new([1, 2]));
         assert_eq!(layout.stretches.len(), 2);
-        assert_eq!(ranges(&config, Ipv4Addr::new(192, 0, 2, 5)), [0..=u16::MAX]);
+        assert_eq!(
+            ranges(&config.pool, Ipv4Addr::new(192, 0, 2, 5)),
+            [0..=u16::MAX]
+        );
         assert_eq!(layout.usable(0, &config).len(), 17);
         for (address, ours) in [
             ("10.0.0.0", false),

@@ -6,10 +6,10 @@
 
 use std::net::Ipv6Addr;
 
-use crate::index::Index;
-use crate::session::Protocol;
 use crate::siphash::SipKey;
-use crate::slab::{NONE, Slab};
+use crate::table::index::Index;
+use crate::table::slab::{NONE, Slab};
+use crate::tuple::{Inside, Outside, Protocol};
 
 /// A binding.
 #[derive(Clone, Copy, Debug)]
@@ -23,7 +23,7 @@ pub(crate) struct Binding {
     pub(crate) client_port: u16,
     pub(crate) external_port: u16,
     pub(crate) protocol: Protocol,
-    pub(crate) standing: Standing,
+    pub(crate) state: BindingState,
     /// The NAT64 prefix that the client used last: what new remotes are shown as.
     pub(crate) pref64: u8,
 }
@@ -32,7 +32,7 @@ const _: () = assert!(size_of::<Binding>() <= 36);
 
 /// Who made a binding, and whether it takes new sessions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Standing {
+pub(crate) enum BindingState {
     /// Made by a packet: goes with its last session.
     Dynamic,
     /// Made by the administrator: stays without sessions.
@@ -50,7 +50,7 @@ impl Binding {
         client_port: 0,
         external_port: 0,
         protocol: Protocol::Udp,
-        standing: Standing::Dynamic,
+        state: BindingState::Dynamic,
         pref64: 0,
     };
 
@@ -68,8 +68,8 @@ impl Binding {
     }
 
     /// The same binding, made by the administrator.
-    pub(crate) fn of_admin(self, standing: Standing) -> Self {
-        Self { standing, ..self }
+    pub(crate) fn of_admin(self, state: BindingState) -> Self {
+        Self { state, ..self }
     }
 
     pub(crate) fn inside(&self) -> Inside {
@@ -87,22 +87,6 @@ impl Binding {
             port: self.external_port,
         }
     }
-}
-
-/// The client's side of a binding: (X', x) of the RFC.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Inside {
-    pub(crate) protocol: Protocol,
-    pub(crate) client: Ipv6Addr,
-    pub(crate) port: u16,
-}
-
-/// The pool's side of a binding: (T, t) of the RFC.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(crate) struct Outside {
-    pub(crate) protocol: Protocol,
-    pub(crate) external: u32,
-    pub(crate) port: u16,
 }
 
 /// All bindings of a shard, with their indexes.

@@ -6,9 +6,9 @@
 //! so an active session is touched once per lifetime. What must end beyond the horizon fires at
 //! the horizon and moves on in the same way.
 
-use crate::bitset::BitSet;
 use crate::clock::Tick;
-use crate::slab::Slab;
+use crate::table::bitset::BitSet;
+use crate::table::slab::Slab;
 
 /// An entry's place on the wheel.
 #[derive(Clone, Copy, Debug)]

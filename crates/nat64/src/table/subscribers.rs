@@ -6,9 +6,9 @@ use std::net::Ipv6Addr;
 use xlat_core::addr::Ipv6Prefix;
 
 use crate::clock::{Tick, Ticks};
-use crate::index::Index;
 use crate::siphash::SipKey;
-use crate::slab::Slab;
+use crate::table::index::Index;
+use crate::table::slab::Slab;
 
 /// A subscriber with at least one binding or port block. Small: a flood of new sources makes one
 /// for each.

@@ -14,8 +14,8 @@ use xlat_core::checksum::Sum;
 use xlat_core::wire::{icmp, ipv4, set_word};
 
 use crate::clock::{Tick, Ticks};
-use crate::session::ExternalTuple;
 use crate::siphash::SipKey;
+use crate::tuple::ExternalTuple;
 
 /// The SYNs of a shard that wait.
 #[derive(Debug)]
@@ -172,7 +172,7 @@ mod tests {
     use xlat_core::Instant;
 
     use super::*;
-    use crate::session::Protocol;
+    use crate::tuple::Protocol;
 
     #[test]
     fn nc_07_an_unclaimed_syn_is_answered_after_six_seconds() {

@@ -7,7 +7,7 @@
 
 use prefetch_index::prefetch_index;
 
-use crate::slab::NONE;
+use crate::table::slab::NONE;
 
 /// A hash index. It knows hashes and handles; the keys are the caller's.
 #[derive(Debug)]

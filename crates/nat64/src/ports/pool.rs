@@ -6,109 +6,13 @@
 //! (RFC 6888 REQ-14, RFC 7768). A block is free again when its last port is.
 
 use std::collections::VecDeque;
-use std::fmt;
 use std::net::Ipv4Addr;
 use std::ops::RangeInclusive;
-use std::str::FromStr;
 
-use xlat_core::addr::Ipv4Prefix;
-
-use crate::bitset::BitSet;
 use crate::clock::{Tick, Ticks};
-use crate::ports::{PortSet, Wish};
-use crate::session::Protocol;
-
-/// Some addresses of the pool, and the ports of each that may be used.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct PoolSpec {
-    /// First and last address.
-    pub addresses: RangeInclusive<Ipv4Addr>,
-    /// First and last port, and ICMP identifier.
-    pub ports: RangeInclusive<u16>,
-}
-
-/// Text that is not a [`PoolSpec`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum PoolSpecError {
-    /// The addresses are neither an address nor a range nor a prefix.
-    #[error("not of the form ADDRESS[/LENGTH][-ADDRESS][:PORT-PORT]")]
-    Syntax,
-    /// A range that ends before it begins.
-    #[error("the range ends before it begins")]
-    Backwards,
-}
-
-impl PoolSpec {
-    /// All ports of these addresses.
-    pub fn addresses(addresses: RangeInclusive<Ipv4Addr>) -> Self {
-        Self {
-            addresses,
-            ports: 0..=u16::MAX,
-        }
-    }
-
-    /// True if an address of `prefix` is among these, as a pool and a dynamic pool must not share
-    /// addresses.
-    pub fn overlaps(&self, prefix: &Ipv4Prefix) -> bool {
-        *self.addresses.start() <= prefix.last() && prefix.address() <= *self.addresses.end()
-    }
-
-    /// The prefixes that the addresses make up, in order and as few as can be.
-    pub fn prefixes(&self) -> Vec<Ipv4Prefix> {
-        let mut first = u64::from(self.addresses.start().to_bits());
-        let end = u64::from(self.addresses.end().to_bits()) + 1;
-        let mut prefixes = Vec::new();
-        while first < end {
-            // The largest block that begins here and does not go beyond the end.
-            let aligned = first.trailing_zeros().min(32);
-            let bits = aligned.min((end - first).ilog2());
-            prefixes.push(Ipv4Prefix::containing(
-                Ipv4Addr::from_bits(first as u32),
-                (32 - bits) as u8,
-            ));
-            first += 1 << bits;
-        }
-        prefixes
-    }
-
-    pub(crate) fn is_larger_than(&self, count: u32) -> bool {
-        self.addresses.end().to_bits() - self.addresses.start().to_bits() >= count
-    }
-}
-
-impl FromStr for PoolSpec {
-    type Err = PoolSpecError;
-
-    /// Parses `192.0.2.0/28`, `192.0.2.1`, `192.0.2.1-192.0.2.9`, each with or without a port
-    /// range as in `192.0.2.1:1024-65535`.
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let (addresses, ports) = match text.split_once(':') {
-            Some((addresses, ports)) => (addresses, parse_range(ports)?),
-            None => (text, 0..=u16::MAX),
-        };
-        let addresses = match addresses.parse::<Ipv4Prefix>() {
-            Ok(prefix) => prefix.address()..=prefix.last(),
-            Err(_) => parse_range(addresses)?,
-        };
-        if addresses.is_empty() || ports.is_empty() {
-            return Err(PoolSpecError::Backwards);
-        }
-        Ok(Self { addresses, ports })
-    }
-}
-
-impl fmt::Display for PoolSpec {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}-{}", self.addresses.start(), self.addresses.end())?;
-        write!(f, ":{}-{}", self.ports.start(), self.ports.end())
-    }
-}
-
-fn parse_range<T: FromStr>(text: &str) -> Result<RangeInclusive<T>, PoolSpecError> {
-    let (first, last) = text.split_once('-').ok_or(PoolSpecError::Syntax)?;
-    let parse = |text: &str| text.trim().parse().map_err(|_| PoolSpecError::Syntax);
-    Ok(parse(first)?..=parse(last)?)
-}
+use crate::ports::port_set::{PortPreference, PortSet};
+use crate::table::bitset::BitSet;
+use crate::tuple::Protocol;
 
 /// The external addresses of one shard.
 #[derive(Debug)]
@@ -151,12 +55,12 @@ struct Blocks {
 #[derive(Clone, Copy, Debug)]
 struct Resting {
     until: Tick,
-    place: Place,
+    place: PoolPort,
 }
 
 /// A port of the pool.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Place {
+pub(crate) struct PoolPort {
     pub(crate) protocol: Protocol,
     /// Number of the address in this shard's pool.
     pub(crate) address: u32,
@@ -231,7 +135,7 @@ impl Pool {
     pub(crate) fn take(
         &mut self,
         address: u32,
-        wish: Wish,
+        wish: PortPreference,
         range: RangeInclusive<u16>,
         random: u64,
     ) -> Option<u16> {
@@ -246,7 +150,7 @@ impl Pool {
     }
 
     /// Takes this very port; false if it is not free. For saved bindings.
-    pub(crate) fn take_exactly(&mut self, place: Place) -> bool {
+    pub(crate) fn take_exactly(&mut self, place: PoolPort) -> bool {
         let entry = &mut self.addresses[place.address as usize];
         if !entry.free[place.protocol as usize].remove(place.port) {
             return false;
@@ -259,7 +163,7 @@ impl Pool {
     }
 
     /// Keeps a free port for somebody for ever; false if it is not free.
-    pub(crate) fn reserve(&mut self, place: Place) -> bool {
+    pub(crate) fn reserve(&mut self, place: PoolPort) -> bool {
         let entry = &mut self.addresses[place.address as usize];
         let was_free = entry.free[place.protocol as usize].remove(place.port);
         self.update_open(place.address, place.protocol);
@@ -268,7 +172,7 @@ impl Pool {
 
     /// Takes back a reservation. The port rests like any other, unless it belongs to a block, whose
     /// owner knows it.
-    pub(crate) fn unreserve(&mut self, place: Place, now: Tick) {
+    pub(crate) fn unreserve(&mut self, place: PoolPort, now: Tick) {
         if self.block_shift.is_none() {
             self.give_back(place, now);
             return;
@@ -286,7 +190,7 @@ impl Pool {
     /// Gives a port back. It rests for a while before somebody else can have it, unless it is a
     /// TCP port: there the state machine has seen to it that nothing is on its way any more
     /// (RFC 6888 REQ-8).
-    pub(crate) fn give_back(&mut self, place: Place, now: Tick) -> Option<FreedBlock> {
+    pub(crate) fn give_back(&mut self, place: PoolPort, now: Tick) -> Option<FreedBlock> {
         if place.protocol == Protocol::Tcp || self.rest == Ticks::ZERO {
             return self.free(place);
         }
@@ -338,7 +242,7 @@ impl Pool {
         true
     }
 
-    fn free(&mut self, place: Place) -> Option<FreedBlock> {
+    fn free(&mut self, place: PoolPort) -> Option<FreedBlock> {
         let entry = &mut self.addresses[place.address as usize];
         entry.free[place.protocol as usize].insert(place.port);
         let freed = self.block_shift.and_then(|shift| {
@@ -438,88 +342,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn np_08_a_pool_can_be_an_address_a_range_or_a_prefix_with_ports() {
-        for (text, expected) in [
-            ("192.0.2.0/30", "192.0.2.0-192.0.2.3:0-65535"),
-            ("192.0.2.1", "192.0.2.1-192.0.2.1:0-65535"),
-            ("192.0.2.1:1024-65535", "192.0.2.1-192.0.2.1:1024-65535"),
-            ("192.0.2.1-192.0.2.9:5-7", "192.0.2.1-192.0.2.9:5-7"),
-            ("192.0.2.0/30:5-5", "192.0.2.0-192.0.2.3:5-5"),
-        ] {
-            let spec: PoolSpec = text.parse().unwrap();
-            assert_eq!(spec.to_string(), expected);
-            assert_eq!(expected.parse(), Ok(spec));
-        }
-    }
-
-    #[test]
-    fn np_08_the_prefixes_of_a_pool_cover_it_and_nothing_else() {
-        for (text, expected) in [
-            ("192.0.2.0/30", "192.0.2.0/30"),
-            ("192.0.2.3:5-7", "192.0.2.3/32"),
-            (
-                "192.0.2.1-192.0.2.9",
-                "192.0.2.1/32 192.0.2.2/31 192.0.2.4/30 192.0.2.8/31",
-            ),
-            ("0.0.0.0/0", "0.0.0.0/0"),
-            ("255.255.255.255", "255.255.255.255/32"),
-        ] {
-            let spec: PoolSpec = text.parse().unwrap();
-            let prefixes = spec.prefixes();
-            let prefixes: Vec<_> = prefixes.iter().map(Ipv4Prefix::to_string).collect();
-            assert_eq!(prefixes.join(" "), expected);
-        }
-    }
-
-    #[test]
-    fn dp_10_a_pool_knows_whether_it_shares_addresses_with_a_prefix() {
-        let pool: PoolSpec = "192.0.2.6-192.0.2.9:5-7".parse().unwrap();
-        for (prefix, expected) in [
-            ("192.0.2.0/30", false),
-            ("192.0.2.4/30", true),
-            ("192.0.2.9", true),
-            ("192.0.2.10", false),
-            ("192.0.2.5", false),
-            ("0.0.0.0/0", true),
-        ] {
-            assert_eq!(
-                pool.overlaps(&prefix.parse().unwrap()),
-                expected,
-                "{prefix}"
-            );
-        }
-    }
-
-    #[test]
-    fn texts_that_are_no_pool_are_refused() {
-        for text in [
-            "",
-            "192.0.2",
-            "192.0.2.1/24",
-            "192.0.2.1:80",
-            "192.0.2.1:1-70000",
-            "a-b",
-        ] {
-            assert_eq!(
-                text.parse::<PoolSpec>(),
-                Err(PoolSpecError::Syntax),
-                "{text}"
-            );
-        }
-        for text in ["192.0.2.9-192.0.2.1", "192.0.2.1:9-8"] {
-            assert_eq!(
-                text.parse::<PoolSpec>(),
-                Err(PoolSpecError::Backwards),
-                "{text}"
-            );
-        }
-    }
-
-    #[test]
     fn np_09_a_udp_port_rests_before_it_is_free_again_and_a_tcp_port_does_not() {
         let mut pool = pool(1000..=1000, 1, None);
         for (protocol, rests) in [(Protocol::Udp, true), (Protocol::Tcp, false)] {
-            let place = Place {
+            let place = PoolPort {
                 protocol,
                 address: 0,
                 port: 1000,
@@ -556,7 +382,7 @@ mod tests {
         let range = first..=first + 127;
         let one = pool.take(0, wish(Protocol::Tcp), range.clone(), 3).unwrap();
         let two = pool.take(0, wish(Protocol::Udp), range, 3).unwrap();
-        let place = |protocol, port| Place {
+        let place = |protocol, port| PoolPort {
             protocol,
             address: 0,
             port,
@@ -582,7 +408,7 @@ mod tests {
         assert_eq!(pool.open_address(Protocol::Tcp, 1), Some(2));
         assert_eq!(pool.open_address(Protocol::Udp, 1), Some(1));
         assert_eq!(pool.free_ports(Protocol::Tcp), 4);
-        let place = Place {
+        let place = PoolPort {
             protocol: Protocol::Tcp,
             address: 2,
             port: 1001,
@@ -600,7 +426,7 @@ mod tests {
         let mut pool = Pool::new([usable.clone()], Ticks::ZERO, None);
         assert_eq!(pool.free_ports(Protocol::Udp), 132);
         assert_eq!(pool.free_ports(Protocol::Tcp), 130);
-        assert!(!pool.take_exactly(Place {
+        assert!(!pool.take_exactly(PoolPort {
             protocol: Protocol::Tcp,
             address: 0,
             port: 1025
@@ -625,8 +451,8 @@ mod tests {
         Pool::new(addresses, rest, block_shift)
     }
 
-    fn wish(protocol: Protocol) -> Wish {
-        Wish {
+    fn wish(protocol: Protocol) -> PortPreference {
+        PortPreference {
             protocol,
             port: 5000,
             parity: true,

@@ -7,8 +7,8 @@
 
 use std::ops::RangeInclusive;
 
-use crate::bitset::BitSet;
-use crate::session::Protocol;
+use crate::table::bitset::BitSet;
+use crate::tuple::Protocol;
 
 /// A set of free ports.
 #[derive(Clone, Debug)]
@@ -49,7 +49,7 @@ impl PortSet {
     /// Takes a free port within `range`, as near to the `wish` as there is one.
     pub(crate) fn take(
         &mut self,
-        wish: Wish,
+        wish: PortPreference,
         range: RangeInclusive<u16>,
         random: u64,
     ) -> Option<u16> {
@@ -73,14 +73,14 @@ impl PortSet {
 
 /// What a client's own port asks for.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Wish {
+pub(crate) struct PortPreference {
     pub(crate) protocol: Protocol,
     pub(crate) port: u16,
     /// Keep the port's parity (UDP only).
     pub(crate) parity: bool,
 }
 
-impl Wish {
+impl PortPreference {
     /// The classes to try, best first.
     fn classes(self, random: u64) -> [Class; 4] {
         let port = match self.protocol {
@@ -191,7 +191,7 @@ mod tests {
     #[test]
     fn np_07_icmp_identifiers_come_from_the_whole_range() {
         let mut ids = all();
-        let wish = Wish {
+        let wish = PortPreference {
             protocol: Protocol::Icmp,
             port: 1,
             parity: true,
@@ -231,16 +231,16 @@ mod tests {
         PortSet::new(&[0..=u16::MAX])
     }
 
-    fn udp(port: u16) -> Wish {
-        Wish {
+    fn udp(port: u16) -> PortPreference {
+        PortPreference {
             protocol: Protocol::Udp,
             port,
             parity: true,
         }
     }
 
-    fn tcp(port: u16) -> Wish {
-        Wish {
+    fn tcp(port: u16) -> PortPreference {
+        PortPreference {
             protocol: Protocol::Tcp,
             port,
             parity: false,

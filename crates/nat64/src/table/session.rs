@@ -8,39 +8,13 @@ use std::net::Ipv6Addr;
 
 use xlat_core::PREFETCH_BATCH;
 
-use crate::bib::Binding;
 use crate::clock::Tick;
-use crate::index::Index;
 use crate::siphash::SipKey;
-use crate::slab::{NONE, Slab};
-use crate::wheel::{Armed, Timer, Wheel};
-use crate::worker::{Hint, Tuple};
-
-/// The transport protocols that a stateful NAT64 carries.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-#[repr(u8)]
-pub enum Protocol {
-    /// UDP, by ports.
-    Udp,
-    /// TCP, by ports.
-    Tcp,
-    /// ICMP echo, by identifier.
-    Icmp,
-}
-
-impl Protocol {
-    /// All of them, in the order of their numbers.
-    pub const ALL: [Self; 3] = [Self::Udp, Self::Tcp, Self::Icmp];
-
-    /// The protocol's name in logs.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Udp => "udp",
-            Self::Tcp => "tcp",
-            Self::Icmp => "icmp",
-        }
-    }
-}
+use crate::table::bib::Binding;
+use crate::table::index::Index;
+use crate::table::slab::{NONE, Slab};
+use crate::table::wheel::{Armed, Timer, Wheel};
+use crate::tuple::{ClientTuple, ExternalTuple, Hint, Protocol, Tuple};
 
 /// A session table entry.
 #[derive(Clone, Copy, Debug)]
@@ -126,26 +100,6 @@ impl Armed for Session {
     fn due(&self) -> Tick {
         self.expires
     }
-}
-
-/// The tuple of a packet from the IPv6 side; for ICMP both ports are the identifier.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct ClientTuple {
-    pub(crate) protocol: Protocol,
-    pub(crate) client: Ipv6Addr,
-    pub(crate) client_port: u16,
-    pub(crate) remote: u32,
-    pub(crate) remote_port: u16,
-}
-
-/// The tuple of a packet from the IPv4 side.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(crate) struct ExternalTuple {
-    pub(crate) protocol: Protocol,
-    pub(crate) external: u32,
-    pub(crate) external_port: u16,
-    pub(crate) remote: u32,
-    pub(crate) remote_port: u16,
 }
 
 /// All sessions of a shard, with their indexes and timers.

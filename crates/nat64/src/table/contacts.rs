@@ -3,9 +3,9 @@
 //! Sessions say it too, but to find one by binding and remote address would need another index of
 //! all of them. Like all tables it is sized once, and without that filter it is empty.
 
-use crate::index::Index;
 use crate::siphash::SipKey;
-use crate::slab::Slab;
+use crate::table::index::Index;
+use crate::table::slab::Slab;
 
 /// The contacts of a shard's bindings.
 #[derive(Debug)]
