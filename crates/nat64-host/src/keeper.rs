@@ -5,9 +5,8 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use nat64::Nat64;
 use nat64::config::Config;
-use nat64::feed::Subscription;
+use nat64::{Nat64, Subscription};
 use tokio::time::{Instant, sleep_until, timeout};
 use tracing::{info, warn};
 use xlat_core::addr::Pref64s;

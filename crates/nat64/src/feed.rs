@@ -6,15 +6,14 @@
 //! Without a subscriber for a kind nothing is recorded of it.
 //!
 //! A consumer that must not miss a removal does not rely on a queue: it keeps the
-//! [`SessionHandle`] and asks [`Nat64::is_current`], which compares generations in the table itself.
+//! [`SessionHandle`](crate::event::SessionHandle) and asks
+//! [`Nat64::is_current`](crate::Nat64::is_current), which compares generations in the table itself.
 
 use std::collections::VecDeque;
-use std::sync::atomic::Ordering;
 
 use xlat_core::Instant;
 
-use crate::event::{Event, EventKind, SessionHandle};
-use crate::shared::{Nat64, lock};
+use crate::event::{Event, EventKind};
 
 /// The kinds of events that a subscriber wants.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,60 +61,6 @@ impl Subscribe {
             kinds |= Kind::Refusal as u8;
         }
         kinds
-    }
-}
-
-/// A subscriber's end of the feed. Dropping it ends the subscription.
-#[derive(Debug)]
-pub struct Subscription {
-    nat: Nat64,
-    id: u32,
-}
-
-impl Nat64 {
-    /// Subscribes to changes from now on.
-    pub fn subscribe(&self, wanted: Subscribe) -> Subscription {
-        let id = self.shared.subscriptions.fetch_add(1, Ordering::Relaxed);
-        for mut shard in self.each_shard() {
-            shard.feed.add(id, wanted);
-        }
-        Subscription {
-            nat: self.clone(),
-            id,
-        }
-    }
-
-    /// True as long as the session that `handle` was made for is in its table. It may be false for
-    /// a session that has expired but whose timer has not fired yet only after that was noticed.
-    pub fn is_current(&self, handle: SessionHandle) -> bool {
-        let shard = self.shared.shards.get(handle.shard as usize);
-        shard.is_some_and(|shard| lock(shard).is_current(handle))
-    }
-}
-
-impl Subscription {
-    /// Asks for other kinds of events from now on. Those that wait stay.
-    pub fn change(&self, wanted: Subscribe) {
-        for mut shard in self.nat.each_shard() {
-            shard.feed.change(self.id, wanted);
-        }
-    }
-
-    /// Moves all events that wait to the end of `into`, in order of time within a shard; returns the
-    /// number of events lost since the last call.
-    pub fn drain(&self, into: &mut Vec<Event>) -> u64 {
-        let shards = self.nat.each_shard();
-        shards
-            .map(|mut shard| shard.feed.drain(self.id, into))
-            .sum()
-    }
-}
-
-impl Drop for Subscription {
-    fn drop(&mut self) {
-        for mut shard in self.nat.each_shard() {
-            shard.feed.remove(self.id);
-        }
     }
 }
 
@@ -174,7 +119,7 @@ impl Feed {
         queues.all(|queue| queue.events.is_empty() && queue.lost == 0)
     }
 
-    fn add(&mut self, id: u32, wanted: Subscribe) {
+    pub(crate) fn add(&mut self, id: u32, wanted: Subscribe) {
         self.queues.push(Queue {
             id,
             kinds: wanted.kinds(),
@@ -185,19 +130,19 @@ impl Feed {
         self.sum_up();
     }
 
-    fn change(&mut self, id: u32, wanted: Subscribe) {
+    pub(crate) fn change(&mut self, id: u32, wanted: Subscribe) {
         if let Some(queue) = self.queue(id) {
             (queue.kinds, queue.capacity) = (wanted.kinds(), wanted.capacity);
         }
         self.sum_up();
     }
 
-    fn remove(&mut self, id: u32) {
+    pub(crate) fn remove(&mut self, id: u32) {
         self.queues.retain(|queue| queue.id != id);
         self.sum_up();
     }
 
-    fn drain(&mut self, id: u32, into: &mut Vec<Event>) -> u64 {
+    pub(crate) fn drain(&mut self, id: u32, into: &mut Vec<Event>) -> u64 {
         let Some(queue) = self.queue(id) else {
             return 0;
         };

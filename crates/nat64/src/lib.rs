@@ -18,7 +18,8 @@
 //!   on; the subscribers who pay for these; timers; SYNs that wait;
 //! - `ports/`: which ports there are, which are free, which rest, which block is whose;
 //! - `tcp.rs`: the TCP state table; `fragments/`: the fragments that cannot tell their ports;
-//! - `event.rs`: what the session log is told; `snapshot.rs`: what survives a restart;
+//! - `event.rs` and `feed.rs`: changes of the tables, for the session log and other subscribers;
+//!   `snapshot.rs`: what survives a restart;
 //! - `shard/`: the RFC's steps on these tables; `shared/`: all shards; `worker/`: one thread.
 //!
 //! All tables are sized once, for [`config::Limits::sessions`], and grow by the page as they fill:
@@ -49,7 +50,7 @@ pub use config_text::ParseError;
 pub use modes::{Modes, OneToOne};
 pub use ports::pool_spec::{PoolSpec, PoolSpecError};
 pub use shard::{Counts, Usage};
-pub use shared::{Nat64, ReloadError, View};
+pub use shared::{Nat64, ReloadError, Subscription, View};
 pub use tcp::TcpState;
 pub use tuple::Protocol;
 pub use worker::Worker;

@@ -4,9 +4,9 @@
 
 mod world;
 
-use nat64::TcpState;
 use nat64::event::{Change, Event, EventKind, SessionEntry, SessionHandle};
-use nat64::feed::{Subscribe, Subscription};
+use nat64::feed::Subscribe;
+use nat64::{Subscription, TcpState};
 use world::{ACK, FIN, SYN, World};
 use xlat_core::Instant;
 

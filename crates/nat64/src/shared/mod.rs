@@ -3,6 +3,7 @@
 
 mod reload;
 mod sessions;
+mod subscription;
 
 use std::cmp::Reverse;
 use std::net::Ipv4Addr;
@@ -23,6 +24,7 @@ use crate::shard::{Counts, Rules, Shard, Usage};
 use crate::siphash::SipKey;
 
 pub use reload::ReloadError;
+pub use subscription::Subscription;
 
 /// A stateful NAT64: bindings, sessions, fragments and free ports. Clones are the same one.
 #[derive(Clone, Debug)]

@@ -5,8 +5,8 @@ use std::net::{Ipv4Addr, Ipv6Addr, SocketAddrV4, SocketAddrV6};
 
 use nat64::config::Config;
 use nat64::event::{Event, EventKind};
-use nat64::feed::{Subscribe, Subscription};
-use nat64::{Counts, Nat64, Worker};
+use nat64::feed::Subscribe;
+use nat64::{Counts, Nat64, Subscription, Worker};
 use pnet_packet::ip::{IpNextHeaderProtocol, IpNextHeaderProtocols};
 use xlat_core::addr::Pref64s;
 use xlat_core::mapper::{ErrorFlow, ErrorRewrite, Flow, Pass, Ports, Refusal, Unreachable};
