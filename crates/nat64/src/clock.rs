@@ -5,7 +5,7 @@ use std::time::Duration;
 use xlat_core::Instant;
 
 /// A point in time in ticks of 2^27 ns (0.134 s) since the origin of the caller's clock. Good for
-/// 18 years, after which sessions live for ever.
+/// 18 years, after which sessions never expire.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Tick(u32);
 

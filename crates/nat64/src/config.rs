@@ -32,9 +32,9 @@ pub struct Config {
     pub ports: PortPolicy,
     /// IPv6 sources that are served; all if empty.
     pub clients: Vec<Ipv6Prefix>,
-    /// IPv4 destinations that nobody gets to.
+    /// IPv4 destinations that are blocked for all clients.
     pub denied: Vec<Destination>,
-    /// What a client is told when a limit or the end of the pool is reached; nothing if `None`.
+    /// ICMPv6 error to a client when a limit is reached or the pool is exhausted; none if `None`.
     pub exhaustion_answer: Option<Unreachable>,
     /// Number of independent parts that the state is cut into; a worker holds one at a time.
     pub shards: u32,
@@ -132,7 +132,7 @@ pub struct Limits {
     pub subscriber_ports: u32,
     /// New bindings of one subscriber per second, on average.
     pub subscriber_rate: Option<u32>,
-    /// Bytes that fragments on their way may take up; one source gets one in 32 of them.
+    /// Memory for incomplete datagrams, in bytes; one source gets 1/32 of it.
     pub fragment_memory: u32,
 }
 
@@ -408,7 +408,7 @@ pub enum ConfigError {
     /// A static binding that the tables have no room for.
     #[error("no room for the static binding {0:?}")]
     NoRoom(StaticBinding),
-    /// Fragments that nobody waits for any more.
+    /// Fragments whose datagram has timed out.
     #[error("fragment-timeout of {0:?} is above a minute (RFC 8200)")]
     Fragment(Duration),
     /// Blocks that follow from prefixes need to know these.

@@ -13,11 +13,11 @@
 //! (`shard/layout.rs` says how a packet of each direction finds its shard). A shard is complete in
 //! itself and has one lock. From the ground up:
 //!
-//! - `tuple.rs`: what packets and tables know each other by;
-//! - `table/`: sessions, one cache line each, found by either side's tuple; the bindings they hang
-//!   on; the subscribers who pay for these; timers; SYNs that wait;
-//! - `ports/`: which ports there are, which are free, which rest, which block is whose;
-//! - `tcp.rs`: the TCP state table; `fragments/`: the fragments that cannot tell their ports;
+//! - `tuple.rs`: protocols, transport addresses and the tuples that sessions are found by;
+//! - `table/`: sessions, one cache line each, found by either side's tuple; the bindings they use,
+//!   the subscribers these are charged to; timers; SYNs that wait;
+//! - `ports/`: the pool: free ports, ports in hold-down, blocks and their subscribers;
+//! - `tcp.rs`: the TCP state table; `fragments/`: fragments without ports;
 //! - `event.rs` and `feed.rs`: changes of the tables, for the session log and other subscribers;
 //!   `snapshot.rs`: what survives a restart;
 //! - `shard/`: the RFC's steps on these tables; `shared/`: all shards; `worker/`: one thread.

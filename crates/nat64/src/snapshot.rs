@@ -31,7 +31,7 @@ pub struct SavedSession {
     pub expires: u64,
 }
 
-/// Why a saved session was not taken up.
+/// Why a saved session was not restored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SkipReason {
     /// The line is not a session.

@@ -1,9 +1,10 @@
-//! How many ICMP errors of its own a translator sends: in total, and to one source (RFC 4443 section
+//! How many ICMP errors of its own a translator sends: in total, and to one source (RFC 4443
+//! section
 //! 2.4f).
 //!
-//! Workers do not share a count: each has its part of the rate. Sources are told apart by a keyed
-//! hash of their prefix in a small table, so that nobody can choose to share a place with somebody
-//! else, and no flood can make the table larger.
+//! Workers do not share a count: each has its part of the rate. Sources are distinguished by a
+//! keyed hash of their prefix in a small table, so that no host can choose to share a bucket with
+//! another else, and no flood can make the table larger.
 
 use alloc::boxed::Box;
 use core::net::{Ipv4Addr, Ipv6Addr};
@@ -39,7 +40,7 @@ impl Limits {
         }
     }
 
-    /// True if a source may be told now; `source` is its hash.
+    /// True if an error may be sent to a source now; `source` is its hash.
     pub(crate) fn allow(&mut self, response: Response, source: u64, now: Instant) -> bool {
         match self.rate {
             ErrorRate::Off => false,
@@ -86,7 +87,7 @@ pub(crate) fn source_v6(source: Ipv6Addr, ids: &Identifications) -> u64 {
 
 /// One source gets one in so many of all errors.
 const SHARE: u32 = 4;
-/// Sources that are told apart.
+/// Sources that are distinguished.
 const PLACES: usize = 256;
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! Identification numbers for IPv4 packets that may be fragmented behind us (RFC 7915 section
 //! 5.1, RFC 6864): they must not repeat soon for the same source, destination and protocol, and
-//! nobody outside shall guess them (RFC 7739).
+//! hosts must not be able to guess them (RFC 7739).
 //!
 //! A table of counters with random starts, picked by a keyed hash of the three: two tuples seldom
 //! share a counter, and sharing one only makes it run faster. Each worker thread numbers in a lane
@@ -54,7 +54,7 @@ impl Identifications {
         self.workers
     }
 
-    /// A hash that nobody outside can foresee.
+    /// A hash that hosts cannot predict.
     pub(crate) fn hash(&self, word: u64) -> u64 {
         folded_multiply(
             folded_multiply(word ^ self.key[0], self.key[1] | 1) ^ self.key[1],

@@ -10,8 +10,8 @@
 //!
 //! 1. The device below puts the packet into a buffer with room in front: a [`Frame`]. Work that the
 //!    stack put off (checksum, segmentation) travels with it as an [`Offload`].
-//! 2. [`Translator::translate`] validates it once, asks the [`Mapper`] who is who in IPv6, and
-//!    swaps the headers in place. The payload stays where it is and is not read.
+//! 2. [`Translator::translate`] validates it once, asks the [`Mapper`] for the addresses in the
+//!    other family, and swaps the headers in place. The payload is neither moved nor read.
 //! 3. The [`Verdict`] says what to do: send the frame, send the pieces of a [`Split`], send an ICMP
 //!    error back, or drop it for a [`DropReason`]. The translator itself never sends.
 //!

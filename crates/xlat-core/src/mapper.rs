@@ -1,4 +1,4 @@
-//! The seam for every address policy: who is who in the other family.
+//! The seam for every address policy: which addresses a packet has in the other family.
 //!
 //! The translator asks its [`Mapper`] once per packet and gets a [`Rewrite`], a small plain value:
 //! the new addresses and, for a mapper that shares addresses, the new ports. Everything else
@@ -87,8 +87,8 @@ pub struct Rewrite<B> {
     /// 16 bits of what they had (RFC 7915 section 5.1.1), which several clients behind one address
     /// may have in common.
     pub fragment_id: Option<u16>,
-    /// From IPv6 only: the IPv4 destination is one of our own nodes, so the packet must turn round
-    /// and be translated back at once (RFC 7757 section 4.2.2, RFC 6146 section 3.8).
+    /// From IPv6 only: the IPv4 destination is one of our own nodes, so the packet must be
+    /// hairpinned and be translated back at once (RFC 7757 section 4.2.2, RFC 6146 section 3.8).
     pub hairpin: bool,
 }
 
@@ -143,7 +143,7 @@ pub enum Refusal {
     Hold,
 }
 
-/// How a refused sender is told (ICMPv6 type 1, ICMPv4 type 3).
+/// The ICMP error that a refused sender gets (ICMPv6 type 1, ICMPv4 type 3).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Unreachable {
     /// Administratively prohibited: ICMPv6 1/1, ICMPv4 3/13 (RFC 7915 sections 4.4 and 5.4).
@@ -287,7 +287,7 @@ pub enum PendingPacket<'a> {
         /// Why the packet was not translated.
         reason: DropReason,
     },
-    /// The first fragment of a datagram whose rest did not come in time. Its sender is told
+    /// The first fragment of a datagram that timed out. Its sender gets an error
     /// (RFC 8200 section 4.5, RFC 792).
     Expired(&'a [u8]),
     /// A packet that was held is gone.

@@ -1,4 +1,4 @@
-//! What travels beside a packet's bytes: work on it that somebody put off.
+//! What travels beside a packet's bytes: work that the sender left to a later stage.
 //!
 //! A TUN device with a virtio-net header hands over packets as the stack made them, before the
 //! network card's part was done: the transport checksum may hold only the pseudo-header, and one
@@ -23,10 +23,10 @@ pub struct Offload {
 /// State of a packet's transport checksum.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Checksum {
-    /// The field holds a whole checksum; nobody has looked whether it is right.
+    /// The field holds a complete checksum that has not been verified.
     #[default]
     Whole,
-    /// The field holds a whole checksum that somebody below us found right.
+    /// The field holds a complete checksum that a lower layer has verified.
     Verified,
     /// The field holds the sum of the pseudo-header only.
     Partial(PartialChecksum),

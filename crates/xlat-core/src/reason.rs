@@ -153,7 +153,7 @@ reasons! {
     TableFull = "table-full",
     /// Nothing is bound to the destination.
     NoBinding = "no-binding",
-    /// The filter lets nobody in from this address (RFC 6146 section 3.5.1).
+    /// The filter admits no packets from this address (RFC 6146 section 3.5.1).
     Filtered = "filtered",
     /// There is no room for another SYN that waits for one of the client's.
     SynLimit = "syn-limit",

@@ -4,12 +4,12 @@
 use crate::mapper::{Refusal, Unreachable};
 use crate::reason::DropReason;
 
-/// Why a packet ends here, and whether its sender is told.
+/// Why a packet is dropped, and whether its sender gets an answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Reject {
     /// Without telling the sender.
     Silent(DropReason),
-    /// The sender is told, if policy, rate limit and the rules for ICMP errors allow it.
+    /// The sender gets an answer, if policy, rate limit and the rules for ICMP errors allow it.
     Respond(DropReason, Response),
     /// The mapper has kept a copy until it can decide.
     Held,

@@ -1,4 +1,4 @@
-//! Time as an argument. The crate never reads a clock: whoever calls it says what time it is, so
+//! Time as an argument. The crate never reads a clock: the caller passes the time, so
 //! that rate limits and lifetimes can be tested in no time at all.
 
 use core::ops::Add;

@@ -34,7 +34,8 @@ use crate::verdict::Verdict;
 use crate::wire::{ipv4, version};
 use crate::{transport, v4_to_v6, v6_to_v4};
 
-/// Translates packets between IPv4 and IPv6 (RFC 7915) as its [`Mapper`] says who is who.
+/// Translates packets between IPv4 and IPv6 (RFC 7915) with the addresses that its [`Mapper`]
+/// decides.
 ///
 /// One translator belongs to one worker thread: it is never shared, and so needs no lock.
 #[derive(Debug)]
@@ -357,7 +358,7 @@ impl<M: Mapper + PacketHolder + Prefetch> Translator<M> {
         &self.policy
     }
 
-    /// Puts another policy in force. Rate limits start anew with full buckets.
+    /// Puts another policy in force. Rate limits restart with full buckets.
     ///
     /// # Errors
     /// A policy value that makes no sense; the old policy stays in force.

@@ -5,7 +5,7 @@ use crate::split::Split;
 
 /// The end of a packet's journey through [`Translator::translate`](crate::Translator::translate).
 ///
-/// The translator never writes: it says what to write.
+/// The translator never writes packets; it returns what to write.
 #[derive(Debug)]
 #[must_use]
 pub enum Verdict {

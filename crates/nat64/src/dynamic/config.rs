@@ -1,4 +1,4 @@
-//! What the administrator decides about a dynamic pool, and who may be its client.
+//! The configuration of a dynamic pool, and which hosts may be its clients.
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
@@ -18,7 +18,7 @@ pub struct PoolConfig {
     /// The addresses of the pool. Its lowest address, and its broadcast address unless it is a /31,
     /// are never handed out.
     pub prefix: Ipv4Prefix,
-    /// Addresses of the pool that belong to somebody else: the translator's own address, static
+    /// Reserved addresses of the pool: the translator's own address, static
     /// maps. Those outside the pool do not matter.
     pub reserved: Vec<Ipv4Prefix>,
     /// Sources that are served. Empty means all. Addresses that cannot belong to a client are
@@ -83,7 +83,7 @@ pub enum PoolError {
     /// Larger than a /8.
     #[error("dynamic pool {0} is larger than a /8")]
     TooLarge(Ipv4Prefix),
-    /// Every address is kept back or belongs to somebody else.
+    /// Every address is reserved.
     #[error("dynamic pool {0} has no address to hand out")]
     NoAddress(Ipv4Prefix),
     /// Leases would be forgotten while they still hold.

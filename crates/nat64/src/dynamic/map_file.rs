@@ -18,7 +18,7 @@ pub struct Lease {
     pub last_use: u64,
 }
 
-/// Why a saved lease was not taken up.
+/// Why a saved lease was not restored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SkipReason {
     /// The line is not `IPV4 IPV6 SECONDS`.

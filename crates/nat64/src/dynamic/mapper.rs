@@ -1,5 +1,5 @@
 //! The dynamic pool as an address policy: explicit mappings first, then leases, RFC 6052 for
-//! whoever is behind the NAT64 prefix.
+//! the hosts behind the NAT64 prefix.
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

@@ -1,9 +1,10 @@
-//! The pool as a data structure: who has which address, since when, and who is next to lose it.
+//! The pool as a data structure: which client has which address, since when, and which lease is
+//! reused next.
 //!
 //! A lease is in one of two lists, both in the order of last use. It is in `active` from the
 //! packet that made it to the lease time after the last packet, then in `dormant` until the same
-//! client returns, somebody else needs the address, or it is forgotten. Every step looks at a
-//! list's head only, so nothing is ever swept.
+//! client returns, another client needs the address, or the lease is forgotten. Every step looks at
+//! a list's head only, so nothing is ever swept.
 
 use std::collections::HashMap;
 use std::net::{Ipv4Addr, Ipv6Addr};
@@ -64,7 +65,7 @@ impl Linked for Entry {
 }
 
 impl DynamicPool {
-    /// An empty pool. `key` is a random number that keeps outsiders from choosing who collides
+    /// An empty pool. `key` is a random number that keeps hosts from choosing which clients collide
     /// with whom; with the same key a client tends to get the same address.
     ///
     /// # Errors
@@ -117,7 +118,7 @@ impl DynamicPool {
         self.dormant.len()
     }
 
-    /// Counts every change of who has which address, so that the caller can see whether the map
+    /// Counts every change of a lease's address, so that the caller can see whether the map
     /// file is out of date.
     pub fn generation(&self) -> u64 {
         self.generation
@@ -146,7 +147,7 @@ impl DynamicPool {
         Ok(self.address(offset))
     }
 
-    /// The client behind a pool address that a packet was sent to at `now`. `None` if nobody has
+    /// The client behind a pool address that a packet was sent to at `now`. `None` if no client has
     /// the address.
     pub fn client_of(&mut self, address: Ipv4Addr, now: Instant) -> Option<Ipv6Addr> {
         let now = self.advance(now);

@@ -1,4 +1,4 @@
-//! Addresses of the pool that belong to somebody else, and what happens when they change.
+//! Reserved addresses of the pool, and what happens when they change.
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
@@ -21,7 +21,7 @@ pub struct Conflict {
 }
 
 impl DynamicPool {
-    /// Replaces the addresses that belong to somebody else, after static maps have changed. A
+    /// Replaces the reserved addresses, after static maps have changed. A
     /// prefix with an address that a client is using is not reserved; these come back as
     /// conflicts, one for each such prefix. Dormant leases in the way are forgotten, all others
     /// are left as they are. Takes time in proportion to the size of the pool.

@@ -24,7 +24,7 @@ impl DynamicPool {
 
     /// Takes up saved leases; to be called before the first packet. `epoch` is the wall clock's
     /// time at `now`, in seconds since 1970. A lease used in the future, which tells that the
-    /// clock was changed, counts as one that is just over. What is not taken up comes back with
+    /// clock was changed, counts as one that is just over. What is not restored is returned with
     /// the reason; of two leases of one address, the one used last wins.
     pub fn restore(
         &mut self,
@@ -74,7 +74,7 @@ impl DynamicPool {
         }
     }
 
-    /// The offset of a saved lease's address, if the lease can be taken up.
+    /// The offset of a saved lease's address, if the lease can be restored.
     fn offset_of(&self, lease: &Lease, last_use: Stamp, now: Stamp) -> Result<u32, SkipReason> {
         let offset = self
             .offset(lease.v4)

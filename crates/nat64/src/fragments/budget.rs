@@ -1,4 +1,4 @@
-//! How much memory fragments may take up, and who has taken how much.
+//! How much memory fragments may use, and how much of it each source uses.
 //!
 //! There are four budgets that take nothing from each other: for each direction one of datagrams
 //! whose first fragment has passed, and one of those that wait for it. A flood of pieces that
@@ -61,5 +61,5 @@ impl Budget {
     }
 }
 
-/// The part of a budget that one source can take up: one in so many.
+/// The share of a budget that one source may use: one part in this many.
 pub(super) const SHARE: usize = 8;

@@ -72,8 +72,8 @@ pub(crate) struct Coverage {
 type Passed = bool;
 
 impl Coverage {
-    /// Notes a piece. One that overlaps another without being the same is somebody's attempt to
-    /// have something put together that nobody has looked at (RFC 5722, RFC 8200 section 4.5).
+    /// Records a fragment. One that overlaps another without being identical is an attempt to get a
+    /// datagram past filters that look at fragments (RFC 5722, RFC 8200 section 4.5).
     pub(super) fn note(&mut self, piece: Piece) -> Noted {
         if self.pieces.iter().any(|(other, _)| *other == piece) {
             return Noted::Again;

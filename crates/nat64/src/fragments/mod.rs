@@ -72,7 +72,7 @@ impl DatagramKey {
     }
 }
 
-/// How much fragments may take up, and for how long.
+/// How much memory fragments may use, and for how long.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Bounds {
     /// A datagram is forgotten so long after its first piece to come.
@@ -104,7 +104,7 @@ type Packets = Vec<Box<[u8]>>;
 /// What was held and is gone.
 #[derive(Debug, Default)]
 pub(crate) struct Gone {
-    /// First fragments whose rest did not come, and whose senders are told.
+    /// First fragments whose datagram timed out; their senders get an ICMP error.
     pub(crate) firsts: Packets,
     /// Other pieces that have waited in vain.
     pub(crate) late: u64,
@@ -209,7 +209,7 @@ impl Fragments {
         Ok((decision, held.into_iter().map(|one| one.packet).collect()))
     }
 
-    /// Keeps a fragment of a datagram that is not decided. `gathers` says that it can only be
+    /// Holds a fragment of a datagram without a decision. `gathers` says that it can only be
     /// translated when all of its datagram is there.
     pub(crate) fn hold(
         &mut self,
@@ -405,7 +405,7 @@ impl Fragments {
             return;
         };
         for waiting in std::mem::take(&mut datagram.held) {
-            // Only where it is we who put the datagram together, a first fragment waits.
+            // A first fragment is held only where the datagram is reassembled here.
             if waiting.is_first && self.gone.firsts.len() < MAX_COMPLAINTS {
                 self.gone.firsts.push(waiting.packet);
             } else {
@@ -454,11 +454,11 @@ impl Waiting {
 
 /// Two for each side.
 const BUDGETS: usize = 4;
-/// What a datagram takes up by itself, a piece of it, and a packet besides its bytes.
+/// Memory of a datagram, of one of its fragments, and of a packet besides its bytes.
 const DATAGRAM: usize = 256;
 const PIECE: usize = 16;
 const PACKET: usize = 48;
-/// Senders of incomplete datagrams that can be told at once.
+/// Expired datagrams that wait for their ICMP error at most.
 const MAX_COMPLAINTS: usize = 16;
 /// Datagrams looked at to find one that waits.
 const LOOKED_AT: usize = 64;

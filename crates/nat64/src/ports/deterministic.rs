@@ -1,5 +1,5 @@
-//! Port blocks that follow from a subscriber's number (RFC 7422), so that nobody has to write down
-//! who had which port: the configuration tells.
+//! Port blocks that are computed from a subscriber's number (RFC 7422): the configuration tells
+//! which subscriber had a port, and no log is needed.
 //!
 //! Subscribers are numbered through the client prefixes in their order, blocks through the
 //! addresses of the pool in theirs. Subscriber and block of the same number belong together for
@@ -82,7 +82,7 @@ impl Deterministic {
         })
     }
 
-    /// The subscriber who has a port; `None` if nobody has it.
+    /// The subscriber of a port; `None` if it has none.
     pub(crate) fn subscriber_of(&self, address: Ipv4Addr, port: u16) -> Option<Ipv6Prefix> {
         let place = self
             .addresses

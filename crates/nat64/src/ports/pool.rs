@@ -1,5 +1,5 @@
 //! The pool: the external addresses of a shard, which of their ports are free, and which ports
-//! have to rest before somebody else may have them.
+//! are held down before another subscriber may get them.
 //!
 //! Ports are handed out singly, or in blocks: then a subscriber first gets a block of neighbouring
 //! ports and its bindings take theirs from there, so that one log record covers many bindings
@@ -31,7 +31,7 @@ pub(crate) struct Usable {
     pub(crate) address: Ipv4Addr,
     /// Ports and identifiers, in ranges that neither touch nor overlap.
     pub(crate) ports: Vec<RangeInclusive<u16>>,
-    /// Those among them that are somebody's for ever.
+    /// Those among them that belong to static bindings.
     pub(crate) taken: Vec<(Protocol, u16)>,
 }
 
@@ -48,7 +48,7 @@ struct Blocks {
     free: BitSet,
     /// Ports per block that are in use or at rest.
     used: Vec<u32>,
-    /// The subscriber who has the block.
+    /// The subscriber of the block.
     owner: Vec<u32>,
 }
 
@@ -67,7 +67,7 @@ pub(crate) struct PoolPort {
     pub(crate) port: u16,
 }
 
-/// A block that became free, and the subscriber who had it.
+/// A block that became free, and its last subscriber.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct FreedBlock {
     pub(crate) owner: u32,
@@ -162,7 +162,7 @@ impl Pool {
         true
     }
 
-    /// Keeps a free port for somebody for ever; false if it is not free.
+    /// Reserves a free port for a static binding; false if it is not free.
     pub(crate) fn reserve(&mut self, place: PoolPort) -> bool {
         let entry = &mut self.addresses[place.address as usize];
         let was_free = entry.free[place.protocol as usize].remove(place.port);
@@ -187,8 +187,8 @@ impl Pool {
         self.rest = rest;
     }
 
-    /// Gives a port back. It rests for a while before somebody else can have it, unless it is a
-    /// TCP port: there the state machine has seen to it that nothing is on its way any more
+    /// Returns a port. It is held down for a while before another subscriber can get it, unless it
+    /// is a TCP port: there the state machine has seen to it that nothing is on its way any more
     /// (RFC 6888 REQ-8).
     pub(crate) fn give_back(&mut self, place: PoolPort, now: Tick) -> Option<FreedBlock> {
         if place.protocol == Protocol::Tcp || self.rest == Ticks::ZERO {
@@ -227,7 +227,7 @@ impl Pool {
         Some((block << shift) as u16)
     }
 
-    /// Takes the very block that `port` is in, for a saved binding; false if somebody has it.
+    /// Takes the block that contains `port`, for a saved binding; false if it is in use.
     pub(crate) fn take_block_of(&mut self, address: u32, port: u16, owner: u32) -> bool {
         let Some(shift) = self.block_shift else {
             return false;

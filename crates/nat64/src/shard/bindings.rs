@@ -1,4 +1,5 @@
-//! The life of a binding: who pays for it, which port it gets, and where the port goes afterwards.
+//! The life of a binding: the subscriber it is charged to, the port it gets, and what happens to
+//! the port afterwards.
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
@@ -237,13 +238,13 @@ impl Shard {
             self.feed.push(Kind::Binding, now, removed);
         }
         match self.pool.give_back(place, Tick::at(now)) {
-            // The block's owner is the subscriber, who goes with it if it was the last.
+            // The block's owner is the subscriber, which is removed with its last block.
             Some(freed) => self.note_freed(freed, now),
             None => self.subscribers.remove_if_idle(bound.subscriber),
         }
     }
 
-    /// A block of ports that nobody uses any more leaves its subscriber.
+    /// Takes a block without ports in use from its subscriber.
     pub(super) fn note_freed(&mut self, block: FreedBlock, now: Instant) {
         let owner = self.subscribers.subscriber_mut(block.owner);
         owner
@@ -290,7 +291,7 @@ impl Shard {
         }
     }
 
-    /// A number that nobody outside can foresee.
+    /// A number that hosts cannot predict.
     fn draw(&mut self) -> u64 {
         self.drawn += 1;
         self.key.hash([self.drawn, DRAW])

@@ -25,7 +25,7 @@ use crate::ports::pool_spec::{Stretch, ranges, stretches};
 use crate::siphash::SipKey;
 use crate::tuple::{Outside, Protocol};
 
-/// The fixed facts about who is where.
+/// Which shard has which client and which external address.
 #[derive(Debug)]
 pub(crate) struct Layout {
     /// In order.

@@ -314,7 +314,7 @@ impl Shard {
         Ok(self.bound(binding))
     }
 
-    /// What a packet to a transport address that nobody has is told.
+    /// The answer to a packet for a transport address without a binding.
     fn unbound(&self, protocol: Protocol) -> Refusal {
         match protocol {
             // RFC 5382 REQ-4: nothing may answer an unsolicited SYN for six seconds.

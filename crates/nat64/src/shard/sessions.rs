@@ -164,8 +164,8 @@ impl Shard {
         Ok(bound.outside())
     }
 
-    /// Whether somebody outside may open another session on a binding. An eighth of all room is
-    /// kept for the clients' own, so that a flood from outside does not keep them from working.
+    /// Whether an IPv4 host may open another session on a binding. An eighth of every limit is
+    /// reserved for the clients' own sessions, so that a flood from IPv4 does not lock them out.
     pub(super) fn check_outsider(&mut self, binding: u32, now: Instant) -> Result<(), Refusal> {
         let outsiders = |limit: u32| limit - limit / 8;
         if self.sessions.len() >= outsiders(self.rules.limits.sessions) {
@@ -187,7 +187,8 @@ impl Shard {
         Err(limited())
     }
 
-    /// Sessions of whoever pays for a binding. The administrator's are each on their own.
+    /// Sessions of the subscriber that a binding is charged to. Static bindings count each by
+    /// itself.
     fn held_by(&self, bound: &Binding) -> u32 {
         match bound.subscriber {
             NONE => bound.sessions,

@@ -55,8 +55,8 @@ struct Current {
     view: View,
 }
 
-/// What a worker looks at without a lock, so that each has its own hold on it: who is where, and
-/// who is served.
+/// What a worker reads without a lock, from a reference of its own: which shard has which address,
+/// and which clients are served.
 #[derive(Clone, Debug)]
 pub struct View {
     pub(crate) layout: Arc<Layout>,
@@ -75,8 +75,8 @@ impl View {
 }
 
 impl Nat64 {
-    /// A NAT64 without sessions. `seed` is a random number, which nobody outside may know: it
-    /// keys the tables and the choice of ports.
+    /// A NAT64 without sessions. `seed` is a random number that must stay secret: it keys the
+    /// tables and the choice of ports.
     ///
     /// # Errors
     /// A configuration that makes no sense.
@@ -155,8 +155,8 @@ impl Nat64 {
         Some(due.since(now))
     }
 
-    /// True if a worker should ask its translator for pending packets: keep-alive probes, and answers
-    /// to SYNs that waited in vain.
+    /// True if a worker should ask its translator for pending packets: keep-alive probes, and
+    /// answers to SYNs that waited in vain.
     pub fn has_packets(&self, now: Instant) -> bool {
         let is_over = |end| end <= Tick::at(now);
         self.each_shard().any(|shard| shard.has_packets(now))
@@ -186,7 +186,7 @@ impl Nat64 {
         top
     }
 
-    /// The subscriber who has an external port, where that follows from the configuration
+    /// The subscriber of an external port, where the configuration determines it
     /// ([`PortPolicy::deterministic`](crate::config::PortPolicy::deterministic)).
     pub fn subscriber_of(&self, address: Ipv4Addr, port: u16) -> Option<Ipv6Prefix> {
         let view = self.view();

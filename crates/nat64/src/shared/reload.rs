@@ -17,13 +17,13 @@ use crate::shard::layout::Layout;
 use crate::table::bib::BindingState;
 use crate::tuple::{Inside, Outside};
 
-/// Why another configuration is not taken up. Nothing has changed then.
+/// Why a configuration is refused. Nothing has changed then.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ReloadError {
     /// It makes no sense.
     #[error(transparent)]
     Config(#[from] ConfigError),
-    /// It changes what sessions hang on.
+    /// It changes what sessions depend on.
     #[error("another {0} takes a restart")]
     Fixed(&'static str),
     /// Somebody has one of the transport addresses of a new static binding, or had it a moment ago.
@@ -80,8 +80,9 @@ struct Change<'a> {
 }
 
 impl Change<'_> {
-    /// Takes the ports of new bindings out of the pool and puts the bindings into the tables, closed;
-    /// all or none. One in place of a binding that goes, with the same client's side, comes later.
+    /// Takes the ports of new bindings out of the pool and puts the bindings into the tables,
+    /// closed; all or none. One in place of a binding that goes, with the same client's side, comes
+    /// later.
     fn claim(&self) -> Result<(), ReloadError> {
         for (count, binding) in self.bindings.new.iter().enumerate() {
             let is_moved = self.bindings.has_gone(binding.outside());

@@ -1,4 +1,4 @@
-//! Sessions as others see them: listed, and taken up again after a restart.
+//! Sessions for the control plane: listed, saved, and restored after a restart.
 
 use std::net::Ipv4Addr;
 use std::time::Duration;
@@ -15,8 +15,8 @@ use crate::tuple::{Outside, Protocol};
 
 impl Nat64 {
     /// Sessions from `cursor` on, `limit` at the most and maybe none, and where to go on; `None` at
-    /// the end. Holds up no worker for longer than that takes. `epoch` is the wall clock's time at `now`, in seconds
-    /// since 1970. Sessions that come and go between two calls may be missed.
+    /// the end. Holds up no worker for longer than that takes. `epoch` is the wall clock's time at
+    /// `now`, in seconds since 1970. Sessions that come and go between two calls may be missed.
     pub fn sessions(
         &self,
         cursor: Cursor,
@@ -49,7 +49,7 @@ impl Nat64 {
     /// time at `now`, in seconds since 1970.
     ///
     /// # Errors
-    /// Why it was not taken up.
+    /// Why it was not restored.
     pub fn restore(
         &self,
         saved: &SavedSession,

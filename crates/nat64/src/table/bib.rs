@@ -16,9 +16,9 @@ use crate::tuple::{Inside, Outside, Protocol};
 pub(crate) struct Binding {
     pub(crate) client: Ipv6Addr,
     pub(crate) external: u32,
-    /// Sessions that hang on this binding. The last one takes the binding along.
+    /// Sessions of this binding. The binding is removed with its last session.
     pub(crate) sessions: u32,
-    /// The subscriber who pays for it; [`NONE`] for a binding that the administrator made.
+    /// The subscriber it is charged to; [`NONE`] for a binding that the administrator made.
     pub(crate) subscriber: u32,
     pub(crate) client_port: u16,
     pub(crate) external_port: u16,

@@ -49,7 +49,7 @@ impl Index {
         }
     }
 
-    /// The handle under `hash` that `is_it` says is the right one.
+    /// The handle under `hash` for which `is_it` is true.
     #[inline]
     pub(crate) fn find(&self, hash: u64, is_it: impl Fn(u32) -> bool) -> Option<u32> {
         let mut line = self.home(hash);

@@ -1,4 +1,4 @@
-//! The session table (RFC 6146 section 3.2): who talks to whom, and until when.
+//! The session table (RFC 6146 section 3.2): the two ends of each session, and when it ends.
 //!
 //! One entry fills one cache line and answers both directions: from IPv6 it is found by client and
 //! remote transport address, from IPv4 by external and remote transport address. The three tables
@@ -22,7 +22,7 @@ use crate::tuple::{ClientTuple, ExternalTuple, Hint, Protocol, Tuple};
 pub(crate) struct Session {
     pub(crate) client: Ipv6Addr,
     timer: Timer,
-    /// The binding that this session hangs on.
+    /// The binding of this session.
     pub(crate) binding: u32,
     expires: Tick,
     /// Tells it from the sessions that had its slot before.
@@ -110,8 +110,8 @@ pub(crate) struct Sessions {
     by_external: Index,
     wheel: Wheel,
     key: SipKey,
-    /// The generation of the session that was added last. A slot would have to be used again exactly
-    /// 2^32 sessions later for a stale handle to look current.
+    /// The generation of the session that was added last. A slot would have to be used again
+    /// exactly 2^32 sessions later for a stale handle to look current.
     generation: u32,
 }
 

@@ -24,7 +24,7 @@ pub(crate) struct StoredSyns {
     /// All that ever waited and are not over, in the order of their ends.
     ends: VecDeque<(Tick, ExternalTuple)>,
     per_source: HashMap<u32, u32, SipKey>,
-    /// Packets that nobody claimed in time.
+    /// SYNs that no client's SYN matched in time.
     unclaimed: VecDeque<Box<[u8]>>,
     life: Ticks,
 }
@@ -96,7 +96,7 @@ impl StoredSyns {
         !self.unclaimed.is_empty() || self.ends.front().is_some_and(is_over)
     }
 
-    /// The answer to the next SYN that nobody claimed: a whole IPv4 packet.
+    /// The ICMP error for the next SYN that no client's SYN matched: a whole IPv4 packet.
     pub(crate) fn next_answer(&mut self, now: Tick) -> Option<Vec<u8>> {
         self.expire(now);
         let packet = self.unclaimed.pop_front()?;
@@ -157,7 +157,7 @@ fn port_unreachable(quoted: &[u8]) -> Option<Vec<u8>> {
 const TCP_INCOMING_SYN: Duration = Duration::from_secs(6);
 /// SYNs at once, per shard.
 const MAX_WAITING: usize = 1024;
-/// The part of them that one source can take up: one in so many.
+/// The share of them that one source may use: one part in this many.
 const SHARE: u32 = 16;
 /// Hops of an answer.
 const TTL: u8 = 64;

@@ -18,7 +18,7 @@ use crate::tuple::Protocol;
 
 /// The end of a fragment that has waited in vain.
 pub(super) enum Ended {
-    /// Its sender is told.
+    /// Its sender gets an ICMP error.
     Expired(Vec<u8>),
     /// It is counted.
     Lost(DropReason),

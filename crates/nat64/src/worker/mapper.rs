@@ -214,7 +214,7 @@ impl Mapper for Worker {
         if self.shared.pref64s.lookup(error.src).is_some() {
             return Err(Refusal::Silent(DropReason::SourceInPref64));
         }
-        // An error goes to who sent the packet, and to nobody else.
+        // An error goes to the sender of the packet and to no other host.
         if error.dst != error.quoted.src {
             return Err(unmatched());
         }

@@ -9,8 +9,8 @@ const fn v4(a: u8, b: u8, c: u8, d: u8, len: u8) -> Ipv4Prefix {
     Ipv4Prefix::containing(Ipv4Addr::new(a, b, c, d), len)
 }
 
-/// IPv4 ranges that never cross by embedding, whatever the policy: nobody outside may be addressed
-/// by them (SE-05).
+/// IPv4 ranges that never cross by embedding, whatever the policy: hosts outside cannot be
+/// addressed by them (SE-05).
 pub const NEVER_V4: [Ipv4Prefix; 8] = [
     v4(0, 0, 0, 0, 8),
     v4(127, 0, 0, 0, 8),

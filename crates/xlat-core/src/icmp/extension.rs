@@ -1,5 +1,5 @@
 //! The extension structure behind the quoted packet of an ICMP error (RFC 4884), and the Node
-//! Identification object that tells who really sent an error
+//! Identification object that names the original source of an error
 //! (draft-ietf-v6ops-icmpext-xlat-v6only-source).
 //!
 //! The length of the quoted packet is counted in 32-bit words in ICMPv4 and in 64-bit words in

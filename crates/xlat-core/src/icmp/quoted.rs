@@ -167,7 +167,7 @@ impl Rest {
         };
         let is_icmp = protocol == icmp;
         if !first {
-            // A fragmented ICMP message was never translated, so nobody can complain about it.
+            // A fragmented ICMP message was never translated, so no error about it can be genuine.
             return if is_icmp {
                 Err(DropReason::QuotedIcmp)
             } else {

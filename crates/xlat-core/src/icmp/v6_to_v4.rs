@@ -123,7 +123,7 @@ impl ErrorV6 {
     }
 
     /// An IPv4 source for an error whose own source has none (RFC 6791), and where the policy says
-    /// so a note of who really sent it.
+    /// so an ICMP extension with the original source.
     fn lend_source(
         &mut self,
         node: Ipv6Addr,

@@ -1,11 +1,11 @@
 //! A mapper of a gateway, which all packets for the NAT64 prefixes are routed to.
 //!
-//! Such a gateway has IPv4 addresses of its own, and so have the hosts that manage it. A client must
-//! not get to them through a prefix, where no filter of the IPv6 side would see it come.
+//! Such a gateway has IPv4 addresses of its own, and so have the hosts that manage it. A client
+//! must not get to them through a prefix, where no filter of the IPv6 side would see it come.
 //!
-//! And nobody behind it has an address in a prefix. A packet from one is forged, or comes from a
-//! translator that sends back what it got (RFC 6146 section 3.5); a packet to one would come back to
-//! this translator at once. So neither goes through, and there are no loops but those that other
+//! And no host behind it has an address in a prefix. A packet from one is forged, or comes from a
+//! translator that sends back what it got (RFC 6146 section 3.5); a packet to one would come back
+//! to this translator at once. So neither goes through, and there are no loops but those that other
 //! routers make, which end by the hop limit.
 
 use alloc::vec::Vec;

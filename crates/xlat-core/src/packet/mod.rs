@@ -2,7 +2,8 @@
 //!
 //! `parse` checks every length that the rest of the crate relies on, once: header lengths, total
 //! length, the extension header chain, the transport header. After it, the offsets in [`V4`] and
-//! [`V6`] are proof, and nobody checks again. What does not fit ends here with its own reason.
+//! [`V6`] are proof, so that no later stage checks again. What does not fit is dropped with a
+//! reason of its own.
 
 mod peek;
 mod v4;
@@ -167,7 +168,7 @@ fn settle_offload(
     match frame.offload.checksum {
         Checksum::Partial(_) => Ok(()),
         Checksum::Verified => {
-            // Joined on the way in, after each segment's checksum was found right: whoever takes
+            // Joined on receipt, after each segment's checksum was verified: the layer that cuts
             // it apart again makes new ones.
             let sum = pseudo(segment.len() as u32).folded();
             set_word(frame.packet_mut(), transport_at + place, sum);

@@ -143,7 +143,7 @@ fn parse_transport(
 }
 
 /// Protocol numbers that would become an IPv6 extension header or ICMPv6, and so could smuggle
-/// what nobody has looked at (SE-08).
+/// what no filter has seen (SE-08).
 const fn is_foreign(protocol: IpNextHeaderProtocol) -> bool {
     matches!(protocol.0, 0 | 43 | 44 | 58 | 60 | 135 | 139 | 140)
 }

@@ -1,7 +1,7 @@
 //! Header formats: where each field is, bytes to values and back, no decisions.
 //!
 //! Every offset, size and flag of IPv4, IPv6, ICMP, TCP and UDP headers in this project stands
-//! here, for whoever reads packets: the translator, the coalescer of the TUN, the stateful
+//! here, for all code that reads packets: the translator, the coalescer of the TUN, the stateful
 //! translator. Offsets are counted from the start of the header they are named after.
 //!
 //! The views work on arrays (`&[u8; 20]`), so that one length check in the parser is the last one
