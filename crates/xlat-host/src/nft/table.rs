@@ -217,3 +217,56 @@ fn is_table(body: &[u8], table: &Table, owner: u32) -> bool {
         && find(attributes, NAME).map(text).as_deref() == Some(&*table.name)
         && find(attributes, OWNER).and_then(number) == Some(owner)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::process::Command;
+
+    use super::*;
+
+    fn ruleset() -> String {
+        let output = Command::new("/usr/sbin/nft")
+            .args(["list", "ruleset"])
+            .output();
+        String::from_utf8(output.unwrap().stdout).unwrap()
+    }
+
+    fn nft(words: &[&str]) -> bool {
+        let output = Command::new("/usr/sbin/nft").args(words).output();
+        output.unwrap().status.success()
+    }
+
+    fn table(last: u8) -> Table {
+        let address = std::net::Ipv4Addr::new(192, 0, 2, last);
+        Table::masquerade("xlat_test", &[address..=address], "eth0")
+    }
+
+    #[test]
+    #[ignore = "changes nftables: run it with `unshare -n`"]
+    fn others_cannot_touch_a_table_and_one_that_has_gone_is_made_again() {
+        let mut held = Held::make(&table(1)).unwrap();
+        assert!(nft(&["flush", "ruleset"]));
+        assert!(!nft(&["delete", "table", "ip", "xlat_test"]));
+        assert!(!nft(&["flush", "table", "ip", "xlat_test"]));
+        assert!(held.is_there().unwrap() && !held.repair().unwrap());
+        assert!(ruleset().contains("192.0.2.1 masquerade"), "{}", ruleset());
+
+        held.replace(&table(2).and_rules_of(&table(1))).unwrap();
+        assert!(ruleset().contains("192.0.2.1 ") && ruleset().contains("192.0.2.2 "));
+        held.replace(&table(2)).unwrap();
+        assert!(!ruleset().contains("192.0.2.1 ") && ruleset().contains("192.0.2.2 "));
+
+        // Only the owner's socket can do this.
+        let mut batch = Batch::new(Family::Ip as u8);
+        batch.delete_table("xlat_test");
+        batch.send(&held.socket).unwrap();
+        assert!(!held.is_there().unwrap());
+        assert!(held.repair().unwrap() && held.is_there().unwrap());
+        assert!(ruleset().contains("192.0.2.2 masquerade"), "{}", ruleset());
+        drop(held);
+        let end = std::time::Instant::now() + std::time::Duration::from_secs(2);
+        while ruleset().contains("xlat_test") {
+            assert!(std::time::Instant::now() < end, "{}", ruleset());
+        }
+    }
+}
