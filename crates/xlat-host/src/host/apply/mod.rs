@@ -1,0 +1,205 @@
+//! Applies a plan, records in the journal how to undo it, and undoes it.
+
+mod address;
+mod change;
+mod parameter;
+mod reconcile;
+
+use std::path::Path;
+
+use netlink_packet_route::route::RouteMessage;
+use tracing::{debug, info, warn};
+
+use super::Host;
+use super::error::Error;
+use super::journal::{Journal, Undo};
+use super::netlink::{interfaces, is_exist, is_ours, same_destination};
+use super::plan::{Plan, Route, Step};
+use crate::nft::{Held, Table};
+use parameter::restore_sysctl;
+
+/// A plan that was carried out, or as much of it as was.
+#[derive(Debug)]
+pub struct Applied {
+    host: Host,
+    journal: Journal,
+    /// The tables that are there, each until it is dropped.
+    tables: Vec<Held>,
+}
+
+impl Host {
+    /// Takes back what a killed process with journal `name` in `run_dir` left. Returns the number
+    /// of changes that were taken back.
+    ///
+    /// # Errors
+    /// [`Error::Running`] if the process lives, or the first change that cannot be taken back.
+    pub async fn recover(&self, run_dir: &Path, name: &str) -> Result<usize, Error> {
+        let journal = Journal::open(run_dir, name)?;
+        let count = journal.entries().len();
+        Applied {
+            host: self.clone(),
+            journal,
+            tables: Vec::new(),
+        }
+        .undo()
+        .await?;
+        Ok(count)
+    }
+
+    /// What [`recover`](Self::recover) would take back, last first, for people.
+    ///
+    /// # Errors
+    /// [`Error::Running`] if the process lives, or the journal cannot be read.
+    pub fn leftovers(&self, run_dir: &Path, name: &str) -> Result<Vec<String>, Error> {
+        let journal = Journal::open(run_dir, name)?;
+        let entries = journal.entries().iter().rev();
+        Ok(entries.map(ToString::to_string).collect())
+    }
+
+    /// Carries out `plan`, with a journal of this name in `run_dir`. Leftovers of a killed process
+    /// are taken back first.
+    ///
+    /// # Errors
+    /// The first step that fails; what was done until then is taken back.
+    pub async fn apply(&self, plan: &Plan, run_dir: &Path, name: &str) -> Result<Applied, Error> {
+        let journal = Journal::open(run_dir, name)?;
+        let mut applied = Applied {
+            host: self.clone(),
+            journal,
+            tables: Vec::new(),
+        };
+        if !applied.journal.entries().is_empty() {
+            info!("taking back what a killed process left behind");
+            applied.take_back().await?;
+        }
+        match applied.extend(plan).await {
+            Ok(()) => Ok(applied),
+            Err(error) => {
+                if let Err(second) = applied.undo().await {
+                    warn!("not everything could be taken back: {second}");
+                }
+                Err(error)
+            }
+        }
+    }
+}
+
+impl Applied {
+    /// Carries out further steps. What they change is taken back together with the rest.
+    ///
+    /// # Errors
+    /// The first step that fails; the steps before it stay.
+    pub async fn extend(&mut self, plan: &Plan) -> Result<(), Error> {
+        for step in plan.steps() {
+            debug!("{step}");
+            self.carry_out(step).await?;
+        }
+        Ok(())
+    }
+
+    /// Takes everything back, last change first.
+    ///
+    /// # Errors
+    /// The first change that cannot be taken back; the others are, and the journal stays for
+    /// `recover`.
+    pub async fn undo(mut self) -> Result<(), Error> {
+        self.take_back().await?;
+        self.journal.remove()
+    }
+
+    async fn take_back(&mut self) -> Result<(), Error> {
+        let mut failed = None;
+        let entries = self.journal.entries().to_vec();
+        for undo in entries.iter().rev() {
+            if let Err(error) = self.take_back_one(undo).await {
+                warn!("{error}");
+                failed.get_or_insert(error);
+            }
+        }
+        match failed {
+            None => self.journal.clear(),
+            Some(error) => Err(error),
+        }
+    }
+
+    async fn carry_out(&mut self, step: &Step) -> Result<(), Error> {
+        let netlink = &self.host.netlink;
+        match step {
+            Step::Tun { name, mtu } => netlink.set_mtu(name, *mtu).await,
+            Step::Up { dev } => netlink.set_up(dev).await,
+            Step::Sysctl { key, value } => self.set_sysctl(key, value),
+            Step::Address(address) => self.add_address(address).await,
+            Step::Claim { dev, address } => self.claim(dev, *address).await,
+            Step::Route(route) => self.add_route(route).await,
+            Step::Proxy { dev, address } => {
+                self.journal.record(Undo::Proxy {
+                    dev: dev.clone(),
+                    address: *address,
+                })?;
+                self.host.netlink.add_proxy(dev, *address).await
+            }
+            Step::Table { table, optional } => self.make_table(table, optional.as_deref()),
+        }
+    }
+
+    async fn take_back_one(&mut self, undo: &Undo) -> Result<(), Error> {
+        let netlink = &self.host.netlink;
+        match undo {
+            Undo::Sysctl { key, ours, was } => restore_sysctl(key, ours, was),
+            Undo::Address(address) => netlink.remove_address(address).await,
+            Undo::Route(route) => netlink.remove_route(route).await,
+            Undo::Proxy { dev, address } => netlink.remove_proxy(dev, *address).await,
+            Undo::Table(place) => {
+                self.tables.retain(|held| held.table().place() != *place);
+                Ok(())
+            }
+        }
+    }
+
+    /// Makes the table, in the place of one that is there.
+    fn make_table(&mut self, table: &Table, without: Option<&str>) -> Result<(), Error> {
+        let place = table.place();
+        let mut tables = self.tables.iter_mut();
+        let made = match tables.find(|held| held.table().place() == place) {
+            Some(held) => held.replace(table),
+            None => Held::make(table).map(|held| self.tables.push(held)),
+        };
+        match (made, without) {
+            (Ok(()), _) => {
+                let undo = Undo::Table(place);
+                if !self.journal.entries().contains(&undo) {
+                    self.journal.record(undo)?;
+                }
+                Ok(())
+            }
+            (Err(error), Some(without)) => {
+                warn!("{without}: {error}");
+                Ok(())
+            }
+            (Err(error), None) => Err(error.into()),
+        }
+    }
+
+    async fn add_route(&mut self, route: &Route) -> Result<(), Error> {
+        let netlink = &self.host.netlink;
+        let index = netlink.link(&route.dev).await?.index;
+        let there = netlink.routes(route.to.is_ipv6()).await?;
+        let taken = there
+            .iter()
+            .find(|message| same_destination(message, route));
+        // Another instance's is as good as anybody else's.
+        let is_own = |message: &&RouteMessage| is_ours(message) && interfaces(message) == [index];
+        if taken.is_some_and(|message| !is_own(&message)) {
+            return Err(Error::Exists {
+                what: route.to_string(),
+            });
+        }
+        self.journal.record(Undo::Route(route.clone()))?;
+        match netlink.add_route(route, taken.is_some()).await {
+            Err(error) if is_exist(&error) => Err(Error::Exists {
+                what: route.to_string(),
+            }),
+            done => done,
+        }
+    }
+}

@@ -1,0 +1,86 @@
+//! Kernel parameters: set, set to another value, and set back to what they were.
+
+use std::io::ErrorKind;
+
+use tracing::info;
+
+use super::Applied;
+use crate::host::error::Error;
+use crate::host::journal::Undo;
+use crate::host::sysctl;
+
+impl Applied {
+    /// What a kernel parameter was before it was changed; `None` if the kernel does not have it.
+    pub fn sysctl_before(&self, key: &str) -> Option<String> {
+        let mut before = self.journal.entries().iter().filter_map(|undo| match undo {
+            Undo::Sysctl { key: of, was, .. } => (of == key).then(|| was.clone()),
+            Undo::Address(_) | Undo::Route(_) | Undo::Proxy { .. } | Undo::Table(_) => None,
+        });
+        before.next().or_else(|| self.host.sysctl(key))
+    }
+
+    pub(super) fn set_sysctl(&mut self, key: &str, value: &str) -> Result<(), Error> {
+        let failed = |source: std::io::Error| match source.kind() {
+            ErrorKind::PermissionDenied => Error::Permission {
+                what: format!("sysctl {key}={value}"),
+            },
+            _ => Error::Sysctl {
+                key: key.into(),
+                source,
+            },
+        };
+        let was = sysctl::read(key).map_err(failed)?;
+        if was == value {
+            return Ok(());
+        }
+        let (key, ours) = (key.to_owned(), value.to_owned());
+        self.journal.record(Undo::Sysctl {
+            key: key.clone(),
+            ours,
+            was,
+        })?;
+        sysctl::write(&key, value).map_err(failed)
+    }
+
+    /// Gives a parameter that is ours another value. What it was before us stays what it goes back
+    /// to.
+    pub(super) fn replace_sysctl(&mut self, key: &str, value: &str) -> Result<(), Error> {
+        let mut entries = self.journal.entries().iter().rev();
+        let ours = entries.find(|undo| matches!(undo, Undo::Sysctl { key: of, .. } if of == key));
+        let Some(Undo::Sysctl { was, .. }) = ours else {
+            return self.set_sysctl(key, value);
+        };
+        let (replaced, was) = (ours.cloned(), was.clone());
+        let failed = |source| Error::Sysctl {
+            key: key.into(),
+            source,
+        };
+        self.journal.record(Undo::Sysctl {
+            key: key.into(),
+            ours: value.into(),
+            was,
+        })?;
+        sysctl::write(key, value).map_err(failed)?;
+        replaced.map_or(Ok(()), |undo| self.journal.forget(&undo))
+    }
+}
+
+/// Sets a parameter back to what it was, unless somebody else has changed it meanwhile.
+pub(super) fn restore_sysctl(key: &str, ours: &str, was: &str) -> Result<(), Error> {
+    match sysctl::read(key) {
+        // The interface is gone, and its parameters with it.
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+        Err(source) => Err(Error::Sysctl {
+            key: key.into(),
+            source,
+        }),
+        Ok(now) if now != ours => {
+            info!("sysctl {key} is {now} and no longer our {ours}: left as it is");
+            Ok(())
+        }
+        Ok(_) => sysctl::write(key, was).map_err(|source| Error::Sysctl {
+            key: key.into(),
+            source,
+        }),
+    }
+}

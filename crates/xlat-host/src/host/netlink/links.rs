@@ -1,0 +1,114 @@
+//! Network interfaces: their state, and the changes of it.
+
+use netlink_packet_route::link::{InfoKind, LinkAttribute, LinkFlags, LinkInfo, LinkMessage};
+use rtnetlink::LinkUnspec;
+
+use super::{Netlink, collect, refused};
+use crate::host::error::Error;
+
+/// A network interface.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Link {
+    /// Its number.
+    pub index: u32,
+    /// Its name.
+    pub name: String,
+    /// Its MTU in bytes.
+    pub mtu: u32,
+    /// It is set up.
+    pub up: bool,
+    /// It is up and has a carrier.
+    pub running: bool,
+    /// It is the loopback interface.
+    pub loopback: bool,
+    /// Its link-layer address, if it has one of the usual six bytes: its neighbours must be told
+    /// who is there.
+    pub mac: Option<[u8; 6]>,
+    /// How often its carrier has come or gone: another number, and it may be another network.
+    pub carrier_changes: u32,
+    /// It carries packets inside other packets: a VPN or another tunnel.
+    pub tunnel: bool,
+}
+
+impl Netlink {
+    pub(in crate::host) async fn links(&self) -> Result<Vec<Link>, Error> {
+        let messages = collect("list links", self.handle.link().get().execute()).await?;
+        Ok(messages.iter().map(link).collect())
+    }
+
+    pub(in crate::host) async fn link(&self, name: &str) -> Result<Link, Error> {
+        let links = self.links().await?;
+        let found = links.into_iter().find(|link| link.name == name);
+        found.ok_or_else(|| Error::NoLink(name.into()))
+    }
+
+    pub(super) async fn index(&self, name: &str) -> Result<Option<u32>, Error> {
+        match self.link(name).await {
+            Ok(link) => Ok(Some(link.index)),
+            Err(Error::NoLink(_)) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    pub(in crate::host) async fn set_mtu(&self, name: &str, mtu: u32) -> Result<(), Error> {
+        let index = self.link(name).await?.index;
+        let change = LinkUnspec::new_with_index(index).mtu(mtu).build();
+        let done = self.handle.link().set(change).execute().await;
+        done.map_err(|error| refused(format!("set the MTU of {name} to {mtu}"), error))
+    }
+
+    pub(in crate::host) async fn set_up(&self, name: &str) -> Result<(), Error> {
+        let index = self.link(name).await?.index;
+        let change = LinkUnspec::new_with_index(index).up().build();
+        let done = self.handle.link().set(change).execute().await;
+        done.map_err(|error| refused(format!("set {name} up"), error))
+    }
+}
+
+fn link(message: &LinkMessage) -> Link {
+    let flags = message.header.flags;
+    let mut link = Link {
+        index: message.header.index,
+        name: String::new(),
+        mtu: 0,
+        up: flags.contains(LinkFlags::Up),
+        running: flags.contains(LinkFlags::Up) && flags.contains(LinkFlags::Running),
+        loopback: flags.contains(LinkFlags::Loopback),
+        mac: None,
+        carrier_changes: 0,
+        tunnel: false,
+    };
+    for attribute in &message.attributes {
+        match attribute {
+            LinkAttribute::CarrierChanges(count) => link.carrier_changes = *count,
+            LinkAttribute::LinkInfo(infos) => link.tunnel = infos.iter().any(is_tunnel),
+            LinkAttribute::IfName(name) => link.name.clone_from(name),
+            LinkAttribute::Mtu(mtu) => link.mtu = *mtu,
+            LinkAttribute::Address(bytes) if !flags.contains(LinkFlags::Noarp) => {
+                link.mac = bytes.as_slice().try_into().ok();
+            }
+            _ => {}
+        }
+    }
+    link
+}
+
+fn is_tunnel(info: &LinkInfo) -> bool {
+    use InfoKind as Is;
+    let LinkInfo::Kind(kind) = info else {
+        return false;
+    };
+    let tunnels = [
+        Is::Tun,
+        Is::Wireguard,
+        Is::Xfrm,
+        Is::Vti,
+        Is::Vti6,
+        Is::IpIp,
+        Is::Ip6Tnl,
+        Is::SitTun,
+        Is::GreTun,
+        Is::GreTun6,
+    ];
+    tunnels.contains(kind)
+}

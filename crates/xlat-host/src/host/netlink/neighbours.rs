@@ -1,0 +1,43 @@
+//! Addresses the kernel answers for on behalf of others (proxy ARP, proxy NDP).
+
+use std::net::IpAddr;
+
+use netlink_packet_route::neighbour::{
+    NeighbourAddress, NeighbourAttribute, NeighbourFlags, NeighbourMessage,
+};
+
+use super::{Netlink, family, gone_is_fine, refused};
+use crate::host::error::Error;
+
+impl Netlink {
+    pub(in crate::host) async fn add_proxy(&self, dev: &str, address: IpAddr) -> Result<(), Error> {
+        let index = self.link(dev).await?.index;
+        let request = self.handle.neighbours().add(index, address);
+        let request = request.flags(NeighbourFlags::Proxy).replace();
+        let done = request.execute().await;
+        done.map_err(|error| refused(format!("answer for {address} on {dev}"), error))
+    }
+
+    /// Answers no longer for an address; one that is not answered for is as good.
+    pub(in crate::host) async fn remove_proxy(
+        &self,
+        dev: &str,
+        address: IpAddr,
+    ) -> Result<(), Error> {
+        let Some(index) = self.index(dev).await? else {
+            return Ok(());
+        };
+        let mut message = NeighbourMessage::default();
+        message.header.family = family(address);
+        message.header.ifindex = index;
+        message.header.flags = NeighbourFlags::Proxy;
+        let destination = match address {
+            IpAddr::V4(v4) => NeighbourAddress::Inet(v4),
+            IpAddr::V6(v6) => NeighbourAddress::Inet6(v6),
+        };
+        let attribute = NeighbourAttribute::Destination(destination);
+        message.attributes.push(attribute);
+        let done = self.handle.neighbours().del(message).execute().await;
+        gone_is_fine(done, || format!("answer for {address} on {dev} no longer"))
+    }
+}
