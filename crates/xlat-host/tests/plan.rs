@@ -2,14 +2,20 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::Path;
+use std::sync::{Mutex, PoisonError};
+use std::time::Instant;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use lab::inspect::{Facts, difference, inspect};
 use lab::installed::PATIENCE;
 use lab::link::{add_address, join, wait_for_link_local};
 use lab::namespace::Namespace;
+use lab::nft::{NFT, nft};
 use lab::suite::Test;
+use rustix::net::{SendFlags, netlink, sockopt};
+use rustix::process::{PidfdFlags, PidfdGetfdFlags, getpid, pidfd_getfd, pidfd_open};
 use xlat_host::host::{Error, Host, Plan, Route};
+use xlat_host::nft::Table;
 
 const TESTS: &[Test] = lab::tests![
     what_a_plan_changes_is_undone,
@@ -20,12 +26,23 @@ const TESTS: &[Test] = lab::tests![
     a_parameter_that_somebody_else_changed_is_left_alone,
     a_second_process_is_refused,
     a_route_that_was_taken_away_is_put_back,
+    a_table_that_has_gone_is_made_again,
+    others_cannot_touch_a_table_and_another_takes_its_place_without_a_gap,
     cl_05_an_address_that_nobody_has_is_claimed_and_not_kept,
     cl_05_an_address_that_another_host_has_is_refused,
 ];
 
 fn main() {
-    lab::suite::run(TESTS)
+    lab::suite::run_with_programs(
+        TESTS,
+        &[
+            ("a_table_that_has_gone_is_made_again", NFT),
+            (
+                "others_cannot_touch_a_table_and_another_takes_its_place_without_a_gap",
+                NFT,
+            ),
+        ],
+    )
 }
 
 const DEV: &str = "eth0";
@@ -221,6 +238,111 @@ fn a_route_that_was_taken_away_is_put_back() -> Result<()> {
         Ok((nothing, repairs, way.is_ok()))
     })??;
     assert_eq!(repairs, (0, 1, true));
+    Ok(())
+}
+
+const TABLE: &str = "xlat_test";
+
+/// Held by a test that makes a table: each of them is the only one in this process with a socket
+/// to nftables.
+static NFTABLES: Mutex<()> = Mutex::new(());
+
+/// A plan with a table that gives packets from 192.0.2.`last` the address of the link.
+fn table_plan(last: u8) -> Plan {
+    let source = Ipv4Addr::new(192, 0, 2, last);
+    let mut plan = Plan::new();
+    plan.table(Table::masquerade(TABLE, &[source..=source], DEV));
+    plan
+}
+
+/// The last bytes of the addresses that `TABLE` has rules for, of 1 and 2.
+fn masqueraded(fixture: &Fixture) -> Vec<u8> {
+    let rules = nft(&fixture.host, "list ruleset").expect("nft lists the rules");
+    let has_rule = |last: &u8| rules.contains(&format!("192.0.2.{last} masquerade"));
+    [1, 2].into_iter().filter(has_rule).collect()
+}
+
+/// Deletes `TABLE` through the socket that made it: the kernel refuses every other one.
+fn delete_as_owner() -> Result<()> {
+    const IPV4: u8 = 2;
+    const SUBSYSTEM: u16 = 10;
+    const DELETE_TABLE: u16 = SUBSYSTEM << 8 | 2;
+    const BATCH_BEGIN: u16 = 16;
+    const BATCH_END: u16 = 17;
+    let message = |kind: u16, family: u8, resource: u16, payload: &[u8]| {
+        let length = 20 + payload.len() as u32;
+        let mut bytes = length.to_ne_bytes().to_vec();
+        bytes.extend(kind.to_ne_bytes());
+        bytes.extend([1_u16.to_ne_bytes(), [0; 2], [0; 2], [0; 2], [0; 2]].as_flattened());
+        bytes.extend([family, 0]);
+        bytes.extend(resource.to_be_bytes());
+        bytes.extend(payload);
+        bytes
+    };
+    let mut name = (4 + TABLE.len() as u16 + 1).to_ne_bytes().to_vec();
+    name.extend(1_u16.to_ne_bytes());
+    name.extend(TABLE.bytes());
+    name.resize((name.len() + 1).next_multiple_of(4), 0);
+    let batch = [
+        message(BATCH_BEGIN, 0, SUBSYSTEM, &[]),
+        message(DELETE_TABLE, IPV4, 0, &name),
+        message(BATCH_END, 0, SUBSYSTEM, &[]),
+    ];
+
+    let process = pidfd_open(getpid(), PidfdFlags::empty())?;
+    let owner = std::fs::read_dir("/proc/self/fd")?.find_map(|entry| {
+        let number = entry.ok()?.file_name().to_str()?.parse().ok()?;
+        let copy = pidfd_getfd(&process, number, PidfdGetfdFlags::empty()).ok()?;
+        let protocol = sockopt::socket_protocol(&copy).ok()?;
+        (protocol == Some(netlink::NETFILTER)).then_some(copy)
+    });
+    let owner = owner.context("this process has no socket to nftables")?;
+    rustix::net::send(owner, &batch.concat(), SendFlags::empty())?;
+    Ok(())
+}
+
+fn a_table_that_has_gone_is_made_again() -> Result<()> {
+    let _alone = NFTABLES.lock().unwrap_or_else(PoisonError::into_inner);
+    let fixture = Fixture::new()?;
+    fixture
+        .on_host(async |host, run_dir| {
+            let plan = table_plan(1);
+            let mut applied = host.apply(&plan, run_dir, JOURNAL).await?;
+            assert_eq!(applied.reconcile(&plan).await?, 0);
+            delete_as_owner().expect("the owner may delete its table");
+            assert_eq!(masqueraded(&fixture), [0; 0], "it has gone");
+            assert_eq!(applied.reconcile(&plan).await?, 1);
+            assert_eq!(masqueraded(&fixture), [1]);
+            assert_eq!(applied.reconcile(&plan).await?, 0);
+            applied.undo().await
+        })?
+        .map_err(Into::into)
+}
+
+fn others_cannot_touch_a_table_and_another_takes_its_place_without_a_gap() -> Result<()> {
+    let _alone = NFTABLES.lock().unwrap_or_else(PoisonError::into_inner);
+    let fixture = Fixture::new()?;
+    fixture.on_host(async |host, run_dir| {
+        let (one, two) = (table_plan(1), table_plan(2));
+        let mut applied = host.apply(&one, run_dir, JOURNAL).await?;
+        nft(&fixture.host, "flush ruleset").expect("nft flushes the tables it may");
+        assert!(nft(&fixture.host, &format!("delete table ip {TABLE}")).is_err());
+        assert!(nft(&fixture.host, &format!("flush table ip {TABLE}")).is_err());
+        assert_eq!(applied.reconcile(&one).await?, 0);
+        assert_eq!(masqueraded(&fixture), [1]);
+
+        let difference = one.difference(&two);
+        applied.bring(&difference).await?;
+        assert_eq!(masqueraded(&fixture), [1, 2]);
+        applied.retire(&difference).await?;
+        assert_eq!(masqueraded(&fixture), [2]);
+        applied.undo().await
+    })??;
+    // The kernel deletes it a moment after its owner's socket is closed.
+    let end = Instant::now() + PATIENCE;
+    while nft(&fixture.host, "list ruleset")?.contains(TABLE) {
+        ensure!(Instant::now() < end, "the table is still there");
+    }
     Ok(())
 }
 
