@@ -1,9 +1,8 @@
-//! ICMPv6 messages that belong to one link: neighbour discovery, received and sent by a raw
-//! socket.
+//! ICMPv6 messages of neighbour discovery, received and sent through a raw socket per link.
 //!
-//! The kernel passes on what our filter lets through: messages of one type that no router has
-//! touched (hop limit 255), where wanted about one address. It verified their checksums before, and
-//! computes those of what we send.
+//! The socket filter passes messages of one type that no router has forwarded (hop limit 255), on
+//! request only those about one address. The kernel verifies the checksums of received messages and
+//! computes those of sent ones.
 
 use std::io;
 use std::net::{Ipv6Addr, SocketAddr, SocketAddrV6};
@@ -15,15 +14,15 @@ use tokio::net::UdpSocket;
 
 use crate::host::Link;
 
-/// Solicitations for one address on one link.
+/// A socket for the neighbour solicitations for one address on one link.
 #[derive(Debug)]
 pub struct Solicitations(LinkSocket);
 
-/// Messages of neighbour discovery carry this, and so cannot come from behind a router (RFC 4861
-/// section 3.1).
+/// Hop limit of neighbour discovery messages: with any other one a message may come from behind a
+/// router (RFC 4861 section 3.1).
 const HOP_LIMIT: u32 = 255;
 
-/// Longest message that is read; a longer one is cut, and then is none.
+/// Longest message in bytes. A longer one is truncated, and parsing it fails.
 const MESSAGE_MAX: usize = 1500;
 
 impl Solicitations {
@@ -31,13 +30,13 @@ impl Solicitations {
     /// called within a tokio runtime.
     ///
     /// # Errors
-    /// What the system refuses; raw sockets need CAP_NET_RAW.
+    /// If the system refuses; raw sockets need CAP_NET_RAW.
     pub fn listen(link: &Link, target: Ipv6Addr, group: Ipv6Addr) -> io::Result<Self> {
         let filter = filter(Icmpv6Types::NeighborSolicit, Hops::Untouched, Some(target));
         open(link, &filter, group).map(Self)
     }
 
-    /// Waits for the next message: who sent it, and the message.
+    /// Waits for the next message. Returns its source and the message.
     ///
     /// # Errors
     /// If the socket is broken.
@@ -49,54 +48,55 @@ impl Solicitations {
     /// Sends `message` to `to` on the link.
     ///
     /// # Errors
-    /// What the system refuses.
+    /// If the system refuses.
     pub async fn send(&self, to: Ipv6Addr, message: &[u8]) -> io::Result<()> {
         self.0.send(to, message).await
     }
 }
 
-/// Messages between routers and hosts on one link: a host hears advertisements, a router
-/// solicitations, and both can send whatever they have to say.
+/// A socket for router discovery messages: a host receives advertisements, a router solicitations,
+/// and both can send any message.
 #[derive(Debug)]
 pub struct RouterMessages(LinkSocket);
 
 impl RouterMessages {
-    /// Listens for what routers on `link` advertise. Must be called within a tokio runtime.
+    /// Listens for router advertisements on `link`. Must be called within a tokio runtime.
     ///
     /// # Errors
-    /// What the system refuses; raw sockets need CAP_NET_RAW.
+    /// If the system refuses; raw sockets need CAP_NET_RAW.
     pub fn of_routers(link: &Link) -> io::Result<Self> {
         let filter = filter(Icmpv6Types::RouterAdvert, Hops::Untouched, None);
         open(link, &filter, ALL_NODES).map(Self)
     }
 
-    /// Listens for what routers on any link advertise. Must be called within a tokio runtime.
+    /// Listens for router advertisements on all links. Must be called within a tokio runtime.
     ///
     /// # Errors
-    /// What the system refuses; raw sockets need CAP_NET_RAW.
+    /// If the system refuses; raw sockets need CAP_NET_RAW.
     pub fn of_all_routers() -> io::Result<Self> {
         open_on_all(&filter(Icmpv6Types::RouterAdvert, Hops::Untouched, None)).map(Self)
     }
 
-    /// Listens for what pretends to be an advertisement but comes from behind a router, on any
-    /// link. Must be called within a tokio runtime.
+    /// Listens for forged router advertisements on all links: those that a router has forwarded.
+    /// Must be called within a tokio runtime.
     ///
     /// # Errors
-    /// What the system refuses; raw sockets need CAP_NET_RAW.
+    /// If the system refuses; raw sockets need CAP_NET_RAW.
     pub fn of_forgers() -> io::Result<Self> {
         open_on_all(&filter(Icmpv6Types::RouterAdvert, Hops::Forwarded, None)).map(Self)
     }
 
-    /// Listens for what hosts on `link` solicit. Must be called within a tokio runtime.
+    /// Listens for router solicitations on `link`. Must be called within a tokio runtime.
     ///
     /// # Errors
-    /// What the system refuses; raw sockets need CAP_NET_RAW.
+    /// If the system refuses; raw sockets need CAP_NET_RAW.
     pub fn of_hosts(link: &Link) -> io::Result<Self> {
         let filter = filter(Icmpv6Types::RouterSolicit, Hops::Untouched, None);
         open(link, &filter, ALL_ROUTERS).map(Self)
     }
 
-    /// Waits for the next message: who sent it, and the message. Its hop limit was 255.
+    /// Waits for the next message. Returns its source and the message, whose hop limit the filter
+    /// of the socket has checked.
     ///
     /// # Errors
     /// If the socket is broken.
@@ -105,7 +105,8 @@ impl RouterMessages {
         Ok((*from.ip(), message))
     }
 
-    /// The same, with the number of the link that it came by where its source has a zone.
+    /// Waits for the next message. The scope of the returned source is the number of the receiving
+    /// link if the source is link-local.
     ///
     /// # Errors
     /// If the socket is broken.
@@ -117,17 +118,17 @@ impl RouterMessages {
     /// link-local address.
     ///
     /// # Errors
-    /// What the system refuses.
+    /// If the system refuses.
     pub async fn send(&self, to: Ipv6Addr, message: &[u8]) -> io::Result<()> {
         self.0.send(to, message).await
     }
 }
 
-/// Pings `target` over a link until an answer comes; false if none does. Must be called within a
+/// Pings `target` over a link a few times; false if it does not reply. Must be called within a
 /// tokio runtime.
 ///
 /// # Errors
-/// What the system refuses; raw sockets need CAP_NET_RAW.
+/// If the system refuses; raw sockets need CAP_NET_RAW.
 pub async fn answers(link: &Link, target: Ipv6Addr, id: u16) -> io::Result<bool> {
     const TRIES: u8 = 3;
     const PAUSE: Duration = Duration::from_secs(1);
@@ -136,7 +137,7 @@ pub async fn answers(link: &Link, target: Ipv6Addr, id: u16) -> io::Result<bool>
     for sequence in 0..TRIES {
         let [high, low] = id.to_be_bytes();
         let request = [128, 0, 0, 0, high, low, 0, sequence];
-        // A neighbour that cannot be reached is an error of the next call.
+        // The kernel reports an unreachable neighbour as an error of the next call.
         if socket.send(target, &request).await.is_err() {
             tokio::time::sleep(PAUSE).await;
             continue;
@@ -156,15 +157,15 @@ pub async fn answers(link: &Link, target: Ipv6Addr, id: u16) -> io::Result<bool>
     Ok(false)
 }
 
-/// A raw ICMPv6 socket of one link.
+/// A raw ICMPv6 socket of one link, or of all.
 #[derive(Debug)]
 struct LinkSocket {
-    /// A raw socket in truth: receiving and sending is the same.
+    /// In fact a raw socket: tokio receives from and sends to both in the same way.
     socket: UdpSocket,
     link: u32,
 }
 
-/// A socket of all links. The kernel has joined the group of all nodes on each of them.
+/// Opens a socket for all links. The kernel is a member of the all-nodes group on each of them.
 fn open_on_all(filter: &[SockFilter]) -> io::Result<LinkSocket> {
     let socket = Socket::new(Domain::IPV6, Type::RAW, Some(Protocol::ICMPV6))?;
     socket.attach_filter(filter)?;
@@ -212,25 +213,25 @@ impl LinkSocket {
 const ALL_NODES: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 1);
 const ALL_ROUTERS: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 2);
 
-/// What a message's hop limit tells.
+/// The origin of a message, by its hop limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Hops {
-    /// It comes from the link itself.
+    /// 255: it was sent on the link itself.
     Untouched,
-    /// It does not.
+    /// Less than 255: a router forwarded it.
     Forwarded,
-    /// It may come from anywhere.
+    /// Any hop limit.
     Any,
 }
 
-/// Lets messages of one type pass, about one target where one is given, whose hop limit tells this.
-/// Bytes are counted from the ICMPv6 header.
+/// A filter that passes messages of type `kind`, about `target` if there is one, with a hop limit
+/// that matches `hops`. Offsets are counted from the ICMPv6 header.
 fn filter(kind: Icmpv6Type, hops: Hops, target: Option<Ipv6Addr>) -> Vec<SockFilter> {
     const LOAD_BYTE: u16 = 0x30;
     const LOAD_WORD: u16 = 0x20;
     const JUMP_IF_EQUAL: u16 = 0x15;
     const RETURN: u16 = 0x06;
-    /// Counts from the IP header instead (`SKF_NET_OFF`).
+    /// Base of offsets that are counted from the IP header (`SKF_NET_OFF`).
     const IP_HEADER: u32 = 0xfff0_0000;
     const HOPS_AT: u32 = IP_HEADER + 7;
 
@@ -253,7 +254,7 @@ fn filter(kind: Icmpv6Type, hops: Hops, target: Option<Ipv6Addr>) -> Vec<SockFil
     let checks = wanted.len();
     let mut program = Vec::new();
     for (number, (load, at, value)) in wanted.into_iter().enumerate() {
-        // Over the rest of the checks and over the acceptance.
+        // Jumps over the remaining checks and the acceptance.
         let reject = (2 * (checks - number - 1) + 1) as u8;
         let is_turned = at == HOPS_AT && hops == Hops::Forwarded;
         let (equal, other) = if is_turned { (reject, 0) } else { (0, reject) };

@@ -1,8 +1,9 @@
-//! The Linux host around a translator, and what both daemons need to live on it.
+//! The Linux host around a translator, and the services that both daemons share.
 //!
-//! [`host`] looks at the kernel through netlink and carries out plans, [`nft`] has the nftables
+//! [`host`] queries the kernel through netlink and applies plans, [`nft`] holds the nftables
 //! tables, [`icmp6`] the raw sockets for neighbour discovery, [`daemon`] flags, files, control
-//! socket, metrics and privileges. Nothing here touches a packet on its way: that is `xlat-tun`.
+//! socket, metrics and privileges. No packet to be translated passes through this crate: that is
+//! `xlat-tun`.
 
 pub mod daemon;
 pub mod host;

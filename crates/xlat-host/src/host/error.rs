@@ -1,5 +1,5 @@
-//! Why the host could not be read or changed. Each error is one line for the operator: what, why,
-//! and what to do.
+//! Why the host could not be read or changed. Each error is one line for the operator: the
+//! operation, the cause, and a remedy.
 
 use std::io;
 use std::net::{IpAddr, Ipv6Addr};
@@ -7,84 +7,84 @@ use std::path::PathBuf;
 
 use crate::nft::NftError;
 
-/// A refusal of the host.
+/// Why a query or a change of the host failed.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The process may not change the network.
+    /// The process lacks the privilege to change the network.
     #[error("{what}: permission denied; run as root or give the process CAP_NET_ADMIN")]
     Permission {
-        /// What was to be done.
+        /// The operation that failed.
         what: String,
     },
-    /// No link of this name.
+    /// No interface has this name.
     #[error("there is no interface {0}; `ip link` lists the interfaces there are")]
     NoLink(String),
-    /// Something of somebody else's is in the way.
+    /// An address or a route of another program is in the way.
     #[error("{what}: it exists already and is not ours; remove it, or choose another value")]
     Exists {
-        /// What was to be made.
+        /// The address or route, as an `ip` command.
         what: String,
     },
     /// Another host on the link has the address.
     #[error("another host on the link of {dev} already has {address}")]
     Duplicate {
-        /// The device.
+        /// Name of the interface.
         dev: String,
-        /// The address.
+        /// The address that was claimed.
         address: Ipv6Addr,
     },
     /// Duplicate address detection did not finish.
     #[error("{address} on {dev} is still tentative after {seconds} s; is the link up?")]
     Tentative {
-        /// The device.
+        /// Name of the interface.
         dev: String,
-        /// The address.
+        /// The address that was claimed.
         address: Ipv6Addr,
-        /// How long it took, in seconds.
+        /// How long the daemon waited, in seconds.
         seconds: u64,
     },
-    /// An address went while it was looked for duplicates of.
+    /// The address disappeared during duplicate address detection.
     #[error("{address} was taken off {dev} while it was checked; did the link go down?")]
     TakenAway {
-        /// The device.
+        /// Name of the interface.
         dev: String,
-        /// The address.
+        /// The address that was claimed.
         address: Ipv6Addr,
     },
-    /// No way there.
+    /// No route leads to this destination.
     #[error("there is no route to {0}; bring the network up first")]
     NoRoute(IpAddr),
-    /// Another process works with the same journal.
+    /// Another process has locked this file in the run directory.
     #[error("another process already runs with {}; stop it, or choose another --tun", .0.display())]
     Running(PathBuf),
-    /// The journal cannot be written or read.
+    /// A file in the run directory cannot be written or read.
     #[error("cannot use {}: {source}; {}", path.display(), remedy(source))]
     Journal {
-        /// The journal.
+        /// Path of the file.
         path: PathBuf,
-        /// What the system says.
+        /// The system's error.
         source: io::Error,
     },
     /// A kernel parameter cannot be read or set.
     #[error("sysctl {key}: {source}")]
     Sysctl {
-        /// The parameter.
+        /// Dotted name of the parameter.
         key: String,
-        /// What the system says.
+        /// The system's error.
         source: io::Error,
     },
-    /// The kernel refused.
+    /// The kernel refused a netlink request.
     #[error("{what}: {source}")]
     Kernel {
-        /// What was to be done.
+        /// The operation that failed.
         what: String,
-        /// What the system says.
+        /// The system's error.
         source: io::Error,
     },
-    /// A table of nftables was refused.
+    /// The kernel refused an nftables table.
     #[error(transparent)]
     Nftables(#[from] NftError),
-    /// Netlink itself does not work.
+    /// The rtnetlink socket cannot be opened.
     #[error("netlink: {0}")]
     Netlink(String),
 }

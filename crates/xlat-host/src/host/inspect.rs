@@ -1,4 +1,4 @@
-//! Questions about the host. None of them changes anything, and none needs privileges.
+//! Queries about the host. None of them changes anything or needs privileges.
 
 use std::net::IpAddr;
 
@@ -34,24 +34,25 @@ impl Host {
         self.netlink.addresses().await
     }
 
-    /// Where packets to `to` go.
+    /// The route that the kernel chooses for packets to `to`.
     ///
     /// # Errors
-    /// [`Error::NoRoute`] if nowhere.
+    /// [`Error::NoRoute`] if there is none.
     pub async fn way(&self, to: IpAddr) -> Result<Way, Error> {
         self.netlink.way(to, None).await
     }
 
-    /// Where packets to `to` go if they leave by the interface with number `index`.
+    /// The route that the kernel chooses for packets to `to` that leave by the interface with
+    /// number `index`.
     ///
     /// # Errors
-    /// [`Error::NoRoute`] if it does not lead there.
+    /// [`Error::NoRoute`] if no route through this interface leads there.
     pub async fn way_by(&self, to: IpAddr, index: u32) -> Result<Way, Error> {
         self.netlink.way(to, Some(index)).await
     }
 
-    /// True if somebody else than us gives this host an IPv4 default route that works. One through
-    /// a tunnel does not count: the tunnel itself needs IPv4, and may have it from us.
+    /// True if this host has a usable IPv4 default route that another program made. A route through
+    /// a tunnel does not count: the tunnel itself needs IPv4, and may get it from this daemon.
     ///
     /// # Errors
     /// If the kernel refuses.
@@ -62,8 +63,7 @@ impl Host {
         Ok(routes.iter().any(|route| route.is_default && leaves(route)))
     }
 
-    /// The IPv4 routes of the main table that somebody else than us has made and that lead
-    /// somewhere.
+    /// The usable IPv4 routes of the main table that other programs made.
     ///
     /// # Errors
     /// If the kernel refuses.
@@ -101,8 +101,8 @@ impl Host {
             }))
     }
 
-    /// IPv6 prefixes of at most 64 bits that are routed to this host and lead nowhere from it: what
-    /// a DHCPv6 client leaves of a prefix that was delegated (RFC 7084 requirement WPD-5).
+    /// IPv6 prefixes of at most 64 bits that have an `unreachable` route on this host: what a
+    /// DHCPv6 client leaves of a delegated prefix (RFC 7084 requirement WPD-5).
     ///
     /// # Errors
     /// If the kernel refuses.
@@ -111,7 +111,8 @@ impl Host {
         Ok(routes.iter().filter_map(delegated).collect())
     }
 
-    /// IPv6 networks that this host has addresses in or routes to, other than through us.
+    /// IPv6 networks that this host has addresses in or routes to, except those routed by this
+    /// daemon.
     ///
     /// # Errors
     /// If the kernel refuses.
@@ -125,8 +126,8 @@ impl Host {
         sysctl::read(key).ok()
     }
 
-    /// True if a program of this host listens for router solicitations on `link`: it has joined
-    /// the group of all routers there, as the kernel itself does where it forwards.
+    /// True if a program on this host listens for router solicitations on `link`: the group of all
+    /// routers has a member there besides the kernel, which joins it on interfaces that forward.
     pub fn has_router_program(&self, link: &Link) -> bool {
         let groups = std::fs::read_to_string("/proc/thread-self/net/igmp6").unwrap_or_default();
         let key = super::device_key("ipv6", &link.name, "forwarding");
@@ -134,8 +135,8 @@ impl Host {
         members_of_all_routers(&groups, &link.name) > kernel
     }
 
-    /// True if the kernel drops what comes in on `interface` and would not be answered there
-    /// (strict reverse path filter, RFC 3704).
+    /// True if the kernel drops packets that arrive on `interface` but whose replies would leave by
+    /// another one (strict reverse path filter, RFC 3704).
     pub fn has_strict_filter(&self, interface: &str) -> bool {
         let value = |name: &str| {
             let text = self.sysctl(&super::device_key("ipv4", name, "rp_filter"));
@@ -145,15 +146,15 @@ impl Host {
         value("all").max(value(interface)) == 1
     }
 
-    /// True if this kernel lets single interfaces forward IPv6 (Linux 6.17 and newer), so that
-    /// the whole host need not.
+    /// True if this kernel can forward IPv6 on single interfaces (Linux 6.17 and newer), without
+    /// the parameter for the whole host.
     pub fn has_force_forwarding(&self) -> bool {
         sysctl::exists("net.ipv6.conf.all.force_forwarding")
             || sysctl::exists("net.ipv6.conf.lo.force_forwarding")
     }
 }
 
-/// How many have joined ff02::2 on an interface, by what `/proc/net/igmp6` says: number, name,
+/// Number of members of ff02::2 on an interface, from the text of `/proc/net/igmp6`: number, name,
 /// group, members, and more.
 fn members_of_all_routers(groups: &str, interface: &str) -> u32 {
     let count = |line: &str| {

@@ -1,20 +1,20 @@
-//! Where IPv4 packets can go from this host.
+//! Usable IPv4 routes of this host.
 
 use netlink_packet_route::route::RouteMessage;
 
 use super::netlink::{interfaces, is_default, leads_somewhere};
 
-/// A route that leads somewhere.
+/// A unicast route whose link is up.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Ipv4Route {
-    /// It leads everywhere.
+    /// True for the default route.
     pub is_default: bool,
-    /// Numbers of the interfaces that it leads by: several if it shares the traffic out.
+    /// Numbers of the outgoing interfaces: several for a multipath route.
     pub links: Vec<u32>,
 }
 
 impl Ipv4Route {
-    /// `None` if the route is not in the main table, or leads nowhere.
+    /// `None` if the route is not in the main table or cannot forward packets.
     pub(super) fn new(route: &RouteMessage) -> Option<Self> {
         leads_somewhere(route).then(|| Self {
             is_default: is_default(route),

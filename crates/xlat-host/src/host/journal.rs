@@ -1,8 +1,8 @@
-//! What has to be undone, on disk before it is done.
+//! The changes to undo, on disk before they are made.
 //!
-//! One line of JSON for each change. The file is locked while its process lives, so a file that
-//! is not locked was left by a process that was killed. Most of what it lists is gone with the TUN
-//! device by then; what is left are kernel parameters and the address on the uplink.
+//! One line of JSON for each change. The file is locked while its process lives, so a file without
+//! a lock was left by a killed process. Most of the changes it lists disappeared together with the
+//! TUN device; what remains are kernel parameters and the address on the uplink.
 
 use std::fmt;
 use std::fs::{File, OpenOptions};
@@ -18,10 +18,10 @@ use super::error::Error;
 use super::plan::{Address, Route, Step, Subject};
 use crate::nft::TablePlace;
 
-/// How to take back one change.
+/// How to undo one change.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) enum Undo {
-    /// Set a parameter back, if it still has the value we gave it.
+    /// Set a parameter back to `was`, if it still has the value `ours`.
     Sysctl {
         key: String,
         ours: String,
@@ -31,15 +31,16 @@ pub(super) enum Undo {
     Address(Address),
     /// Remove a route.
     Route(Route),
-    /// Answer no longer for an address.
+    /// Remove a proxy neighbour entry.
     Proxy { dev: String, address: IpAddr },
-    /// Let a table of nftables go. The kernel does so when the process ends: it is never on disk.
+    /// Delete an nftables table. The kernel does so when the process ends, so this is never on
+    /// disk.
     #[serde(skip)]
     Table(TablePlace),
 }
 
 impl Undo {
-    /// True if this takes back that step.
+    /// True if this undoes `step`.
     pub(super) fn is_of(&self, step: &Step) -> bool {
         step.subject() == Some(self.subject())
     }
@@ -54,9 +55,8 @@ impl Undo {
         }
     }
 
-    /// True if the change does not outlive its process, so that there is nothing for the next one
-    /// to know.
-    fn goes_with_the_process(&self) -> bool {
+    /// True if the change does not outlive its process, so that the next one has nothing to undo.
+    fn ends_with_process(&self) -> bool {
         match self {
             Self::Sysctl { .. } | Self::Address(_) | Self::Route(_) | Self::Proxy { .. } => false,
             Self::Table(_) => true,
@@ -81,9 +81,9 @@ impl fmt::Display for Undo {
 #[derive(Serialize, Deserialize)]
 #[serde(untagged)]
 enum Line {
-    /// The change in this line of the file, counted from 0, was taken back.
+    /// The change in this line of the file, counted from 0, was undone.
     Done { done: usize },
-    /// A change that is to be taken back.
+    /// A change to undo.
     Change(Undo),
 }
 
@@ -93,14 +93,15 @@ pub(super) struct Journal {
     path: PathBuf,
     file: File,
     entries: Vec<Undo>,
-    /// The entries' lines in the file, for those that are there.
+    /// For each entry the number of its line in the file; `None` for an entry that is not on disk.
     places: Vec<Option<usize>>,
-    /// Lines in the file.
+    /// Number of lines in the file.
     lines: usize,
 }
 
 impl Journal {
-    /// Opens and locks the journal `name` in `dir`, with what a killed process left in it.
+    /// Opens and locks the journal `name` in `dir`, and reads the entries that a killed process
+    /// left in it.
     pub(super) fn open(dir: &Path, name: &str) -> Result<Self, Error> {
         let path = dir.join(format!("{name}.journal"));
         let failed = |source| Error::Journal {
@@ -116,7 +117,7 @@ impl Journal {
         }
         let mut text = String::new();
         file.read_to_string(&mut text).map_err(failed)?;
-        // A line that was cut off by a crash stands for a change that was never made.
+        // A line that was cut off by a crash belongs to a change that was never made.
         let mut journal = Self {
             path,
             file,
@@ -137,9 +138,9 @@ impl Journal {
         Ok(journal)
     }
 
-    /// Puts `undo` on disk. Only then may the change be made.
+    /// Writes `undo` to disk. Call this before making the change.
     pub(super) fn record(&mut self, undo: Undo) -> Result<(), Error> {
-        let place = if undo.goes_with_the_process() {
+        let place = if undo.ends_with_process() {
             None
         } else {
             self.append(&Line::Change(undo.clone()))?;
@@ -150,7 +151,7 @@ impl Journal {
         Ok(())
     }
 
-    /// Forgets one entry: that change was taken back.
+    /// Removes one entry, whose change was undone.
     pub(super) fn forget(&mut self, undo: &Undo) -> Result<(), Error> {
         let Some(number) = self.entries.iter().rposition(|entry| entry == undo) else {
             return Ok(());
@@ -183,12 +184,12 @@ impl Journal {
         }
     }
 
-    /// What has to be undone, oldest first.
+    /// The changes to undo, oldest first.
     pub(super) fn entries(&self) -> &[Undo] {
         &self.entries
     }
 
-    /// Forgets everything: all was undone.
+    /// Removes all entries, whose changes were undone.
     pub(super) fn clear(&mut self) -> Result<(), Error> {
         self.entries.clear();
         self.places.clear();
@@ -296,7 +297,7 @@ mod tests {
         drop(journal);
         let left = Journal::open(dir.path(), "clat").unwrap();
         let mut expected = each();
-        expected.retain(|undo| !undo.goes_with_the_process());
+        expected.retain(|undo| !undo.ends_with_process());
         assert_eq!(left.entries(), expected);
         assert_eq!(expected.len(), 4);
     }

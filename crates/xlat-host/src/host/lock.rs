@@ -1,4 +1,4 @@
-//! One process for each name in a run directory, as long as it lives.
+//! Locks a name in a run directory for as long as the process lives.
 
 use std::fs::{File, OpenOptions};
 use std::os::unix::fs::OpenOptionsExt;
@@ -8,19 +8,19 @@ use rustix::fs::{FlockOperation, flock};
 
 use super::error::Error;
 
-/// The name is this process's until this is dropped.
+/// An exclusive lock on a name, released when dropped.
 #[derive(Debug)]
 pub struct Lock {
     path: PathBuf,
-    /// Holds the lock.
+    /// Closing the file releases the lock.
     _file: File,
 }
 
 impl Lock {
-    /// Takes the name `name` in `run_dir`.
+    /// Locks the name `name` in `run_dir`.
     ///
     /// # Errors
-    /// [`Error::Running`] if another process has it.
+    /// [`Error::Running`] if another process holds the lock.
     pub fn take(run_dir: &Path, name: &str) -> Result<Self, Error> {
         let path = run_dir.join(format!("{name}.lock"));
         let failed = |source| Error::Journal {
@@ -40,7 +40,7 @@ impl Lock {
 
 impl Drop for Lock {
     fn drop(&mut self) {
-        // A run directory that is gone is no reason to complain.
+        // The run directory may have been removed meanwhile.
         let _ = std::fs::remove_file(&self.path);
     }
 }

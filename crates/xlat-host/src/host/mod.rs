@@ -1,9 +1,9 @@
-//! The host: what a daemon reads of it, and how it changes it and changes it back.
+//! The host: what a daemon reads from it, and how it changes it and undoes the changes.
 //!
-//! A binary describes what it wants as a [`Plan`]; [`Host::apply`] carries it out step by step,
-//! noting each on disk before it is made, and [`Applied::undo`] takes it back in reverse. Whatever
-//! a killed process left is taken back by [`Host::recover`] or by the next start. All of it goes
-//! through netlink and /proc/sys; no other program is run.
+//! A binary describes the desired state as a [`Plan`]; [`Host::apply`] applies it step by step,
+//! recording each change on disk before making it, and [`Applied::undo`] undoes the changes in
+//! reverse. [`Host::recover`] or the next start undoes the changes of a killed process. All of it
+//! uses netlink and /proc/sys; no other program is run.
 
 mod apply;
 mod error;
@@ -35,11 +35,10 @@ pub struct Host {
 }
 
 impl Host {
-    /// Connects to the kernel. Must be called within a tokio runtime, in which the connection
-    /// lives on.
+    /// Connects to the kernel. Must be called within a tokio runtime, which drives the connection.
     ///
     /// # Errors
-    /// If there is no routing socket to be had.
+    /// If the kernel gives no rtnetlink socket.
     pub fn connect() -> Result<Self, Error> {
         Ok(Self {
             netlink: Netlink::connect()?,

@@ -3,8 +3,7 @@
 
 use std::ops::RangeInclusive;
 
-/// True if the range that the kernel hands out (`ip_local_port_range`, two numbers) has ports of
-/// `ours`.
+/// True if the kernel's ephemeral port range (`ip_local_port_range`, two numbers) overlaps `ours`.
 pub fn overlaps(handed_out: &str, ours: &RangeInclusive<u16>) -> bool {
     let mut numbers = handed_out.split_whitespace().flat_map(str::parse::<u16>);
     let (Some(low), Some(high)) = (numbers.next(), numbers.next()) else {
@@ -13,8 +12,8 @@ pub fn overlaps(handed_out: &str, ours: &RangeInclusive<u16>) -> bool {
     low <= *ours.end() && high >= *ours.start()
 }
 
-/// The list of reserved ports `others` with `ours` in it, as the kernel writes it
-/// (`ip_local_reserved_ports`): in order, and ranges that touch each other are one.
+/// Adds `ours` to the list of reserved ports `others`, in the kernel's format
+/// (`ip_local_reserved_ports`): sorted, with adjacent ranges merged.
 pub fn with(others: &str, ours: &RangeInclusive<u16>) -> String {
     let mut all: Vec<(u16, u16)> = others.split(',').filter_map(one).collect();
     all.push((*ours.start(), *ours.end()));

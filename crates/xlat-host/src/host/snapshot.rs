@@ -1,4 +1,4 @@
-//! A picture of the host's network set-up as sorted text, to compare before and after.
+//! The host's network configuration as sorted text, to compare before and after.
 //!
 //! What changes by itself (lifetimes, interface numbers, learned neighbours) is left out.
 
@@ -100,7 +100,7 @@ impl Host {
     }
 }
 
-/// Parameters that we change on some host or other.
+/// Parameters that a plan may change.
 fn parameters(dev: &str) -> Vec<String> {
     const WATCHED: [(&str, &str); 6] = [
         ("ipv4", "forwarding"),
@@ -118,7 +118,7 @@ fn parameters(dev: &str) -> Vec<String> {
     read.collect()
 }
 
-/// Exceptions that the kernel learned (path MTU, redirects) are not set-up.
+/// Exceptions that the kernel learned (path MTU, redirects) are not configuration.
 fn is_cached(route: &RouteMessage) -> bool {
     route
         .header

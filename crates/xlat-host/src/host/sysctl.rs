@@ -3,7 +3,7 @@
 use std::io;
 use std::path::PathBuf;
 
-/// The current value, without white space around it.
+/// The current value, without surrounding white space.
 pub(super) fn read(key: &str) -> io::Result<String> {
     Ok(std::fs::read_to_string(path(key))?.trim().to_owned())
 }
@@ -18,7 +18,7 @@ pub(super) fn exists(key: &str) -> bool {
     path(key).exists()
 }
 
-/// Dots separate, and a slash stands for a dot inside a name, as in sysctl(8).
+/// Dots separate components; a slash stands for a dot inside a name, as in sysctl(8).
 fn path(key: &str) -> PathBuf {
     let swapped = key.chars().map(|c| match c {
         '.' => '/',

@@ -1,7 +1,7 @@
-//! Being told that something about the host has changed.
+//! Notifications that the host's network configuration has changed.
 //!
-//! What has changed is not told: whoever is woken looks at the host again. So no message can be
-//! misunderstood, and none that is lost does harm for long.
+//! A notification does not carry the change: the waiting task queries the host again. So no message
+//! can be misread, and a lost one does no lasting harm.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,21 +14,21 @@ use tokio::time::sleep;
 
 use super::error::Error;
 
-/// Changes come in crowds; the rest of one is waited for.
+/// Changes come in bursts. After the first one the listener waits this long for the rest.
 const SETTLE: Duration = Duration::from_millis(50);
 
 /// Changes of links, addresses and routes, of both families.
 #[derive(Debug)]
 pub struct Changes {
-    bell: Arc<Notify>,
+    changed: Arc<Notify>,
     tasks: [JoinHandle<()>; 2],
 }
 
 impl Changes {
-    /// Listens from now on. Must be called within a tokio runtime.
+    /// Starts to listen. Must be called within a tokio runtime.
     ///
     /// # Errors
-    /// If there is no routing socket to be had.
+    /// If the kernel gives no rtnetlink socket.
     pub fn listen() -> Result<Self, Error> {
         let groups = [
             MulticastGroup::Link,
@@ -40,36 +40,36 @@ impl Changes {
         ];
         let (connection, _, mut messages) =
             new_multicast_connection(&groups).map_err(|error| Error::Netlink(error.to_string()))?;
-        let bell = Arc::new(Notify::new());
-        let ring = Arc::clone(&bell);
+        let changed = Arc::new(Notify::new());
+        let notifier = Arc::clone(&changed);
         let forward = async move {
             while messages.next().await.is_some() {
-                ring.notify_one();
+                notifier.notify_one();
             }
         };
         Ok(Self {
-            bell,
+            changed,
             tasks: [tokio::spawn(connection), tokio::spawn(forward)],
         })
     }
 
-    /// Waits until something has changed since the last time, and has settled for a moment. A
-    /// change is not lost if whoever waits goes away meanwhile.
+    /// Waits until something has changed since the last call and the burst is over. Cancelling the
+    /// wait loses no change.
     pub async fn next(&self) {
-        self.bell.notified().await;
-        let mut again = Again(Some(&self.bell));
+        self.changed.notified().await;
+        let mut again = RenotifyOnDrop(Some(&self.changed));
         sleep(SETTLE).await;
         again.0 = None;
     }
 }
 
-/// Rings once more when it is dropped, unless that is called off.
-struct Again<'a>(Option<&'a Notify>);
+/// Notifies again when dropped, unless disarmed: keeps a change when the wait is cancelled.
+struct RenotifyOnDrop<'a>(Option<&'a Notify>);
 
-impl Drop for Again<'_> {
+impl Drop for RenotifyOnDrop<'_> {
     fn drop(&mut self) {
-        if let Some(bell) = self.0 {
-            bell.notify_one();
+        if let Some(changed) = self.0 {
+            changed.notify_one();
         }
     }
 }

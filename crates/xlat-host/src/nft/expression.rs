@@ -1,4 +1,4 @@
-//! The parts of rules that several tables have in common.
+//! The expressions that rules of several tables have in common.
 
 use super::message::Attributes;
 
@@ -24,7 +24,7 @@ pub(super) fn compare(rule: &mut Attributes, operation: u32, value: &[u8]) {
     });
 }
 
-/// Lets the packet go no further.
+/// Drops the packet.
 pub(super) fn drop_packet(rule: &mut Attributes) {
     const VERDICT_REGISTER: u32 = 0;
     const DROP: u32 = 0;
@@ -43,7 +43,7 @@ pub(super) fn expression(rule: &mut Attributes, name: &str, data: impl FnOnce(&m
     });
 }
 
-/// An interface's name as the kernel compares it.
+/// An interface name, padded with zeros as the kernel compares it.
 pub(super) fn interface_name(name: &str) -> [u8; 16] {
     let mut bytes = [0; 16];
     let length = name.len().min(15);

@@ -1,4 +1,4 @@
-//! A look at other people's chains: who is in the way of translated packets?
+//! Finds chains of other programs that may drop translated packets.
 
 use std::io;
 
@@ -10,22 +10,22 @@ use super::message::{
     outcome,
 };
 
-/// A chain that drops what it has no rule for, on the way of forwarded packets.
+/// A chain that drops forwarded packets without a matching rule.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DroppingChain {
     /// `ip`, `ip6` or `inet`.
     pub family: &'static str,
     /// Name of its table.
     pub table: String,
-    /// Its name.
+    /// Name of the chain.
     pub name: String,
 }
 
 /// Chains that drop forwarded packets unless one of their rules accepts them: by their policy, or
-/// by a last rule that takes everything (as firewalld does it).
+/// by a last rule that matches every packet (as firewalld does).
 ///
 /// # Errors
-/// What the kernel refuses; without nf_tables there are none.
+/// If the kernel refuses; also where it has no nf_tables.
 pub fn dropping_forward_chains() -> Result<Vec<DroppingChain>, NftError> {
     let failed = |source| NftError {
         what: "the chains cannot be listed",
@@ -39,14 +39,13 @@ pub fn dropping_forward_chains() -> Result<Vec<DroppingChain>, NftError> {
     })
     .map_err(failed)?;
     if chains.iter().any(|chain: &Chain| !chain.drops) {
-        dump(&socket, GET_RULE, |body| note_rule(&mut chains, body)).map_err(failed)?;
+        dump(&socket, GET_RULE, |body| apply_rule(&mut chains, body)).map_err(failed)?;
     }
     let dropping = chains.into_iter().filter(|chain| chain.drops);
     Ok(dropping.map(|chain| chain.place).collect())
 }
 
-/// Says in the log who is in the way of the packets that `tun` translates: chains that drop what
-/// they do not know.
+/// Warns in the log about chains that may drop the packets that `tun` translates.
 pub fn warn_of_dropping_chains(tun: &str) {
     let chains = match dropping_forward_chains() {
         Ok(chains) => chains,
@@ -74,11 +73,11 @@ pub fn warn_of_dropping_chains(tun: &str) {
     }
 }
 
-/// A chain on the way of forwarded packets.
+/// A chain that forwarded packets pass.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Chain {
     place: DroppingChain,
-    /// Its policy, or one of its rules, drops everything.
+    /// Its policy, or one of its rules, drops every packet that gets there.
     drops: bool,
 }
 
@@ -112,8 +111,8 @@ fn forward_chain(body: &[u8]) -> Option<Chain> {
     })
 }
 
-/// Nobody gets to what stands behind a rule that takes everything.
-fn note_rule(chains: &mut [Chain], body: &[u8]) {
+/// Once a rule drops every packet, the rules after it do not matter.
+fn apply_rule(chains: &mut [Chain], body: &[u8]) {
     let rule = || {
         let (family, rest) = family(body)?;
         let place = DroppingChain {
@@ -129,7 +128,7 @@ fn note_rule(chains: &mut [Chain], body: &[u8]) {
     }
 }
 
-/// True if a rule looks at nothing and drops or rejects.
+/// True if a rule matches every packet and drops or rejects it.
 fn drops_everything(expressions: &[u8]) -> bool {
     let mut drops = false;
     for (_, expression) in attributes(expressions) {
@@ -221,7 +220,7 @@ mod tests {
     fn a_last_rule_that_takes_everything_is_as_good_as_a_policy() {
         let after = |rules: &[Vec<u8>]| {
             let mut chains = vec![chain(FORWARD, 1).unwrap()];
-            rules.iter().for_each(|rule| note_rule(&mut chains, rule));
+            rules.iter().for_each(|rule| apply_rule(&mut chains, rule));
             chains[0].drops
         };
         let reject = || rule(|rule| expression(rule, "reject", |_| {}));

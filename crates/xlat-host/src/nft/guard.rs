@@ -1,4 +1,4 @@
-//! A table that keeps an interface which forwards for us from forwarding for anybody else.
+//! A table that limits forwarding on an interface to the packets for the translator.
 
 use std::fmt;
 
@@ -8,7 +8,7 @@ use super::expression::{
 use super::message::{Attributes, Chain};
 use super::table::{Family, Rule, Table};
 
-/// What comes in by interface `from` goes to `to`, or to this host itself.
+/// Packets from interface `from` are forwarded to interface `to` only.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct ForwardOnlyTo {
     from: String,
@@ -16,8 +16,8 @@ pub(super) struct ForwardOnlyTo {
 }
 
 impl Table {
-    /// The table `name`: IPv6 packets that come in by interface `from` are forwarded to interface
-    /// `to` and nowhere else.
+    /// The table `name`: IPv6 packets from interface `from` are forwarded to interface `to` and
+    /// nowhere else.
     pub fn guard(name: &str, from: &str, to: &str) -> Self {
         Self {
             family: Family::Ip6,
@@ -32,7 +32,7 @@ impl Table {
 }
 
 impl ForwardOnlyTo {
-    /// The expressions, in registers.
+    /// Writes the expressions of the rule.
     pub(super) fn encode(&self, rule: &mut Attributes) {
         load_meta(rule, META_IN);
         compare(rule, EQUAL, &interface_name(&self.from));

@@ -1,11 +1,11 @@
-//! Messages of nftables: attributes in the form of netlink, numbers in network byte order.
+//! nftables messages: netlink attributes with numbers in network byte order.
 
 use std::io;
 
 use netlink_sys::protocols::NETLINK_NETFILTER;
 use netlink_sys::{Socket, SocketAddr};
 
-/// A socket to nftables.
+/// Opens a netlink socket to nftables.
 pub(super) fn connect() -> io::Result<Socket> {
     let mut socket = Socket::new(NETLINK_NETFILTER)?;
     socket.bind_auto()?;
@@ -13,18 +13,18 @@ pub(super) fn connect() -> io::Result<Socket> {
     Ok(socket)
 }
 
-/// A chain that packets go through.
+/// A base chain.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Chain {
     pub(super) name: &'static str,
     pub(super) kind: &'static str,
     pub(super) hook: u32,
     pub(super) priority: u32,
-    /// The last three as `nft` takes them.
+    /// Type, hook and priority in the syntax of `nft`.
     pub(super) declaration: &'static str,
 }
 
-/// Messages that take effect together or not at all.
+/// A transaction: its messages take effect together or not at all.
 pub(super) struct Batch {
     family: u8,
     bytes: Vec<u8>,
@@ -32,7 +32,7 @@ pub(super) struct Batch {
 }
 
 impl Batch {
-    /// An empty one, for tables of this family.
+    /// An empty transaction for tables of this family.
     pub(super) fn new(family: u8) -> Self {
         Self {
             family,
@@ -41,7 +41,7 @@ impl Batch {
         }
     }
 
-    /// Makes a table that belongs to whoever sends this, with one chain.
+    /// Makes a table with one chain. It belongs to the socket that sends the batch.
     pub(super) fn add_table(&mut self, name: &str, chain: &Chain) {
         self.message(NEW_TABLE, CREATE | EXCLUSIVE, |attributes| {
             attributes.text(1, name);
@@ -58,12 +58,12 @@ impl Batch {
         });
     }
 
-    /// Removes a table and all that is in it.
+    /// Removes a table with its chains and rules.
     pub(super) fn delete_table(&mut self, name: &str) {
         self.message(DELETE_TABLE, 0, |attributes| attributes.text(1, name));
     }
 
-    /// Adds a rule behind the others of a chain.
+    /// Appends a rule to a chain.
     pub(super) fn add_rule(
         &mut self,
         table: &str,
@@ -86,11 +86,12 @@ impl Batch {
         self.bytes.extend(message);
     }
 
-    /// Sends it all. Tables that it adds belong to this socket.
+    /// Sends the transaction and waits for the acknowledgements. Tables that it adds belong to
+    /// `socket`.
     pub(super) fn send(mut self, socket: &Socket) -> io::Result<()> {
         let end = message(BATCH_END, REQUEST, self.count + 1, NFTABLES_BATCH, &[]);
         self.bytes.extend(end);
-        // What a batch that failed has left unread is no answer to this one.
+        // Acknowledgements that an earlier, failed batch left unread do not belong to this one.
         let mut unread = Vec::with_capacity(8192);
         while socket.recv(&mut unread, DO_NOT_WAIT).is_ok() {
             unread.clear();
@@ -110,7 +111,7 @@ impl Batch {
     }
 }
 
-/// Attributes in a row.
+/// A sequence of netlink attributes.
 pub(super) struct Attributes(pub(super) Vec<u8>);
 
 impl Attributes {
@@ -136,7 +137,7 @@ impl Attributes {
     }
 }
 
-/// Netlink header, family and resource, attributes.
+/// A message: netlink header, family and resource, attributes.
 pub(super) fn message(
     kind: u16,
     flags: u16,
@@ -156,7 +157,7 @@ pub(super) fn message(
     message
 }
 
-/// The messages in what was read: their kinds, and what is behind their headers.
+/// The messages in a received buffer: their types, and the bytes after their headers.
 pub(super) fn messages(bytes: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
     let mut rest = bytes;
     std::iter::from_fn(move || {
@@ -168,7 +169,7 @@ pub(super) fn messages(bytes: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
     })
 }
 
-/// What an error message says; 0 is none.
+/// The error code of an error message; 0 is an acknowledgement.
 pub(super) fn outcome(body: &[u8]) -> io::Result<()> {
     let code = body
         .first_chunk()
@@ -179,7 +180,7 @@ pub(super) fn outcome(body: &[u8]) -> io::Result<()> {
     Err(io::Error::from_raw_os_error(-code))
 }
 
-/// The attributes in a row: their kinds and values.
+/// The attributes in `bytes`: their types and values.
 pub(super) fn attributes(bytes: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
     let mut rest = bytes;
     std::iter::from_fn(move || {
@@ -216,7 +217,7 @@ pub(super) const GET_RULE: u16 = (NFTABLES << 8) | 7;
 pub(super) const GET_CHAIN: u16 = (NFTABLES << 8) | 4;
 const NEW_RULE: u16 = (NFTABLES << 8) | 6;
 
-/// Family and resource of a batch's ends.
+/// Family and resource of the messages that begin and end a batch.
 const NFTABLES_BATCH: (u8, u16) = (0, NFTABLES);
 
 #[cfg(test)]

@@ -1,8 +1,8 @@
-//! Tables of our own in nftables, and a look at other people's.
+//! nftables tables of this process, and a check of the chains of other programs.
 //!
-//! A table belongs to the socket that made it (`NFT_TABLE_F_OWNER`, Linux 5.12): the kernel
-//! removes it when the socket closes, whatever ends the process, and nobody else can change it.
-//! There is nothing to undo and nothing to leave behind. No other table is ever written.
+//! A table belongs to the socket that made it (`NFT_TABLE_F_OWNER`, Linux 5.12): the kernel removes
+//! it when the socket closes, however the process ends, and no other program can change it. So
+//! there is nothing to undo after a crash. Tables of other programs are never written.
 
 mod expression;
 mod filter;
@@ -15,20 +15,20 @@ use std::io;
 
 pub use filter::{DroppingChain, dropping_forward_chains, warn_of_dropping_chains};
 pub use table::Table;
-pub(crate) use table::{Held, TablePlace};
+pub(crate) use table::{OwnedTable, TablePlace};
 
-/// The kernel refused.
+/// The kernel refused a request to nftables.
 #[derive(Debug, thiserror::Error)]
 #[error("nftables: {what}: {source}")]
 pub struct NftError {
     what: &'static str,
-    /// Name of the table, where it is one of ours.
+    /// Name of the table, if the request was about one of this process.
     table: Option<String>,
     source: io::Error,
 }
 
 impl NftError {
-    /// True if it is about this table.
+    /// True if the request was about `table`.
     pub fn is_of(&self, table: &Table) -> bool {
         self.table.as_deref() == Some(table.name())
     }

@@ -1,4 +1,4 @@
-//! A table that gives packets another source address on their way out (NAT in the kernel).
+//! A table that translates the source address of outgoing packets (NAT in the kernel).
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -11,7 +11,8 @@ use super::expression::{
 use super::message::{Attributes, Chain};
 use super::table::{Family, Rule, Table};
 
-/// Packets that leave by `out` from `sources`, of this protocol if one is said, become `to`.
+/// Packets from `sources` that leave by interface `out`, of one protocol if there is one, get the
+/// source `to`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct NewSource {
     out: String,
@@ -26,17 +27,17 @@ enum Protocol {
     Udp = 17,
 }
 
-/// A new source.
+/// The new source of a packet.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum To {
-    /// The address of the interface that the packet leaves by.
+    /// The address of the outgoing interface (masquerading).
     Interface,
     Address(Ipv6Addr),
     Ports(Ipv6Addr, RangeInclusive<u16>),
 }
 
 impl Table {
-    /// IPv4 packets from `sources` that leave by interface `out` get its address.
+    /// IPv4 packets from `sources` that leave by interface `out` get the address of that interface.
     pub fn masquerade(name: &str, sources: &[RangeInclusive<Ipv4Addr>], out: &str) -> Self {
         let rules = sources.iter().map(|sources| NewSource {
             out: out.into(),
@@ -52,8 +53,9 @@ impl Table {
         }
     }
 
-    /// IPv6 packets from `source` that leave by interface `out` get the address `to`; of TCP and
-    /// UDP also a port of `ports`, so that they keep apart from those of whoever has the address.
+    /// IPv6 packets from `source` that leave by interface `out` get the address `to`. TCP and UDP
+    /// packets also get a port of `ports`, which keeps them apart from the host's own connections
+    /// from `to`.
     pub fn share(
         name: &str,
         source: Ipv6Addr,
@@ -110,7 +112,7 @@ impl fmt::Display for NewSource {
 }
 
 impl NewSource {
-    /// The expressions, in registers.
+    /// Writes the expressions of the rule.
     pub(super) fn encode(&self, rule: &mut Attributes) {
         load_meta(rule, META_OUT);
         compare(rule, EQUAL, &interface_name(&self.out));
@@ -172,7 +174,7 @@ const POSTROUTING: Chain = Chain {
     declaration: "type nat hook postrouting priority srcnat",
 };
 const NETWORK_HEADER: u32 = 1;
-/// Places of the source address in the headers.
+/// Offsets of the source address in the IP headers, in bytes.
 const IPV4_SOURCE: u32 = 12;
 const IPV6_SOURCE: u32 = 8;
 const TO_SOURCE: u32 = 0;

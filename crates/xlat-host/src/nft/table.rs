@@ -1,4 +1,4 @@
-//! A table as it should be: plain data, to be printed, compared and held.
+//! A table as plain data, to be printed and compared, and a table in the kernel.
 
 use std::fmt;
 use std::io;
@@ -11,7 +11,7 @@ use super::guard::ForwardOnlyTo;
 use super::message::{Batch, Chain, GET_TABLE, connect};
 use super::source_nat::NewSource;
 
-/// A table of our own with one chain.
+/// A table with one chain.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Table {
     pub(super) family: Family,
@@ -20,21 +20,21 @@ pub struct Table {
     pub(super) rules: Vec<Rule>,
 }
 
-/// Family and name of a table.
+/// Family and name, which identify a table.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct TablePlace {
     family: Family,
     name: String,
 }
 
-/// The packets a table sees.
+/// The address family of the packets that pass a table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Family {
     Ip = 2,
     Ip6 = 10,
 }
 
-/// A rule of one of our tables.
+/// A rule of a table.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Rule {
     NewSource(NewSource),
@@ -42,12 +42,12 @@ pub(super) enum Rule {
 }
 
 impl Table {
-    /// Its name.
+    /// Name of the table.
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// What tells it from the others: the kernel can have only one table in each place.
+    /// Its family and name: the kernel can have only one table with both.
     pub(crate) fn place(&self) -> TablePlace {
         TablePlace {
             family: self.family,
@@ -55,7 +55,7 @@ impl Table {
         }
     }
 
-    /// This table with the rules of `other` behind its own: what both of them know is known.
+    /// This table with the rules of `other` appended, except those it has already.
     pub(crate) fn and_rules_of(&self, other: &Self) -> Self {
         let mut both = self.clone();
         let more = other.rules.iter().filter(|rule| !self.rules.contains(rule));
@@ -99,7 +99,7 @@ impl fmt::Display for TablePlace {
 }
 
 impl fmt::Display for Table {
-    /// The equivalent `nft` commands, one a line, without an end of line behind the last.
+    /// The equivalent `nft` commands, one per line, without a final newline.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self {
             family,
@@ -125,43 +125,43 @@ impl fmt::Display for Table {
     }
 }
 
-/// A table in the kernel that goes when this is dropped. It belongs to a socket of its own.
+/// A table in the kernel, deleted when dropped. It belongs to a socket of its own.
 #[derive(Debug)]
-pub(crate) struct Held {
+pub(crate) struct OwnedTable {
     table: Table,
     socket: Socket,
 }
 
-impl Held {
+impl OwnedTable {
     /// Makes the table.
     ///
     /// # Errors
-    /// What the kernel refuses: CAP_NET_ADMIN and Linux 5.12 are needed, and a free name.
+    /// If the kernel refuses: CAP_NET_ADMIN and Linux 5.12 are needed, and the name must be free.
     pub(crate) fn make(table: &Table) -> Result<Self, NftError> {
         let socket = connect().map_err(table.refused("no netlink socket"))?;
-        let held = Self {
+        let owned = Self {
             table: table.clone(),
             socket,
         };
         let mut batch = Batch::new(table.family as u8);
         table.add_to(&mut batch);
-        held.send(batch)?;
-        Ok(held)
+        owned.send(batch)?;
+        Ok(owned)
     }
 
-    /// What it was made as.
+    /// The table as it was made last.
     pub(crate) fn table(&self) -> &Table {
         &self.table
     }
 
-    /// Puts `table`, which has the same place, where this one is: no packet finds neither.
+    /// Replaces the table by `table`, which has the same family and name, in one transaction.
     ///
     /// # Errors
-    /// What the kernel refuses; the table is then as it was.
+    /// If the kernel refuses; the table is then unchanged.
     pub(crate) fn replace(&mut self, table: &Table) -> Result<(), NftError> {
         debug_assert!(self.table.place() == table.place());
         let mut batch = Batch::new(table.family as u8);
-        if self.is_there()? {
+        if self.exists()? {
             batch.delete_table(&table.name);
         }
         table.add_to(&mut batch);
@@ -171,11 +171,11 @@ impl Held {
     }
 
     /// True if the kernel has a table of this name that belongs to our socket. While it does, no
-    /// other socket can change it, and `nft flush ruleset` passes it by.
+    /// other socket can change it, and `nft flush ruleset` skips it.
     ///
     /// # Errors
     /// If the tables cannot be listed.
-    pub(crate) fn is_there(&self) -> Result<bool, NftError> {
+    pub(crate) fn exists(&self) -> Result<bool, NftError> {
         let failed = || self.table.refused("the tables cannot be listed");
         let mut port = netlink_sys::SocketAddr::new(0, 0);
         self.socket.get_address(&mut port).map_err(failed())?;
@@ -188,12 +188,12 @@ impl Held {
         Ok(found)
     }
 
-    /// Makes the table again if it has gone. True if it had.
+    /// Makes the table again if it is missing. True if it was.
     ///
     /// # Errors
-    /// What the kernel refuses.
+    /// If the kernel refuses.
     pub(crate) fn repair(&mut self) -> Result<bool, NftError> {
-        if self.is_there()? {
+        if self.exists()? {
             return Ok(false);
         }
         let table = self.table.clone();

@@ -1,4 +1,5 @@
-//! Gives the host an address, or finds out whether another host on the link has it.
+//! Adds addresses, and checks by duplicate address detection that no other host on the link has
+//! one.
 
 use std::net::Ipv6Addr;
 use std::time::Duration;
@@ -14,7 +15,7 @@ use crate::host::plan::Address;
 /// How long duplicate address detection may take. One probe and one second are the default
 /// (RFC 4862 section 5.1).
 const DETECTION_MAX: Duration = Duration::from_secs(5);
-/// How often we look whether it is over.
+/// Interval between checks whether it has finished.
 const DETECTION_POLL: Duration = Duration::from_millis(20);
 
 impl Applied {
@@ -34,7 +35,8 @@ impl Applied {
         netlink.add_address(address).await
     }
 
-    /// Duplicate address detection is the kernel's: it gets the address for as long as that takes.
+    /// The kernel does duplicate address detection only for an address that an interface has: the
+    /// uplink gets the address for that time.
     pub(super) async fn claim(&mut self, dev: &str, address: Ipv6Addr) -> Result<(), Error> {
         let netlink = &self.host.netlink;
         let probe = Address {
@@ -58,7 +60,7 @@ impl Applied {
 }
 
 impl Host {
-    /// Waits until duplicate address detection is over.
+    /// Waits until duplicate address detection has finished.
     async fn wait_for_address(&self, dev: &str, address: Ipv6Addr) -> Result<(), Error> {
         let index = self.netlink.link(dev).await?.index;
         let deadline = Instant::now() + DETECTION_MAX;
@@ -74,8 +76,8 @@ impl Host {
                         address,
                     });
                 }
-                // The kernel keeps the duplicate of an address that lives for ever: this one was
-                // taken away, by a link that went down or by another program.
+                // The kernel keeps a duplicate address whose lifetime is infinite. This one is
+                // missing, because the link went down or another program removed it.
                 None => {
                     return Err(Error::TakenAway {
                         dev: dev.into(),

@@ -1,65 +1,66 @@
-//! Leads the host from one plan to another: what is new comes before what is old goes.
+//! Changes the host from one plan to another: new steps are applied before old ones are undone.
 
 use tracing::debug;
 
 use super::Applied;
 use crate::host::error::Error;
-use crate::host::plan::{Coming, Difference, Plan, Step};
+use crate::host::plan::{Addition, Difference, Plan, Step};
 
 impl Applied {
-    /// Carries out what `difference` adds, in order. What is in the place of something else replaces
-    /// it, so that no packet finds neither; only a table goes on to know what the old one knew.
+    /// Applies the additions of `difference`, in order. A step with the place of an old one
+    /// replaces it, so that every packet finds one of them; a table keeps the rules of the old one
+    /// for now.
     ///
     /// # Errors
-    /// The first change that fails; [`call_off`](Self::call_off) takes back those before it.
+    /// The first change that fails; [`call_off`](Self::call_off) undoes those before it.
     pub async fn bring(&mut self, difference: &Difference) -> Result<(), Error> {
-        for coming in &difference.come {
-            match coming {
-                Coming::New(step) => {
+        for addition in &difference.additions {
+            match addition {
+                Addition::New(step) => {
                     debug!("{step}");
                     self.carry_out(step).await?;
                 }
-                Coming::InPlace { old, new } => {
+                Addition::Replacement { old, new } => {
                     debug!("{new}");
-                    self.replace(old, &beside(old, new)).await?;
+                    self.replace(old, &transitional(old, new)).await?;
                 }
             }
         }
         Ok(())
     }
 
-    /// Takes back what `difference` removes, last first. What it adds was brought before.
+    /// Undoes the removals of `difference`, last first, after [`bring`](Self::bring).
     ///
     /// # Errors
-    /// The first change that cannot be taken back; the others behind it stay.
+    /// The first change that cannot be undone; those after it stay.
     pub async fn retire(&mut self, difference: &Difference) -> Result<(), Error> {
-        self.retract(&difference.go).await?;
-        for coming in &difference.come {
-            match coming {
-                Coming::InPlace { old, new } if beside(old, new) != *new => {
+        self.retract(&difference.removals).await?;
+        for addition in &difference.additions {
+            match addition {
+                Addition::Replacement { old, new } if transitional(old, new) != *new => {
                     self.replace(old, new).await?;
                 }
-                Coming::InPlace { .. } | Coming::New(_) => {}
+                Addition::Replacement { .. } | Addition::New(_) => {}
             }
         }
         Ok(())
     }
 
-    /// Takes back what was brought of `difference`: the host is as before.
+    /// Undoes the additions of `difference`: the host is as before [`bring`](Self::bring).
     ///
     /// # Errors
-    /// The first change that cannot be taken back.
+    /// The first change that cannot be undone.
     pub async fn call_off(&mut self, difference: &Difference) -> Result<(), Error> {
-        for coming in difference.come.iter().rev() {
-            match coming {
-                Coming::New(step) => self.retract_step(step).await?,
-                Coming::InPlace { old, new } => self.replace(new, old).await?,
+        for addition in difference.additions.iter().rev() {
+            match addition {
+                Addition::New(step) => self.retract_step(step).await?,
+                Addition::Replacement { old, new } => self.replace(new, old).await?,
             }
         }
         Ok(())
     }
 
-    /// Makes the host that `difference` leads to: what is new comes before what is old goes.
+    /// Applies `difference`: its additions, then its removals.
     ///
     /// # Errors
     /// The first change that fails.
@@ -68,7 +69,7 @@ impl Applied {
         self.retire(difference).await
     }
 
-    /// Takes back the steps of `plan` that were carried out, last first, and leaves the rest.
+    /// Undoes the steps of `plan` that are in the journal, last first, and leaves the rest.
     async fn retract(&mut self, plan: &Plan) -> Result<(), Error> {
         for step in plan.steps().iter().rev() {
             self.retract_step(step).await?;
@@ -82,11 +83,11 @@ impl Applied {
             return Ok(());
         };
         debug!("taking back: {step}");
-        self.take_back_one(&undo).await?;
+        self.undo_entry(&undo).await?;
         self.journal.forget(&undo)
     }
 
-    /// Puts `new` where `old` is, which has the same place.
+    /// Replaces `old` by `new`, which has the same place.
     async fn replace(&mut self, old: &Step, new: &Step) -> Result<(), Error> {
         match new {
             Step::Table { table, optional } => self.make_table(table, optional.as_deref()),
@@ -101,14 +102,15 @@ impl Applied {
                 }
             }
             Step::Tun { .. } => self.carry_out(new).await,
-            // Only what is equal has the same place: there is nothing to do.
+            // These have the same place only if they are equal: there is nothing to do.
             Step::Up { .. } | Step::Address(_) | Step::Claim { .. } | Step::Proxy { .. } => Ok(()),
         }
     }
 }
 
-/// While both are wanted a table knows what either does; all else is the new one from the start.
-fn beside(old: &Step, new: &Step) -> Step {
+/// The step to apply while both plans are in force: a table has the rules of both; any other step
+/// is the new one.
+fn transitional(old: &Step, new: &Step) -> Step {
     match new {
         Step::Table { table, optional } => Step::Table {
             table: match old {

@@ -15,24 +15,24 @@ use super::error::Error;
 use super::journal::{Journal, Undo};
 use super::netlink::{interfaces, is_exist, is_ours, same_destination};
 use super::plan::{Plan, Route, Step};
-use crate::nft::{Held, Table};
+use crate::nft::{OwnedTable, Table};
 use parameter::restore_sysctl;
 
-/// A plan that was carried out, or as much of it as was.
+/// An applied plan, or the steps of it that succeeded.
 #[derive(Debug)]
 pub struct Applied {
     host: Host,
     journal: Journal,
-    /// The tables that are there, each until it is dropped.
-    tables: Vec<Held>,
+    /// The nftables tables of this process, each deleted when dropped.
+    tables: Vec<OwnedTable>,
 }
 
 impl Host {
-    /// Takes back what a killed process with journal `name` in `run_dir` left. Returns the number
-    /// of changes that were taken back.
+    /// Undoes the changes of a killed process with journal `name` in `run_dir`. Returns the number
+    /// of changes undone.
     ///
     /// # Errors
-    /// [`Error::Running`] if the process lives, or the first change that cannot be taken back.
+    /// [`Error::Running`] if the process lives, or the first change that cannot be undone.
     pub async fn recover(&self, run_dir: &Path, name: &str) -> Result<usize, Error> {
         let journal = Journal::open(run_dir, name)?;
         let count = journal.entries().len();
@@ -46,7 +46,8 @@ impl Host {
         Ok(count)
     }
 
-    /// What [`recover`](Self::recover) would take back, last first, for people.
+    /// The changes that [`recover`](Self::recover) would undo, last first, as text for the
+    /// operator.
     ///
     /// # Errors
     /// [`Error::Running`] if the process lives, or the journal cannot be read.
@@ -56,11 +57,11 @@ impl Host {
         Ok(entries.map(ToString::to_string).collect())
     }
 
-    /// Carries out `plan`, with a journal of this name in `run_dir`. Leftovers of a killed process
-    /// are taken back first.
+    /// Applies `plan`, with a journal of this name in `run_dir`. The changes of a killed process
+    /// are undone first.
     ///
     /// # Errors
-    /// The first step that fails; what was done until then is taken back.
+    /// The first step that fails; the steps before it are undone.
     pub async fn apply(&self, plan: &Plan, run_dir: &Path, name: &str) -> Result<Applied, Error> {
         let journal = Journal::open(run_dir, name)?;
         let mut applied = Applied {
@@ -70,7 +71,7 @@ impl Host {
         };
         if !applied.journal.entries().is_empty() {
             info!("taking back what a killed process left behind");
-            applied.take_back().await?;
+            applied.undo_entries().await?;
         }
         match applied.extend(plan).await {
             Ok(()) => Ok(applied),
@@ -85,7 +86,7 @@ impl Host {
 }
 
 impl Applied {
-    /// Carries out further steps. What they change is taken back together with the rest.
+    /// Applies further steps. Their changes are undone together with the rest.
     ///
     /// # Errors
     /// The first step that fails; the steps before it stay.
@@ -97,21 +98,21 @@ impl Applied {
         Ok(())
     }
 
-    /// Takes everything back, last change first.
+    /// Undoes all changes, last one first.
     ///
     /// # Errors
-    /// The first change that cannot be taken back; the others are, and the journal stays for
+    /// The first change that cannot be undone. The others are undone, and the journal stays for
     /// `recover`.
     pub async fn undo(mut self) -> Result<(), Error> {
-        self.take_back().await?;
+        self.undo_entries().await?;
         self.journal.remove()
     }
 
-    async fn take_back(&mut self) -> Result<(), Error> {
+    async fn undo_entries(&mut self) -> Result<(), Error> {
         let mut failed = None;
         let entries = self.journal.entries().to_vec();
         for undo in entries.iter().rev() {
-            if let Err(error) = self.take_back_one(undo).await {
+            if let Err(error) = self.undo_entry(undo).await {
                 warn!("{error}");
                 failed.get_or_insert(error);
             }
@@ -142,7 +143,7 @@ impl Applied {
         }
     }
 
-    async fn take_back_one(&mut self, undo: &Undo) -> Result<(), Error> {
+    async fn undo_entry(&mut self, undo: &Undo) -> Result<(), Error> {
         let netlink = &self.host.netlink;
         match undo {
             Undo::Sysctl { key, ours, was } => restore_sysctl(key, ours, was),
@@ -150,19 +151,20 @@ impl Applied {
             Undo::Route(route) => netlink.remove_route(route).await,
             Undo::Proxy { dev, address } => netlink.remove_proxy(dev, *address).await,
             Undo::Table(place) => {
-                self.tables.retain(|held| held.table().place() != *place);
+                self.tables.retain(|owned| owned.table().place() != *place);
                 Ok(())
             }
         }
     }
 
-    /// Makes the table, in the place of one that is there.
+    /// Makes the table, or replaces the one with the same family and name. With `without`, a
+    /// refusal of the kernel is only logged.
     fn make_table(&mut self, table: &Table, without: Option<&str>) -> Result<(), Error> {
         let place = table.place();
         let mut tables = self.tables.iter_mut();
-        let made = match tables.find(|held| held.table().place() == place) {
-            Some(held) => held.replace(table),
-            None => Held::make(table).map(|held| self.tables.push(held)),
+        let made = match tables.find(|owned| owned.table().place() == place) {
+            Some(owned) => owned.replace(table),
+            None => OwnedTable::make(table).map(|owned| self.tables.push(owned)),
         };
         match (made, without) {
             (Ok(()), _) => {
@@ -187,7 +189,7 @@ impl Applied {
         let taken = there
             .iter()
             .find(|message| same_destination(message, route));
-        // Another instance's is as good as anybody else's.
+        // A route of another instance has our mark too, but leaves by another interface.
         let is_own = |message: &&RouteMessage| is_ours(message) && interfaces(message) == [index];
         if taken.is_some_and(|message| !is_own(&message)) {
             return Err(Error::Exists {

@@ -10,7 +10,8 @@ use crate::host::journal::Undo;
 use crate::host::sysctl;
 
 impl Applied {
-    /// What a kernel parameter was before it was changed; `None` if the kernel does not have it.
+    /// The value of a kernel parameter before this process changed it; `None` if the kernel does
+    /// not have the parameter.
     pub fn sysctl_before(&self, key: &str) -> Option<String> {
         let mut before = self.journal.entries().iter().filter_map(|undo| match undo {
             Undo::Sysctl { key: of, was, .. } => (of == key).then(|| was.clone()),
@@ -42,8 +43,7 @@ impl Applied {
         sysctl::write(&key, value).map_err(failed)
     }
 
-    /// Gives a parameter that is ours another value. What it was before us stays what it goes back
-    /// to.
+    /// Changes a parameter that this process has set before. Undoing restores the original value.
     pub(super) fn replace_sysctl(&mut self, key: &str, value: &str) -> Result<(), Error> {
         let mut entries = self.journal.entries().iter().rev();
         let ours = entries.find(|undo| matches!(undo, Undo::Sysctl { key: of, .. } if of == key));
@@ -65,10 +65,10 @@ impl Applied {
     }
 }
 
-/// Sets a parameter back to what it was, unless somebody else has changed it meanwhile.
+/// Restores the original value of a parameter, unless another program has changed it meanwhile.
 pub(super) fn restore_sysctl(key: &str, ours: &str, was: &str) -> Result<(), Error> {
     match sysctl::read(key) {
-        // The interface is gone, and its parameters with it.
+        // The parameters disappeared together with the interface.
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
         Err(source) => Err(Error::Sysctl {
             key: key.into(),

@@ -1,4 +1,4 @@
-//! Makes again what other programs, or the kernel, have removed since a plan was carried out.
+//! Repairs what other programs, or the kernel, have removed since a plan was applied.
 
 use tracing::debug;
 
@@ -7,11 +7,12 @@ use crate::host::error::Error;
 use crate::host::netlink::{interfaces, is_ours, same_destination};
 use crate::host::plan::{Address, Plan, Route, Step};
 use crate::host::sysctl;
-use crate::nft::{Held, TablePlace};
+use crate::nft::{OwnedTable, TablePlace};
 
 impl Applied {
-    /// Puts back what others took away since: routes that went with a link that was down, addresses
-    /// that were flushed, parameters that were set back. Returns the number of repairs.
+    /// Restores what is missing since the plan was applied: routes that the kernel removed with a
+    /// link that was down, addresses that were flushed, parameters that were set back, nftables
+    /// tables. Returns the number of repairs.
     ///
     /// # Errors
     /// The first repair that fails.
@@ -49,13 +50,13 @@ impl Applied {
         Ok(!found)
     }
 
-    /// One that was optional and has never been there is not missed.
+    /// An optional table that could not be made is not missing.
     fn repair_table(&mut self, place: &TablePlace) -> Result<bool, Error> {
-        let held = self
+        let owned = self
             .tables
             .iter_mut()
-            .find(|held| held.table().place() == *place);
-        Ok(held.map_or(Ok(false), Held::repair)?)
+            .find(|owned| owned.table().place() == *place);
+        Ok(owned.map_or(Ok(false), OwnedTable::repair)?)
     }
 
     async fn repair_address(&self, address: &Address) -> Result<bool, Error> {
@@ -81,8 +82,8 @@ impl Applied {
     }
 }
 
-/// Parameters of an interface that is gone are not missed, and one that cannot be set is somebody
-/// else's decision.
+/// True if the parameter was set again. A missing interface has no parameters to repair, and where
+/// setting fails the administrator has decided otherwise.
 fn repair_sysctl(key: &str, value: &str) -> bool {
     sysctl::read(key).is_ok_and(|now| now != value) && sysctl::write(key, value).is_ok()
 }

@@ -1,14 +1,14 @@
-//! Addresses of interfaces.
+//! Addresses of interfaces: list, add, remove.
 
 use std::net::IpAddr;
 
 use netlink_packet_route::address::{AddressAttribute, AddressFlags, AddressMessage, CacheInfo};
 
-use super::{Netlink, collect, family, gone_is_fine, refused};
+use super::{Netlink, collect, family, ok_if_absent, refused};
 use crate::host::error::Error;
 use crate::host::plan::Address;
 
-/// An address that an interface has.
+/// An address assigned to an interface.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Assigned {
     /// Number of the interface.
@@ -19,15 +19,15 @@ pub struct Assigned {
     pub len: u8,
     /// Duplicate address detection has not finished.
     pub tentative: bool,
-    /// Duplicate address detection found another host.
+    /// Duplicate address detection found another host with this address.
     pub duplicate: bool,
-    /// New connections shall not use it.
+    /// Its preferred lifetime is over: new connections shall not use it.
     pub deprecated: bool,
-    /// It is a privacy address that changes (RFC 8981).
+    /// It is a temporary privacy address (RFC 8981).
     pub temporary: bool,
-    /// How long it is valid from now on, in seconds; `u32::MAX` is for ever.
+    /// Remaining valid lifetime in seconds; `u32::MAX` is infinite.
     pub valid: u32,
-    /// How long new connections may use it, in the same way.
+    /// Remaining preferred lifetime in seconds; `u32::MAX` is infinite.
     pub preferred: u32,
 }
 
@@ -44,8 +44,8 @@ impl Netlink {
         done.map_err(|error| refused(wanted.to_string(), error))
     }
 
-    /// Adds an IPv6 address that no program chooses and that has no route of its own, so that the
-    /// kernel looks for duplicates of it.
+    /// Adds a deprecated IPv6 address without a prefix route, for duplicate address detection only:
+    /// no program chooses it as its source.
     pub(in crate::host) async fn add_probe(&self, wanted: &Address) -> Result<(), Error> {
         let index = self.link(&wanted.dev).await?.index;
         let mut request = self.handle.address().add(index, wanted.address, wanted.len);
@@ -59,7 +59,7 @@ impl Netlink {
         done.map_err(|error| refused(wanted.to_string(), error))
     }
 
-    /// Removes an address; one that is not there is as good as removed.
+    /// Removes an address. An absent one is no error.
     pub(in crate::host) async fn remove_address(&self, wanted: &Address) -> Result<(), Error> {
         let Some(index) = self.index(&wanted.dev).await? else {
             return Ok(());
@@ -72,7 +72,7 @@ impl Netlink {
             .attributes
             .push(AddressAttribute::Local(wanted.address));
         let done = self.handle.address().del(message).execute().await;
-        gone_is_fine(done, || {
+        ok_if_absent(done, || {
             format!("remove {} from {}", wanted.address, wanted.dev)
         })
     }

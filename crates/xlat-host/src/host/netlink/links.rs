@@ -1,4 +1,4 @@
-//! Network interfaces: their state, and the changes of it.
+//! Network interfaces: list, set the MTU, set up.
 
 use netlink_packet_route::link::{InfoKind, LinkAttribute, LinkFlags, LinkInfo, LinkMessage};
 use rtnetlink::LinkUnspec;
@@ -9,24 +9,24 @@ use crate::host::error::Error;
 /// A network interface.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Link {
-    /// Its number.
+    /// Its interface number.
     pub index: u32,
     /// Its name.
     pub name: String,
     /// Its MTU in bytes.
     pub mtu: u32,
-    /// It is set up.
+    /// It is administratively up.
     pub up: bool,
     /// It is up and has a carrier.
     pub running: bool,
     /// It is the loopback interface.
     pub loopback: bool,
-    /// Its link-layer address, if it has one of the usual six bytes: its neighbours must be told
-    /// who is there.
+    /// Its link-layer address, if it has one of six bytes and resolves its neighbours with it (ARP,
+    /// neighbour discovery).
     pub mac: Option<[u8; 6]>,
-    /// How often its carrier has come or gone: another number, and it may be another network.
+    /// How often its carrier has changed. After a change it may be attached to another network.
     pub carrier_changes: u32,
-    /// It carries packets inside other packets: a VPN or another tunnel.
+    /// It is a tunnel: it sends packets inside other packets, as a VPN does.
     pub tunnel: bool,
 }
 

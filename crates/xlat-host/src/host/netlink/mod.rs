@@ -22,7 +22,7 @@ pub(super) use route_message::{
 };
 pub use routes::Way;
 
-/// A connection to the kernel's routing socket.
+/// A connection to the kernel over an rtnetlink socket.
 #[derive(Clone, Debug)]
 pub(super) struct Netlink {
     pub(super) handle: Handle,
@@ -38,7 +38,7 @@ impl Netlink {
     }
 }
 
-/// True if the error says that something is there already.
+/// True if the kernel refused because the object exists already.
 pub(super) fn is_exist(error: &Error) -> bool {
     matches!(error, Error::Kernel { source, .. } if source.kind() == ErrorKind::AlreadyExists)
 }
@@ -68,18 +68,18 @@ fn io_error(error: &rtnetlink::Error) -> std::io::Error {
     }
 }
 
-fn gone_is_fine(
+fn ok_if_absent(
     done: Result<(), rtnetlink::Error>,
     what: impl FnOnce() -> String,
 ) -> Result<(), Error> {
     match done {
-        Err(error) if !is_gone(&io_error(&error)) => Err(refused(what(), error)),
+        Err(error) if !is_absent(&io_error(&error)) => Err(refused(what(), error)),
         _ => Ok(()),
     }
 }
 
-/// ESRCH, ENODEV, ENOENT, EADDRNOTAVAIL: what was to be removed is not there.
-fn is_gone(error: &std::io::Error) -> bool {
+/// ESRCH, ENODEV, ENOENT, EADDRNOTAVAIL: the object to remove is absent.
+fn is_absent(error: &std::io::Error) -> bool {
     use rustix::io::Errno;
     let gone = [Errno::SRCH, Errno::NODEV, Errno::NOENT, Errno::ADDRNOTAVAIL];
     error

@@ -1,4 +1,4 @@
-//! Addresses the kernel answers for on behalf of others (proxy ARP, proxy NDP).
+//! Proxy neighbour entries: addresses for which the kernel answers ARP and neighbour solicitations.
 
 use std::net::IpAddr;
 
@@ -6,7 +6,7 @@ use netlink_packet_route::neighbour::{
     NeighbourAddress, NeighbourAttribute, NeighbourFlags, NeighbourMessage,
 };
 
-use super::{Netlink, family, gone_is_fine, refused};
+use super::{Netlink, family, ok_if_absent, refused};
 use crate::host::error::Error;
 
 impl Netlink {
@@ -18,7 +18,7 @@ impl Netlink {
         done.map_err(|error| refused(format!("answer for {address} on {dev}"), error))
     }
 
-    /// Answers no longer for an address; one that is not answered for is as good.
+    /// Removes a proxy neighbour entry. An absent one is no error.
     pub(in crate::host) async fn remove_proxy(
         &self,
         dev: &str,
@@ -38,6 +38,6 @@ impl Netlink {
         let attribute = NeighbourAttribute::Destination(destination);
         message.attributes.push(attribute);
         let done = self.handle.neighbours().del(message).execute().await;
-        gone_is_fine(done, || format!("answer for {address} on {dev} no longer"))
+        ok_if_absent(done, || format!("answer for {address} on {dev} no longer"))
     }
 }

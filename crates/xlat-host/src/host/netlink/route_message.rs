@@ -1,4 +1,5 @@
-//! What a route of the kernel says: its owner, its destination, and whether packets can use it.
+//! Properties of a route of the kernel: its owner, its destination, and whether it can forward
+//! packets.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -12,17 +13,17 @@ use crate::host::plan::{ROUTE_PROTOCOL, Route};
 
 const MAIN_TABLE: u32 = 254;
 
-/// True for a route with our mark.
+/// True for a route with the protocol number of our routes.
 pub(in crate::host) fn is_ours(route: &RouteMessage) -> bool {
     u8::from(route.header.protocol) == ROUTE_PROTOCOL
 }
 
-/// True for a default route in the main table that leads somewhere.
+/// True for a usable default route in the main table.
 pub(in crate::host) fn is_default(route: &RouteMessage) -> bool {
     route.header.destination_prefix_length == 0 && leads_somewhere(route)
 }
 
-/// True for a route in the main table that leads somewhere.
+/// True for a unicast route in the main table whose link is up.
 pub(in crate::host) fn leads_somewhere(route: &RouteMessage) -> bool {
     let is_dead = RouteFlags::Dead | RouteFlags::Linkdown;
     route.header.kind == RouteType::Unicast
@@ -30,7 +31,7 @@ pub(in crate::host) fn leads_somewhere(route: &RouteMessage) -> bool {
         && table(route) == MAIN_TABLE
 }
 
-/// Numbers of the interfaces that a route leaves by.
+/// Numbers of the outgoing interfaces of a route.
 pub(in crate::host) fn interfaces(route: &RouteMessage) -> Vec<u32> {
     let mut all = Vec::new();
     for attribute in &route.attributes {
@@ -45,9 +46,10 @@ pub(in crate::host) fn interfaces(route: &RouteMessage) -> Vec<u32> {
     all
 }
 
-/// The destination of an `unreachable` route of the main table that a DHCPv6 client made: it marks
-/// its routes, or those of the programs it hands its prefixes to do (OpenWrt's netifd). What an
-/// administrator types has another mark, and may be anybody's network.
+/// The destination of an `unreachable` route of the main table that a DHCPv6 client made. Such a
+/// client gives its routes its own protocol number, or leaves them to a program that does
+/// (OpenWrt's netifd). A route that an administrator typed has another protocol number, and its
+/// destination may be any network.
 pub(in crate::host) fn delegated(route: &RouteMessage) -> Option<Ipv6Prefix> {
     let shortest = match route.header.protocol {
         RouteProtocol::Dhcp | RouteProtocol::Ra => 32,
@@ -62,13 +64,13 @@ pub(in crate::host) fn delegated(route: &RouteMessage) -> Option<Ipv6Prefix> {
     destination_v6(route)
 }
 
-/// Where an ordinary IPv6 route leads to.
+/// The destination of a unicast IPv6 route of another program.
 pub(in crate::host) fn used(route: &RouteMessage) -> Option<Ipv6Prefix> {
     let is_used = route.header.kind == RouteType::Unicast && !is_ours(route);
     is_used.then(|| destination_v6(route))?
 }
 
-/// True if `route` goes where `wanted` goes, with the same preference.
+/// True if `route` has the destination, source and preference of `wanted`.
 pub(in crate::host) fn same_destination(route: &RouteMessage, wanted: &Route) -> bool {
     let (mut to, mut from, mut metric) = (None, None, None);
     for attribute in &route.attributes {

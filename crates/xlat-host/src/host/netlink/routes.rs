@@ -1,4 +1,4 @@
-//! Routes: looked up, listed, added and removed.
+//! Routes: look up, list, add, remove.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -9,25 +9,25 @@ use netlink_packet_route::route::{
 use rtnetlink::RouteMessageBuilder;
 
 use super::route_message::ip;
-use super::{Netlink, collect, gone_is_fine, io_error, refused};
+use super::{Netlink, collect, io_error, ok_if_absent, refused};
 use crate::host::error::Error;
 use crate::host::plan::{ROUTE_PROTOCOL, Route};
 
-/// What the routing table says about one destination.
+/// The result of a route lookup for one destination.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Way {
-    /// Number of the interface that leads there.
+    /// Number of the outgoing interface.
     pub index: u32,
     /// Next hop; `None` if the destination is on the link.
     pub gateway: Option<IpAddr>,
     /// Source address that the kernel would choose.
     pub src: Option<IpAddr>,
-    /// MTU of the route, where it has one of its own.
+    /// MTU of the route in bytes, if the route itself has one.
     pub mtu: Option<u32>,
 }
 
 impl Netlink {
-    /// By any interface, or by this one.
+    /// Looks up the route to `to`, through the interface with number `by` if there is one.
     pub(in crate::host) async fn way(&self, to: IpAddr, by: Option<u32>) -> Result<Way, Error> {
         let mut question = host_route(to);
         let by = by.map(RouteAttribute::Oif);
@@ -65,7 +65,7 @@ impl Netlink {
             .map_err(|error| refused(wanted.to_string(), error))
     }
 
-    /// Removes a route; one that is not there is as good as removed.
+    /// Removes a route. An absent one is no error.
     pub(in crate::host) async fn remove_route(&self, wanted: &Route) -> Result<(), Error> {
         let Some(index) = self.index(&wanted.dev).await? else {
             return Ok(());
@@ -76,7 +76,7 @@ impl Netlink {
             .del(route_message(wanted, index))
             .execute()
             .await;
-        gone_is_fine(done, || format!("remove the route: {wanted}"))
+        ok_if_absent(done, || format!("remove the route: {wanted}"))
     }
 }
 
@@ -147,8 +147,8 @@ fn route_message(wanted: &Route, index: u32) -> RouteMessage {
     message
 }
 
-/// ENETUNREACH, EHOSTUNREACH, and what the kernel says of routes that lead nowhere on purpose:
-/// EINVAL for `blackhole`, EACCES for `prohibit`.
+/// The errors of a lookup without a usable route: ENETUNREACH, EHOSTUNREACH, EINVAL for a
+/// `blackhole` route, EACCES for a `prohibit` route.
 fn leads_nowhere(error: &std::io::Error) -> bool {
     use rustix::io::Errno;
     let nowhere = [

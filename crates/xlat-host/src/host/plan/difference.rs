@@ -1,52 +1,55 @@
-//! From one plan to another, without taking back what both of them want.
+//! The changes from one plan to another. Steps that both plans have are left alone.
 
 use super::{Plan, Step};
 
-/// What makes the host that one plan describes the host that another one describes.
+/// The changes that turn the state one plan describes into the state another describes.
 ///
-/// What is new comes first ([`Applied::bring`](crate::host::Applied::bring)), and only then goes
-/// what is old ([`Applied::retire`](crate::host::Applied::retire)).
+/// Additions are applied first ([`Applied::bring`](crate::host::Applied::bring)), then removals
+/// ([`Applied::retire`](crate::host::Applied::retire)).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Difference {
-    pub(in crate::host) come: Vec<Coming>,
-    pub(in crate::host) go: Plan,
+    pub(in crate::host) additions: Vec<Addition>,
+    pub(in crate::host) removals: Plan,
 }
 
 /// A step that only the new plan has.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(in crate::host) enum Coming {
-    /// Nothing has its place.
+pub(in crate::host) enum Addition {
+    /// No step of the old plan has its place.
     New(Step),
-    /// It takes the place of another.
-    InPlace { old: Step, new: Step },
+    /// It replaces the step of the old plan that has the same place.
+    Replacement { old: Step, new: Step },
 }
 
 impl Difference {
-    /// True if both plans want the same.
+    /// True if both plans have the same steps.
     pub fn is_empty(&self) -> bool {
-        self.come.is_empty() && self.go.steps().is_empty()
+        self.additions.is_empty() && self.removals.steps().is_empty()
     }
 }
 
 impl Plan {
-    /// What is to come and to go where this plan was carried out and `new` is wanted.
+    /// The changes to make where this plan is applied and `new` is wanted.
     pub fn difference(&self, new: &Self) -> Difference {
         let only_in = |these: &Self, those: &Self| {
             let mut steps = these.steps.clone();
             steps.retain(|step| !those.steps.contains(step));
             steps
         };
-        let mut go = only_in(self, new);
-        let mut come = Vec::new();
+        let mut removals = only_in(self, new);
+        let mut additions = Vec::new();
         for new in only_in(new, self) {
-            let place = go.iter().position(|old| old.has_same_place(&new));
-            come.push(match place.map(|place| go.remove(place)) {
-                Some(old) => Coming::InPlace { old, new },
-                None => Coming::New(new),
+            let place = removals.iter().position(|old| old.has_same_place(&new));
+            additions.push(match place.map(|place| removals.remove(place)) {
+                Some(old) => Addition::Replacement { old, new },
+                None => Addition::New(new),
             });
         }
-        let go = Plan { steps: go };
-        Difference { come, go }
+        let removals = Plan { steps: removals };
+        Difference {
+            additions,
+            removals,
+        }
     }
 }
 
@@ -100,8 +103,8 @@ mod tests {
     #[test]
     fn only_what_is_new_comes_in_order_and_only_what_is_old_goes() {
         let difference = plan([to(1), to(2), to(3)]).difference(&plan([to(2), to(5), to(4)]));
-        assert_eq!(difference.come, [to(5), to(4)].map(Coming::New));
-        assert_eq!(difference.go, plan([to(1), to(3)]));
+        assert_eq!(difference.additions, [to(5), to(4)].map(Addition::New));
+        assert_eq!(difference.removals, plan([to(1), to(3)]));
     }
 
     #[test]
@@ -113,8 +116,8 @@ mod tests {
         ];
         for (old, new) in steps {
             let difference = plan([to(1), old.clone()]).difference(&plan([to(1), new.clone()]));
-            assert_eq!(difference.come, [Coming::InPlace { old, new }]);
-            assert_eq!(difference.go, Plan::new());
+            assert_eq!(difference.additions, [Addition::Replacement { old, new }]);
+            assert_eq!(difference.removals, Plan::new());
         }
     }
 
@@ -125,7 +128,7 @@ mod tests {
             optional: None,
         };
         let difference = plan([table(1)]).difference(&plan([six.clone()]));
-        assert_eq!(difference.come, [Coming::New(six)]);
-        assert_eq!(difference.go, plan([table(1)]));
+        assert_eq!(difference.additions, [Addition::New(six)]);
+        assert_eq!(difference.removals, plan([table(1)]));
     }
 }

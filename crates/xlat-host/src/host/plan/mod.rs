@@ -1,8 +1,8 @@
-//! What a daemon wants of its host, as plain data.
+//! The desired state of the host, as plain data.
 //!
-//! A [`Plan`] is built by a binary, printed by `--dry-run` as the commands an administrator would
-//! type, and carried out and undone by [`Host`](super::Host). Two of them have a [`Difference`].
-//! Nothing here touches the kernel.
+//! A binary builds a [`Plan`]; `--dry-run` prints it as the commands an administrator would type;
+//! [`Host`](super::Host) applies and undoes it. Two plans have a [`Difference`]. Nothing here
+//! touches the kernel.
 
 mod difference;
 mod route;
@@ -13,7 +13,7 @@ use std::net::{IpAddr, Ipv6Addr};
 
 use crate::nft::Table;
 
-pub(super) use difference::Coming;
+pub(super) use difference::Addition;
 pub use difference::Difference;
 pub use route::{Address, ROUTE_PROTOCOL, Route};
 pub use step::Step;
@@ -31,7 +31,7 @@ impl Plan {
         Self::default()
     }
 
-    /// The steps, in the order they are carried out.
+    /// The steps, in the order of application.
     pub fn steps(&self) -> &[Step] {
         &self.steps
     }
@@ -42,8 +42,8 @@ impl Plan {
         self
     }
 
-    /// Gives the TUN device its MTU. It makes no IPv6 address of its own, and routers on it are
-    /// not believed: there are none.
+    /// Sets the MTU of the TUN device and sets it up. The kernel gives it no link-local address, and
+    /// without one it solicits no routers.
     pub fn tun(&mut self, name: &str, mtu: u32) -> &mut Self {
         self.step(Step::Tun {
             name: name.into(),
@@ -71,7 +71,7 @@ impl Plan {
         }))
     }
 
-    /// Makes sure that nobody on the link of `dev` has `address`.
+    /// Checks that no host on the link of `dev` has `address`, by duplicate address detection.
     pub fn claim(&mut self, dev: &str, address: Ipv6Addr) -> &mut Self {
         self.step(Step::Claim {
             dev: dev.into(),
@@ -79,7 +79,7 @@ impl Plan {
         })
     }
 
-    /// Answers for `address` on the link of `dev`.
+    /// Adds a proxy neighbour entry for `address` on `dev`.
     pub fn proxy(&mut self, dev: &str, address: impl Into<IpAddr>) -> &mut Self {
         self.step(Step::Proxy {
             dev: dev.into(),
@@ -87,19 +87,20 @@ impl Plan {
         })
     }
 
-    /// Makes a table of nftables.
+    /// Makes an nftables table.
     pub fn table(&mut self, table: Table) -> &mut Self {
         let optional = None;
         self.step(Step::Table { table, optional })
     }
 
-    /// Makes a table of nftables, or says in the log what is wrong without it.
+    /// Makes an nftables table. If the kernel refuses it, the plan goes on and logs `without`,
+    /// which says what does not work then.
     pub fn optional_table(&mut self, table: Table, without: impl Into<String>) -> &mut Self {
         let optional = Some(without.into());
         self.step(Step::Table { table, optional })
     }
 
-    /// Adds the steps of another plan behind its own.
+    /// Appends the steps of another plan.
     pub fn append(&mut self, other: Plan) -> &mut Self {
         self.steps.extend(other.steps);
         self
@@ -111,7 +112,7 @@ impl Plan {
     }
 }
 
-/// The key of a parameter of one device: `net.FAMILY.conf.DEV.NAME`.
+/// The key of a parameter of one interface: `net.FAMILY.conf.DEV.NAME`.
 pub fn device_key(family: &str, dev: &str, name: &str) -> String {
     format!("net.{family}.conf.{}.{name}", dev.replace('.', "/"))
 }

@@ -1,11 +1,12 @@
-//! Routes and addresses, as they are wanted and as the journal keeps them.
+//! Routes and addresses, as plans and the journal hold them.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv6Addr};
 
 use serde::{Deserialize, Serialize};
 
-/// Protocol number that marks our routes, so that they can be told from everybody else's.
+/// Protocol number of our routes (`ip route ... proto 64`), which tells them from those of other
+/// programs.
 pub const ROUTE_PROTOCOL: u8 = 64;
 
 /// An address of a device.
@@ -57,7 +58,7 @@ impl Route {
         }
     }
 
-    /// True if the kernel takes both for the same route: one replaces the other.
+    /// True if the kernel considers both the same route, so that adding one replaces the other.
     pub(in crate::host) fn has_same_place(&self, other: &Self) -> bool {
         let place = |route: &Self| {
             (
@@ -71,25 +72,26 @@ impl Route {
         place(self) == place(other)
     }
 
-    /// With this preference; lower is better.
+    /// Sets the preference; lower is better.
     pub fn metric(mut self, metric: u32) -> Self {
         self.metric = Some(metric);
         self
     }
 
-    /// With this path MTU in bytes.
+    /// Sets the path MTU in bytes.
     pub fn mtu(mut self, mtu: u32) -> Self {
         self.mtu = Some(mtu);
         self
     }
 
-    /// For packets from this address, to this next hop or, without one, onto the link.
+    /// Restricts the route to packets from this address, and sets the next hop; without `via` the
+    /// destination is on the link.
     pub fn from(mut self, from: Ipv6Addr, via: Option<Ipv6Addr>) -> Self {
         (self.from, self.via) = (Some(from), via);
         self
     }
 
-    /// With this source address for packets of this host.
+    /// Sets the source address for packets of this host.
     pub fn src(mut self, src: impl Into<IpAddr>) -> Self {
         self.src = Some(src.into());
         self

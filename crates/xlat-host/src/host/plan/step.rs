@@ -1,4 +1,4 @@
-//! One change of the host, and what it is about.
+//! One change of the host, and the object it changes.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv6Addr};
@@ -9,8 +9,8 @@ use crate::nft::{Table, TablePlace};
 /// One change of the host.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Step {
-    /// The TUN device. It is made when the data path opens it, is never persistent, and takes its
-    /// addresses and routes with it when it goes; here it gets its MTU.
+    /// The MTU of the TUN device. The data path makes the device when it opens it; it is never
+    /// persistent, and its addresses and routes disappear with it.
     Tun {
         /// Name of the device.
         name: String,
@@ -24,42 +24,44 @@ pub enum Step {
     },
     /// A kernel parameter, by its dotted name.
     Sysctl {
-        /// `net.ipv4.ip_forward`, say; a slash stands for a dot inside a device name.
+        /// For example `net.ipv4.ip_forward`; a slash stands for a dot inside a device name.
         key: String,
-        /// The value wanted.
+        /// The value to set.
         value: String,
     },
     /// An address of a device.
     Address(Address),
-    /// The link is asked whether somebody has the address, by duplicate address detection of the
-    /// kernel. The address does not stay: whoever claims it answers neighbours for it.
+    /// Duplicate address detection by the kernel: fails if another host on the link has the
+    /// address. The address does not stay on the interface; the daemon answers neighbour
+    /// solicitations for it.
     Claim {
-        /// The device whose link is asked.
+        /// Name of the interface.
         dev: String,
         /// The address.
         address: Ipv6Addr,
     },
     /// A route in the main table.
     Route(Route),
-    /// The host answers for an address that is routed elsewhere, when it is asked for on the link
-    /// (proxy ARP).
+    /// A proxy neighbour entry: the host answers ARP requests or neighbour solicitations for an
+    /// address that is routed elsewhere.
     Proxy {
-        /// The device on whose link it is asked for.
+        /// Name of the interface on which it answers.
         dev: String,
         /// The address.
         address: IpAddr,
     },
-    /// A table of nftables that goes with this process, whatever ends it.
+    /// An nftables table. The kernel deletes it when this process ends, however it ends.
     Table {
         /// The table.
         table: Table,
-        /// `None`: without the table the plan fails. Otherwise the plan goes on where the kernel
-        /// refuses the table, and this is what the log says is then wrong.
+        /// `None`: if the kernel refuses the table, the plan fails. Otherwise the plan goes on and
+        /// logs this text, which says what does not work then.
         optional: Option<String>,
     },
 }
 
-/// What a change of the host is about. A step and what takes it back have the same subject.
+/// The object that a change of the host is about. A step and the entry that undoes it have the same
+/// subject.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(in crate::host) enum Subject<'a> {
     Sysctl(&'a str),
@@ -70,7 +72,7 @@ pub(in crate::host) enum Subject<'a> {
 }
 
 impl Step {
-    /// What is to be taken back of it; `None` if nothing stays behind, or nothing without the TUN.
+    /// The object to undo; `None` if nothing stays behind, or nothing without the TUN.
     pub(in crate::host) fn subject(&self) -> Option<Subject<'_>> {
         match self {
             Self::Tun { .. } | Self::Up { .. } | Self::Claim { .. } => None,
@@ -82,8 +84,7 @@ impl Step {
         }
     }
 
-    /// True if the host can have only one of both: the second takes the place of the first without
-    /// a moment in which there is neither.
+    /// True if the host can have only one of both, so that the second replaces the first at once.
     pub(super) fn has_same_place(&self, other: &Self) -> bool {
         match self {
             Self::Tun { name, .. } => matches!(other, Self::Tun { name: of, .. } if of == name),
