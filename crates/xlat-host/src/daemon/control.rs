@@ -1,8 +1,8 @@
-//! Questions to a running daemon, over a Unix socket in its run directory.
+//! Requests to a running daemon, over a Unix socket in its run directory.
 //!
-//! A caller sends one line of JSON, the request, and gets text back until the daemon closes the
-//! connection: what is to be printed, already in the form that was asked for. The first line of
-//! the answer is `ok`, or says what is wrong. Only the user that the daemon runs as can connect.
+//! A client sends one line of JSON, the request, and receives text until the daemon closes the
+//! connection: the output, already in the requested format. The first line of the reply is `ok` or
+//! an error message. Only the user of the daemon can connect.
 
 use std::future::Future;
 use std::io::{self, BufRead, BufReader, ErrorKind, Write};
@@ -21,30 +21,30 @@ use tokio::time::timeout;
 
 /// Longest request in bytes.
 const REQUEST_MAX: u64 = 4096;
-/// Callers at the same time; the next one waits.
-const CALLERS_MAX: usize = 8;
-/// How long a caller may take to ask, and to take each part of the answer.
+/// Most clients served at the same time; further ones wait.
+const CLIENTS_MAX: usize = 8;
+/// Time limit for a client to send its request, and to receive each part of the reply.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// The daemon's end. Dropping it removes the socket from the file system.
+/// The daemon's listening socket. Dropping it removes the socket from the file system.
 #[derive(Debug)]
 pub struct Socket {
     listener: UnixListener,
     path: PathBuf,
 }
 
-/// Nobody answers.
+/// Why the control socket cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum ControlError {
-    /// The socket cannot be made.
+    /// The socket cannot be created.
     #[error("cannot make the control socket {}: {source}; choose another --run-dir", path.display())]
     Bind {
-        /// Where.
+        /// Path of the socket.
         path: PathBuf,
-        /// Why.
+        /// The system's error.
         source: io::Error,
     },
-    /// No daemon listens there.
+    /// No daemon listens on this path.
     #[error(
         "nothing runs there: {} is not answered; the --tun and --run-dir of the running one are \
          needed, and its user",
@@ -60,11 +60,12 @@ pub enum ControlError {
 }
 
 impl Socket {
-    /// The socket of the instance `name`, in `run_dir`. To be called by whoever holds that name:
-    /// the socket of a killed run is replaced. Must be called within a tokio runtime.
+    /// Creates the socket of the instance `name` in `run_dir`, in place of one that a killed
+    /// process left: the caller must hold the lock on that name. Must be called within a tokio
+    /// runtime.
     ///
     /// # Errors
-    /// If it cannot be made.
+    /// If it cannot be created.
     pub fn bind(run_dir: &Path, name: &str) -> Result<Self, ControlError> {
         let path = path(run_dir, name);
         let listener = listen(&path);
@@ -76,8 +77,8 @@ impl Socket {
             .map_err(|source| ControlError::Bind { path, source })
     }
 
-    /// Answers requests for ever; each has a task of its own. `answer` gets the request and where
-    /// to write; what it returns as an error is logged only.
+    /// Serves requests forever, each in a task of its own. `answer` gets the request and the reply
+    /// to write to; its errors are only logged.
     pub async fn serve<R, F, A>(self, answer: A)
     where
         R: DeserializeOwned + Send,
@@ -85,9 +86,9 @@ impl Socket {
         A: Fn(R, Answer) -> F + Send + Sync + 'static,
     {
         let answer = Arc::new(answer);
-        let places = Arc::new(Semaphore::new(CALLERS_MAX));
+        let permits = Arc::new(Semaphore::new(CLIENTS_MAX));
         loop {
-            let Ok(place) = Arc::clone(&places).acquire_owned().await else {
+            let Ok(permit) = Arc::clone(&permits).acquire_owned().await else {
                 return;
             };
             let stream = match self.listener.accept().await {
@@ -103,7 +104,7 @@ impl Socket {
                 if let Err(error) = converse(stream, answer.as_ref()).await {
                     tracing::debug!("control socket: {error}");
                 }
-                drop(place);
+                drop(permit);
             });
         }
     }
@@ -115,21 +116,21 @@ impl Drop for Socket {
     }
 }
 
-/// Where an answer is written.
+/// The reply to one request.
 #[derive(Debug)]
 pub struct Answer {
     stream: UnixStream,
-    begun: bool,
+    started: bool,
 }
 
 impl Answer {
-    /// Writes a part of the answer.
+    /// Writes a part of the reply.
     ///
     /// # Errors
-    /// The caller is gone, or does not read.
+    /// The client has closed the connection, or does not read.
     pub async fn text(&mut self, text: &str) -> io::Result<()> {
-        if !self.begun {
-            self.begun = true;
+        if !self.started {
+            self.started = true;
             self.send("ok\n").await?;
         }
         self.send(text).await
@@ -138,17 +139,17 @@ impl Answer {
     /// Writes a value as one line of JSON.
     ///
     /// # Errors
-    /// The caller is gone, or does not read.
+    /// The client has closed the connection, or does not read.
     pub async fn json(&mut self, value: &(impl Serialize + Sync)) -> io::Result<()> {
         let mut line = serde_json::to_string(value)?;
         line.push('\n');
         self.text(&line).await
     }
 
-    /// Says why there is no answer.
+    /// Replies with an error message instead.
     ///
     /// # Errors
-    /// The caller is gone, or does not read.
+    /// The client has closed the connection, or does not read.
     pub async fn refuse(mut self, reason: &str) -> io::Result<()> {
         let line = reason.replace('\n', " ");
         self.send(&format!("{line}\n")).await
@@ -159,10 +160,10 @@ impl Answer {
     }
 }
 
-/// Asks the running instance `name` and hands each piece of its answer to `print`.
+/// Sends a request to the running instance `name` and hands each line of its reply to `print`.
 ///
 /// # Errors
-/// Nobody runs, the request was refused, or `print` failed.
+/// No daemon runs, it refused the request, or `print` failed.
 pub fn ask(
     run_dir: &Path,
     name: &str,
@@ -191,10 +192,10 @@ pub fn ask(
     }
 }
 
-/// Asks the running instance `name` and prints its answer on standard output.
+/// Sends a request to the running instance `name` and prints its reply on standard output.
 ///
 /// # Errors
-/// Those of [`ask`]. A reader of a pipe that has seen enough is no error.
+/// Those of [`ask`]. A closed pipe on standard output is no error.
 pub fn ask_and_print(
     run_dir: &Path,
     name: &str,
@@ -239,7 +240,7 @@ where
     timeout(PATIENCE, lines.read_line(&mut line)).await??;
     let reply = Answer {
         stream,
-        begun: false,
+        started: false,
     };
     match serde_json::from_str(&line) {
         Ok(request) => answer(request, reply).await,

@@ -1,4 +1,5 @@
-//! How a daemon ends: one line on standard error, and an exit code that says whose fault it was.
+//! How a daemon exits: one line on standard error, and an exit code that tells usage errors from
+//! system errors.
 
 use std::ffi::OsString;
 use std::process::ExitCode;
@@ -8,14 +9,14 @@ use clap::error::ErrorKind;
 
 use super::file;
 
-/// All went well.
+/// Success.
 pub const DONE: u8 = 0;
-/// The system refused, or something broke.
+/// A request to the system failed, or a part of the daemon did.
 pub const SYSTEM: u8 = 1;
-/// The command line makes no sense.
+/// The command line is invalid.
 pub const USAGE: u8 = 2;
 
-/// A command line that makes no sense, found after it was parsed.
+/// A command line that is found invalid only after parsing.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct Usage(pub String);
@@ -23,7 +24,7 @@ pub struct Usage(pub String);
 /// Parses the command line of the program `name`, and the configuration file that it names.
 ///
 /// # Errors
-/// The exit code to end with, after help, version or one line of complaint was printed.
+/// The exit code, after help, the version or an error message of one line was printed.
 pub fn parse<C: Parser>(
     name: &str,
     args: impl IntoIterator<Item = OsString>,
@@ -37,7 +38,7 @@ pub fn parse<C: Parser>(
         ErrorKind::DisplayHelp
         | ErrorKind::DisplayVersion
         | ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
-            // Nobody reads it any more if this fails.
+            // If this fails, the reader has closed its end.
             drop(error.print());
             ExitCode::from(if error.use_stderr() { USAGE } else { 0 })
         }
@@ -57,7 +58,7 @@ pub fn complain(name: &str, line: &str) {
     eprintln!("{name}: {line}");
 }
 
-/// The message without usage and tips, which `--help` has.
+/// The message of a clap error on one line, without usage and tips but with a pointer to `--help`.
 pub fn one_line(error: &clap::Error) -> String {
     let text = error.render().to_string();
     let message = text.split("\n\nUsage:").next().unwrap_or_default();

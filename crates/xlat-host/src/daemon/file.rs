@@ -1,9 +1,9 @@
 //! The configuration file: a TOML file whose keys are the names of the flags.
 //!
 //! A table stands for the beginning of a name: `interval` in `[ra]` is `--ra-interval`. A list is a
-//! flag given several times, `true` a flag without a value. The file becomes a part of the command
-//! line and is read by the same parser, so that each value has one meaning and one message. What is
-//! given on the command line replaces what the file says.
+//! flag given several times, `true` a flag without a value. The keys become arguments of the
+//! command line and go through the same parser, so that each value has one meaning and one error
+//! message. Flags on the command line override the file.
 
 use std::ffi::OsString;
 use std::ops::Range;
@@ -15,49 +15,49 @@ use clap::{Arg, ArgAction, ArgMatches, Command};
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-/// What is wrong with a file.
+/// Why a configuration file was refused.
 #[derive(Debug, thiserror::Error)]
 pub enum FileError {
-    /// It cannot be read.
+    /// The file cannot be read.
     #[error("{}: {source}", path.display())]
     Read {
-        /// The file.
+        /// Path of the file.
         path: PathBuf,
-        /// Why.
+        /// The system's error.
         source: std::io::Error,
     },
-    /// It is no TOML.
+    /// The file is not valid TOML.
     #[error("{}, line {line}: {message}", path.display())]
     Syntax {
-        /// The file.
+        /// Path of the file.
         path: PathBuf,
         /// The line, from 1.
         line: usize,
-        /// What the parser says.
+        /// The parser's error message.
         message: String,
     },
-    /// There is no such flag.
+    /// A key is not the name of a flag.
     #[error("{}, line {line}: there is no `{key}`{hint}", path.display())]
     Unknown {
-        /// The file.
+        /// Path of the file.
         path: PathBuf,
         /// The line, from 1.
         line: usize,
         /// The key.
         key: String,
-        /// What may have been meant.
+        /// A similar flag name as a suggestion, or empty.
         hint: String,
     },
-    /// The value is not one for this flag.
+    /// A value is not valid for its flag.
     #[error("{}, line {line}: {key}: {message}", path.display())]
     Value {
-        /// The file.
+        /// Path of the file.
         path: PathBuf,
         /// The line, from 1.
         line: usize,
         /// The key.
         key: String,
-        /// What is wrong.
+        /// The error message.
         message: String,
     },
 }
@@ -70,10 +70,10 @@ struct Entry {
     values: Vec<String>,
 }
 
-/// The command line with what its configuration file adds, if it names one.
+/// The command line with the arguments of its configuration file appended, if it names one.
 ///
 /// # Errors
-/// What is wrong with the file.
+/// If the file cannot be read or is not valid.
 pub fn expand(
     command: &Command,
     args: Vec<OsString>,
@@ -87,17 +87,17 @@ pub fn expand(
     )
 }
 
-/// The same with a file that `read` reads.
+/// The same, with the file read by `read`.
 ///
 /// # Errors
-/// What is wrong with the file.
+/// If the file cannot be read or is not valid.
 pub fn expand_with(
     command: &Command,
     args: Vec<OsString>,
     read: impl FnOnce(&Path) -> std::io::Result<String>,
     complaint: impl Fn(&clap::Error) -> String,
 ) -> Result<Vec<OsString>, FileError> {
-    // What is wrong with the command line itself is said by whoever parses it.
+    // An invalid command line is reported by the parser that runs next.
     let Ok(matches) = command.clone().try_get_matches_from(&args) else {
         return Ok(args);
     };
@@ -122,7 +122,7 @@ pub fn expand_with(
     Ok(all)
 }
 
-/// The effective values of a command line, as a file would say them.
+/// The effective values of a command line, in the format of the file.
 pub fn effective(command: &Command, matches: &ArgMatches) -> String {
     let mut text = String::new();
     for arg in command.get_arguments().filter(|arg| is_key(arg)) {
@@ -152,7 +152,7 @@ pub fn effective(command: &Command, matches: &ArgMatches) -> String {
 }
 
 fn quote(value: &str) -> String {
-    // A number in TOML has no plus, no leading zeros and 63 bits.
+    // An integer in TOML has no plus sign, no leading zeros and 63 bits.
     match value.parse::<i64>() {
         Ok(number) if number.to_string() == value => return value.to_owned(),
         _ => {}
@@ -165,7 +165,7 @@ fn quote(value: &str) -> String {
     format!("\"{}\"", escaped.collect::<String>())
 }
 
-/// Flags that make sense in a file.
+/// True for flags that may be keys of the file.
 fn is_key(arg: &Arg) -> bool {
     let is_action = matches!(
         arg.get_action(),
@@ -194,7 +194,8 @@ fn entries(path: &Path, text: &str) -> Result<Vec<Entry>, FileError> {
     Ok(entries)
 }
 
-/// Tables become names. The error is the key and the line of a list with lists or tables in it.
+/// Joins the names of nested tables. The error is the key and line of a list that contains lists or
+/// tables.
 fn flatten(
     prefix: &str,
     table: &DeTable<'_>,
@@ -241,7 +242,7 @@ fn plain(value: &Spanned<DeValue<'_>>) -> Option<String> {
     }
 }
 
-/// The arguments that an entry stands for; none if the command line says otherwise.
+/// The arguments of one entry; none if the command line has the flag.
 fn arguments(
     path: &Path,
     flags: &Command,
@@ -284,7 +285,7 @@ fn arguments(
     }
 }
 
-/// `--flag=value` for each value. A switch with `on` and `off` understands `true` and `false` too.
+/// `--flag=value` for each value. A switch with `on` and `off` accepts `true` and `false` too.
 fn each(flag: &str, arg: &Arg, values: &[String]) -> Vec<OsString> {
     let possible = arg.get_possible_values();
     let is_switch = possible.iter().any(|value| value.matches("on", false));
@@ -298,8 +299,8 @@ fn each(flag: &str, arg: &Arg, values: &[String]) -> Vec<OsString> {
         .collect()
 }
 
-/// Parses what one entry stands for by itself, so that a complaint can name its line. Whether it goes
-/// without others is seen when all are parsed together.
+/// Parses the arguments of one entry alone, so that an error message can name its line. Missing or
+/// conflicting flags are found later, when all are parsed together.
 fn check(
     path: &Path,
     command: &Command,
@@ -340,7 +341,7 @@ fn unknown(path: &Path, flags: &Command, entry: &Entry) -> FileError {
     }
 }
 
-/// How many letters have to be put in, taken out or changed (Levenshtein).
+/// Levenshtein distance: the number of letters to insert, delete or replace.
 fn distance(one: &str, other: &str) -> usize {
     let other: Vec<char> = other.chars().collect();
     let mut row: Vec<usize> = (0..=other.len()).collect();

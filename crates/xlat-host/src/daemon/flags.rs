@@ -1,4 +1,4 @@
-//! Flags that both binaries have: how they run, and the administrator's choices about translation
+//! Flags of both binaries: how they run, and the administrator's choices about translation
 //! ([`Policy`]).
 
 use std::collections::BTreeSet;
@@ -14,8 +14,8 @@ use xlat_core::policy::{ErrorRate, MssClamp, TrafficClass, UdpZeroChecksum, Unma
 
 use super::logging::LogFormat;
 
-/// The mark of a flag that a reload may change: `#[arg(long, group = RELOADABLE)]`. All others take
-/// a restart. The group comes with [`PolicyFlags`].
+/// Marks a flag that a reload may change: `#[arg(long, group = RELOADABLE)]`. All others need a
+/// restart. The group comes with [`PolicyFlags`].
 pub const RELOADABLE: &str = "reloadable";
 
 /// Long names of the flags of `command` that are marked [`RELOADABLE`].
@@ -65,7 +65,7 @@ pub struct RunFlags {
 }
 
 impl RunFlags {
-    /// The TUN with this name.
+    /// Options of the TUN interface with this name.
     pub fn tun(&self, name: &str) -> xlat_tun::Options {
         xlat_tun::Options {
             queues: self.queue_count(),
@@ -76,7 +76,7 @@ impl RunFlags {
         }
     }
 
-    /// The number of queues that was asked for, or the number of processors.
+    /// The number of queues given, or the number of processors.
     pub fn queue_count(&self) -> usize {
         let processors = || {
             std::thread::available_parallelism()
@@ -108,7 +108,7 @@ pub struct LogFlags {
 }
 
 impl LogFlags {
-    /// Sets up logging accordingly.
+    /// Sets up logging as the flags say.
     pub fn init(&self) {
         let verbosity = i16::from(self.verbose) - i16::from(self.quiet);
         super::logging::init(self.log_format, verbosity.clamp(-2, 2) as i8);
@@ -158,7 +158,8 @@ pub struct PolicyFlags {
 }
 
 impl PolicyFlags {
-    /// The policy of a translator with these addresses of its own and these MTUs in bytes.
+    /// The policy of a translator with these addresses of its own, and these MTUs of the IPv4 and
+    /// the IPv6 side in bytes.
     pub fn policy(&self, own_v4: Ipv4Addr, own_v6: Ipv6Addr, mtu4: u16, mtu6: u16) -> Policy {
         Policy {
             mtu4,
@@ -180,7 +181,7 @@ impl PolicyFlags {
     }
 }
 
-/// What becomes of UDP datagrams without a checksum.
+/// How UDP datagrams without a checksum are treated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum ZeroChecksum {
     /// Towards IPv6 it is computed; towards IPv4 such a datagram is dropped
@@ -231,10 +232,10 @@ impl From<HairpinMode> for Hairpin {
     }
 }
 
-/// Name of a network interface.
+/// Parses the name of a network interface.
 ///
 /// # Errors
-/// A line that says what is wrong with it.
+/// An error message of one line.
 pub fn interface_name(text: &str) -> Result<String, String> {
     if text.is_empty() || text.len() > 15 {
         return Err("an interface name has 1 to 15 characters".into());
@@ -246,7 +247,7 @@ pub fn interface_name(text: &str) -> Result<String, String> {
     Ok(text.into())
 }
 
-/// Directory for what is to be undone: `/run/NAME`.
+/// The run directory: `given`, or `/run/NAME`.
 pub fn run_dir(given: Option<&PathBuf>, name: &str) -> PathBuf {
     given
         .cloned()

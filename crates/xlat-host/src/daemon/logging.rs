@@ -1,4 +1,4 @@
-//! Log lines on standard error, where systemd and people expect them.
+//! Log lines on standard error, where systemd expects them.
 
 use clap::ValueEnum;
 use tracing::level_filters::LevelFilter;
@@ -41,13 +41,13 @@ pub fn init(format: LogFormat, verbosity: i8) {
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
         .with_target(false);
-    // Under systemd the journal has the time already.
+    // The systemd journal records the time itself.
     let under_systemd = std::env::var_os("JOURNAL_STREAM").is_some();
     let done = match format {
         LogFormat::Json => lines.json().flatten_event(true).try_init(),
         LogFormat::Text if under_systemd => lines.without_time().with_ansi(false).try_init(),
         LogFormat::Text => lines.with_ansi(false).try_init(),
     };
-    // Somebody (a test) set it up before: then that stands.
+    // A test may have set up logging before; its choice stays.
     drop(done);
 }

@@ -1,7 +1,7 @@
-//! Figures for Prometheus: one page over HTTP, in its text format.
+//! Metrics for Prometheus: one page over HTTP, in its text format.
 //!
-//! Nothing but `GET` and `HEAD` is understood and each connection gets one answer, which is all that
-//! a scraper wants. A few are served at a time; the others wait.
+//! Only `GET` and `HEAD` are supported, and each connection gets one response, which is all that a
+//! scraper needs. A few scrapers are served at a time; further ones wait.
 
 use std::fmt::Write as _;
 use std::net::SocketAddr;
@@ -16,18 +16,18 @@ use tokio::time::timeout;
 
 use xlat_tun::counters::{Families, Family, Metric, Sample};
 
-/// How long a scraper may take.
+/// Time limit for one connection.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// Scrapers at the same time.
+/// Most connections served at the same time.
 const SCRAPERS_MAX: usize = 8;
-/// Longest request.
+/// Longest request in bytes.
 const REQUEST_MAX: usize = 4096;
 
-/// The endpoint. Dropping it closes it.
+/// The HTTP endpoint, closed when dropped.
 #[derive(Debug)]
 pub struct Metrics(JoinHandle<()>);
 
-/// The port cannot be had.
+/// The address and port cannot be listened on.
 #[derive(Debug, thiserror::Error)]
 #[error("--metrics {address}: {source}")]
 pub struct MetricsError {
@@ -36,10 +36,10 @@ pub struct MetricsError {
 }
 
 impl Metrics {
-    /// Listens on `address`; `page` makes the page each time it is asked for.
+    /// Listens on `address`; `page` renders the page for each request.
     ///
     /// # Errors
-    /// If the port cannot be had.
+    /// If the address and port cannot be listened on.
     pub async fn serve(
         address: SocketAddr,
         page: impl Fn() -> String + Send + Sync + 'static,
@@ -48,9 +48,9 @@ impl Metrics {
         let listener = TcpListener::bind(address).await.map_err(failed)?;
         let page = Arc::new(page);
         Ok(Self(tokio::spawn(async move {
-            let places = Arc::new(Semaphore::new(SCRAPERS_MAX));
+            let permits = Arc::new(Semaphore::new(SCRAPERS_MAX));
             loop {
-                let Ok(place) = Arc::clone(&places).acquire_owned().await else {
+                let Ok(permit) = Arc::clone(&permits).acquire_owned().await else {
                     return;
                 };
                 let Ok((stream, _)) = listener.accept().await else {
@@ -59,9 +59,9 @@ impl Metrics {
                 };
                 let page = Arc::clone(&page);
                 tokio::spawn(async move {
-                    // A scraper that goes away is its own affair.
+                    // A failed response concerns only its scraper.
                     let _ = timeout(PATIENCE, answer(stream, page.as_ref())).await;
-                    drop(place);
+                    drop(permit);
                 });
             }
         })))
@@ -107,18 +107,18 @@ async fn answer(mut stream: TcpStream, page: &impl Fn() -> String) -> std::io::R
     stream.shutdown().await
 }
 
-/// A page that grows.
+/// A page of metrics, built family by family.
 #[derive(Debug, Default)]
 pub struct Page(String);
 
 impl Page {
-    /// An empty page.
+    /// A page without metrics.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// A family of figures, each with its labels (`name="value"`, separated by commas; none for a
-    /// single one).
+    /// Adds a family of samples, each with its labels (`name="value"`, separated by commas; empty
+    /// for a single sample).
     pub fn family(
         &mut self,
         metric: Metric,
@@ -132,7 +132,7 @@ impl Page {
         self.families(families)
     }
 
-    /// Families as a table of counters makes them.
+    /// Adds families that a table of counters has made.
     pub fn families(&mut self, families: impl IntoIterator<Item = Family>) -> &mut Self {
         let text = &mut self.0;
         for Family { metric, samples } in families {
@@ -154,7 +154,7 @@ impl Page {
         self
     }
 
-    /// The text.
+    /// The page as text.
     pub fn into_text(self) -> String {
         self.0
     }

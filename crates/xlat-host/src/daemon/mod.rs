@@ -1,5 +1,5 @@
-//! What every daemon of the suite needs around its work: signals, log lines, readiness, files that
-//! survive a restart, and the flags that both binaries share.
+//! What both daemons need besides their work: signals, log lines, readiness, state files, control
+//! socket, metrics, and common flags.
 
 pub mod control;
 pub mod exit;

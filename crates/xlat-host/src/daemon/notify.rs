@@ -1,37 +1,38 @@
-//! Tells systemd how the daemon is doing, where it runs under systemd (`Type=notify`).
+//! Notifies systemd of the daemon's state, if it runs under systemd (`Type=notify`).
 
 use std::time::Duration;
 
 use sd_notify::NotifyState;
 use tokio::time::Interval;
 
-/// The daemon does its work; `status` is shown by `systemctl status`.
+/// Notifies that the daemon is ready; `systemctl status` shows `status`.
 pub fn ready(status: &str) {
     send(&[NotifyState::Ready, NotifyState::Status(status)]);
 }
 
-/// What the daemon does at the moment.
+/// Changes the text that `systemctl status` shows.
 pub fn status(status: &str) {
     send(&[NotifyState::Status(status)]);
 }
 
-/// The daemon puts everything back and ends.
+/// Notifies that the daemon is stopping.
 pub fn stopping() {
     send(&[NotifyState::Stopping]);
 }
 
-/// The watchdog of systemd, where its unit has one (`WatchdogSec=`).
+/// The watchdog of systemd, if the unit has one (`WatchdogSec=`).
 #[derive(Debug)]
 pub struct Watchdog(Option<Interval>);
 
 impl Watchdog {
-    /// To be fed twice as often as systemd wants it. Must be called within a tokio runtime.
+    /// Reads the interval from the environment; notifications are sent twice as often. Must be
+    /// called within a tokio runtime.
     pub fn new() -> Self {
         let wanted = sd_notify::watchdog_enabled();
         Self(wanted.map(|time| tokio::time::interval((time / 2).max(SHORTEST))))
     }
 
-    /// Waits until it is due and feeds it; for ever where there is none.
+    /// Waits until a notification is due and sends it; without a watchdog, waits forever.
     pub async fn feed(&mut self) {
         match &mut self.0 {
             Some(interval) => {
@@ -49,7 +50,7 @@ impl Default for Watchdog {
     }
 }
 
-/// Time between two meals at the least.
+/// Shortest interval between two notifications.
 const SHORTEST: Duration = Duration::from_millis(100);
 
 fn send(states: &[NotifyState<'_>]) {

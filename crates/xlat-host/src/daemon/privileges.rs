@@ -1,4 +1,5 @@
-//! Least privilege: a daemon keeps what it needs and gives the rest away before it begins.
+//! Least privilege: a daemon drops all capabilities except those it needs before it starts its
+//! work.
 
 use std::io;
 
@@ -8,15 +9,15 @@ use rustix::thread::{
 
 use super::flags::RunFlags;
 
-/// What a daemon needs while it runs: the TUN, addresses, routes, sysctls below `net/` and nftables;
-/// ICMPv6 of its own; a DNS64 or metrics on a low port.
+/// The capabilities of a running daemon: NET_ADMIN for the TUN, addresses, routes, sysctls below
+/// `net/` and nftables; NET_RAW for ICMPv6 sockets; NET_BIND_SERVICE for a DNS64 or metrics on a
+/// low port.
 const NEEDED: CapabilitySet = CapabilitySet::NET_ADMIN
     .union(CapabilitySet::NET_RAW)
     .union(CapabilitySet::NET_BIND_SERVICE);
 
-/// Keeps those capabilities of this thread, and of all threads and processes that it starts, that a
-/// daemon with these flags needs, and gives the others away for good. To be called before there are
-/// other threads.
+/// Drops all capabilities except those that a daemon with these flags needs, for this thread and
+/// all threads and processes that it starts. Must be called before there are other threads.
 ///
 /// # Errors
 /// If the kernel refuses.
@@ -59,7 +60,7 @@ mod tests {
             assert_eq!(kept.permitted.bits(), 0x3400);
             assert_eq!(kept.inheritable.bits(), 0);
         }
-        // Bit 23 besides.
+        // And bit 23, SYS_NICE.
         assert_eq!(kept(all, needed(Some(-1))).effective.bits(), 0x0080_3400);
         let none = CapabilitySets {
             effective: CapabilitySet::empty(),

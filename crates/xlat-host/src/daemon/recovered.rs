@@ -1,4 +1,4 @@
-//! `recover`: what a killed run left behind is taken back, and named.
+//! `recover`: undoes the changes of a killed process and lists them.
 
 use std::path::Path;
 
@@ -6,10 +6,11 @@ use tracing::info;
 
 use crate::host::{Error, Host};
 
-/// Takes back what the instance `name` left and says so: in the log, or as JSON on standard output.
+/// Undoes the changes that the instance `name` left behind and lists them: in the log, or as JSON
+/// on standard output.
 ///
 /// # Errors
-/// It runs still, or something cannot be taken back.
+/// The instance is running, or a change cannot be undone.
 #[expect(clippy::print_stdout, reason = "the list is what was asked for")]
 pub async fn run(run_dir: &Path, name: &str, json: bool) -> Result<(), Error> {
     let host = Host::connect()?;

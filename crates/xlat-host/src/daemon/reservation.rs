@@ -1,21 +1,22 @@
-//! Names that one process of a network namespace has at a time.
+//! Reserves names within a network namespace, each for one process at a time.
 //!
 //! Two instances that start at the same moment find the same address free. The name of an abstract
-//! Unix socket belongs to one of them, and to nobody any more when that one ends, however it ends.
+//! Unix socket can be bound by only one of them, and the kernel releases it when that process ends,
+//! however it ends.
 
 use std::io;
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
 
-/// A name that is ours until this is dropped.
+/// A reserved name, released when dropped.
 #[derive(Debug)]
 pub struct Reservation(#[expect(dead_code, reason = "it holds the name")] UnixDatagram);
 
 impl Reservation {
-    /// Takes a name, if nobody has it.
+    /// Reserves a name.
     ///
     /// # Errors
-    /// [`io::ErrorKind::AddrInUse`] if somebody has it.
+    /// [`io::ErrorKind::AddrInUse`] if another process has reserved it.
     pub fn take(name: &str) -> io::Result<Self> {
         let address = SocketAddr::from_abstract_name(format!("464xlat/{name}"))?;
         UnixDatagram::bind_addr(&address).map(Self)

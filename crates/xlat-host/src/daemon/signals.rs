@@ -4,16 +4,16 @@ use std::io;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-/// What the administrator wants.
+/// A request of the administrator.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Request {
-    /// SIGINT or SIGTERM: put everything back and end.
+    /// SIGINT or SIGTERM: undo the changes of the host and exit.
     Stop,
-    /// SIGHUP: take up changed files, save state.
+    /// SIGHUP: reload changed files and save state.
     Reload,
 }
 
-/// The signals of a daemon, caught from the moment this is made.
+/// The signal handlers of a daemon. Signals are caught from creation on.
 #[derive(Debug)]
 pub struct Signals {
     interrupt: Signal,
@@ -22,7 +22,7 @@ pub struct Signals {
 }
 
 impl Signals {
-    /// Starts to catch them. Must be called within a tokio runtime.
+    /// Installs the signal handlers. Must be called within a tokio runtime.
     ///
     /// # Errors
     /// If the system refuses.

@@ -1,15 +1,16 @@
-//! Files that survive a restart. A file is either the old one or the new one, never half of each.
+//! Files that survive a restart. A file is replaced atomically: it has either the old contents or
+//! the new.
 
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::{self, BufReader, BufWriter, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-/// A directory of the daemon's own.
+/// The state directory of a daemon.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StateDir(PathBuf);
 
-/// The directory or a file in it cannot be used.
+/// The state directory or a file in it cannot be read or written.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot use {}: {source}; choose another --state-dir", path.display())]
 pub struct StateError {
@@ -18,10 +19,10 @@ pub struct StateError {
 }
 
 impl StateDir {
-    /// The directory `path`, made if it is not there, for its owner only.
+    /// Opens the directory `path`, or creates it with access for its owner only.
     ///
     /// # Errors
-    /// If it cannot be made.
+    /// If it cannot be created.
     pub fn open(path: &Path) -> Result<Self, StateError> {
         let made = DirBuilder::new().recursive(true).mode(0o700).create(path);
         made.map_err(|source| StateError {
@@ -31,10 +32,10 @@ impl StateDir {
         Ok(Self(path.into()))
     }
 
-    /// What is in the file `name`; `None` if there is no such file.
+    /// The contents of the file `name`; `None` if there is no such file.
     ///
     /// # Errors
-    /// If it is there and cannot be read as text.
+    /// If it exists and cannot be read as text.
     pub fn read(&self, name: &str) -> Result<Option<String>, StateError> {
         match std::fs::read_to_string(self.0.join(name)) {
             Ok(text) => Ok(Some(text)),
@@ -43,10 +44,10 @@ impl StateDir {
         }
     }
 
-    /// The file `name`, to be read piece by piece; `None` if there is no such file.
+    /// Opens the file `name` for reading; `None` if there is no such file.
     ///
     /// # Errors
-    /// If it is there and cannot be opened.
+    /// If it exists and cannot be opened.
     pub fn open_file(&self, name: &str) -> Result<Option<BufReader<File>>, StateError> {
         match File::open(self.0.join(name)) {
             Ok(file) => Ok(Some(BufReader::new(file))),
@@ -55,8 +56,7 @@ impl StateDir {
         }
     }
 
-    /// Puts `text` into the file `name`, in one piece: a new file, on disk, takes the old one's
-    /// place.
+    /// Writes `text` to the file `name` atomically: a new file is synced to disk and then renamed.
     ///
     /// # Errors
     /// If it cannot be written; the old file stays.
@@ -64,7 +64,7 @@ impl StateDir {
         self.write_with(name, |file| file.write_all(text.as_bytes()))
     }
 
-    /// The same with what `fill` writes.
+    /// The same, with the contents that `fill` writes.
     ///
     /// # Errors
     /// If it cannot be written; the old file stays.
@@ -94,7 +94,7 @@ impl StateDir {
         std::fs::remove_file(self.0.join(name)).map_err(|source| self.failed(name, source))
     }
 
-    /// Puts a damaged file aside as `name.damaged`, so that it can be looked at.
+    /// Renames a damaged file to `name.damaged`, for inspection.
     ///
     /// # Errors
     /// If it cannot be renamed.
@@ -103,11 +103,11 @@ impl StateDir {
         std::fs::rename(self.0.join(name), aside).map_err(|source| self.failed(name, source))
     }
 
-    /// The secret in the file `secret`: two random numbers, made at the first call and the same
-    /// ever after. They key what must be stable over restarts and not be guessed.
+    /// The secret in the file `secret`: two random numbers, generated at the first call. They are
+    /// hash keys for values that must stay the same over restarts and be unpredictable.
     ///
     /// # Errors
-    /// If it can be neither read nor made.
+    /// If the file can be neither read nor written.
     pub fn secret(&self) -> Result<[u64; 2], StateError> {
         const NAME: &str = "secret";
         if let Some(key) = self.read(NAME)?.as_deref().and_then(parse_key) {
@@ -118,10 +118,10 @@ impl StateDir {
         Ok(key)
     }
 
-    /// The secret of the directory `path`, if there is one. Nothing is made.
+    /// The secret in the directory `path`, if it has one. Creates nothing.
     ///
     /// # Errors
-    /// If it is there and cannot be read.
+    /// If the file exists and cannot be read.
     pub fn known_secret(path: &Path) -> Result<Option<[u64; 2]>, StateError> {
         let text = Self(path.into()).read("secret")?;
         Ok(text.as_deref().and_then(parse_key))
@@ -146,7 +146,7 @@ fn parse_key(text: &str) -> Option<[u64; 2]> {
 /// Two random numbers from the kernel.
 ///
 /// # Errors
-/// If the kernel gives none.
+/// If `/dev/urandom` cannot be read.
 pub fn random() -> io::Result<[u64; 2]> {
     let mut bytes = [0; 16];
     File::open("/dev/urandom")?.read_exact(&mut bytes)?;
