@@ -1,12 +1,12 @@
-//! What the workers count, and how others read it.
+//! Counters of the workers, and how other threads read them.
 //!
-//! The table below is all there is of a counter but the place that counts: [`counters!`] makes cells,
-//! values, sum, JSON and metrics from its lines.
+//! The table below is all of a counter except the code that counts:
+//! [`counters!`](macro@crate::counters) makes cells, values, sum, JSON and metrics from its lines.
 //!
 //! Each worker has its own [`Counters`] on cache lines of their own and is the only one to write
-//! them, so counting is a plain addition without a lock or a shared line. A reader reads all of
-//! them and adds up: [`Snapshot::sum`]. Figures of one snapshot may be a few packets apart from each
-//! other, never wrong by themselves.
+//! them, so counting is a plain addition without a lock or a shared line. A reader reads the
+//! counters of all workers and adds them up: [`Snapshot::sum`]. The values of one snapshot may be a
+//! few packets apart, but none is wrong by itself.
 
 mod cell;
 mod icmp;
@@ -29,7 +29,7 @@ pub use icmp::{IcmpKind, PerKind};
 pub use metric::{Families, Family, Metric, Sample};
 pub use write_error::{WriteError, WriteErrors};
 
-/// Packets and bytes have a metric each.
+/// A traffic counter has two metrics, packets and bytes.
 const TRAFFIC: [Metric; 2] = [
     Metric::counter("xlat_packets_total", "Packets through the TUN."),
     Metric::counter("xlat_bytes_total", "Bytes through the TUN."),
@@ -41,7 +41,7 @@ const ICMP: Metric = Metric::counter(
 
 #[rustfmt::skip]
 crate::counters! {
-    /// Counters of one worker, for everybody to read and for that worker to write.
+    /// Counters of one worker, written by that worker and read by any thread.
     // 128 bytes: processors fetch cache lines in pairs.
     #[repr(align(128))]
     cells Counters;
@@ -56,30 +56,30 @@ crate::counters! {
     ipv4_out: TrafficCounter => TRAFFIC, "family=\"ipv4\",direction=\"out\"";
     /// IPv6 packets written to the TUN.
     ipv6_out: TrafficCounter => TRAFFIC, "family=\"ipv6\",direction=\"out\"";
-    /// ICMPv4 messages written, translated ones and our own.
+    /// ICMPv4 messages written: translated ones and the translator's own.
     icmpv4: IcmpCounters => ICMP, "family=\"ipv4\"";
-    /// ICMPv6 messages written, translated ones and our own.
+    /// ICMPv6 messages written: translated ones and the translator's own.
     icmpv6: IcmpCounters => ICMP, "family=\"ipv6\"";
-    /// Pieces written of packets that were too long for their path.
+    /// Fragments written of packets that were too long for their path.
     pieces: Counter => Metric::counter("xlat_pieces_total", "Pieces of packets that were cut."), "";
-    /// Packets that were read one by one and written as a part of a super-packet, its first one not
-    /// counted.
+    /// Packets that were read one by one and appended to a super-packet; its first packet does not
+    /// count.
     joined: Counter => Metric::counter("xlat_joined_total", "Packets that left inside another one."), "";
-    /// Packets that waited for another one of theirs: fragments for the first one, SYNs from
-    /// outside for the client's.
+    /// Packets held back for another one: fragments for the first fragment, SYNs from outside for
+    /// the client's.
     held: Counter => Metric::counter("xlat_held_total", "Packets that waited for another one."), "";
-    /// How often a worker slept and was woken.
+    /// Times that a worker woke from its sleep.
     wakeups: Counter => Metric::counter("xlat_wakeups_total", "Times that a worker was woken."), "";
-    /// Packets that the kernel did not take.
+    /// Packets that the kernel refused to take.
     write_errors: WriteErrorCounters => Metric::counter("xlat_write_errors_total", "Packets that the kernel did not take."), "";
     /// Packets dropped without an ICMP error.
     drops: ReasonCounters => Metric::counter("xlat_dropped_total", "Packets dropped without a word."), "";
-    /// Packets that the translator itself answered.
+    /// Packets that the translator itself answered with an ICMP message.
     replies: ReasonCounters => Metric::counter("xlat_answered_total", "Packets answered by an ICMP message."), "";
 }
 
 impl Counters {
-    /// A packet was read.
+    /// Counts a packet that was read.
     #[inline]
     pub(crate) fn received(&self, packet: &[u8]) {
         if is_ipv6(packet) {
@@ -89,7 +89,7 @@ impl Counters {
         }
     }
 
-    /// A packet was written.
+    /// Counts a packet that was written.
     #[inline]
     pub(crate) fn sent(&self, packet: &[u8]) {
         let (icmp, kind) = if is_ipv6(packet) {
@@ -171,9 +171,9 @@ impl Cell for TrafficCounter {
 /// Packets and their bytes, IP header included. A super-packet counts as one.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Traffic {
-    /// Packets.
+    /// Number of packets.
     pub packets: u64,
-    /// Bytes.
+    /// Number of bytes.
     pub bytes: u64,
 }
 
@@ -194,7 +194,7 @@ impl AddAssign for Traffic {
 }
 
 impl fmt::Display for Snapshot {
-    /// A few lines for people; what is zero is left out, except the traffic.
+    /// A few lines for the operator. Zeros are left out, except for the traffic.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let traffic = [
             ("IPv4 in", self.ipv4_in),

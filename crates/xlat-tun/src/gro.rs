@@ -1,21 +1,22 @@
 //! Joins packets of one flow that were read one by one into one super-packet before the write.
 //!
-//! A write costs about as much as everything the translator does, and behind it the kernel carries
-//! the super-packet through its stack as one. So a [`Coalescer`] holds back TCP segments and UDP
-//! datagrams until the batch ends, and appends what directly continues them. It is as strict as the
-//! kernel's own receive offload: cutting the super-packet again gives the original packets, byte
-//! for byte. (The one exception is the identification of IPv4 packets that must not be fragmented,
-//! which means nothing, RFC 6864 section 4.1.) So nothing is ever joined across
+//! A write costs about as much as all the translator's work, and the kernel carries the
+//! super-packet through its stack as one. So a [`Coalescer`] holds back TCP segments and UDP
+//! datagrams until the batch ends, and appends packets that directly continue them. It is as strict
+//! as the kernel's own receive offload: segmenting the super-packet gives the original packets,
+//! byte for byte. (The one exception is the identification of IPv4 packets that must not be
+//! fragmented, which has no meaning, RFC 6864 section 4.1.) So packets are never joined across
 //! - a gap, a repetition, or any TCP flag but ACK and a last PSH;
 //! - another TOS or traffic class (and so ECN mark), TTL, flow label, window or set of options;
 //! - IP options, extension headers, fragments;
 //! - a checksum that is wrong or absent: joining would hide that.
 //!
-//! Order within a flow holds by construction: a flow has at most one packet held back, and whatever
-//! of the flow cannot be appended to it goes behind it. Between flows there is no order to keep.
+//! Order within a flow is kept by construction: a flow has at most one packet held back, and a
+//! packet of the flow that cannot be appended to it is written after it. Between flows there is no
+//! order to keep.
 //!
-//! Pure: where packets go is the caller's `write`, which is told how many of them each one stands
-//! for.
+//! No I/O: the caller's `write` sends each packet and gets the number of packets that were joined
+//! in it.
 
 mod flow;
 
@@ -33,14 +34,14 @@ use super::negotiate::Offloads;
 use super::queue::Slot;
 use flow::{Flow, Headers, closes, headers, is_intact, is_tcp, pseudo_header};
 
-/// Flows of one batch that can be held back at the same time.
+/// Number of flows that can have a packet held back at the same time.
 const LANES: usize = 16;
 
-/// Most packets in one super-packet: what the kernel's own UDP coalescing makes
-/// (`UDP_GRO_CNT_MAX`), and well below what it takes.
+/// Most packets in one super-packet: the limit of the kernel's own UDP coalescing
+/// (`UDP_GRO_CNT_MAX`), and well below the limit of its TUN.
 const MAX_SEGMENTS: u16 = 64;
 
-/// Longest super-packet: what an IPv4 header can say.
+/// Longest super-packet in bytes: the largest total length of an IPv4 header.
 const MAX_LEN: usize = 65535;
 
 /// Holds packets back and joins them.
@@ -54,7 +55,7 @@ pub(super) struct Coalescer {
     udp: bool,
 }
 
-/// The part of a slot that holds a packet, with the work on it that was put off.
+/// The position of a packet in its slot, with its offloaded work.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct PacketSpan {
     start: usize,
@@ -62,27 +63,27 @@ pub(super) struct PacketSpan {
     offload: Offload,
 }
 
-/// One packet that is held back, with what was appended to it.
+/// One packet that is held back, with the payload appended to it.
 #[derive(Debug)]
 struct Lane {
     slot: Slot,
     span: PacketSpan,
     flow: Flow,
     headers: Headers,
-    /// Payload of the first packet in bytes, and so of all but the last.
+    /// Payload of the first packet in bytes, and so of all packets but the last.
     segment: usize,
     segments: u16,
 }
 
-/// What a packet is to the coalescer.
+/// How the coalescer treats a packet.
 enum Class {
-    /// Its flow can have nothing held back.
+    /// A packet whose flow never has a packet held back, such as one of another protocol.
     Other,
-    /// Nobody knows which flow it belongs to (fragments, extension headers).
+    /// A packet of an unknown flow (fragments, extension headers).
     Barrier,
     /// A segment of a flow that can neither be held back nor appended.
     Single(Flow),
-    /// A segment that may be.
+    /// A segment that can be held back or appended.
     Joinable(Flow, Headers),
 }
 
@@ -109,7 +110,7 @@ impl PacketSpan {
 }
 
 impl Coalescer {
-    /// A coalescer that makes the super-packets that this kernel takes.
+    /// A coalescer for the kinds of super-packet that this kernel accepts.
     pub(super) fn new(offloads: Offloads) -> Self {
         let tcp = offloads.contains(Offloads::CHECKSUM);
         let udp = offloads.contains(Offloads::USO);
@@ -123,11 +124,12 @@ impl Coalescer {
         }
     }
 
-    /// Takes the packet in `slot` over: holds it back, or writes it at once behind what was held
-    /// back of its flow. `slot` is free again afterwards; it may have become another buffer.
+    /// Takes the packet in `slot`: holds it back, or writes it at once after the packet of its flow
+    /// that was held back. `slot` is free afterwards; its buffer may have been swapped with
+    /// another.
     ///
     /// # Errors
-    /// What `write` said. The packet it said that about is gone, the others are still held.
+    /// Errors of `write`. The packet it failed for is lost, the others are still held back.
     #[inline]
     pub(super) fn push<E>(
         &mut self,
@@ -150,10 +152,10 @@ impl Coalescer {
         write_alone(slot, span, write)
     }
 
-    /// Writes everything that was held back.
+    /// Writes all packets that were held back.
     ///
     /// # Errors
-    /// What `write` said.
+    /// Errors of `write`.
     #[inline]
     pub(super) fn flush<E>(
         &mut self,
@@ -165,8 +167,8 @@ impl Coalescer {
         Ok(())
     }
 
-    /// Joins no more packets to super-packets of this kind; false if it did not before either. To be
-    /// called while nothing is held back.
+    /// Makes no more super-packets of this kind; false if it made none before either. To be called
+    /// while nothing is held back.
     pub(super) fn stop(&mut self, kind: GsoKind) -> bool {
         let joins = match kind {
             GsoKind::Udp => &mut self.udp,
@@ -175,7 +177,7 @@ impl Coalescer {
         mem::take(joins)
     }
 
-    /// How many packets were appended to another one since the last call.
+    /// Returns how many packets were appended to another one since the last call.
     pub(super) fn take_joined(&mut self) -> u64 {
         mem::take(&mut self.joined)
     }
@@ -225,7 +227,7 @@ impl Coalescer {
             .position(|lane| lane.flow.is(flow))
     }
 
-    /// Writes what lane `number` holds and makes the lane a spare one.
+    /// Writes the packet in lane `number` and makes the lane a spare one.
     fn release<E>(
         &mut self,
         number: usize,
@@ -251,7 +253,7 @@ impl Coalescer {
         let wanted = match IpNextHeaderProtocol(protocol) {
             IpNextHeaderProtocols::Tcp => self.tcp,
             IpNextHeaderProtocols::Udp => self.udp,
-            // A segment may follow.
+            // A segment may come after the extension headers.
             IpNextHeaderProtocols::Hopopt
             | IpNextHeaderProtocols::Ipv6Route
             | IpNextHeaderProtocols::Ipv6Frag
@@ -291,7 +293,8 @@ impl Lane {
         }
     }
 
-    /// Appends the payload of `packet`, which is of the same flow, if it continues what is held.
+    /// Appends the payload of `packet`, which is of the same flow, if it continues the packet that
+    /// is held back.
     fn append(&mut self, packet: &[u8], offload: &Offload, headers: Headers) -> bool {
         let PacketSpan { start, len, .. } = self.span;
         let payload = &packet[headers.len()..];
@@ -311,7 +314,7 @@ impl Lane {
         let buffer = &mut self.slot.0[start..];
         buffer[len..len + payload.len()].copy_from_slice(payload);
         if is_tcp(&self.flow) {
-            // Only a last PSH can differ, and cutting leaves it on the last segment only.
+            // Only a last PSH can differ, and segmentation leaves it on the last segment only.
             let flags = headers.ip + tcp::FLAGS;
             buffer[flags] |= packet[flags];
         }
@@ -320,7 +323,7 @@ impl Lane {
         true
     }
 
-    /// True if all header fields of `next` are what cutting would put into the next segment.
+    /// True if all header fields of `next` are those that segmentation would give the next segment.
     fn continues(&self, held: &[u8], next: &[u8]) -> bool {
         let Headers { ip, .. } = self.headers;
         let same = |from: usize, to: usize| held[from..to] == next[from..to];
@@ -346,7 +349,7 @@ impl Lane {
             && same(ip + tcp::URGENT, self.headers.len())
     }
 
-    /// Makes the headers say what they are of: one packet stays as it was.
+    /// Updates the headers to the joined packet; a single packet stays as it was.
     fn finish(&mut self) {
         if self.segments < 2 {
             return;
@@ -386,7 +389,7 @@ impl Lane {
     }
 }
 
-/// Writes a packet that nothing was joined to.
+/// Writes a packet without joined ones.
 #[inline]
 fn write_alone<E>(
     slot: &mut Slot,

@@ -1,4 +1,4 @@
-//! The control plane's hold on the workers: messages to them, their counters, their end.
+//! The control plane's handle to the workers: messages to them, their counters, stopping them.
 
 use std::fmt;
 use std::io;
@@ -8,27 +8,27 @@ use std::thread::{self, JoinHandle};
 use super::mailbox::{Change, Mailbox, Message};
 use crate::counters::{Counters, Snapshot};
 
-/// The control plane's hold on the workers. Dropping it stops them.
+/// A handle to the workers. Dropping it stops them.
 pub struct Handle<E> {
-    pub(super) workers: Vec<Running<E>>,
+    pub(super) workers: Vec<WorkerHandle<E>>,
 }
 
-/// All workers' counters, to be read from anywhere.
+/// The counters of all workers, readable from any thread.
 #[derive(Clone, Debug)]
 pub struct Totals(Arc<[Arc<Counters>]>);
 
 impl Totals {
-    /// Their sum.
+    /// The sum over all workers.
     pub fn snapshot(&self) -> Snapshot {
         Snapshot::sum(self.0.iter().map(Arc::as_ref))
     }
 }
 
-/// One worker, seen from outside.
-pub(super) struct Running<E> {
+/// One worker, as its handle sees it.
+pub(super) struct WorkerHandle<E> {
     pub(super) mailbox: Arc<Mailbox<E>>,
     pub(super) counters: Arc<Counters>,
-    /// `None` once it was joined.
+    /// `None` after it was joined.
     pub(super) thread: Option<JoinHandle<()>>,
 }
 
@@ -47,14 +47,14 @@ impl<E> Handle<E> {
         Snapshot::sum(self.workers.iter().map(|worker| worker.counters.as_ref()))
     }
 
-    /// The counters for somebody who does not hold the workers.
+    /// The counters, for threads that do not own the handle.
     pub fn totals(&self) -> Totals {
         let counters = self.workers.iter().map(|one| Arc::clone(&one.counters));
         Totals(counters.collect())
     }
 
-    /// Stops the workers, waits until they are done and returns their last figures. With them the
-    /// TUN interface goes.
+    /// Stops the workers, waits until they have ended and returns their final counters. The TUN
+    /// interface disappears with them.
     pub fn stop(mut self) -> Snapshot {
         self.join();
         self.counters()
@@ -66,7 +66,7 @@ impl<E> Handle<E> {
         }
         for worker in &mut self.workers {
             if let Some(thread) = worker.thread.take() {
-                // A panic was reported to `on_failure` when it happened.
+                // A panic has already been reported to `on_failure`.
                 let _ = thread.join();
             }
         }
@@ -87,12 +87,12 @@ impl<E> fmt::Debug for Handle<E> {
     }
 }
 
-/// A worker ended without having been told to.
+/// A worker ended without a stop message.
 #[derive(Debug)]
 pub struct Failure {
-    /// Which one, from 0 on.
+    /// Number of the worker, from 0.
     pub worker: usize,
-    /// What the kernel said about the TUN; `None` if the worker panicked.
+    /// The kernel's error on the TUN; `None` if the worker panicked.
     pub error: Option<io::Error>,
 }
 
@@ -109,15 +109,15 @@ impl fmt::Display for Failure {
 impl std::error::Error for Failure {}
 
 pub(super) type OnFailure = dyn Fn(Failure) + Send + Sync;
-/// Reports how a worker's thread ended.
-pub(super) struct Watch {
+/// Reports a worker's thread that fails.
+pub(super) struct FailureWatch {
     pub(super) number: usize,
     pub(super) on_failure: Arc<OnFailure>,
 }
 
-impl Watch {
-    /// Runs `work` and reports its error; a panic is reported when `self` goes.
-    pub(super) fn over(self, work: impl FnOnce() -> io::Result<()>) {
+impl FailureWatch {
+    /// Runs `work` and reports its error. A panic is reported when `self` is dropped.
+    pub(super) fn run(self, work: impl FnOnce() -> io::Result<()>) {
         if let Err(error) = work() {
             self.report(Some(error));
         }
@@ -131,7 +131,7 @@ impl Watch {
     }
 }
 
-impl Drop for Watch {
+impl Drop for FailureWatch {
     fn drop(&mut self) {
         if thread::panicking() {
             self.report(None);

@@ -1,17 +1,17 @@
 //! The TUN device and the loop that moves packets through it.
 //!
-//! [`Tun::open`] makes the interface with as many [`Queue`]s as workers are wanted and agrees with
-//! the kernel on what it may put off (checksums, cutting into segments). [`start`] then runs one
-//! thread per queue: read, translate, write.
+//! [`Tun::open`] creates the interface with one [`Queue`] per worker and agrees with the kernel on
+//! the work that it may offload (checksums, segmentation). [`start`] then runs one thread per
+//! queue: read, translate, write.
 //!
-//! The interface lives as long as its queues: it is never made persistent, so whatever ends the
-//! process takes it away, and with it the routes that point at it. It starts down and without
-//! addresses; setting it up is the host plan's part.
+//! The interface lives as long as its queues: it is never made persistent, so it disappears when
+//! the process ends for any reason, together with the routes that point at it. It starts down and
+//! without addresses; the host plan sets it up.
 //!
-//! Layers, bottom up: `sys` are the requests to the kernel, [`vnet`] is the header in front of
+//! Layers, bottom up: `sys` makes the requests to the kernel, [`vnet`] is the header in front of
 //! each packet, `queue` reads and writes one packet, `gro` joins packets before the write, `pace`
-//! says when to wait for more of them, `worker` is the loop; `mailbox` and `handle` are how the rest of
-//! the process reaches it.
+//! decides when to wait for more of them, `worker` is the loop; through `mailbox` and `handle` the
+//! rest of the process reaches it.
 
 pub mod counters;
 mod gro;
@@ -34,23 +34,22 @@ pub use negotiate::Offloads;
 pub use queue::{Queue, Received, Slot};
 pub use worker::{Engine, now, start};
 
-/// What to open.
+/// Options of a TUN interface and its workers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Options {
-    /// Name of the interface: 1 to 15 bytes without `/` and white space. `%d` stands for a number
-    /// that the kernel picks.
+    /// Name of the interface: 1 to 15 bytes without `/` and white space. The kernel replaces `%d`
+    /// by a number.
     pub name: String,
-    /// How many queues, and so how many workers: 1 to 256.
+    /// Number of queues, and so of workers: 1 to 256.
     pub queues: usize,
-    /// The work that the kernel may put off, where it knows how to. Less than all only to look for
-    /// faults: it is what makes a TUN fast.
+    /// The work that the kernel may offload, as far as it supports it. Fewer offloads than all make
+    /// the TUN slow; they are for debugging.
     pub offloads: Offloads,
     /// Whether each worker stays on a processor of its own.
     pub pin: bool,
-    /// The workers' nice value, -20 to 19, if it is another than the process's.
+    /// Nice value of the workers, -20 to 19; `None` keeps that of the process.
     pub nice: Option<i8>,
-    /// Packets that wait for a worker in one queue, if they are another number than the kernel's
-    /// (500).
+    /// Longest backlog of one queue in packets; `None` is the kernel's default (500).
     pub queue_length: Option<u32>,
 }
 
@@ -80,7 +79,7 @@ impl Options {
         }
     }
 
-    /// The same with other work that may be put off.
+    /// The same with other offloads.
     #[must_use]
     pub fn offloads(mut self, offloads: Offloads) -> Self {
         self.offloads = offloads;
@@ -106,10 +105,10 @@ impl Options {
 }
 
 impl Tun {
-    /// Makes the interface in the caller's network namespace.
+    /// Creates the interface in the caller's network namespace.
     ///
     /// # Errors
-    /// What the system refused, as a line that says what to do about it. Nothing is left behind.
+    /// If the system refuses. The message says what to do about it. Nothing is left behind.
     pub fn open(options: &Options) -> Result<Self, OpenError> {
         options.check()?;
         let first = sys::open().map_err(OpenError::device)?;
@@ -119,7 +118,7 @@ impl Tun {
             return Err(OpenError::TooOld);
         }
 
-        // The first queue makes the interface and must not join another one's: a second process
+        // The first queue creates the interface and must not join an existing one: a second process
         // would silently take a share of the packets.
         let name = sys::attach(first.as_fd(), &options.name, flags | sys::IFF_TUN_EXCL)
             .map_err(|error| OpenError::attach(&options.name, error))?;
@@ -152,17 +151,17 @@ impl Tun {
         &self.name
     }
 
-    /// What the kernel agreed to put off.
+    /// The offloads that the kernel accepted.
     pub fn offloads(&self) -> Offloads {
         self.offloads
     }
 
-    /// How many queues there are.
+    /// Number of queues.
     pub fn queues(&self) -> usize {
         self.queues.len()
     }
 
-    /// The queues, to be driven by something else than [`start`]. The interface goes with the last
+    /// The queues, for a caller that does not use [`start`]. The interface disappears with the last
     /// of them.
     pub fn into_queues(self) -> Vec<Queue> {
         self.queues
@@ -178,14 +177,15 @@ fn interface_flags(multi_queue: bool) -> u16 {
     }
 }
 
-/// Ten bytes in the machine's own order, said aloud although it is what a new interface has.
+/// Sets a header of ten bytes in the machine's byte order, explicitly, although both are the
+/// defaults of a new interface.
 fn set_header(fd: BorrowedFd<'_>) -> io::Result<()> {
     sys::set_header_size(fd, vnet::HEADER_LEN as i32)?;
     unless_unknown(sys::set_little_endian(fd, cfg!(target_endian = "little")))
 }
 
-/// What the kernel said to a request for what it does anyway. One that is older than the request
-/// (Linux before 3.19) knows no other byte order than the machine's.
+/// Accepts that the kernel does not know a request for its default. A kernel without the request
+/// (Linux before 3.19) has no other byte order than the machine's.
 fn unless_unknown(answer: io::Result<()>) -> io::Result<()> {
     match answer {
         Err(error)
@@ -200,34 +200,34 @@ fn unless_unknown(answer: io::Result<()>) -> io::Result<()> {
     }
 }
 
-/// What the kernel takes for an interface name (`dev_valid_name`).
+/// True for a name that the kernel accepts for an interface (`dev_valid_name`).
 fn is_interface_name(name: &str) -> bool {
     let length_fits = (1..sys::NAME_SIZE).contains(&name.len());
     let forbidden = |c: char| c == '/' || c == ':' || c == '\0' || c.is_whitespace();
     length_fits && name != "." && name != ".." && !name.contains(forbidden)
 }
 
-/// Why there is no TUN interface, and what to do about it.
+/// Why the TUN interface cannot be opened, and what to do about it.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
-    /// Not a name for an interface.
+    /// The name is not valid for an interface.
     #[error("`{0}` is not an interface name: it takes 1 to 15 bytes without `/`, `:` and spaces")]
     Name(String),
-    /// Not a number of queues.
+    /// The number of queues is out of range.
     #[error("{0} queues are not possible: a TUN has 1 to {MAX_QUEUES}")]
     Queues(usize),
-    /// `/dev/net/tun` is not there.
+    /// `/dev/net/tun` does not exist.
     #[error(
         "/dev/net/tun is missing: load the module (`modprobe tun`), or give the container this device"
     )]
     NoDevice,
-    /// `/dev/net/tun` may not be opened.
+    /// The process may not open `/dev/net/tun`.
     #[error("no permission to open /dev/net/tun: run as root or let this user open it")]
     DevicePermission,
-    /// The interface may not be made.
+    /// The process may not create the interface.
     #[error("no permission to make the interface {0}: run as root or with CAP_NET_ADMIN")]
     Permission(String),
-    /// The name is taken.
+    /// Another interface has the name.
     #[error(
         "an interface {0} exists, perhaps of another running process: stop that one, delete the \
          interface (`ip link delete {0}`), or choose another name with --tun"
@@ -236,13 +236,13 @@ pub enum OpenError {
     /// The kernel lacks a virtio-net header or several queues.
     #[error("this kernel's TUN knows no virtio-net header or several queues: Linux 3.8 is needed")]
     TooOld,
-    /// Anything else the kernel said.
+    /// Any other error of the kernel.
     #[error("the kernel refused the TUN interface: {0}")]
     Kernel(#[source] io::Error),
 }
 
 impl OpenError {
-    /// Sorts what `open` of the clone device said.
+    /// Classifies an error of opening `/dev/net/tun`.
     fn device(error: io::Error) -> Self {
         match Errno::from_io_error(&error) {
             Some(Errno::NOENT | Errno::NODEV | Errno::NXIO) => Self::NoDevice,
@@ -251,7 +251,8 @@ impl OpenError {
         }
     }
 
-    /// Sorts what `TUNSETIFF` said. `EINVAL` is an interface of that name that is no TUN of ours.
+    /// Classifies an error of `TUNSETIFF`. `EINVAL` is an interface of that name that is not a TUN
+    /// of this kind.
     fn attach(name: &str, error: io::Error) -> Self {
         match Errno::from_io_error(&error) {
             Some(Errno::BUSY | Errno::EXIST | Errno::INVAL) => Self::InUse(name.to_owned()),

@@ -1,7 +1,7 @@
 //! Messages from the control plane to one worker.
 //!
-//! A busy worker looks at a flag between two batches, which costs no system call; a sleeping one is
-//! woken by an eventfd.
+//! A busy worker checks a flag between two batches, which costs no system call; an eventfd wakes a
+//! sleeping one.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -19,10 +19,11 @@ pub(super) enum Message<E> {
     Stop,
 }
 
-/// Where the control plane leaves messages for one worker.
+/// The queue of messages for one worker.
 pub(super) struct Mailbox<E> {
     messages: Mutex<Vec<Message<E>>>,
-    /// Looked at between batches, so that a busy worker needs no system call to find out.
+    /// True while there are messages. A busy worker checks it between batches without a system
+    /// call.
     full: AtomicBool,
     /// Wakes a sleeping worker.
     wakeup: OwnedFd,
@@ -44,13 +45,13 @@ impl<E> Mailbox<E> {
             .unwrap_or_else(PoisonError::into_inner)
             .push(message);
         self.full.store(true, Ordering::Release);
-        // It only fails if the worker has missed 2^64 - 2 of them.
+        // Fails only if the worker has missed 2^64 - 2 messages.
         let _ = rustix::io::write(&self.wakeup, &1_u64.to_ne_bytes());
     }
 
-    /// The messages in the order they came.
+    /// Takes all messages, in the order of posting.
     pub(super) fn take(&self) -> Vec<Message<E>> {
-        // A load leaves the cache line where it is, which a swap would not.
+        // A load keeps the cache line shared; a swap would claim it.
         if !self.full.load(Ordering::Acquire) || !self.full.swap(false, Ordering::Acquire) {
             return Vec::new();
         }

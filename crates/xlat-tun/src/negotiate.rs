@@ -1,8 +1,8 @@
-//! Agreeing with the kernel on what it may put off.
+//! Negotiates with the kernel which work it may offload.
 //!
-//! The kernel's answer is the only truth: version numbers lie, as distributions carry features back
-//! and forth. So everything is asked for at once, and if the kernel does not know one of the
-//! requests, they are asked for one by one, each on top of what was accepted.
+//! Only the kernel's answer counts, not its version: distributions backport features. So all
+//! offloads are requested at once, and if the kernel does not know one of them, they are requested
+//! one by one, each together with those accepted before.
 
 use std::fmt;
 use std::io;
@@ -10,7 +10,7 @@ use std::ops::BitOr;
 
 use rustix::io::Errno;
 
-/// Kinds of work that the kernel leaves to whoever gets a packet (`TUN_F_*`).
+/// Kinds of work that the kernel may leave to the receiver of a packet (`TUN_F_*`).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Offloads(u32);
 
@@ -28,7 +28,7 @@ impl Offloads {
     /// UDP may arrive in super-packets. The kernel has one bit per family and takes both or none
     /// (Linux 6.2).
     pub const USO: Self = Self(0x20 | 0x40);
-    /// All of them.
+    /// All kinds.
     pub const ALL: Self = Self(0x01 | 0x02 | 0x04 | 0x08 | 0x20 | 0x40);
 
     /// In the order of dependence: no segmentation without checksums.
@@ -40,12 +40,12 @@ impl Offloads {
         (Self::USO, "uso"),
     ];
 
-    /// The kernel's bits.
+    /// The bits of `TUNSETOFFLOAD`.
     pub const fn bits(self) -> u32 {
         self.0
     }
 
-    /// True if all of `other` is in.
+    /// True if this set contains all of `other`.
     pub const fn contains(self, other: Self) -> bool {
         self.0 & other.0 == other.0
     }
@@ -79,8 +79,8 @@ impl fmt::Display for Offloads {
     }
 }
 
-/// Asks for `wanted` through `set` (all or nothing, `EINVAL` for what it does not know) and returns
-/// what is in force in the end.
+/// Requests `wanted` through `set` (all or nothing, `EINVAL` for an unknown kind) and returns the
+/// offloads in force at the end.
 pub(super) fn negotiate(
     wanted: Offloads,
     mut set: impl FnMut(Offloads) -> io::Result<()>,
@@ -110,7 +110,7 @@ fn accepts(answer: io::Result<()>) -> io::Result<bool> {
 mod tests {
     use super::*;
 
-    /// A kernel that knows these bits, and keeps the last it accepted.
+    /// A kernel that knows these bits and keeps the last set it accepted.
     struct Kernel {
         known: u32,
         in_force: Offloads,

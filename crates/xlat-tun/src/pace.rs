@@ -1,8 +1,8 @@
-//! How densely packets come.
+//! Measures how densely packets arrive.
 //!
-//! A worker that is as fast as the sender would find each packet alone, and sleep and be woken for
-//! it. When many come one by one it pauses for a moment instead, so that it finds several: they
-//! cost one wake-up, and those of one flow leave together.
+//! A worker as fast as the sender would find each packet alone, and sleep and wake for each. When
+//! many packets arrive one by one the worker pauses for a moment instead and then finds several:
+//! they cost one wake-up, and those of one flow are joined.
 
 use std::num::NonZeroU64;
 use std::time::Duration;
@@ -10,7 +10,7 @@ use std::time::Duration;
 use rustix::event::Timespec;
 use xlat_core::{Frame, Instant};
 
-/// Counts packets.
+/// The arrival rate of packets.
 #[derive(Debug, Default)]
 pub(super) struct Pace {
     since: Instant,
@@ -18,21 +18,21 @@ pub(super) struct Pace {
     dense: bool,
 }
 
-/// Time over which packets are counted, at least.
+/// Shortest time over which packets are counted.
 const WINDOW: Duration = Duration::from_millis(1);
-/// Packets in that time that are many.
+/// Packets per [`WINDOW`] from which on arrivals are dense.
 const DENSE: u32 = 100;
-/// How long a pause is. The kernel may make it longer by [`SLACK`], and by a few microseconds for
-/// the way through its timers and scheduler.
+/// Length of a pause. The kernel may extend it by [`SLACK`], and its timers and scheduler by a few
+/// microseconds.
 pub(super) const PAUSE: Timespec = Timespec {
     tv_sec: 0,
     tv_nsec: 55_000,
 };
-/// How late the kernel may wake a worker from a pause, in nanoseconds. What a thread has without
-/// being asked is 50 us, or whatever the service manager chose.
+/// How late the kernel may wake a worker from a pause, in nanoseconds. The default of a thread is
+/// 50 us, or the service manager's choice.
 const SLACK: NonZeroU64 = NonZeroU64::new(5_000).unwrap();
 
-/// Makes this thread's pauses as long as they are meant to be.
+/// Sets the timer slack of this thread, so that its pauses have the intended length.
 pub(super) fn set_slack() {
     if let Err(error) = rustix::thread::set_current_timer_slack(Some(SLACK)) {
         tracing::debug!("the pauses of a worker are as long as the kernel likes: {error}");
@@ -40,14 +40,15 @@ pub(super) fn set_slack() {
 }
 
 impl Pace {
-    /// A super-packet is many packets already: nobody has to wait for more.
+    /// Counts a packet, but not a super-packet: that is many packets already, and needs no wait for
+    /// more.
     #[inline]
-    pub(super) fn note(&mut self, frame: &Frame<'_>) {
+    pub(super) fn count(&mut self, frame: &Frame<'_>) {
         let more = u32::from(frame.offload.gso.is_none());
         self.packets = self.packets.saturating_add(more);
     }
 
-    /// True while many packets come one by one.
+    /// True while many packets arrive one by one.
     pub(super) fn is_dense(&mut self, now: Instant) -> bool {
         let elapsed = now.saturating_since(self.since);
         if elapsed >= WINDOW {
@@ -79,7 +80,7 @@ mod tests {
                     size: 100,
                     ecn: false,
                 });
-                pace.note(frame);
+                pace.count(frame);
             }
             pace.is_dense(Instant::from_millis(millis))
         };

@@ -1,8 +1,8 @@
 //! One queue of the TUN: a packet in with one read, a packet out with one write.
 //!
-//! A [`Slot`] is the buffer that a packet lives in from read to write. The packet is put at
-//! [`START`], so that the translator has its headroom in front and there is always place left for
-//! the ten bytes of the virtio-net header, which the kernel wants directly before the packet.
+//! A [`Slot`] is the buffer of a packet from read to write. The packet is read to [`START`], so
+//! that the translator has its headroom in front and there is always room for the ten bytes of the
+//! virtio-net header, which the kernel expects directly before the packet.
 
 use std::fmt;
 use std::io::{self, Read, Write};
@@ -15,11 +15,11 @@ use xlat_core::{Frame, Offload};
 use super::sys;
 use super::vnet::{HEADER_LEN, Header, Impossible};
 
-/// Where a packet that was read begins in its slot: headroom, and the virtio-net header of the
-/// translated packet in front of it.
+/// Offset of a received packet in its slot: headroom, and the virtio-net header of the translated
+/// packet in front of it.
 const START: usize = (HEADROOM + HEADER_LEN).next_multiple_of(16);
 
-/// Longest packet the kernel hands over: a super-packet of 64 KiB, or 65535 bytes behind an IPv6
+/// Longest packet that the kernel delivers: a super-packet of 64 KiB, or 65535 bytes after an IPv6
 /// header.
 const MAX_PACKET: usize = 65536 + ipv6::HEADER;
 
@@ -27,16 +27,16 @@ const SLOT_LEN: usize = START + MAX_PACKET + TAILROOM;
 
 const _: () = assert!(START >= HEADROOM + HEADER_LEN);
 
-/// A buffer for one packet. Made once and used again and again.
+/// A buffer for one packet, allocated once and reused.
 pub struct Slot(pub(super) Box<[u8]>);
 
 impl Slot {
-    /// A slot for the longest packet that the kernel hands over.
+    /// A slot for the longest packet that the kernel delivers.
     pub fn new() -> Self {
         Self(vec![0; SLOT_LEN].into_boxed_slice())
     }
 
-    /// An empty packet at the place where packets are read to, with all room behind it.
+    /// An empty packet at the offset where packets are read to, with all room behind it.
     pub(super) fn empty(&mut self) -> Option<Frame<'_>> {
         Frame::new(&mut self.0, START, 0, Offload::NONE)
     }
@@ -54,27 +54,27 @@ impl fmt::Debug for Slot {
     }
 }
 
-/// What a read gave.
+/// The result of a read.
 #[derive(Debug)]
 pub enum Received<'s> {
     /// A packet.
     Packet(Frame<'s>),
-    /// A packet whose virtio-net header cannot be true: to be dropped and counted as
+    /// A packet with an impossible virtio-net header, to be dropped and counted as
     /// [`BadOffload`](xlat_core::DropReason::BadOffload).
     Impossible(Impossible),
-    /// Nothing at the moment.
+    /// The queue is empty.
     Empty,
 }
 
-/// One queue of a TUN interface. Its `tun` device also holds an AF_INET socket for requests about the
-/// interface, which nobody makes.
+/// One queue of a TUN interface. Its `tun` device also holds an AF_INET socket for requests about
+/// the interface, which remains unused.
 pub struct Queue {
     device: tun::Device,
 }
 
 impl Queue {
-    /// A queue over a descriptor that gives and takes a virtio-net header and a packet with each
-    /// read and write, and does not block. `name` is the interface's.
+    /// A queue over a non-blocking descriptor whose reads and writes transfer one virtio-net header
+    /// and one packet. `name` is the interface's.
     ///
     /// # Errors
     /// The control socket of the `tun` crate cannot be opened.
@@ -85,10 +85,10 @@ impl Queue {
         Ok(Self { device })
     }
 
-    /// Takes the next packet into `slot`.
+    /// Reads the next packet into `slot`.
     ///
     /// # Errors
-    /// The interface is gone (`EBADFD`), or anything else but "nothing there".
+    /// If the interface has disappeared (`EBADFD`), or on any other error but an empty queue.
     #[inline]
     pub fn recv<'s>(&mut self, slot: &'s mut Slot) -> io::Result<Received<'s>> {
         let buffer = &mut slot.0[START - HEADER_LEN..SLOT_LEN - TAILROOM];
@@ -111,7 +111,7 @@ impl Queue {
     /// Writes the packet; up to ten bytes in front of it are overwritten.
     ///
     /// # Errors
-    /// What the kernel said; see [`WriteErrors`](crate::counters::WriteErrors) for the kinds that
+    /// The kernel's error; see [`WriteErrors`](crate::counters::WriteErrors) for the kinds that
     /// concern this packet only.
     #[inline]
     pub fn send(&mut self, frame: &mut Frame<'_>) -> io::Result<()> {
@@ -143,7 +143,7 @@ impl fmt::Debug for Queue {
     }
 }
 
-/// Makes sense of the `length` bytes that were read into the slot.
+/// Parses the `length` bytes that were read into the slot.
 #[inline]
 fn parse(slot: &mut Slot, length: usize) -> Received<'_> {
     let read = &slot.0[START - HEADER_LEN..][..length];
@@ -168,7 +168,7 @@ mod tests {
 
     use super::*;
 
-    /// A queue, and the other end that plays the kernel.
+    /// A queue, and the other end, which acts as the kernel.
     fn pair() -> (Queue, UnixDatagram) {
         let (near, far) = UnixDatagram::pair().expect("socket pair");
         near.set_nonblocking(true).expect("non-blocking");

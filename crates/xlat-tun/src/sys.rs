@@ -58,7 +58,7 @@ struct InterfaceRequest {
     rest: [u8; 22],
 }
 
-/// Opens the clone device, which is no interface yet.
+/// Opens the clone device, which has no interface yet.
 pub(super) fn open() -> io::Result<OwnedFd> {
     let flags = OFlags::RDWR | OFlags::CLOEXEC | OFlags::NONBLOCK;
     Ok(rustix::fs::open("/dev/net/tun", flags, Mode::empty())?)
@@ -71,10 +71,10 @@ pub(super) fn features(fd: BorrowedFd<'_>) -> io::Result<u32> {
     Ok(features)
 }
 
-/// Makes the descriptor a queue of the interface `name` and returns the name the kernel settled on
-/// (`%d` in `name` becomes a number).
+/// Attaches the descriptor to the interface `name` as a queue and returns the name that the kernel
+/// chose (`%d` in `name` becomes a number).
 ///
-/// `name` must be shorter than [`NAME_SIZE`]; what is longer is cut off.
+/// `name` must be shorter than [`NAME_SIZE`]; a longer one is truncated.
 pub(super) fn attach(fd: BorrowedFd<'_>, name: &str, flags: u16) -> io::Result<String> {
     let mut request = InterfaceRequest {
         name: name_field(name),
@@ -96,7 +96,7 @@ fn name_field(name: &str) -> [u8; NAME_SIZE] {
     field
 }
 
-/// Sets how many packets wait in each queue of the interface.
+/// Sets the longest backlog of each queue of the interface, in packets.
 pub(super) fn set_queue_length(name: &str, length: u32) -> io::Result<()> {
     let request = QueueLengthRequest {
         name: name_field(name),
@@ -121,8 +121,8 @@ pub(super) fn set_little_endian(fd: BorrowedFd<'_>, little: bool) -> io::Result<
     Ok(unsafe { ioctl(fd, Setter::<SET_LITTLE_ENDIAN, i32>::new(little.into())) }?)
 }
 
-/// Sets the work that the kernel may put off (`TUN_F_*`). All or nothing: `EINVAL` if the kernel
-/// does not know one of them.
+/// Sets the work that the kernel may offload (`TUN_F_*`). All or nothing: `EINVAL` if the kernel
+/// does not know one of the kinds.
 pub(super) fn set_offload(fd: BorrowedFd<'_>, offloads: u32) -> io::Result<()> {
     // SAFETY: TUNSETOFFLOAD takes the value itself; no memory is involved.
     let request = unsafe { IntegerSetter::<SET_OFFLOAD>::new_usize(offloads as usize) };
@@ -130,7 +130,7 @@ pub(super) fn set_offload(fd: BorrowedFd<'_>, offloads: u32) -> io::Result<()> {
     Ok(unsafe { ioctl(fd, request) }?)
 }
 
-/// The device's descriptor, to be polled.
+/// The device's descriptor, for polling.
 pub(super) fn borrow(device: &tun::Device) -> BorrowedFd<'_> {
     // SAFETY: the device keeps its descriptor open as long as it lives, and the borrow ends before.
     unsafe { BorrowedFd::borrow_raw(device.as_raw_fd()) }

@@ -1,4 +1,4 @@
-//! The virtio-net header in front of every packet of the TUN, and what it means for us.
+//! The virtio-net header in front of every packet of the TUN, and its translation to offloads.
 //!
 //! With `IFF_VNET_HDR` each read and each write begins with the ten bytes of `struct virtio_net_hdr`
 //! (`include/uapi/linux/virtio_net.h`), in the machine's byte order:
@@ -8,8 +8,8 @@
 //! | flags | gso_type | hdr_len | gso_size | csum_start | csum_offset | packet …
 //! ```
 //!
-//! [`Header::offload`] turns it into the translator's [`Offload`] and refuses what cannot be, so
-//! that nothing behind it has to ask again; [`Header::new`] is the way back. Both are pure.
+//! [`Header::offload`] converts it to the translator's [`Offload`] and refuses impossible values,
+//! so that later code need not check again; [`Header::new`] is the reverse. Both are pure.
 
 use std::fmt;
 
@@ -25,7 +25,8 @@ pub const HEADER_LEN: usize = 10;
 pub struct Header {
     flags: u8,
     gso_type: u8,
-    /// Length of all headers of a super-packet: how much the kernel puts into its linear part.
+    /// Length of all headers of a super-packet: the part that the kernel puts into its linear
+    /// buffer.
     hdr_len: u16,
     gso_size: u16,
     csum_start: u16,
@@ -46,19 +47,19 @@ const GSO_ECN: u8 = 0x80;
 pub enum Impossible {
     /// The checksum would start inside the IP header or lies beyond the packet.
     ChecksumPlace,
-    /// A kind of super-packet that we did not ask for, or that does not fit the packet's family or
-    /// transport.
+    /// A kind of super-packet that was not negotiated, or that does not match the packet's family
+    /// or transport.
     GsoKind,
     /// Segments of 0 bytes.
     GsoSize,
-    /// A super-packet whose checksum was neither put off nor checked.
+    /// A super-packet whose checksum was neither offloaded nor verified.
     GsoChecksum,
     /// Headers that reach beyond the packet.
     HeaderLength,
 }
 
 impl Header {
-    /// The header for a packet that is to be written.
+    /// The header for a packet to write.
     #[inline]
     pub fn new(offload: &Offload, packet: &[u8]) -> Self {
         let mut header = Self::default();
@@ -86,7 +87,7 @@ impl Header {
         header
     }
 
-    /// Reads the ten bytes; every value is kept as it is.
+    /// Parses the ten bytes without checking any value.
     #[inline]
     pub fn from_bytes(bytes: &[u8; HEADER_LEN]) -> Self {
         let [flags, gso_type, h0, h1, s0, s1, c0, c1, o0, o1] = *bytes;
@@ -100,7 +101,7 @@ impl Header {
         }
     }
 
-    /// The ten bytes.
+    /// The header as ten bytes.
     #[inline]
     pub fn to_bytes(self) -> [u8; HEADER_LEN] {
         let [h0, h1] = self.hdr_len.to_ne_bytes();
@@ -110,10 +111,10 @@ impl Header {
         [self.flags, self.gso_type, h0, h1, s0, s1, c0, c1, o0, o1]
     }
 
-    /// What the header says about `packet`, the bytes that were read behind it.
+    /// The offloads that the header describes for `packet`, the bytes after it.
     ///
     /// # Errors
-    /// Values that cannot belong to this packet.
+    /// If a value is impossible for this packet.
     #[inline]
     pub fn offload(&self, packet: &[u8]) -> Result<Offload, Impossible> {
         if usize::from(self.hdr_len) > packet.len() {
@@ -181,7 +182,7 @@ impl Header {
 }
 
 /// Length of the IP and transport headers of a super-packet with a partial checksum; `None` if they
-/// reach beyond the packet, or if nobody knows where the transport header starts.
+/// reach beyond the packet, or if the start of the transport header is unknown.
 fn headers_len(kind: GsoKind, checksum: Checksum, packet: &[u8]) -> Option<u16> {
     let Checksum::Partial(partial) = checksum else {
         return None;

@@ -1,21 +1,22 @@
 //! The loop: one thread per queue reads, translates and writes.
 //!
-//! A worker takes packets until its queue is empty or a batch is full, acts on each verdict, and
-//! then asks the engine for pending packets and takes the messages of the control plane.
-//! With nothing to do it sleeps in `poll` on the queue and on its mailbox, without a timeout: an
-//! idle translator never wakes up. Per packet there is one read and at most one write (packets of
-//! one flow that directly follow each other leave together) and no other system call, no
+//! A worker reads packets until its queue is empty or a batch is full, acts on each verdict, and
+//! then asks the engine for pending packets and takes the messages of the control plane. With
+//! nothing to do it sleeps in `poll` on the queue and on its mailbox, without a timeout: an idle
+//! translator never wakes up. Per packet there is one read and at most one write (packets of one
+//! flow that directly follow each other are written together) and no other system call, no
 //! allocation and no log line; the clock is read once per batch.
 //!
-//! A packet that may be joined with later ones is held back no longer than until a large packet is
-//! about to be translated, and at most until the batch ends: for the time of 63 short packets.
+//! A packet that may be joined with later ones is held back at most until a large packet is about
+//! to be translated, or until the batch ends: for the time of 63 short packets.
 //!
-//! Order within a flow holds because the kernel gives the packets of a flow in one direction to one
-//! queue, and a worker writes to the queue it reads from, which also teaches the kernel to put the
-//! replies there. It remembers 4096 flows for at least 3 s (`MAX_TAP_FLOWS`, `TUN_FLOW_EXPIRE`);
-//! without memory it goes by a hash of the flow, which does not change either. So the two directions
-//! of a flow may be on two workers, and a flow that is learnt or forgotten while its packets are on
-//! their way may move: those that are still in the old queue can then be overtaken, once.
+//! Order within a flow is kept because the kernel gives the packets of a flow in one direction to
+//! one queue, and a worker writes to the queue it reads from, which also teaches the kernel to put
+//! the replies there. The kernel remembers 4096 flows for at least 3 s (`MAX_TAP_FLOWS`,
+//! `TUN_FLOW_EXPIRE`); for others it uses a hash of the flow, which does not change either. So the
+//! two directions of a flow may be on two workers, and a flow that the kernel learns or forgets
+//! while packets are queued may move: those that are still in the old queue can then be overtaken,
+//! once.
 
 use std::io;
 use std::os::fd::AsFd;
@@ -33,33 +34,33 @@ use xlat_core::{DropReason, Frame, Instant, Mapper, PREFETCH_BATCH, Translator, 
 
 use super::Tun;
 use super::gro::{Coalescer, PacketSpan};
-use super::handle::{Failure, Handle, OnFailure, Running, Watch};
+use super::handle::{Failure, FailureWatch, Handle, OnFailure, WorkerHandle};
 use super::mailbox::{Mailbox, Message};
 use super::negotiate::Offloads;
 use super::pace::{self, PAUSE, Pace};
 use super::queue::{Queue, Received, Slot};
 use crate::counters::{Counters, WriteError};
 
-/// Packets between two looks at the mailbox and the clock.
+/// Packets between two checks of the mailbox and readings of the clock.
 const BATCH: usize = 64;
 
-/// Longest packet in bytes that is read ahead of others, and that others wait behind.
+/// Longest packet in bytes that is read ahead of others; a longer one ends the read-ahead.
 const LARGE: usize = 4096;
 
-/// What a worker does to each packet. The engine of the daemons is [`Translator`].
+/// The packet processing of a worker. The engine of the daemons is [`Translator`].
 pub trait Engine: Send + 'static {
-    /// Translates the packet in `frame`, in place, and says what to write.
+    /// Translates the packet in `frame` in place and returns what to do with it.
     fn translate(&mut self, frame: &mut Frame<'_>, now: Instant) -> Verdict;
 
     /// True if [`prefetch`](Self::prefetch) is worth its cost now: up to [`PREFETCH_BATCH`] packets
     /// are then read before the first of them is translated.
     fn wants_prefetch(&self) -> bool;
 
-    /// Looks at packets that will be translated next.
+    /// Prefetches state for packets that will be translated next.
     fn prefetch<'a>(&mut self, packets: impl Iterator<Item = &'a [u8]>);
 
-    /// Puts the next packet that the engine has pending in place of the one in `frame`, and says
-    /// what to do with it. Called after each batch and each message until there is none.
+    /// Puts the engine's next pending packet in place of the one in `frame`, and returns what to do
+    /// with it. Called after each batch and each message until there is none.
     fn poll_packet(&mut self, frame: &mut Frame<'_>, now: Instant) -> Option<Verdict>;
 }
 
@@ -94,11 +95,11 @@ pub fn now() -> Instant {
 
 /// Starts one worker for each queue of `tun`.
 ///
-/// `make` is called once per queue, here and now, for the worker's own engine. `on_failure` is
-/// called on the worker's thread when a worker ends without having been told to.
+/// `make` is called once per queue, before this returns, for the worker's own engine. `on_failure`
+/// is called on the worker's thread when a worker ends without a stop message.
 ///
 /// # Errors
-/// No thread or descriptor could be had. The interface is gone then.
+/// If a thread or descriptor cannot be created. The interface has then disappeared.
 pub fn start<E: Engine>(
     tun: Tun,
     make: impl FnMut(usize) -> E,
@@ -112,10 +113,10 @@ pub fn start<E: Engine>(
     start_on(tun.into_queues(), offloads, &placement, make, on_failure)
 }
 
-/// Where and how urgently the workers' threads run.
+/// Processors and priority of the workers' threads.
 #[derive(Debug, Default)]
 struct ThreadPlacement {
-    /// Those that the workers are kept on, if they are.
+    /// The processors to pin the workers to, in turn; empty if they are not pinned.
     processors: Vec<usize>,
     nice: Option<i8>,
 }
@@ -152,7 +153,7 @@ fn start_on<E: Engine>(
             },
             mailbox: Arc::clone(&mailbox),
         };
-        let watch = Watch {
+        let watch = FailureWatch {
             number,
             on_failure: Arc::clone(&on_failure),
         };
@@ -164,10 +165,10 @@ fn start_on<E: Engine>(
                     pin(processor);
                     set_nice(nice);
                     pace::set_slack();
-                    watch.over(|| worker.run());
+                    watch.run(|| worker.run());
                 }
             })?;
-        handle.workers.push(Running {
+        handle.workers.push(WorkerHandle {
             mailbox,
             counters,
             thread: Some(thread),
@@ -184,7 +185,7 @@ fn processors() -> Vec<usize> {
         .collect()
 }
 
-/// Keeps this thread on one processor, if there is one for it.
+/// Pins this thread to one processor, if there is one for it.
 fn pin(processor: Option<usize>) {
     let Some(processor) = processor else { return };
     let mut set = CpuSet::new();
@@ -194,10 +195,10 @@ fn pin(processor: Option<usize>) {
     }
 }
 
-/// Gives this thread its nice value, if it is to have one of its own.
+/// Sets the nice value of this thread, if it has one of its own.
 fn set_nice(nice: Option<i8>) {
     let Some(nice) = nice else { return };
-    // Without a process this is about the calling thread, as far as Linux is concerned.
+    // Without a process Linux applies this to the calling thread only.
     if let Err(error) = rustix::process::setpriority_process(None, nice.into()) {
         tracing::warn!("a worker's nice value is not {nice}: {error}; it takes CAP_SYS_NICE");
     }
@@ -211,11 +212,11 @@ struct Worker<E> {
     mailbox: Arc<Mailbox<E>>,
 }
 
-/// The queue, with the counters of what went through it.
+/// The queue, with the counters of the packets written to it.
 struct Output {
     queue: Queue,
     counters: Arc<Counters>,
-    /// The kind of the last joined packet that the kernel found wrong.
+    /// The kind of the last joined packet that the kernel rejected as invalid.
     refused: Option<GsoKind>,
 }
 
@@ -227,7 +228,7 @@ enum Batch {
 }
 
 impl<E: Engine> Worker<E> {
-    /// Runs until told to stop, or until the interface is gone.
+    /// Runs until a stop message, or until the interface has disappeared.
     fn run(&mut self) -> io::Result<()> {
         let mut slots: [Slot; PREFETCH_BATCH] = std::array::from_fn(|_| Slot::new());
         loop {
@@ -293,7 +294,7 @@ impl<E: Engine> Worker<E> {
         Ok(batch)
     }
 
-    /// Reads as many packets as there are slots, but none behind a large one: that fills the cache
+    /// Reads as many packets as there are slots, but none after a large one: that fills the cache
     /// by itself.
     #[inline]
     fn read(
@@ -306,7 +307,7 @@ impl<E: Engine> Worker<E> {
                 Received::Packet(frame) => {
                     self.output.counters.received(frame.packet());
                     *span = Some(PacketSpan::of(&frame));
-                    self.pace.note(&frame);
+                    self.pace.count(&frame);
                     if frame.len() > LARGE {
                         break;
                     }
@@ -321,7 +322,7 @@ impl<E: Engine> Worker<E> {
         Ok(Batch::Full)
     }
 
-    /// Sends what the engine has pending: packets that it held, or made.
+    /// Sends the engine's pending packets: those it held back or made.
     fn pending_packets(&mut self, slot: &mut Slot, now: Instant) -> io::Result<()> {
         loop {
             let Some(mut frame) = slot.empty() else {
@@ -335,8 +336,8 @@ impl<E: Engine> Worker<E> {
         }
     }
 
-    /// Acts on the verdict about one packet. What is to be forwarded is left in the slot,
-    /// where the returned span says.
+    /// Acts on the verdict about one packet. A packet to forward is left in the slot, at the
+    /// returned span.
     fn act(&mut self, verdict: Verdict, mut frame: Frame<'_>) -> io::Result<Option<PacketSpan>> {
         match verdict {
             Verdict::Forward => return Ok(Some(PacketSpan::of(&frame))),
@@ -365,7 +366,7 @@ impl<E: Engine> Worker<E> {
         })
     }
 
-    /// Writes what waits for more of its flow.
+    /// Writes the packets that were held back for more of their flow.
     #[inline]
     fn flush(&mut self) -> io::Result<()> {
         self.coalescer
@@ -376,7 +377,7 @@ impl<E: Engine> Worker<E> {
     fn sleep(&self, pause: Option<Timespec>) -> io::Result<()> {
         let wanted = match pause {
             None => PollFlags::IN,
-            // Only what is wrong with it.
+            // Only its error conditions.
             Some(_) => PollFlags::empty(),
         };
         let mut descriptors = [
@@ -400,8 +401,8 @@ impl<E: Engine> Worker<E> {
 }
 
 impl Output {
-    /// Writes one packet, which `count` packets that were read have been joined to. An error that
-    /// concerns only this packet is counted, for each of them.
+    /// Writes one packet, in which `count` received packets were joined. An error that concerns
+    /// only this packet is counted, for each of them.
     #[inline]
     fn send(&mut self, frame: &mut Frame<'_>, count: u16) -> io::Result<()> {
         let Err(error) = self.queue.send(frame) else {

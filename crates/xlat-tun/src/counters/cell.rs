@@ -1,4 +1,4 @@
-//! Where a counter's number lives while it is counted, and as what it is read.
+//! The cells that count, and the values that are read from them.
 
 use std::marker::PhantomData;
 use std::ops::AddAssign;
@@ -8,30 +8,30 @@ use serde::ser::{Serialize, Serializer};
 
 use super::metric::{Families, Metric};
 
-/// A place to count in.
+/// A counter in memory.
 pub trait Cell: Default {
-    /// What it is read as.
+    /// The type of its value.
     type Value: Value;
 
-    /// What was counted until now.
+    /// The current value.
     fn value(&self) -> Self::Value;
 }
 
-/// What was counted, at one moment or in sum.
+/// The value of a counter at one moment, or a sum of several.
 pub trait Value: AddAssign + Sized {
-    /// How a line of a table names what it counts outside: a [`Metric`], or several.
+    /// The metric descriptions in a line of the table: a [`Metric`], or several.
     type Metrics;
 
-    /// Adds the figures to their families.
+    /// Adds the value as samples to their families.
     fn sample(&self, families: &mut Families, metrics: Self::Metrics, labels: &str);
 }
 
-/// A number that one thread writes and others read.
+/// A counter that one thread writes and others read.
 #[derive(Debug, Default)]
 pub struct Counter(AtomicU64);
 
 impl Counter {
-    /// Adds without a locked instruction, which is right as long as one thread writes.
+    /// Adds without a locked instruction, which is correct as long as one thread writes.
     #[inline]
     pub fn add(&self, more: u64) {
         let value = self.0.load(Ordering::Relaxed);
@@ -47,12 +47,12 @@ impl Cell for Counter {
     }
 }
 
-/// A number that several threads write.
+/// A counter that several threads write.
 #[derive(Debug, Default)]
 pub struct SharedCounter(AtomicU64);
 
 impl SharedCounter {
-    /// Adds.
+    /// Adds atomically.
     #[inline]
     pub fn add(&self, more: u64) {
         self.0.fetch_add(more, Ordering::Relaxed);
@@ -75,21 +75,21 @@ impl Value for u64 {
     }
 }
 
-/// A list of names of which each has a number of its own: reasons, kinds.
+/// A list of names that each have a counter: reasons, kinds.
 pub trait Label: Copy + 'static {
-    /// All of them, in the order of their numbers.
+    /// All names, in the order of their numbers.
     const ALL: &'static [Self];
-    /// What the label is called in metrics.
+    /// Name of the label in metrics.
     const LABEL: &'static str;
-    /// Numbers that are zero stand in metrics too.
+    /// True if metrics include zeros.
     const SAMPLES_ZEROS: bool;
-    /// Numbers that are zero stand in JSON too.
+    /// True if JSON includes zeros.
     const SERIALISES_ZEROS: bool;
 
     /// The name in counters, metrics and logs.
     fn name(self) -> &'static str;
 
-    /// Its place in [`ALL`](Self::ALL).
+    /// Its index in [`ALL`](Self::ALL).
     fn number(self) -> usize;
 }
 

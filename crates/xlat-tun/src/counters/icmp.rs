@@ -7,7 +7,7 @@ use xlat_core::wire::{ipv4, ipv6, word};
 use super::cell::{Counter, Each, Per};
 
 crate::labels! {
-    /// Kinds that say what a network is up to; the same for both families.
+    /// Kinds of ICMP messages that help to diagnose a network; the same for both families.
     pub enum IcmpKind: "kind", zeros in metrics true, in JSON true;
 
     /// An echo request.
@@ -18,9 +18,9 @@ crate::labels! {
     Unreachable = "unreachable",
     /// A packet is larger than the path allows.
     TooBig = "too-big",
-    /// A packet has used up its hops, or its fragments did not come.
+    /// The hop limit was exceeded, or reassembly timed out.
     TimeExceeded = "time-exceeded",
-    /// A header is not understood.
+    /// A header field is erroneous or unknown.
     ParameterProblem = "parameter-problem",
     /// Anything else.
     Other = "other",
@@ -33,7 +33,7 @@ pub(super) type IcmpCounters = Each<IcmpKind, Counter, KINDS>;
 pub type PerKind = Per<IcmpKind, KINDS>;
 
 impl IcmpKind {
-    /// What an IPv4 packet is; `None` if it is no ICMP message or does not begin one.
+    /// The kind of an IPv4 packet; `None` if it is not an ICMP message, or a later fragment of one.
     #[inline]
     pub(super) fn of_v4(packet: &[u8]) -> Option<Self> {
         let is_icmp = *packet.get(ipv4::PROTOCOL)? == IpNextHeaderProtocols::Icmp.0;

@@ -1,64 +1,64 @@
-//! Figures as Prometheus knows them, as data; who serves them writes the text.
+//! Prometheus metrics as plain data; the server writes the text.
 
 use std::fmt::Display;
 
-/// What a figure is called outside, and what it says.
+/// Name, kind and help text of a metric.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Metric {
-    /// Its name, the same for all that differ only in their labels.
+    /// Its name, the same for all samples that differ only in their labels.
     pub name: &'static str,
     /// `counter`, `gauge` or `histogram`.
     pub kind: &'static str,
-    /// One sentence for the reader of the page.
+    /// Its help text: one sentence.
     pub help: &'static str,
 }
 
 impl Metric {
-    /// A number that only goes up.
+    /// A value that only increases.
     pub const fn counter(name: &'static str, help: &'static str) -> Self {
         let kind = "counter";
         Self { name, kind, help }
     }
 
-    /// A number that goes up and down.
+    /// A value that can increase and decrease.
     pub const fn gauge(name: &'static str, help: &'static str) -> Self {
         let kind = "gauge";
         Self { name, kind, help }
     }
 
-    /// Times or sizes, sorted into ranges.
+    /// Times or sizes, counted by range.
     pub const fn histogram(name: &'static str, help: &'static str) -> Self {
         let kind = "histogram";
         Self { name, kind, help }
     }
 }
 
-/// All figures of one name.
+/// All samples of one metric.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Family {
-    /// The name.
+    /// The metric.
     pub metric: Metric,
-    /// The figures, by label.
+    /// The samples, each with its labels.
     pub samples: Vec<Sample>,
 }
 
-/// One figure of a [`Family`].
+/// One sample of a [`Family`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Sample {
-    /// What a histogram appends to its name (`_bucket`, `_sum`, `_count`); empty for others.
+    /// The suffix of a histogram's sample (`_bucket`, `_sum`, `_count`); empty for others.
     pub suffix: &'static str,
     /// Labels as `name="value"`, separated by commas; empty if there are none.
     pub labels: String,
-    /// The figure.
+    /// The value as text.
     pub value: String,
 }
 
-/// Families in the order in which they were first named.
+/// Families in the order of their first mention.
 #[derive(Clone, Debug, Default)]
 pub struct Families(Vec<Family>);
 
 impl Families {
-    /// The figures of `metric`, to be added to.
+    /// The family of `metric`, created empty if it is new.
     pub fn family(&mut self, metric: Metric) -> &mut Family {
         let known = self.0.iter().position(|family| family.metric == metric);
         let at = known.unwrap_or(self.0.len());
@@ -80,12 +80,12 @@ impl IntoIterator for Families {
 }
 
 impl Family {
-    /// Adds a figure.
+    /// Adds a sample.
     pub fn add(&mut self, labels: impl Into<String>, value: impl Display) {
         self.add_part("", labels, value);
     }
 
-    /// Adds a part of a histogram.
+    /// Adds a sample of a histogram.
     pub fn add_part(
         &mut self,
         suffix: &'static str,

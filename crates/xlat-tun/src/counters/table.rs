@@ -1,14 +1,14 @@
 //! The macros that make counters from a table: adding a counter is adding a line.
 
 /// Makes from a table with one line for each counter
-/// - the cells, a struct to count in;
-/// - the values, a struct of what was counted, that is summed and serialised;
-/// - `snapshot`, which reads the ones into the others;
+/// - the cells, a struct of counters;
+/// - the values, a struct that can be summed and serialised;
+/// - `snapshot`, which reads the values from the cells;
 /// - `families`, the values as metrics.
 ///
-/// A line is documentation, field, kind of [`Cell`](crate::counters::Cell), name outside
-/// ([`Metric`](crate::counters::Metric)) and labels. Lines with the same metric are one family.
-/// Each metric has its row in `docs/operations.md`; a test asks for it.
+/// A line is documentation, field, kind of [`Cell`](crate::counters::Cell),
+/// [`Metric`](crate::counters::Metric) and labels. Lines with the same metric are one family. Each
+/// metric needs a row in `docs/operations.md`; a test checks that.
 #[macro_export]
 macro_rules! counters {
     (
@@ -29,7 +29,7 @@ macro_rules! counters {
         }
 
         impl $Cells {
-            /// What was counted until now.
+            /// The current values.
             pub fn snapshot(&self) -> $Values {
                 $Values {
                     $($field: $crate::counters::Cell::value(&self.$field),)+
@@ -54,9 +54,9 @@ macro_rules! counters {
     };
 }
 
-/// Makes an enum of names, of which [`Each`](crate::counters::Each) counts one by one: a line is
-/// documentation, variant and name. The head names the label in metrics, and whether figures that
-/// are zero stand in metrics and in JSON.
+/// Makes an enum of names, which [`Each`](crate::counters::Each) counts one by one: a line is
+/// documentation, variant and name. The head names the label in metrics, and says whether metrics
+/// and JSON include zeros.
 #[macro_export]
 macro_rules! labels {
     (
@@ -71,7 +71,7 @@ macro_rules! labels {
         }
 
         impl $Enum {
-            /// All of them, in the order of their numbers.
+            /// All names, in the order of their numbers.
             $vis const ALL: &'static [Self] = &[$(Self::$variant,)+];
 
             /// The name in counters, metrics and logs.

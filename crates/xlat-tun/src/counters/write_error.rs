@@ -27,7 +27,7 @@ pub(super) type WriteErrorCounters = Each<WriteError, Counter, KINDS>;
 pub type WriteErrors = Per<WriteError, KINDS>;
 
 impl WriteError {
-    /// Sorts what the kernel said; `None` if the interface itself is gone.
+    /// Classifies an error of a write; `None` if the interface itself has disappeared.
     pub(crate) fn classify(error: &io::Error) -> Option<Self> {
         match Errno::from_io_error(error) {
             Some(Errno::BADFD | Errno::BADF | Errno::NODEV | Errno::PIPE) => None,

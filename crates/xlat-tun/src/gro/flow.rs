@@ -1,7 +1,7 @@
-//! What the coalescer reads from a packet, and writes into it.
+//! The packet fields that the coalescer reads and writes.
 //!
-//! Offsets into the IP header are those of a packet, others begin at the transport header. Fields
-//! are compared where they lie instead of being read as values: most only have to be the same.
+//! Offsets into the IP header are counted from the start of the packet, others from the transport
+//! header. Fields are compared in place and not read as values: most only have to be equal.
 
 use pnet_packet::ip::IpNextHeaderProtocols;
 use xlat_core::Offload;
@@ -9,18 +9,19 @@ use xlat_core::checksum::Sum;
 use xlat_core::offload::Checksum;
 use xlat_core::wire::{ipv4, ipv6, tcp, udp, word};
 
-/// Who talks to whom.
+/// A flow: addresses, protocol and ports.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Flow {
     addresses: [u8; 32],
     ports: [u8; 4],
     pub(super) version: u8,
     protocol: u8,
-    /// Of all the rest, not secret: compared first, most lanes differ in it.
+    /// Hash of the other fields, without a secret. It is compared first, because it differs in most
+    /// lanes.
     hash: u32,
 }
 
-/// Lengths of a packet's headers in bytes.
+/// Lengths of the IP and transport headers in bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Headers {
     pub(super) ip: usize,
@@ -57,7 +58,7 @@ impl Flow {
         flow
     }
 
-    /// True if it is the same flow.
+    /// True if both are the same flow.
     #[inline]
     pub(super) fn is(&self, other: &Self) -> bool {
         self.hash == other.hash
@@ -67,8 +68,8 @@ impl Flow {
     }
 }
 
-/// The headers' lengths, if this packet can be held back or appended; what depends on other packets
-/// is not asked here.
+/// The header lengths, if this packet can be held back or appended as far as the packet itself
+/// tells; the comparison with other packets is the coalescer's.
 pub(super) fn headers(
     version: u8,
     ip: usize,
@@ -76,7 +77,7 @@ pub(super) fn headers(
     packet: &[u8],
     offload: &Offload,
 ) -> Option<Headers> {
-    let says = match version {
+    let claimed = match version {
         4 => usize::from(word(packet, ipv4::TOTAL_LEN)),
         _ => usize::from(word(packet, ipv6::PAYLOAD_LEN)) + ipv6::HEADER,
     };
@@ -86,7 +87,7 @@ pub(super) fn headers(
     } else {
         (udp::HEADER, udp::CHECKSUM)
     };
-    if says != packet.len() || packet.len() < ip + minimum || offload.gso.is_some() {
+    if claimed != packet.len() || packet.len() < ip + minimum || offload.gso.is_some() {
         return None;
     }
     match offload.checksum {
@@ -110,12 +111,12 @@ pub(super) fn headers(
     (transport >= minimum && headers.len() < packet.len()).then_some(headers)
 }
 
-/// True for a segment behind which nothing can be appended.
+/// True for a segment after which nothing can be appended.
 pub(super) fn closes(flow: &Flow, headers: Headers, packet: &[u8]) -> bool {
     is_tcp(flow) && packet[headers.ip + tcp::FLAGS] & tcp::PSH != 0
 }
 
-/// True if the transport checksum is right, or is not there yet.
+/// True if the transport checksum is correct, or is not computed yet.
 pub(super) fn is_intact(packet: &[u8], offload: &Offload, headers: Headers, flow: &Flow) -> bool {
     if offload.checksum != Checksum::Whole {
         return true;
@@ -126,7 +127,7 @@ pub(super) fn is_intact(packet: &[u8], offload: &Offload, headers: Headers, flow
 }
 
 pub(super) fn pseudo_header(flow: &Flow, transport_len: usize) -> Sum {
-    // The sum does not care which address family the bytes are of.
+    // The sum is the same for both address families.
     Sum::of(&flow.addresses) + Sum::word(flow.protocol.into()) + Sum::word(transport_len as u16)
 }
 
