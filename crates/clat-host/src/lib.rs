@@ -1,8 +1,23 @@
-//! The host's side of a CLAT: a [`look`] at the host as [`xlat_proto::clat`] wants it, the workers'
-//! [`ClatEngine`], and the [`Responder`] to neighbours that ask for the CLAT's address.
+//! The host's side of a CLAT.
+//!
+//! [`look`] collects the host's state as [`xlat_proto::clat`] wants it. For the CLAT that follows
+//! from it, a [`DataPath`] runs the workers with a [`ClatEngine`] each, and a [`Translation`]
+//! applies a plan ([`Parts`]) to the host, with the nftables tables, and starts the [`Responder`]
+//! to neighbours that ask for the CLAT's address. All take a [`HostConfig`].
 
+mod config;
+mod data_path;
+mod error;
 mod neighbours;
+mod plan;
+mod tables;
+mod translation;
 mod view;
 
+pub use config::{GROWTH, HostConfig, lan_map};
+pub use data_path::{DataPath, WorkerFailed};
+pub use error::SetupError;
 pub use neighbours::{ClatEngine, Questions, Responder, ResponderError, questions};
+pub use plan::Parts;
+pub use translation::Translation;
 pub use view::{Wanted, ipv4_addresses, look};

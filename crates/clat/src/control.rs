@@ -1,4 +1,4 @@
-//! What a running `clat` tells about itself (`clat status`).
+//! The status of a running `clat`: for `clat status` and the metrics page.
 
 use std::fmt::Write as _;
 use std::io;
@@ -11,20 +11,18 @@ use serde::{Deserialize, Serialize};
 use xlat_core::Instant;
 use xlat_host::daemon::control::Answer;
 use xlat_host::daemon::metrics::Page;
-use xlat_proto::clat::{Clat, State};
+use xlat_proto::clat::{Clat, Side4, State};
 use xlat_proto::discovery::Found;
 use xlat_tun::counters::{Metric, Snapshot};
 use xlat_tun::{Totals, now};
 
-use crate::settings::Side4;
-
-/// What can be asked.
+/// A request to the control socket.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) enum Request {
     Status { json: bool },
 }
 
-/// Where the status comes from; clones share it.
+/// The status that the daemon updates and the control socket reads; clones share it.
 #[derive(Clone, Debug)]
 pub(crate) struct StatusSource(Arc<Mutex<Shared>>);
 
@@ -33,7 +31,7 @@ struct Shared {
     started: Instant,
     ipv4: Ipv4Addr,
     known: Known,
-    /// What the workers count, and what those before them have counted.
+    /// Counters of the workers, and the sums of workers that have ended.
     totals: Option<Totals>,
     retired: Option<Snapshot>,
 }
@@ -80,31 +78,31 @@ impl StatusSource {
         })))
     }
 
-    /// The counters of the workers.
+    /// Counts the packets of new workers.
     pub(crate) fn set_totals(&self, totals: Totals) {
         self.lock().totals = Some(totals);
     }
 
-    /// The workers have ended and had counted this.
+    /// Keeps the final counters of workers that have ended.
     pub(crate) fn retire(&self, counted: Snapshot) {
         let mut shared = self.lock();
         shared.totals = None;
         *shared.retired.get_or_insert_default() += counted;
     }
 
-    /// What all workers have counted.
+    /// The sums over all workers since the start.
     pub(crate) fn counters(&self) -> Snapshot {
         self.lock().counted().unwrap_or_default()
     }
 
-    /// What keeps things from being as they should be.
+    /// Sets the state to `line`: the daemon could not do what the lifecycle decided.
     pub(crate) fn set_state(&self, line: &str) {
         let mut shared = self.lock();
         shared.known.running = false;
         line.clone_into(&mut shared.known.state);
     }
 
-    /// How things are.
+    /// Updates the status after a decision was carried out.
     pub(crate) fn set(
         &self,
         state: &State,
@@ -131,7 +129,7 @@ impl StatusSource {
         };
     }
 
-    /// The figures for Prometheus.
+    /// The metrics page for Prometheus.
     pub(crate) fn page(&self) -> String {
         let status = self.status();
         let mut page = Page::new();

@@ -1,22 +1,21 @@
-//! `clat detect`: what is found out about the network, and how.
+//! `clat detect`: reports what the network offers a CLAT, and changes nothing.
 
 use std::fmt::Write as _;
 use std::net::{IpAddr, Ipv6Addr};
 use std::time::Duration;
 
 use anyhow::Result;
-use clat_host::{Wanted, look};
+use clat_host::{GROWTH, Wanted, look};
 use pref64_discovery::{LinkDiscovery, Trust, origin};
 use serde::Serialize;
-use tokio::time::{Instant, timeout_at};
 use xlat_core::addr::Ipv6Prefix;
 use xlat_host::daemon::state_dir::StateDir;
-use xlat_host::host::{Host, Link};
+use xlat_host::host::Host;
 use xlat_proto::clat::{Clat, Config, Lifecycle, State, View};
-use xlat_proto::discovery::{Found, Source};
+use xlat_proto::discovery::Found;
 
 use crate::cli::Detect;
-use crate::settings::GROWTH;
+use crate::discover;
 
 #[derive(Debug, Serialize)]
 struct Report {
@@ -24,17 +23,17 @@ struct Report {
     uplink: Option<String>,
     gateway: Option<IpAddr>,
     mtu: Option<u16>,
-    /// What the IPv4 default route would get.
+    /// MTU of the IPv4 default route, in bytes.
     ipv4_mtu: Option<u16>,
     prefixes: Vec<Prefix>,
     dns_servers: Vec<Ipv6Addr>,
     /// The CLAT's address, where it is known already.
     address: Option<Ipv6Addr>,
-    /// Where the CLAT's address would be from: a /64, or an address that it shares.
+    /// The prefix of the CLAT's address: a /64, or a /128 that it would share.
     address_prefix: Option<String>,
     address_origin: Option<String>,
     native_ipv4: bool,
-    /// What `clat` would do.
+    /// Whether `clat` would run, or why it would wait.
     verdict: String,
     works: bool,
 }
@@ -46,7 +45,7 @@ struct Prefix {
     used: bool,
 }
 
-/// Looks, asks, and prints. True if a CLAT would run.
+/// Prints the report. True if a CLAT would run.
 pub(crate) async fn run(detect: &Detect) -> Result<bool> {
     let host = Host::connect()?;
     let mut wanted = Wanted {
@@ -57,20 +56,18 @@ pub(crate) async fn run(detect: &Detect) -> Result<bool> {
     let (mut view, link) = look(&host, &wanted).await?;
     let network = match &link {
         Some(link) if detect.prefix.is_none() => {
-            Some(ask(link, Duration::from_secs(detect.seconds)).await?)
+            let patience = Duration::from_secs(detect.seconds);
+            Some(discover::on_link(link, Trust::default(), patience).await?)
         }
         _ => None,
     };
-    let given = detect.prefix.map(|prefix| Found {
-        prefix,
-        source: Source::Configured,
-    });
+    let given = discover::configured(detect.prefix);
     let found = given.or_else(|| network.as_ref().and_then(LinkDiscovery::found));
     if wanted.prefix != found.map(|found| found.prefix) {
         wanted.prefix = found.map(|found| found.prefix);
         view = look(&host, &wanted).await?.0;
     }
-    // Whoever may not read it sees where the address would be from.
+    // A user who may not read it sees the prefix of the address.
     let secret = StateDir::known_secret(&detect.state_dir).ok().flatten();
     let report = report(&host, &view, network.as_ref(), found, secret).await;
     print(&if detect.json {
@@ -79,18 +76,6 @@ pub(crate) async fn run(detect: &Detect) -> Result<bool> {
         report.to_text()
     });
     Ok(report.works)
-}
-
-/// Listens until a router has announced a prefix and the DNS has said something, or the time is
-/// over.
-async fn ask(link: &Link, patience: Duration) -> Result<LinkDiscovery> {
-    let mut network = LinkDiscovery::join(link, None, Trust::default())?;
-    let end = Instant::now() + patience;
-    while network.found().is_none() && Instant::now() < end {
-        network.send().await;
-        let _ = timeout_at(end, network.next()).await;
-    }
-    Ok(network)
 }
 
 async fn report(

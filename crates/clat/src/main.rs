@@ -1,20 +1,20 @@
 //! `clat`: the customer side of 464XLAT (RFC 6877).
 //!
 //! Flags ([`cli`]) become settings ([`settings`]). Then the [`daemon`] follows the network: it
-//! looks at the host ([`clat_host`]), finds the NAT64 prefix ([`pref64_discovery`]), and sets a
-//! translation up, changes it or takes it back ([`translation`], [`plan`], [`tables`]). The desired state is
-//! computed in [`xlat_proto`], without I/O.
+//! reads the host's state ([`clat_host`]), discovers the NAT64 prefix ([`pref64_discovery`]), and
+//! sets up a translation, changes it or takes it back ([`clat_host`]). The desired state is computed
+//! in [`xlat_proto`], without I/O.
 
 mod cli;
 mod control;
 mod daemon;
 mod detect;
-mod plan;
+mod discover;
+mod dry_run;
+mod lifecycle;
 mod ports;
 mod run;
 mod settings;
-mod tables;
-mod translation;
 
 use std::process::ExitCode;
 

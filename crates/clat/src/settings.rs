@@ -1,23 +1,19 @@
-//! What the flags mean: checked against each other, before the host is looked at.
+//! Settings: the flags, checked against each other.
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
-use clat_host::Wanted;
+use clat_host::{HostConfig, Wanted, lan_map};
 use pref64_discovery::Trust;
-use xlat_core::addr::{Eam, Ipv4Prefix, Ipv6Prefix, Pref64, special};
+use xlat_core::addr::{Ipv4Prefix, Pref64, special};
 use xlat_host::daemon::exit::Usage;
-use xlat_host::host::Host;
-pub(crate) use xlat_proto::clat::Side4;
+use xlat_proto::clat::Side4;
 
 use crate::cli::{Forwarding, Run};
 
 /// The well-known IPv4 prefix for hosts behind a CLAT (RFC 7335).
 const SERVICE_CONTINUITY: Ipv4Prefix = Ipv4Prefix::containing(Ipv4Addr::new(192, 0, 0, 0), 29);
 
-/// Room for what an IPv6 header is longer than an IPv4 header, and a Fragment header.
-pub(crate) const GROWTH: u16 = 28;
-
-/// Settings that make sense together.
+/// Flags that do not contradict each other.
 #[derive(Clone, Debug)]
 pub(crate) struct Settings {
     pub(crate) run: Run,
@@ -48,7 +44,7 @@ impl Settings {
         if let Some(target) = run.probe
             && special::is_never_v4(target)
         {
-            // Their use is to tell the prefix; nobody answers for them (RFC 7050 section 3.2).
+            // These serve to discover the prefix; no host has them (RFC 7050 section 3.2).
             return Err(Usage(format!(
                 "--probe {target} answers to nobody; give a host on the Internet that answers pings"
             )));
@@ -57,22 +53,8 @@ impl Settings {
         Ok(Self { run })
     }
 
-    /// The IPv6 addresses of the hosts of our LANs; none if they share that of this host.
-    pub(crate) fn lan_maps(&self) -> Vec<Eam> {
-        let Some(prefix) = self.run.lan_prefix6 else {
-            return Vec::new();
-        };
-        let maps = self.run.lan.iter().filter_map(|lan| lan_map(*lan, prefix));
-        maps.collect()
-    }
-
-    /// True if the hosts of our LANs share this host's IPv4 address.
-    pub(crate) fn lan_is_hidden(&self) -> bool {
-        !self.run.lan.is_empty() && self.run.lan_prefix6.is_none()
-    }
-
-    /// The IPv4 side on a host that has these addresses already, other instances' among them, where
-    /// `reserve` takes an address that no other instance has.
+    /// Chooses the IPv4 side on a host that has the addresses `taken`. `reserve` returns false for an
+    /// address that another instance has reserved.
     pub(crate) fn side4(
         &self,
         taken: &[Ipv4Addr],
@@ -85,12 +67,7 @@ impl Settings {
         })
     }
 
-    /// True if only the interfaces involved forward IPv6, and not the whole host.
-    pub(crate) fn forwards_by_interface(&self, host: &Host) -> bool {
-        self.run.forwarding == Forwarding::Interfaces && host.has_force_forwarding()
-    }
-
-    /// Which prefixes are to be used.
+    /// Which discovered prefixes to use.
     pub(crate) fn trust(&self) -> Trust {
         Trust {
             probe: self.run.probe,
@@ -98,7 +75,7 @@ impl Settings {
         }
     }
 
-    /// Where to look on the host.
+    /// Which interfaces to look at, and the values given by flags.
     pub(crate) fn wanted(&self) -> Wanted {
         Wanted {
             uplink: self.run.uplink.clone(),
@@ -109,17 +86,25 @@ impl Settings {
         }
     }
 
-    /// MTU of the IPv4 side in bytes, for this one of the IPv6 side.
-    pub(crate) fn mtu4(&self, mtu: u16) -> u16 {
-        self.run.mtu4.unwrap_or(mtu - GROWTH).min(mtu - 20)
+    /// How to set up the host with this IPv4 side.
+    pub(crate) fn host_config(&self, side4: Side4) -> HostConfig {
+        let run = &self.run;
+        // The data path replaces the IPv6 address and the MTUs by those of the CLAT.
+        let policy = run
+            .policy
+            .policy(side4.hop, Ipv6Addr::UNSPECIFIED, 1500, 1500);
+        HostConfig {
+            tun: run.flags.tun(&run.place.tun),
+            run_dir: run.place.run_dir.clone(),
+            side4,
+            mtu4: run.mtu4,
+            policy,
+            lan: run.lan.clone(),
+            lan_prefix6: run.lan_prefix6,
+            shared_ports: run.shared_ports.clone(),
+            prefer_interface_forwarding: run.forwarding == Forwarding::Interfaces,
+        }
     }
-}
-
-/// The IPv4 addresses in the low bits of the IPv6 prefix.
-fn lan_map(lan: Ipv4Prefix, prefix: Ipv6Prefix) -> Option<Eam> {
-    let address = prefix.address().to_bits() | u128::from(lan.address().to_bits());
-    let v6 = Ipv6Prefix::new(Ipv6Addr::from_bits(address), 96 + lan.len()).ok()?;
-    Eam::new(lan, v6).ok()
 }
 
 fn check_lan(run: &Run) -> Result<(), Usage> {
@@ -210,9 +195,14 @@ mod tests {
 
     #[test]
     fn cl_16_the_ipv4_side_has_28_bytes_less() {
-        assert_eq!(settings(&[]).unwrap().mtu4(1400), 1372);
-        assert_eq!(settings(&["--mtu4=1380"]).unwrap().mtu4(1500), 1380);
-        assert_eq!(settings(&["--mtu4=1390"]).unwrap().mtu4(1400), 1380);
+        let mtu4 = |flags: &[&str], mtu| {
+            let settings = settings(flags).unwrap();
+            let side4 = settings.side4(&[], |_| true).unwrap();
+            settings.host_config(side4).mtu4(mtu)
+        };
+        assert_eq!(mtu4(&[], 1400), 1372);
+        assert_eq!(mtu4(&["--mtu4=1380"], 1500), 1380);
+        assert_eq!(mtu4(&["--mtu4=1390"], 1400), 1380);
     }
 
     #[test]

@@ -1,0 +1,103 @@
+//! The workers of a CLAT and their TUN. They can translate as another CLAT without the TUN going
+//! away.
+
+use std::sync::Arc;
+
+use thiserror::Error;
+use tokio::sync::mpsc;
+use tracing::warn;
+use xlat_core::Translator;
+use xlat_core::identification::Identifications;
+use xlat_core::mappers::Clat as Mapper;
+use xlat_host::daemon::state_dir::random;
+use xlat_proto::clat::Clat;
+use xlat_tun::{Failure, Handle, Tun};
+
+use crate::{ClatEngine, HostConfig, Questions, SetupError, questions};
+
+/// The workers and their TUN.
+#[derive(Debug)]
+pub struct DataPath {
+    workers: Handle<ClatEngine>,
+    questions: Questions,
+}
+
+impl DataPath {
+    /// Opens the TUN and starts to translate as `clat`; no packet arrives before the routes are
+    /// installed. A worker that ends by itself sends its failure to `failures`.
+    ///
+    /// # Errors
+    /// If the TUN cannot be opened, the threads do not start, or `clat` and the policy contradict
+    /// each other.
+    pub fn start(
+        config: &HostConfig,
+        clat: &Clat,
+        failures: mpsc::UnboundedSender<Failure>,
+    ) -> Result<Self, SetupError> {
+        let seed = random().map_err(SetupError::Random)?;
+        let tun = Tun::open(&config.tun)?;
+        let policy = config.policy(clat);
+        policy.validate()?;
+        let mapper = mapper(config, clat)?;
+        let lanes = tun.queues() as u16;
+        let (sender, questions) = questions();
+        let engines = (0..lanes).map(|lane| {
+            let ids = Identifications::new(seed, lane, lanes);
+            let translator = Translator::new(mapper.clone(), policy.clone(), ids)?;
+            Ok(ClatEngine::new(translator, sender.clone()))
+        });
+        let engines: Result<Vec<_>, SetupError> = engines.collect();
+        let mut engines = engines?.into_iter();
+        let make = move |_| {
+            engines
+                .next()
+                .unwrap_or_else(|| unreachable!("one engine per queue"))
+        };
+        let workers = xlat_tun::start(tun, make, move |failure| drop(failures.send(failure)))
+            .map_err(SetupError::Workers)?;
+        Ok(Self { workers, questions })
+    }
+
+    /// Translates as `clat` from now on.
+    ///
+    /// # Errors
+    /// If `clat` and the policy contradict each other; the workers then go on as before.
+    pub fn apply(&self, config: &HostConfig, clat: &Clat) -> Result<(), SetupError> {
+        let mapper = mapper(config, clat)?;
+        let policy = config.policy(clat);
+        policy.validate()?;
+        self.workers.update(move |engine| {
+            let translator = &mut engine.translator;
+            *translator.mapper_mut() = mapper.clone();
+            if let Err(error) = translator.set_policy(policy.clone()) {
+                warn!("the policy stays as it was: {error}");
+            }
+        });
+        Ok(())
+    }
+
+    /// The workers.
+    pub fn workers(&self) -> &Handle<ClatEngine> {
+        &self.workers
+    }
+
+    /// Ends the workers and closes the TUN. Returns the final counters.
+    pub fn stop(self) -> xlat_tun::counters::Snapshot {
+        self.workers.stop()
+    }
+
+    /// The receiver of solicitations that arrive at the workers.
+    pub(crate) fn questions(&self) -> Questions {
+        Arc::clone(&self.questions)
+    }
+}
+
+fn mapper(config: &HostConfig, clat: &Clat) -> Result<Mapper, SetupError> {
+    let mapper = Mapper::new(config.side4.host, clat.address, clat.prefix)?;
+    Ok(mapper.and_lan(config.lan_maps()))
+}
+
+/// A worker ended by itself, so the data path is incomplete.
+#[derive(Debug, Error)]
+#[error("the data path broke: {0}")]
+pub struct WorkerFailed(pub Failure);

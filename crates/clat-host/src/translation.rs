@@ -1,0 +1,163 @@
+//! A CLAT that runs: the changes made to the host for it, and the responder to its neighbours. It
+//! can become another CLAT while the TUN and its IPv4 side stay.
+
+use tracing::info;
+use xlat_host::host::{Applied, Error, Host};
+use xlat_proto::clat::Clat;
+
+use crate::plan::Parts;
+use crate::{DataPath, HostConfig, Responder, SetupError, tables};
+
+/// The changes made to the host for the CLAT that runs.
+#[derive(Debug)]
+pub struct Translation {
+    clat: Clat,
+    parts: Parts,
+    applied: Applied,
+    _responder: Option<Responder>,
+}
+
+impl Translation {
+    /// Sets up the host for `clat`.
+    ///
+    /// # Errors
+    /// The first change that was refused, which may be an address that another host has. The changes
+    /// made until then are undone.
+    pub async fn set_up(
+        host: &Host,
+        config: &HostConfig,
+        path: &DataPath,
+        clat: &Clat,
+    ) -> Result<Self, SetupError> {
+        let parts = Parts::new(host, config, clat, &|key| host.sysctl(key)).await?;
+        let applied = host
+            .apply(&parts.setup, &config.run_dir, &config.tun.name)
+            .await;
+        let mut applied = applied.map_err(|error| explain(config, clat, error))?;
+        let more = async {
+            let responder = answer_for(host, path, clat).await?;
+            // Install the route last, once everything works.
+            applied.extend(&parts.route).await?;
+            Ok::<_, SetupError>(responder)
+        };
+        let responder = match more.await {
+            Ok(responder) => responder,
+            Err(error) => {
+                applied.undo().await?;
+                return Err(error);
+            }
+        };
+        if let Some(table) = tables::masquerade(config) {
+            let name = table.name();
+            info!("hosts of --lan leave with this host's IPv4 address (nftables table {name})");
+        }
+        log_shared(config, clat);
+        Ok(Self {
+            clat: clat.clone(),
+            parts,
+            applied,
+            _responder: responder,
+        })
+    }
+
+    /// The CLAT that runs.
+    pub fn clat(&self) -> &Clat {
+        &self.clat
+    }
+
+    /// Becomes another CLAT. Changes that both need stay; new ones are made before old ones are
+    /// undone.
+    ///
+    /// # Errors
+    /// The first change that was refused. The host may then be set up for neither CLAT: call
+    /// [`Translation::take_back`].
+    pub async fn change(
+        &mut self,
+        host: &Host,
+        config: &HostConfig,
+        path: &DataPath,
+        clat: &Clat,
+    ) -> Result<(), SetupError> {
+        let applied = &mut self.applied;
+        let sysctl = |key: &str| applied.sysctl_before(key);
+        let parts = Parts::new(host, config, clat, &sysctl).await?;
+        let setup = self.parts.setup.difference(&parts.setup);
+        let brought = applied.bring(&setup).await;
+        brought.map_err(|error| explain(config, clat, error))?;
+        path.apply(config, clat)?;
+        let neighbours_see = |clat: &Clat| (clat.address, clat.uplink.clone(), clat.is_on_link());
+        if neighbours_see(clat) != neighbours_see(&self.clat) {
+            self._responder = answer_for(host, path, clat).await?;
+        }
+        applied.retire(&setup).await?;
+        applied
+            .change(&self.parts.route.difference(&parts.route))
+            .await?;
+        if tables::share(config, clat) != tables::share(config, &self.clat) {
+            log_shared(config, clat);
+        }
+        (self.parts, self.clat) = (parts, clat.clone());
+        Ok(())
+    }
+
+    /// Makes changes again that other programs undid. Returns their number.
+    ///
+    /// # Errors
+    /// The first change that was refused.
+    pub async fn repair(&mut self) -> Result<usize, Error> {
+        self.applied.reconcile(&self.parts.whole()).await
+    }
+
+    /// Undoes all changes.
+    ///
+    /// # Errors
+    /// The first change that could not be undone.
+    pub async fn take_back(self) -> Result<(), Error> {
+        self.applied.undo().await
+    }
+}
+
+/// Adds what to do if the table that shares the uplink's address was refused.
+fn explain(config: &HostConfig, clat: &Clat, error: Error) -> SetupError {
+    let shared = tables::share(config, clat);
+    let is_refused = match (&error, &shared) {
+        (Error::Nftables(error), Some(table)) => error.is_of(table),
+        _ => false,
+    };
+    if !is_refused {
+        return error.into();
+    }
+    SetupError::SharedAddress {
+        uplink: clat.uplink.clone(),
+        address: clat.outer(),
+        source: error,
+    }
+}
+
+fn log_shared(config: &HostConfig, clat: &Clat) {
+    let Some(table) = tables::share(config, clat) else {
+        return;
+    };
+    let ports = &config.shared_ports;
+    info!(
+        "{} is shared with this host: the CLAT has ports {} to {} (nftables table {})",
+        clat.outer(),
+        ports.start(),
+        ports.end(),
+        table.name()
+    );
+}
+
+/// The responder for the CLAT's address; `None` if the address is not on the uplink's link.
+async fn answer_for(
+    host: &Host,
+    path: &DataPath,
+    clat: &Clat,
+) -> Result<Option<Responder>, SetupError> {
+    if !clat.is_on_link() {
+        return Ok(None);
+    }
+    let link = host.link(&clat.uplink).await?;
+    let responder = Responder::start(&link, clat.address, path.questions())?;
+    Ok(Some(responder))
+}

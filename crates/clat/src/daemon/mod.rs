@@ -1,0 +1,297 @@
+//! Runs the daemon: reads the host's state whenever something has changed, decides on a state of
+//! the CLAT, and carries it out.
+//!
+//! Once a CLAT has run, no change of the network ends the daemon: failures are tried again.
+
+mod active;
+mod announce;
+mod network;
+
+use std::future::pending;
+use std::net::Ipv4Addr;
+use std::time::Duration;
+
+use anyhow::Result;
+use clat_host::{SetupError, WorkerFailed, ipv4_addresses, look};
+use tokio::sync::mpsc;
+use tokio::time::sleep;
+use tracing::{info, warn};
+use xlat_core::Instant;
+use xlat_host::daemon::control::Socket;
+use xlat_host::daemon::metrics::Metrics;
+use xlat_host::daemon::notify;
+use xlat_host::daemon::reservation::Reservation;
+use xlat_host::daemon::signals::{Request, Signals};
+use xlat_host::host::{Changes, Error, Host};
+use xlat_proto::clat::{Backoff, Lifecycle, Side4, State, View};
+use xlat_tun::{Failure, now};
+
+use self::active::Active;
+use self::announce::Announcer;
+use self::network::Network;
+use crate::control::StatusSource;
+use crate::lifecycle;
+use crate::settings::Settings;
+
+/// Time after which addresses that other hosts had are tried again.
+const FORGIVEN_AFTER: Duration = Duration::from_secs(60);
+/// Pause after the host's state could not be read.
+const BLINK: Duration = Duration::from_secs(1);
+
+/// The loop's state.
+pub(crate) struct Daemon<'a> {
+    host: &'a Host,
+    settings: &'a Settings,
+    _reserved: Option<Reservation>,
+    lifecycle: Lifecycle,
+    view: View,
+    network: Network,
+    active: Active<'a>,
+    failures: mpsc::UnboundedReceiver<Failure>,
+    backoff: Backoff,
+    /// When to read the host's state again after that failed.
+    blinked: Option<Instant>,
+    /// A CLAT has run: from now on, failures are those of the network and are tried again.
+    has_run: bool,
+    announcer: Announcer,
+    status: StatusSource,
+    _metrics: Option<Metrics>,
+    socket: tokio::task::JoinHandle<()>,
+    watchdog: notify::Watchdog,
+}
+
+/// The event that ended a wait.
+enum Woken {
+    Stop,
+    /// The administrator asked for a reload.
+    Afresh,
+    /// The host's state has changed, or is to be read again.
+    Host,
+    /// A message of the network has arrived, or a request is due.
+    Network,
+    Broken(Failure),
+}
+
+impl<'a> Daemon<'a> {
+    pub(crate) async fn new(host: &'a Host, settings: &'a Settings) -> Result<Self> {
+        let place = &settings.run.place;
+        let (side4, reserved) = side4(host, settings).await?;
+        let (failed, failures) = mpsc::unbounded_channel();
+        let status = StatusSource::new(side4);
+        let socket = Socket::bind(&place.run_dir, &place.tun)?;
+        let answers = status.clone();
+        let answer = move |request, answer| answers.clone().answer(request, answer);
+        let network = Network::new(settings)?;
+        let config = settings.host_config(side4);
+        Ok(Self {
+            host,
+            settings,
+            _reserved: reserved,
+            lifecycle: Lifecycle::new(lifecycle::config(settings, side4)?),
+            view: View::default(),
+            network,
+            active: Active::new(host, config, failed, status.clone()),
+            failures,
+            backoff: Backoff::new(),
+            blinked: None,
+            has_run: false,
+            announcer: Announcer::new(status.clone(), side4.host),
+            _metrics: metrics(&status, settings).await?,
+            status,
+            socket: tokio::spawn(socket.serve(answer)),
+            watchdog: notify::Watchdog::new(),
+        })
+    }
+
+    /// Runs until a signal to stop, or a failure that trying again cannot mend.
+    pub(crate) async fn follow(&mut self, mut signals: Signals) -> Result<()> {
+        let changes = Changes::listen()?;
+        let mut look_again = true;
+        loop {
+            if look_again {
+                look_again = false;
+                self.look().await?;
+            }
+            self.network.send().await;
+            if self.network.update() {
+                // The uplink depends on the prefix.
+                look_again = true;
+                continue;
+            }
+            let state = self.lifecycle.decide(&self.view, self.network.prefix());
+            if !self.backoff.holds_back(&state, now()) {
+                let made = tokio::select! {
+                    made = self.active.bring(&state, self.view.native_ipv4) => made,
+                    () = stop(&mut signals) => return Ok(()),
+                };
+                look_again = self.judge(&state, made)?;
+            }
+            if look_again {
+                continue;
+            }
+            match self.wait(&mut signals, &changes).await {
+                Woken::Stop => return Ok(()),
+                Woken::Afresh => {
+                    self.begin_afresh();
+                    look_again = true;
+                }
+                Woken::Host => look_again = true,
+                Woken::Network => {}
+                Woken::Broken(failure) => return Err(WorkerFailed(failure).into()),
+            }
+        }
+    }
+
+    async fn wait(&mut self, signals: &mut Signals, changes: &Changes) -> Woken {
+        let no_address = matches!(self.announcer.state(), Some(State::NoFreeAddress(_)));
+        let forgiven = no_address.then(|| now() + FORGIVEN_AFTER);
+        let due = [self.backoff.next_timeout(), self.blinked, forgiven];
+        let due = due.into_iter().flatten().min();
+        let retry = async {
+            match due {
+                Some(at) => sleep(at.saturating_since(now())).await,
+                None => pending().await,
+            }
+        };
+        let watchdog = async {
+            loop {
+                self.watchdog.feed().await;
+            }
+        };
+        let woken = tokio::select! {
+            request = signals.next() => match request {
+                Request::Stop => Woken::Stop,
+                Request::Reload => Woken::Afresh,
+            },
+            Some(failure) = self.failures.recv() => Woken::Broken(failure),
+            () = changes.next() => Woken::Host,
+            () = retry => Woken::Host,
+            () = self.network.next() => Woken::Network,
+            () = watchdog => Woken::Network,
+        };
+        if forgiven.is_some_and(|at| at <= now()) {
+            self.lifecycle.forgive();
+        }
+        woken
+    }
+
+    /// Reads the host's state. Once a state was reached, a failure is tried again.
+    async fn look(&mut self) -> Result<()> {
+        self.blinked = None;
+        let Err(error) = self.try_to_look().await else {
+            return Ok(());
+        };
+        if is_hopeless(&error) || (!self.has_run && self.announcer.state().is_none()) {
+            return Err(error);
+        }
+        warn!("{error:#}; looking again soon");
+        self.blinked = Some(now() + BLINK);
+        Ok(())
+    }
+
+    async fn try_to_look(&mut self) -> Result<()> {
+        let mut wanted = self.settings.wanted();
+        wanted.prefix = self.network.prefix();
+        let (view, link) = look(self.host, &wanted).await?;
+        self.view = view;
+        self.network.follow(link.as_ref())
+    }
+
+    /// Decides what follows from carrying out `state`. True to read the host's state at once.
+    fn judge(&mut self, state: &State, made: Result<()>) -> Result<bool> {
+        let Err(error) = made else {
+            self.backoff.worked();
+            self.has_run |= matches!(state, State::Running(_));
+            self.announcer.reached(state, &self.network);
+            return Ok(false);
+        };
+        match host_error(&error) {
+            Some(Error::Duplicate { address, .. }) => {
+                warn!("{error}; another address is tried");
+                self.lifecycle.conflict(*address);
+                return Ok(true);
+            }
+            // The network is changing at this moment.
+            Some(
+                Error::NoLink(_)
+                | Error::NoRoute(_)
+                | Error::Tentative { .. }
+                | Error::TakenAway { .. }
+                | Error::Kernel { .. },
+            ) => {}
+            _ if self.has_run && !is_hopeless(&error) => {}
+            _ => return Err(error),
+        }
+        let pause = self.backoff.failed(state, now());
+        let line = format!("{error:#}; tried again in {} s", pause.as_secs());
+        warn!("{line}");
+        self.announcer.failed(&error);
+        Ok(false)
+    }
+
+    /// Forgets the answers of the network, and asks it again.
+    fn begin_afresh(&mut self) {
+        self.active.log_counters();
+        info!("looking at the network anew");
+        self.network.forget();
+        self.backoff.worked();
+        self.lifecycle.forgive();
+    }
+
+    /// Undoes all changes to the host.
+    pub(crate) async fn stop(self) -> Result<()> {
+        self.socket.abort();
+        // The task removes the socket from the file system when it ends.
+        let _ = self.socket.await;
+        self.active.stop().await?;
+        let counters = self.status.counters().to_string();
+        info!("stopped, the host is as it was\n{}", counters.trim_end());
+        Ok(())
+    }
+}
+
+async fn metrics(status: &StatusSource, settings: &Settings) -> Result<Option<Metrics>> {
+    let Some(address) = settings.run.flags.metrics else {
+        return Ok(None);
+    };
+    let status = status.clone();
+    Ok(Some(Metrics::serve(address, move || status.page()).await?))
+}
+
+/// The IPv4 side, and its reservation against other instances.
+async fn side4(host: &Host, settings: &Settings) -> Result<(Side4, Option<Reservation>)> {
+    let taken: Vec<Ipv4Addr> = ipv4_addresses(host, &settings.run.place.tun).await?;
+    let reserved = std::cell::RefCell::new(None);
+    let reserve = |address: Ipv4Addr| match Reservation::take(&address.to_string()) {
+        Ok(ours) => {
+            *reserved.borrow_mut() = Some(ours);
+            true
+        }
+        Err(error) => error.kind() != std::io::ErrorKind::AddrInUse,
+    };
+    let side4 = settings.side4(&taken, reserve)?;
+    Ok((side4, reserved.into_inner()))
+}
+
+/// True if trying again is of no use: the cause is not the network.
+fn is_hopeless(error: &anyhow::Error) -> bool {
+    let refused = |cause: &(dyn std::error::Error + 'static)| {
+        let io = cause.downcast_ref::<std::io::Error>();
+        io.is_some_and(|io| io.kind() == std::io::ErrorKind::PermissionDenied)
+    };
+    matches!(
+        host_error(error),
+        Some(Error::Permission { .. } | Error::Running(_) | Error::Journal { .. })
+    ) || error.chain().any(refused)
+}
+
+/// The host's refusal that is the cause of `error`, if one is.
+fn host_error(error: &anyhow::Error) -> Option<&Error> {
+    let setup = error.downcast_ref::<SetupError>();
+    setup.map_or_else(|| error.downcast_ref(), SetupError::host)
+}
+
+/// Waits for a request to stop; ignores others.
+async fn stop(signals: &mut Signals) {
+    while signals.next().await != Request::Stop {}
+}

@@ -1,0 +1,117 @@
+//! The NAT64 prefix of the network: the given one, or the one discovered on the link that leads to
+//! IPv6.
+
+use std::future::pending;
+
+use anyhow::{Context, Result};
+use pref64_discovery::{LinkDiscovery, RouterListener, Trust, log_change};
+use xlat_core::addr::Pref64;
+use xlat_host::host::Link;
+use xlat_proto::discovery::Found;
+
+use crate::discover;
+use crate::settings::Settings;
+
+/// The NAT64 prefix, and its discovery unless it is given.
+pub(super) struct Network {
+    /// `None` with a given prefix.
+    listener: Option<RouterListener>,
+    link: Option<LinkDiscovery>,
+    trust: Trust,
+    found: Option<Found>,
+}
+
+impl Network {
+    /// Starts to listen to routers, unless the prefix is given.
+    pub(super) fn new(settings: &Settings) -> Result<Self> {
+        let found = discover::configured(settings.run.prefix);
+        let listener = match found {
+            Some(_) => None,
+            None => Some(RouterListener::start().context(
+                "cannot hear routers; run as root or with CAP_NET_RAW, or give --prefix",
+            )?),
+        };
+        Ok(Self {
+            listener,
+            link: None,
+            trust: settings.trust(),
+            found,
+        })
+    }
+
+    /// The prefix in use and its source.
+    pub(super) fn found(&self) -> Option<Found> {
+        self.found
+    }
+
+    /// The prefix in use.
+    pub(super) fn prefix(&self) -> Option<Pref64> {
+        self.found.map(|found| found.prefix)
+    }
+
+    /// The discovery on the current link.
+    pub(super) fn discovery(&self) -> Option<&LinkDiscovery> {
+        self.link.as_ref()
+    }
+
+    /// Router advertisements on the current link that were forged by hosts beyond it.
+    pub(super) fn forged(&self) -> u64 {
+        match (&self.listener, &self.link) {
+            (Some(listener), Some(network)) => listener.forged(network.index()),
+            _ => 0,
+        }
+    }
+
+    /// Discovers on `link`, which leads to IPv6 now.
+    pub(super) fn follow(&mut self, link: Option<&Link>) -> Result<()> {
+        if self.is_given() {
+            return Ok(());
+        }
+        let is_known = match (&self.link, link) {
+            (Some(network), Some(link)) => network.is_of(link),
+            (None, None) => true,
+            _ => false,
+        };
+        if !is_known {
+            let join = |link| LinkDiscovery::join(link, self.listener.as_ref(), self.trust);
+            self.link = link.map(join).transpose()?;
+        }
+        Ok(())
+    }
+
+    /// Takes over the prefix that the discovery found; true if it is another one.
+    pub(super) fn update(&mut self) -> bool {
+        if self.is_given() {
+            return false;
+        }
+        let before = self.prefix();
+        let found = self.link.as_ref().and_then(LinkDiscovery::found);
+        log_change(self.found, found);
+        self.found = found;
+        self.prefix() != before
+    }
+
+    /// Sends the requests that are due.
+    pub(super) async fn send(&mut self) {
+        if let Some(network) = &mut self.link {
+            network.send().await;
+        }
+    }
+
+    /// Waits for a message, or until a request is due.
+    pub(super) async fn next(&mut self) {
+        match &mut self.link {
+            Some(network) => network.next().await,
+            None => pending().await,
+        }
+    }
+
+    /// Forgets the answers of the current link. The next [`Network::follow`] asks again.
+    pub(super) fn forget(&mut self) {
+        self.link = None;
+    }
+
+    fn is_given(&self) -> bool {
+        self.listener.is_none()
+    }
+}

@@ -1,0 +1,100 @@
+//! `clat run --dry-run`: prints the commands that would set up the host.
+
+use std::time::Duration;
+
+use anyhow::{Result, anyhow};
+use clat_host::{Parts, ipv4_addresses, look};
+use pref64_discovery::origin;
+use serde::Serialize;
+use tracing::warn;
+use xlat_host::host::Host;
+use xlat_proto::clat::{Clat, Lead, Lifecycle, Side4, State};
+use xlat_proto::discovery::Found;
+
+use crate::settings::Settings;
+use crate::{discover, lifecycle};
+
+/// How long a dry run waits for the network to announce its prefix.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Prints the plan for the network as it is now.
+pub(crate) async fn run(host: &Host, settings: &Settings) -> Result<()> {
+    if let Some(name) = &settings.run.uplink {
+        host.link(name).await?;
+    }
+    let taken = ipv4_addresses(host, &settings.run.place.tun).await?;
+    let side4 = settings.side4(&taken, |_| true)?;
+    let mut life = Lifecycle::new(lifecycle::config(settings, side4)?);
+    let mut wanted = settings.wanted();
+    let (mut view, link) = look(host, &wanted).await?;
+    if view.native_ipv4 && !settings.run.always {
+        warn!("this host has native IPv4: without --always nothing of this is done");
+        view.native_ipv4 = false;
+    }
+    let found = match (discover::configured(settings.run.prefix), &link) {
+        (None, Some(link)) => {
+            let network = discover::on_link(link, settings.trust(), PATIENCE).await?;
+            network.found()
+        }
+        (found, _) => found,
+    };
+    if found.map(|found| found.prefix) != wanted.prefix {
+        // The uplink depends on the prefix.
+        wanted.prefix = found.map(|found| found.prefix);
+        view.uplink = look(host, &wanted).await?.0.uplink;
+    }
+    if let Some(uplink) = &mut view.uplink
+        && uplink.lead == Lead::Nowhere
+    {
+        warn!("{} has no route to the NAT64 prefix yet", uplink.name);
+        uplink.lead = Lead::Ordinary;
+    }
+    match life.decide(&view, wanted.prefix) {
+        State::Running(clat) => {
+            let config = settings.host_config(side4);
+            let parts = Parts::new(host, &config, &clat, &|key| host.sysctl(key)).await?;
+            let plan = parts.whole().to_string();
+            let all: Vec<String> = plan.lines().map(str::to_owned).collect();
+            if settings.run.json {
+                let dry = DryRun::new(&clat, side4, found, all);
+                return print(&format!("{}\n", serde_json::to_string(&dry)?));
+            }
+            print(&format!("{}\n", all.join("\n")))
+        }
+        waiting => Err(anyhow!("{waiting}")),
+    }
+}
+
+/// The result as JSON.
+#[derive(Debug, Serialize)]
+struct DryRun {
+    uplink: String,
+    prefix: String,
+    prefix_source: Option<String>,
+    ipv4: String,
+    ipv6: String,
+    ipv6_origin: String,
+    mtu: u16,
+    commands: Vec<String>,
+}
+
+impl DryRun {
+    fn new(clat: &Clat, side4: Side4, found: Option<Found>, commands: Vec<String>) -> Self {
+        Self {
+            uplink: clat.uplink.clone(),
+            prefix: clat.prefix.to_string(),
+            prefix_source: found.map(|found| origin(found.source)),
+            ipv4: side4.host.to_string(),
+            ipv6: clat.outer().to_string(),
+            ipv6_origin: clat.origin.to_string(),
+            mtu: clat.mtu,
+            commands,
+        }
+    }
+}
+
+#[expect(clippy::print_stdout, reason = "the plan is what was asked for")]
+fn print(text: &str) -> Result<()> {
+    print!("{text}");
+    Ok(())
+}
