@@ -1,24 +1,23 @@
-//! What is known about a question, and the messages that say so to each who asked it.
+//! The answer to a question, and the messages that carry it to each client.
 
 use hickory_proto::op::{Edns, Message, MessageType, ResponseCode};
 use hickory_proto::rr::Record;
 
 use crate::question::Question;
 
-/// Bytes of an answer over UDP that we let clients have at most, so that it is never fragmented
-/// (RFC 9715).
+/// Maximum length of an answer over UDP in bytes, so that it is never fragmented (RFC 9715).
 const UDP_MAX: u16 = 1232;
 const UDP_MIN: u16 = 512;
 
-/// What is known about a question.
+/// The answer to a question.
 #[derive(Clone, Debug)]
 pub struct Answer {
     pub(crate) code: ResponseCode,
-    /// Whether a resolver upstream has validated all of it.
+    /// Whether the upstream resolver validated all records.
     pub(crate) is_authentic: bool,
-    /// Whether it has IPv6 addresses that were made.
+    /// Whether it has synthetic IPv6 addresses.
     pub(crate) is_made: bool,
-    /// Whether somebody who should have been heard was silent.
+    /// Whether an upstream resolver did not answer one of the queries.
     pub(crate) is_unsure: bool,
     pub(crate) answers: Vec<Record>,
     pub(crate) authorities: Vec<Record>,
@@ -26,7 +25,7 @@ pub struct Answer {
 }
 
 impl Answer {
-    /// Nothing but a code.
+    /// An answer without records.
     pub fn empty(code: ResponseCode) -> Self {
         Self {
             code,
@@ -39,7 +38,7 @@ impl Answer {
         }
     }
 
-    /// True if it has IPv6 addresses that were made of IPv4 ones.
+    /// True if it has synthetic IPv6 addresses.
     pub fn is_made(&self) -> bool {
         self.is_made
     }
@@ -49,10 +48,10 @@ impl Answer {
         self.code == ResponseCode::ServFail
     }
 
-    /// The message for who asked `request`, when the answer is `age` seconds old.
+    /// The response to `request`, when the answer is `age` seconds old.
     pub fn to(&self, request: &Message, age: u32) -> Message {
         let mut reply = reply_to(request, self.code);
-        // RFC 6147 section 5.5: never for who has not asked for signatures.
+        // RFC 6147 section 5.5: never set for a client that does not ask for signatures.
         reply.metadata.authentic_data = self.is_authentic && wants_signatures(request);
         let aged = |records: &[Record]| -> Vec<Record> {
             let mut records = records.to_vec();
@@ -67,7 +66,7 @@ impl Answer {
         reply
     }
 
-    /// Bytes of memory that it takes, more or less; `None` if it is no message.
+    /// Approximate size in memory, in bytes; `None` if it cannot be encoded as a message.
     pub(crate) fn weight(&self, question: &Question) -> Option<usize> {
         let mut message = Message::response(0, hickory_proto::op::OpCode::Query);
         message.add_query(question.query.clone());
@@ -79,7 +78,7 @@ impl Answer {
     }
 }
 
-/// The beginning of an answer to `request`: its question, and the flags of a resolver.
+/// The start of a response to `request`: its question, and the flags of a resolver.
 fn reply_to(request: &Message, code: ResponseCode) -> Message {
     let asked = &request.metadata;
     let mut reply = Message::new(asked.id, MessageType::Response, asked.op_code);
@@ -87,7 +86,7 @@ fn reply_to(request: &Message, code: ResponseCode) -> Message {
     reply.metadata.checking_disabled = asked.checking_disabled;
     reply.metadata.recursion_available = true;
     reply.metadata.response_code = code;
-    // The name as this client has spelled it; what is refused for having many would be long.
+    // The question keeps the client's spelling. A query with several questions gets none back.
     if request.queries.len() == 1 {
         reply.queries.clone_from(&request.queries);
     }
@@ -105,13 +104,13 @@ fn wants_signatures(request: &Message) -> bool {
     edns.is_some_and(|edns| edns.flags().dnssec_ok)
 }
 
-/// Bytes that an answer over UDP may have (RFC 6891 section 6.2.5).
+/// Maximum length of a response over UDP, in bytes (RFC 6891 section 6.2.5).
 pub fn payload_limit(request: &Message) -> usize {
     let asked = request.edns.as_ref().map_or(UDP_MIN, Edns::max_payload);
     usize::from(asked.clamp(UDP_MIN, UDP_MAX))
 }
 
-/// The bytes of an answer, at most `limit`: without records and with the TC flag if it is longer
+/// Encodes a response of at most `limit` bytes. A longer one loses its records and gets the TC flag
 /// (RFC 2181 section 9). `None` if it cannot be encoded.
 pub fn encode(reply: &Message, limit: usize) -> Option<Vec<u8>> {
     if let Ok(bytes) = reply.to_vec()

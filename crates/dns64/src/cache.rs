@@ -1,8 +1,7 @@
-//! Answers that still hold.
+//! A cache of answers to clients, by question.
 //!
-//! What is kept is what clients were told, by question: a synthetic address is never taken for a
-//! real one, because nothing but an answer is made of it. Memory is bounded by a number of answers
-//! and by their bytes; when it is full, those that end first make room.
+//! Synthetic addresses in it only go to clients and are never input to a synthesis. The number of
+//! answers and their bytes are bounded; a full cache evicts the answers that expire first.
 
 use std::collections::{BTreeSet, HashMap};
 use std::rc::Rc;
@@ -15,10 +14,10 @@ use xlat_core::Instant;
 use crate::answer::Answer;
 use crate::question::Question;
 
-/// Bytes of an answer on average, if there is to be room for all.
+/// Average size of an answer in bytes for which the byte limit is computed.
 const BYTES_EACH: usize = 2048;
 
-/// Answers by their questions.
+/// Answers by question.
 #[derive(Debug)]
 pub struct Cache {
     answers: HashMap<Question, Kept>,
@@ -39,7 +38,7 @@ struct Kept {
 }
 
 impl Cache {
-    /// Room for so many answers.
+    /// A cache for at most this number of answers.
     #[expect(
         clippy::disallowed_methods,
         reason = "clients choose the names, so they must not know the hasher; its order shows nowhere"
@@ -55,7 +54,7 @@ impl Cache {
         }
     }
 
-    /// The answer to a question, if there is one that holds, and its age in seconds.
+    /// The unexpired answer to a question, and its age in seconds.
     pub fn find(&self, question: &Question, now: Instant) -> Option<(&Answer, u32)> {
         let kept = self.answers.get(question)?;
         if kept.until <= now {
@@ -65,7 +64,7 @@ impl Cache {
         Some((&kept.answer, age))
     }
 
-    /// Keeps an answer for as long as it holds.
+    /// Stores an answer until it expires.
     pub fn keep(&mut self, question: &Question, answer: &Rc<Answer>, now: Instant) {
         let (Some(lifetime), Some(bytes)) = (lifetime(question, answer), answer.weight(question))
         else {
@@ -103,12 +102,12 @@ impl Cache {
         self.questions.insert(number, question.clone());
     }
 
-    /// Answers that are kept.
+    /// Number of answers.
     pub fn len(&self) -> usize {
         self.answers.len()
     }
 
-    /// True if nothing is kept.
+    /// True if there are no answers.
     pub fn is_empty(&self) -> bool {
         self.answers.is_empty()
     }
@@ -131,8 +130,8 @@ impl Cache {
     }
 }
 
-/// How long an answer holds, in seconds: the least of its records' lifetimes; for one that says
-/// "there is none" what the SOA record says (RFC 2308 section 5). `None` for what is not kept.
+/// Lifetime of an answer in seconds: the least of its records' lifetimes, or that of a negative
+/// answer's SOA record (RFC 2308 section 5). `None` if the answer is not cached.
 fn lifetime(question: &Question, answer: &Answer) -> Option<u32> {
     if !matches!(answer.code, ResponseCode::NoError | ResponseCode::NXDomain) {
         return None;
@@ -163,7 +162,8 @@ fn lifetime(question: &Question, answer: &Answer) -> Option<u32> {
     (lifetime > 0).then_some(lifetime)
 }
 
-/// Nothing is believed for longer (RFC 8767 section 4), in seconds.
+/// Maximum lifetime (RFC 8767 section 4), in seconds.
 const LIFETIME_MAX: u32 = 86_400;
-/// Nor is what rests on somebody's silence: the name may have IPv6 addresses after all.
+/// Maximum lifetime in seconds if an upstream resolver did not answer: the name may have IPv6
+/// addresses after all.
 const UNSURE_MAX: u32 = 5;

@@ -1,29 +1,28 @@
-//! The way from the name of a question over its aliases to what was asked for.
+//! The chain of CNAME and DNAME records from the name of a question to the records of its type.
 //!
-//! Of an answer only what lies on this way is believed: a record of any other name is nobody's
-//! business (RFC 2181 section 5.4.1).
+//! Records of other names in an answer are ignored (RFC 2181 section 5.4.1).
 
 use hickory_proto::op::Query;
 use hickory_proto::rr::rdata::CNAME;
 use hickory_proto::rr::{Name, RData, Record, RecordType};
 use hickory_proto::serialize::binary::BinDecodable as _;
 
-/// Aliases that are followed.
+/// Maximum number of aliases in a chain.
 const LINKS_MAX: usize = 16;
 
-/// What an answer says about a question.
+/// The records of an answer that belong to a question.
 #[derive(Clone, Debug)]
 pub(crate) struct Chain {
-    /// The aliases in the order in which they lead on, with their signatures.
+    /// The aliases in the order of the chain, with their signatures.
     pub(crate) links: Vec<Record>,
-    /// Where they lead.
+    /// The name at the end of the chain.
     pub(crate) end: Name,
-    /// What was asked for, with its signatures.
+    /// The records of the question's type at that name, with their signatures.
     pub(crate) found: Vec<Record>,
 }
 
 impl Chain {
-    /// Nothing but the question.
+    /// A chain without records.
     pub(crate) fn empty(query: &Query) -> Self {
         Self {
             links: Vec::new(),
@@ -54,12 +53,12 @@ impl Chain {
         Some(chain)
     }
 
-    /// Everything, in order.
+    /// All records, in order.
     pub(crate) fn into_records(self) -> Vec<Record> {
         self.links.into_iter().chain(self.found).collect()
     }
 
-    /// Takes up the alias of the name that was reached, and says where it leads.
+    /// Appends the alias of the name reached so far, and returns its target.
     fn step(&mut self, kind: RecordType, records: &[&Record]) -> Option<Name> {
         if matches!(kind, RecordType::CNAME | RecordType::ANY) {
             return None;
@@ -86,7 +85,7 @@ impl Chain {
                 self.take(alias, records);
                 Some(target)
             }
-            // Who does not know DNAME wants to see an alias (RFC 6672 section 3.1).
+            // A client that does not know DNAME needs a CNAME (RFC 6672 section 3.1).
             (None, Some((tree, target))) => {
                 self.take(tree, records);
                 let alias = RData::CNAME(CNAME(target.clone()));
@@ -109,7 +108,7 @@ impl Chain {
     }
 }
 
-/// Where a DNAME record leads a name below its own (RFC 6672 section 2.2).
+/// The target of a DNAME record for a name below its owner (RFC 6672 section 2.2).
 fn renamed(record: &Record, name: &Name) -> Option<Name> {
     let RData::Unknown { code, rdata } = &record.data else {
         return None;
@@ -123,7 +122,7 @@ fn renamed(record: &Record, name: &Name) -> Option<Name> {
     Name::from_labels(name.iter().take(below).chain(target.iter())).ok()
 }
 
-/// True for the signature of records of this type (RFC 4034 section 3.1.1).
+/// True if the record is a signature over records of this type (RFC 4034 section 3.1.1).
 fn covers(record: &Record, kind: RecordType) -> bool {
     let RData::Unknown { code, rdata } = &record.data else {
         return false;

@@ -1,5 +1,5 @@
-//! `ipv4only.arpa`, which hosts find the NAT64 prefix by: answered here, never asked upstream
-//! (RFC 8880 section 7.1).
+//! `ipv4only.arpa`, by which hosts discover the NAT64 prefix: answered locally and never queried
+//! upstream (RFC 8880 section 7.1).
 
 use std::net::Ipv4Addr;
 
@@ -10,10 +10,10 @@ use hickory_proto::rr::{DNSClass, Name, RData, Record, RecordType};
 use crate::answer::Answer;
 use crate::rules::Rules;
 
-/// Its addresses.
+/// The addresses of `ipv4only.arpa`.
 const WELL_KNOWN: [Ipv4Addr; 2] = [Ipv4Addr::new(192, 0, 0, 170), Ipv4Addr::new(192, 0, 0, 171)];
 
-/// The answer, if the question is one of these.
+/// The local answer; `None` for questions about other names.
 pub(crate) fn answer(rules: &Rules, query: &Query) -> Option<Answer> {
     if query.query_class != DNSClass::IN {
         return None;
@@ -22,7 +22,7 @@ pub(crate) fn answer(rules: &Rules, query: &Query) -> Option<Answer> {
     if is_reverse(&query.name) && query.query_type == RecordType::PTR {
         return Some(found(rules, query, vec![RData::PTR(PTR(zone))]));
     }
-    // The parent says whether the zone is signed.
+    // The parent zone has the DS records.
     if !zone.zone_of(&query.name) || query.query_type == RecordType::DS {
         return None;
     }
@@ -52,7 +52,7 @@ fn found(rules: &Rules, query: &Query, data: Vec<RData>) -> Answer {
     }
 }
 
-/// `170.0.0.192.in-addr.arpa` and its sister.
+/// True for `170.0.0.192.in-addr.arpa` and `171.0.0.192.in-addr.arpa`.
 fn is_reverse(name: &Name) -> bool {
     let name = name.to_lowercase();
     WELL_KNOWN.iter().any(|v4| name == Name::from(*v4))

@@ -1,10 +1,9 @@
 //! DNS64 (RFC 6147): IPv6 addresses for names that have only IPv4 ones.
 //!
-//! A [`Question`] is what a client asks. A [`Lookup`] finds the [`Answer`]: it says what is to be
-//! asked of an upstream resolver and is told what came of it, until there is one. Each client gets
-//! the answer in a message of its own. [`Rules`] are the administrator's choices, and a [`Cache`]
-//! keeps answers for as long as they hold. Nothing here does input or output, reads a clock or makes
-//! random numbers.
+//! A client sends a [`Question`]. A [`Lookup`] finds the [`Answer`]: it returns queries for an
+//! upstream resolver and takes their results until the answer is complete. Each client gets the
+//! answer in a message of its own. [`Rules`] are the administrator's choices, and a [`Cache`]
+//! stores answers until they expire. The crate does no I/O, reads no clock and draws no random numbers.
 #![forbid(unsafe_code)]
 
 mod answer;

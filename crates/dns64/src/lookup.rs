@@ -1,4 +1,4 @@
-//! One question on its way: what is asked upstream, and what the answer is.
+//! The lookup of one question: a state machine of upstream queries that ends with an answer.
 
 use hickory_proto::op::{Message, Query, ResponseCode};
 use hickory_proto::rr::rdata::{AAAA, CNAME};
@@ -10,14 +10,13 @@ use crate::question::{Ask, Question};
 use crate::rules::Rules;
 use crate::{ipv4only, ptr};
 
-/// Lifetime of what is made where no SOA record says another (RFC 6147 section 5.1.7), in seconds.
+/// Lifetime of synthetic records if there is no SOA record (RFC 6147 section 5.1.7), in seconds.
 const LIFETIME_MAX: u32 = 600;
 
-/// What came of a question to an upstream resolver: its answer, or `None` if there was none in
-/// time.
+/// The result of an upstream query: the answer, or `None` after a timeout.
 pub type Reply = Option<Message>;
 
-/// A question that is looked up.
+/// The lookup of one question.
 #[derive(Clone, Debug)]
 pub struct Lookup {
     question: Question,
@@ -26,29 +25,29 @@ pub struct Lookup {
 
 #[derive(Clone, Debug)]
 enum Stage {
-    /// What comes is passed on.
+    /// The answer is passed on.
     Plain,
-    /// The name's own IPv6 addresses are asked for.
+    /// Queried for AAAA records.
     Aaaa,
-    /// They are asked for again without validation, because of this failure.
+    /// Queried again for AAAA records without validation, because of this failure.
     Unchecked(Said),
-    /// Its IPv4 addresses are asked for; this is what was said about IPv6.
+    /// Queried for A records, after this result for AAAA records.
     A(Option<Said>),
-    /// The name of an IPv4 address is asked for.
+    /// Queried for the name of an IPv4 address.
     Ptr(Name),
 }
 
-/// What is to be done.
+/// The next step of a lookup.
 #[derive(Clone, Debug)]
 pub enum Next {
-    /// Ask this upstream, and tell [`Lookup::on_reply`] what came of it.
+    /// Send this query upstream, and pass the result to [`Lookup::on_reply`].
     Ask(Ask),
-    /// This is the answer.
+    /// The lookup ends with this answer.
     Done(Answer),
 }
 
 impl Lookup {
-    /// Takes up a question.
+    /// Starts the lookup of a question.
     pub fn start(rules: &Rules, question: &Question) -> (Self, Next) {
         let mut lookup = Self {
             stage: Stage::Plain,
@@ -67,7 +66,7 @@ impl Lookup {
             lookup.stage = Stage::Ptr(target);
             return (lookup, Next::Ask(question.ask(behind)));
         }
-        // RFC 6147 section 5.5: who sets both DO and CD wants to see what is signed.
+        // RFC 6147 section 5.5: a client that sets DO and CD gets the signed records.
         let validates_itself = question.dnssec_ok && question.checking_disabled;
         if query.query_type == RecordType::AAAA
             && query.query_class == DNSClass::IN
@@ -78,7 +77,7 @@ impl Lookup {
         (lookup, Next::Ask(question.ask(query)))
     }
 
-    /// What came of the last question.
+    /// Continues with the result of the last query.
     pub fn on_reply(&mut self, rules: &Rules, reply: Reply) -> Next {
         match std::mem::replace(&mut self.stage, Stage::Plain) {
             Stage::Plain => Next::Done(pass(self.read(reply))),
@@ -98,7 +97,7 @@ impl Lookup {
             ResponseCode::NoError if said.chain.found.iter().any(|one| counts(rules, one)) => {
                 Next::Done(without_excluded(rules, said))
             }
-            // It may be that what is there is forged (RFC 6147 section 5.5, RFC 4035 section 5.5).
+            // The records may be forged (RFC 6147 section 5.5, RFC 4035 section 5.5).
             ResponseCode::ServFail if !self.question.checking_disabled => {
                 self.stage = Stage::Unchecked(said);
                 let mut ask = self.question.ask(self.question.query.clone());
@@ -109,7 +108,7 @@ impl Lookup {
         }
     }
 
-    /// What validation alone has kept back is never stood in for.
+    /// Never synthesizes where AAAA records exist and only failed validation.
     fn on_unchecked(&mut self, failure: Said, reply: Reply) -> Next {
         let unchecked = self.read(reply).map(|said| said.code);
         if matches!(
@@ -141,8 +140,8 @@ impl Lookup {
                 ..nothing(said)
             };
         }
-        // The aliases are those of the IPv4 addresses; what is said about the end of others holds
-        // for other names (RFC 6147 section 5.1.5).
+        // The answer has the aliases of the A records. A negative AAAA answer that ends at another
+        // name is about that name (RFC 6147 section 5.1.5).
         let negative = aaaa.filter(|aaaa| aaaa.code == ResponseCode::NoError);
         let longest = negative
             .as_ref()
@@ -156,7 +155,7 @@ impl Lookup {
             .filter_map(|record| made(rules, record, longest))
             .collect();
         if made.is_empty() {
-            // No addresses at all: what was said about IPv6 stands, without what is excluded.
+            // No A records: return the answer for AAAA, without excluded addresses.
             return Answer {
                 is_unsure,
                 ..nothing(negative.unwrap_or(said))
@@ -166,7 +165,7 @@ impl Lookup {
         let links = unsigned(said.chain.links);
         Answer {
             code: ResponseCode::NoError,
-            // RFC 6147 section 5.5: both were validated upstream.
+            // RFC 6147 section 5.5: both answers were validated upstream.
             is_authentic: is_authentic && !self.question.checking_disabled,
             is_made: true,
             is_unsure,
@@ -176,7 +175,7 @@ impl Lookup {
         }
     }
 
-    /// Section 5.3.1: an alias to the name under `in-addr.arpa`, and what is there.
+    /// Section 5.3.1: an alias to the name under `in-addr.arpa`, and its records.
     fn on_ptr(&self, target: &Name, reply: Reply) -> Answer {
         let behind = Query::query(target.clone(), RecordType::PTR);
         match reply {
@@ -205,7 +204,7 @@ impl Lookup {
     }
 }
 
-/// What upstream said about a question.
+/// The usable part of an upstream answer.
 #[derive(Clone, Debug)]
 struct Said {
     code: ResponseCode,
@@ -216,7 +215,8 @@ struct Said {
 }
 
 impl Said {
-    /// Keeps what is about the question. Aliases without an end are a failure of who sent them.
+    /// Keeps the records that belong to the question. An endless chain of aliases is a failure of
+    /// the upstream resolver.
     fn read(query: &Query, message: Message) -> Self {
         let Some(chain) = Chain::follow(query, &message.answers) else {
             return Self {
@@ -263,12 +263,12 @@ impl Said {
     }
 }
 
-/// What upstream says, or that nobody says anything.
+/// The upstream answer, or a failure if there is none.
 fn pass(said: Option<Said>) -> Answer {
     said.map_or_else(|| Answer::empty(ResponseCode::ServFail), Said::into_answer)
 }
 
-/// Excluded addresses are never shown (section 5.1.4).
+/// Removes excluded addresses (section 5.1.4).
 fn without_excluded(rules: &Rules, mut said: Said) -> Answer {
     let before = said.chain.found.len();
     let is_shown =
@@ -280,7 +280,7 @@ fn without_excluded(rules: &Rules, mut said: Said) -> Answer {
     said.into_answer()
 }
 
-/// An answer without addresses, whatever its code, with the SOA record that says so.
+/// An answer without addresses, with any response code, and its SOA record.
 fn nothing(mut said: Said) -> Answer {
     if !said.chain.found.is_empty() {
         said.is_authentic = false;
@@ -290,7 +290,7 @@ fn nothing(mut said: Said) -> Answer {
     said.into_answer()
 }
 
-/// The record of the address that stands for an IPv4 address.
+/// The AAAA record for the synthetic address of an IPv4 address.
 fn made(rules: &Rules, record: &Record, longest: u32) -> Option<Record> {
     let RData::A(v4) = &record.data else {
         return None;
@@ -307,7 +307,7 @@ fn counts(rules: &Rules, record: &Record) -> bool {
     }
 }
 
-/// Signatures cover what is not in a synthetic answer.
+/// Removes signatures: they do not cover synthetic records.
 fn unsigned(mut records: Vec<Record>) -> Vec<Record> {
     records.retain(|record| record.record_type() != RecordType::RRSIG);
     records

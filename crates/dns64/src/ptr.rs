@@ -1,5 +1,5 @@
-//! Names of addresses in a NAT64 prefix: those of the IPv4 addresses behind them (RFC 6147 section
-//! 5.3.1).
+//! PTR questions about addresses in a NAT64 prefix: an alias to the name of the embedded IPv4
+//! address (RFC 6147 section 5.3.1).
 
 use std::net::Ipv6Addr;
 
@@ -8,7 +8,7 @@ use hickory_proto::rr::{DNSClass, Name, RecordType};
 
 use crate::rules::Rules;
 
-/// The name under `in-addr.arpa` that a PTR question about a synthetic address leads to.
+/// The name under `in-addr.arpa` that answers a PTR question about a synthetic address.
 pub(crate) fn target(rules: &Rules, query: &Query) -> Option<Name> {
     if query.query_type != RecordType::PTR || query.query_class != DNSClass::IN {
         return None;
@@ -17,7 +17,7 @@ pub(crate) fn target(rules: &Rules, query: &Query) -> Option<Name> {
     Some(Name::from(v4))
 }
 
-/// The address that a name of 32 nibbles under `ip6.arpa` is about (RFC 3596 section 2.5).
+/// The address that a name of 32 nibbles under `ip6.arpa` encodes (RFC 3596 section 2.5).
 fn address(name: &Name) -> Option<Ipv6Addr> {
     let labels: Vec<&[u8]> = name.iter().collect();
     let [nibbles @ .., ip6, arpa] = labels.as_slice() else {

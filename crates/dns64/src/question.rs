@@ -1,20 +1,20 @@
-//! What a client asks, without what is only between it and us.
+//! A client's question, and the query to an upstream resolver.
 
 use hickory_proto::op::{Edns, Message, OpCode, Query, ResponseCode};
 use hickory_proto::rr::RecordType;
 
-/// A question: who asks the same is told the same.
+/// A question. Clients with equal questions get the same answer.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Question {
     /// The name in lower case, type and class.
     pub(crate) query: Query,
-    /// DO: the client wants to see signatures (RFC 4035 section 3.2.1).
+    /// The DO flag: the client asks for signatures (RFC 4035 section 3.2.1).
     pub(crate) dnssec_ok: bool,
-    /// CD: the client checks them itself (RFC 4035 section 3.2.2).
+    /// The CD flag: the client validates signatures itself (RFC 4035 section 3.2.2).
     pub(crate) checking_disabled: bool,
 }
 
-/// A question to a resolver upstream.
+/// A query to an upstream resolver.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Ask {
     /// The name, type and class.
@@ -26,11 +26,11 @@ pub struct Ask {
 }
 
 impl Question {
-    /// The question of a query.
+    /// Parses the question of a query.
     ///
     /// # Errors
-    /// The code to refuse a query with that has none that is looked up (RFC 1035 section 4.1.1, RFC
-    /// 6891 section 6.1.3, RFC 9619).
+    /// The response code for a query without a question that can be looked up (RFC 1035 section
+    /// 4.1.1, RFC 6891 section 6.1.3, RFC 9619).
     pub fn of(request: &Message) -> Result<Self, ResponseCode> {
         let edns = request.edns.as_ref();
         if request.metadata.op_code != OpCode::Query {
@@ -42,7 +42,7 @@ impl Question {
         let [query] = request.queries.as_slice() else {
             return Err(ResponseCode::FormErr);
         };
-        // No questions for a resolver.
+        // Zone transfers are not for a resolver.
         if matches!(query.query_type, RecordType::AXFR | RecordType::IXFR) {
             return Err(ResponseCode::Refused);
         }
@@ -55,7 +55,7 @@ impl Question {
         })
     }
 
-    /// The question upstream for the same, or for another name and type.
+    /// The upstream query for the same name and type, or for another.
     pub(crate) fn ask(&self, query: Query) -> Ask {
         Ask {
             query,

@@ -1,22 +1,22 @@
-//! The administrator's choices, and the addresses that follow from them.
+//! The configuration of the synthesis, and the addresses that follow from it.
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
 use xlat_core::addr::{Ipv4Prefix, Ipv6Prefix, Pref64, special};
 
-/// What is made of which addresses.
+/// Which addresses are synthesized from which.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rules {
     /// NAT64 prefixes in order of preference: those of the translator.
     pub pref64s: Vec<Pref64>,
     /// Keep non-global IPv4 addresses out of the well-known prefix (RFC 6052 section 3.1).
     pub wkp_strict: bool,
-    /// IPv6 addresses that do not count as addresses of a name.
+    /// IPv6 prefixes whose addresses are excluded from answers (RFC 6147 section 5.1.4).
     pub excluded: Vec<Ipv6Prefix>,
-    /// IPv4 addresses that nothing is made of.
+    /// IPv4 prefixes from which no addresses are synthesized.
     pub unmapped: Vec<Ipv4Prefix>,
-    /// Lifetime in seconds of what is said about `ipv4only.arpa`: how long hosts may not notice
-    /// that the prefix has changed.
+    /// Lifetime of answers about `ipv4only.arpa`, in seconds: a host may notice a change of prefix
+    /// that much later.
     pub prefix_lifetime: u32,
 }
 
@@ -36,12 +36,12 @@ impl Rules {
         }
     }
 
-    /// True if the address is a real one of its name.
+    /// True if the address is not excluded.
     pub(crate) fn counts(&self, address: Ipv6Addr) -> bool {
         !self.excluded.iter().any(|prefix| prefix.contains(address))
     }
 
-    /// The address that stands for an IPv4 address, if there may be one.
+    /// The synthetic address for an IPv4 address; `None` if the rules forbid it.
     pub(crate) fn synthesise(&self, v4: Ipv4Addr) -> Option<Ipv6Addr> {
         if self.unmapped.iter().any(|prefix| prefix.contains(v4)) || special::is_never_v4(v4) {
             return None;
@@ -53,8 +53,8 @@ impl Rules {
         Some(pref64.embed(v4))
     }
 
-    /// The IPv4 address behind an address in one of the prefixes or in the well-known one (RFC 6147
-    /// section 5.3.1).
+    /// The IPv4 address embedded in an address in one of the prefixes or in the well-known one (RFC
+    /// 6147 section 5.3.1).
     pub(crate) fn extract(&self, address: Ipv6Addr) -> Option<Ipv4Addr> {
         self.pref64s
             .iter()

@@ -23,16 +23,16 @@ use xlat_tun::now;
 use crate::router_listener::RouterListener;
 use crate::{query, resolvers};
 
-/// Which of the prefixes that are found may be used.
+/// Which discovered prefixes may be used.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Trust {
-    /// Only prefixes through which this address answers a ping.
+    /// Use only prefixes through which this address answers a ping.
     pub probe: Option<Ipv4Addr>,
-    /// No prefixes that only the DNS tells.
+    /// Use no prefixes that were discovered by DNS alone.
     pub require_secure: bool,
 }
 
-/// Routers on a link cannot be heard.
+/// The socket for router advertisements could not be opened.
 #[derive(Debug, Error)]
 #[error("cannot hear routers on {link}; run as root or with CAP_NET_RAW, or give --prefix")]
 pub struct ListenError {
@@ -48,19 +48,19 @@ pub struct LinkDiscovery {
     routers: RouterMessages,
     answers: mpsc::Receiver<Answer>,
     answer: mpsc::Sender<Answer>,
-    /// The address that is pinged through a prefix, to see whether it leads there.
+    /// The IPv4 address that is pinged through a prefix before the prefix is used.
     target: Option<Ipv4Addr>,
     probes: mpsc::Receiver<(Pref64, bool)>,
     probed: mpsc::Sender<(Pref64, bool)>,
     refused: HashMap<Invalid, u64>,
-    /// Malformed prefixes, and those that nothing can be sent to.
+    /// Number of prefixes that are malformed or unusable.
     odd_prefixes: u64,
-    /// DNS messages that did not belong to a question.
+    /// Number of DNS messages that did not match a query.
     ignored: Arc<AtomicU64>,
 }
 
 impl LinkDiscovery {
-    /// Begins to listen on the link, with the advertisements that `listener` has heard there lately.
+    /// Starts to listen on the link, with the recent advertisements that `listener` received there.
     ///
     /// # Errors
     /// If the kernel refuses the raw socket.
@@ -101,8 +101,7 @@ impl LinkDiscovery {
         Ok(discovery)
     }
 
-    /// True if this is still the network on that link: the cable, or the radio, was not out of it
-    /// since.
+    /// True if `link` is still the same network: it has not lost its carrier since.
     pub fn is_of(&self, link: &Link) -> bool {
         let identity = |link: &Link| {
             (
@@ -115,7 +114,7 @@ impl LinkDiscovery {
         identity(&self.link) == identity(link)
     }
 
-    /// Sends what is due.
+    /// Sends the messages that are due.
     pub async fn send(&mut self) {
         self.discovery
             .set_servers(resolvers::of_link(self.link.index), now());
@@ -164,14 +163,14 @@ impl LinkDiscovery {
         });
     }
 
-    /// Waits until something has arrived or is due. Call [`send`](Self::send) after it.
+    /// Waits until a message has arrived or is due. Call [`send`](Self::send) afterwards.
     pub async fn next(&mut self) {
         let due = self.discovery.next_timeout(now());
         let mut wait = due.map_or(Duration::from_secs(3600), |due| {
             due.saturating_since(now()) + Duration::from_millis(1)
         });
         if self.found().is_none() {
-            // No event tells when the host learns of a DNS server.
+            // The kernel has no event for a new DNS server.
             wait = wait.min(RESOLVERS_LOOK);
         }
         tokio::select! {
@@ -179,7 +178,7 @@ impl LinkDiscovery {
                 Ok((router, message)) => self.on_message(router, &message, now()),
                 Err(error) => {
                     debug!("{}: {error}", self.link.name);
-                    // A link that is gone; the host says so too.
+                    // The link is gone; the host's change events report that too.
                     sleep(Duration::from_secs(1)).await;
                 }
             },
@@ -223,7 +222,7 @@ impl LinkDiscovery {
         }
     }
 
-    /// Once on each link; the rest is counted.
+    /// Logs the first one on each link; all are counted.
     fn complain(&mut self, what: &str) {
         self.odd_prefixes += 1;
         if self.odd_prefixes == 1 {
@@ -231,12 +230,12 @@ impl LinkDiscovery {
         }
     }
 
-    /// The prefix to use.
+    /// The prefix to use and its source.
     pub fn found(&self) -> Option<Found> {
         self.discovery.found(now())
     }
 
-    /// All prefixes that are known.
+    /// All known prefixes.
     pub fn all(&self) -> Vec<Found> {
         self.discovery.all(now())
     }
@@ -268,7 +267,7 @@ const RESOLVERS_LOOK: Duration = Duration::from_secs(2);
 /// The socket's filter lets nothing else pass.
 const HOP_LIMIT_SEEN: u8 = 255;
 
-/// Where a prefix is from, as text.
+/// The source of a prefix, as text.
 pub fn origin(source: Source) -> String {
     match source {
         Source::Configured => "given by --prefix".into(),

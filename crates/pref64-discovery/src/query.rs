@@ -19,18 +19,18 @@ use xlat_host::daemon::state_dir::random;
 use xlat_host::host::Link;
 use xlat_proto::discovery::{Answer, rfc7050};
 
-/// How long a server may take to answer.
+/// Timeout of a server.
 const PATIENCE: Duration = Duration::from_secs(2);
-/// Servers that are tried.
+/// Maximum number of servers to try.
 const SERVERS_MAX: usize = 3;
-/// Longest answer.
+/// Maximum length of an answer, in bytes.
 const MESSAGE_MAX: usize = 4096;
 const PORT: u16 = 53;
 
-/// Asks the servers in turn, until one knows addresses. The query leaves on this link. Messages that
-/// do not belong to it are counted in `ignored`.
+/// Queries the servers in turn until one returns addresses. The query leaves on this link. Messages
+/// that do not match it are counted in `ignored`.
 ///
-/// A server that knows none may be one that does no DNS64, beside one that does.
+/// A server that returns none may lack DNS64 while the next one has it.
 pub(crate) async fn ask(link: &Link, servers: &[Ipv6Addr], ignored: &AtomicU64) -> Answer {
     let mut answer = Answer::Failed;
     for server in servers.iter().take(SERVERS_MAX) {
@@ -51,7 +51,7 @@ async fn ask_one(link: &Link, server: Ipv6Addr, ignored: &AtomicU64) -> Result<A
     };
     let server = SocketAddr::V6(SocketAddrV6::new(server, PORT, 0, scope));
     let socket = UdpSocket::from_std(open(link, Type::DGRAM)?.into())?;
-    // Only what comes from there is heard.
+    // The socket receives only from this server.
     let connected = socket.connect(server).await;
     connected.map_err(QueryError::NoRoute)?;
     let query = query(random()?[0] as u16)?;
@@ -61,7 +61,7 @@ async fn ask_one(link: &Link, server: Ipv6Addr, ignored: &AtomicU64) -> Result<A
     loop {
         let received = timeout_at(deadline, socket.recv(&mut buffer)).await;
         let length = received.map_err(|_| QueryError::Silence)??;
-        // What does not belong to the question may be forged; the answer may still come.
+        // A message that does not match may be forged; the answer may still arrive.
         match read(&query, &buffer[..length]) {
             Ok(Response::Answer(answer)) => return Ok(answer),
             Ok(Response::TooLong) => break,
@@ -80,7 +80,7 @@ async fn ask_one(link: &Link, server: Ipv6Addr, ignored: &AtomicU64) -> Result<A
     }
 }
 
-/// Asks over TCP, after an answer that was cut off (RFC 7766).
+/// Queries over TCP after a truncated answer (RFC 7766).
 async fn ask_by_tcp(
     link: &Link,
     server: SocketAddr,
@@ -104,7 +104,7 @@ fn open(link: &Link, kind: Type) -> io::Result<Socket> {
     let socket = Socket::new(Domain::IPV6, kind, None)?;
     socket.set_nonblocking(true)?;
     socket.bind_device(Some(link.name.as_bytes()))?;
-    // A port of the kernel's choice.
+    // The kernel chooses the port.
     socket.bind(&SocketAddr::from((Ipv6Addr::UNSPECIFIED, 0)).into())?;
     Ok(socket)
 }
@@ -124,7 +124,7 @@ enum QueryError {
     TooLong(usize),
     #[error("it says {0}")]
     Refusal(ResponseCode),
-    /// A message that does not belong to the query.
+    /// The message does not match the query.
     #[error("{0}")]
     Unrelated(&'static str),
     #[error(transparent)]
@@ -135,11 +135,11 @@ enum QueryError {
     Io(#[from] io::Error),
 }
 
-/// What a server responds.
+/// A server's response.
 #[derive(Debug, PartialEq, Eq)]
 enum Response {
     Answer(Answer),
-    /// More than fits a datagram.
+    /// Truncated: it does not fit a datagram.
     TooLong,
     Refusal(ResponseCode),
 }
@@ -153,7 +153,7 @@ fn query(id: u16) -> Result<Message, QueryError> {
     Ok(message)
 }
 
-/// Reads a message: an error if it is not the answer to `query`.
+/// Parses a message. An error if it is not the answer to `query`.
 fn read(query: &Message, bytes: &[u8]) -> Result<Response, QueryError> {
     let message = Message::from_vec(bytes)?;
     if message.metadata.id != query.metadata.id {
@@ -177,7 +177,7 @@ fn interpret(message: &Message) -> Response {
         ResponseCode::NoError => {}
         code => return Response::Refusal(code),
     }
-    // Whatever names an alias leads over, the addresses count.
+    // The names along CNAME records do not matter, only the addresses.
     let addresses = message
         .answers
         .iter()

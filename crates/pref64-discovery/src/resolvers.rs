@@ -1,5 +1,5 @@
 //! The DNS servers that this host knows for a link: those that systemd-resolved or systemd-networkd
-//! have for it, or else those of `/etc/resolv.conf`. Servers that routers announce are not our matter.
+//! have for it, or else those of `/etc/resolv.conf`. `xlat_proto` has those that routers announce.
 //!
 //! Only IPv6 servers count, since there is nothing else on the link, and not those on this host,
 //! which may ask any server.
@@ -7,7 +7,7 @@
 use std::net::Ipv6Addr;
 use std::path::Path;
 
-/// The servers, in the order in which they stand.
+/// The servers, in the order in which they are listed.
 pub(crate) fn of_link(index: u32) -> Vec<Ipv6Addr> {
     let lists = [
         ("/run/systemd/resolve/netif", "SERVERS="),
@@ -22,7 +22,7 @@ pub(crate) fn of_link(index: u32) -> Vec<Ipv6Addr> {
             return servers;
         }
     }
-    // The last one has all servers of systemd-resolved, where the first leads to its own stub.
+    // The last file lists the servers of systemd-resolved; the first lists only its stub.
     let files = ["/etc/resolv.conf", "/run/systemd/resolve/resolv.conf"];
     let mut lists = files.iter().map(|file| {
         let text = std::fs::read_to_string(file).unwrap_or_default();

@@ -1,7 +1,7 @@
 //! Keeps the latest advertisements of routers on all links.
 //!
 //! A host learns which link leads to IPv6 from a router's advertisement, and only then is that link
-//! listened to. The advertisement that told it is kept here for that moment: the next one may be
+//! listened to. The advertisement is kept here until then: the next one may be
 //! minutes away, and an answer to a solicitation three seconds (RFC 4861 section 6.2.6).
 
 use std::collections::HashMap;
@@ -28,7 +28,7 @@ pub struct RouterListener {
     task: JoinHandle<()>,
 }
 
-/// An advertisement as it arrived.
+/// A received advertisement.
 #[derive(Clone, Debug)]
 pub(crate) struct Received {
     link: u32,
@@ -40,15 +40,15 @@ pub(crate) struct Received {
 #[derive(Debug, Default)]
 struct State {
     received: Vec<Received>,
-    /// Messages from behind a router that pretended to be advertisements, by link.
+    /// Number of forged advertisements, by link: their hop limit shows that they crossed a router.
     forged: HashMap<u32, u64>,
 }
 
 impl RouterListener {
-    /// Begins to listen.
+    /// Starts to listen.
     ///
     /// # Errors
-    /// What the system refuses; raw sockets need CAP_NET_RAW.
+    /// If the kernel refuses the raw socket, which needs CAP_NET_RAW.
     pub fn start() -> io::Result<Self> {
         let (routers, forgers) = (
             RouterMessages::of_all_routers()?,
@@ -72,8 +72,8 @@ impl RouterListener {
         of_link.filter(is_recent).cloned().collect()
     }
 
-    /// Number of messages on this link (an interface index) that came from behind a router and
-    /// pretended to be advertisements.
+    /// Number of forged advertisements on this link (an interface index): their hop limit shows
+    /// that they crossed a router.
     pub fn forged(&self, link: u32) -> u64 {
         lock(&self.state).forged.get(&link).copied().unwrap_or(0)
     }

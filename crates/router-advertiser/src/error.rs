@@ -1,8 +1,8 @@
-//! Why nothing can be advertised.
+//! The error of this crate.
 
 use thiserror::Error;
 
-/// Nothing can be advertised.
+/// Why advertising could not start.
 #[derive(Debug, Error)]
 pub enum Error {
     /// The kernel refuses the raw socket.
@@ -10,7 +10,7 @@ pub enum Error {
     Socket {
         /// Name of the link.
         link: String,
-        /// What the kernel said.
+        /// The kernel's error.
         source: std::io::Error,
     },
     /// Another program of this host is the router on the link.
@@ -19,7 +19,7 @@ pub enum Error {
          it, or leave --lan {0} out"
     )]
     OtherProgram(String),
-    /// The host does not tell about its links.
+    /// The links of the host could not be read.
     #[error(transparent)]
     Host(#[from] xlat_host::host::Error),
 }

@@ -1,4 +1,4 @@
-//! One link: its interface, solicitations of hosts, advertisements of other routers, and ours.
+//! Advertises on one link: its interface, sockets, solicitations and other routers.
 
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::Arc;
@@ -24,11 +24,11 @@ use crate::error::Error;
 const FINAL: u32 = 3;
 const FINAL_PAUSE: Duration = Duration::from_millis(50);
 
-/// What is announced, as it changes.
+/// The current announcement, which may change.
 #[derive(Clone, Debug)]
 pub(super) struct Input {
     pub(super) config: watch::Receiver<Config>,
-    /// False while IPv4 cannot be reached.
+    /// False while the IPv4 Internet is unreachable.
     pub(super) open: watch::Receiver<bool>,
 }
 
@@ -36,11 +36,11 @@ pub(super) struct Input {
 #[derive(Debug)]
 pub(super) struct Lan {
     host: Host,
-    /// Listens since before the interface was looked at.
+    /// Subscribed before the interface is read, so that no change is missed.
     changes: Changes,
     link: Link,
-    /// Where advertisements come from; `None` while the interface is down or has no such address
-    /// yet.
+    /// Source address of advertisements; `None` while the interface is down or has no link-local
+    /// address.
     link_local: Option<Ipv6Addr>,
     input: Input,
     counters: Arc<Counters>,
@@ -81,7 +81,7 @@ impl Lan {
         let config = input.config.borrow().clone();
         let is_open = *input.open.borrow();
         let mut lan = Self {
-            // A connection answers one question at a time, and all look at the same changes.
+            // A netlink connection answers one request at a time, and all links see the same changes.
             host: Host::connect()?,
             changes: Changes::listen()?,
             sockets: Sockets::open(&link)?,
@@ -143,7 +143,7 @@ impl Lan {
     }
 
     fn on_solicitation(&mut self, from: Ipv6Addr, message: &[u8]) {
-        // The filter of the socket has seen the hop limit.
+        // The socket's filter has checked the hop limit.
         match Solicitation::parse(from, 255, message) {
             Ok(_) => {
                 self.counters.solicited.add(1);
@@ -156,7 +156,7 @@ impl Lan {
         }
     }
 
-    /// Another router on the link should say the same (RFC 4861 section 6.2.7).
+    /// Logs how another router on the link contradicts this one (RFC 4861 section 6.2.7).
     fn compare(&mut self, router: Ipv6Addr, message: &[u8]) {
         let Ok(theirs) = Advertisement::parse(router, 255, message) else {
             return;
@@ -180,7 +180,7 @@ impl Lan {
         }
     }
 
-    /// Looks at the interface. True if its prefixes have changed.
+    /// Reads the state of the interface. True if its prefixes have changed.
     async fn look(&mut self) -> Result<bool, Error> {
         let links = self.host.links().await?;
         let link = links.into_iter().find(|link| link.name == self.link.name);
@@ -201,7 +201,7 @@ impl Lan {
         let prefixes = on_link(own(), now());
         let has_others = self.announcement.set_prefixes(prefixes, now());
         if link_local.is_some() && link_local != self.link_local {
-            // An interface that begins to advertise (RFC 4861 section 6.2.8).
+            // The interface starts to advertise (RFC 4861 section 6.2.8).
             let interval = self.announcement.config().longest_interval();
             self.schedule.restart(interval, now());
         } else if has_others || is_other {
@@ -251,7 +251,7 @@ fn usable_link_local(have: &Assigned) -> Option<Ipv6Addr> {
     }
 }
 
-/// The /64s that hosts can make addresses in.
+/// The /64 prefixes in which hosts can form addresses.
 fn on_link<'a>(own: impl Iterator<Item = &'a Assigned>, now: Instant) -> Vec<OnLinkPrefix> {
     let end = |left: u32| (left < u32::MAX).then(|| now + Duration::from_secs(left.into()));
     let mut prefixes: Vec<OnLinkPrefix> = Vec::new();
@@ -264,7 +264,7 @@ fn on_link<'a>(own: impl Iterator<Item = &'a Assigned>, now: Instant) -> Vec<OnL
         }
         let prefix = Ipv6Prefix::containing(router, 64);
         let (valid, preferred) = (end(have.valid), end(have.preferred));
-        // With several addresses in it the one that stays longest counts; `None` is for ever.
+        // The longest lifetime of the addresses in it counts; `None` is infinite.
         match prefixes.iter_mut().find(|one| one.prefix == prefix) {
             Some(one) => {
                 one.valid = one.valid.zip(valid).map(|(one, other)| one.max(other));

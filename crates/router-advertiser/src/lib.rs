@@ -1,7 +1,7 @@
 //! Sends router advertisements on links of this host.
 //!
-//! When they are sent and what is in them is decided in [`xlat_proto::advertise`], without I/O. Here
-//! are the sockets, the clock and the interface: an [`Advertiser`] has a task for each link (`lan`).
+//! [`xlat_proto::advertise`] computes their times and contents, without I/O. This crate has the
+//! sockets, the clock and the interface: an [`Advertiser`] runs a task for each link (`lan`).
 
 mod counters;
 mod error;
@@ -18,18 +18,18 @@ pub use counters::{Counters, Figures};
 pub use error::Error;
 use lan::Lan;
 
-/// The advertising on all links. [`Advertiser::stop`] ends it and withdraws this router.
+/// The tasks of all links. [`Advertiser::stop`] ends them and withdraws this router.
 #[derive(Debug)]
 pub struct Advertiser {
     config: watch::Sender<Config>,
-    /// False while IPv4 cannot be reached.
+    /// False while the IPv4 Internet is unreachable.
     open: watch::Sender<bool>,
     stop: watch::Sender<bool>,
     tasks: Vec<JoinHandle<()>>,
 }
 
 impl Advertiser {
-    /// Begins to advertise on each of these links; `open` as in [`Self::set_open`].
+    /// Starts to advertise on each of these links; `open` as in [`Self::set_open`].
     ///
     /// # Errors
     /// If a link is missing or the kernel refuses its sockets.
@@ -61,7 +61,7 @@ impl Advertiser {
         })
     }
 
-    /// Refuses to be a second router program on a link of this host.
+    /// Checks that no other program of this host is the router on a link.
     ///
     /// # Errors
     /// If a link is missing, or another program listens to router solicitations there.
@@ -75,7 +75,7 @@ impl Advertiser {
         Ok(())
     }
 
-    /// Announces another configuration, soon if it differs.
+    /// Replaces the configuration. If it differs, it is announced soon.
     pub fn update(&self, new: Config) {
         self.config.send_if_modified(|config| {
             let is_changed = *config != new;
@@ -84,7 +84,8 @@ impl Advertiser {
         });
     }
 
-    /// Whether IPv4 can be reached: without it this host is neither a NAT64 nor a default router.
+    /// Sets whether the IPv4 Internet is reachable. If not, this host is advertised neither as a
+    /// NAT64 nor as a default router.
     pub fn set_open(&self, open: bool) {
         self.open.send_if_modified(|before| {
             let is_changed = *before != open;
