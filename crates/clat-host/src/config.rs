@@ -1,4 +1,4 @@
-//! What a CLAT's host is set up with, whichever program asks for it.
+//! The configuration of a CLAT's host.
 
 use std::net::Ipv6Addr;
 use std::ops::RangeInclusive;

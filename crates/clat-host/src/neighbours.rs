@@ -1,11 +1,11 @@
 //! Answers the uplink's neighbours for the CLAT's address.
 //!
-//! The address is not the host's: it would deliver packets for it instead of translating them, and
-//! it would ask for its own neighbours under it and never hear the answers. So the kernel knows
-//! only a route for it, and we tell its neighbours who has it. They ask in two ways: all hosts on the
-//! link, which a raw socket hears, or only the host that had the address last
-//! (RFC 4861 section 7.3.3), and that question takes the way of all packets for the address, into
-//! the TUN.
+//! The address is not assigned to the host: the kernel would deliver its packets instead of routing
+//! them to the TUN, and would use it as a source of its own solicitations without receiving the
+//! answers. The kernel only has a route for it, so this module answers the neighbours. They solicit
+//! in two ways: by multicast, which a raw socket receives, or by unicast to the host that had the
+//! address last (RFC 4861 section 7.3.3). Unicast solicitations are routed to the TUN, as all
+//! packets for the address are.
 
 use std::net::Ipv6Addr;
 use std::sync::Arc;
@@ -22,10 +22,10 @@ use xlat_host::icmp6::Solicitations;
 use xlat_proto::ndp::{Solicitation, solicited_node};
 use xlat_tun::Engine;
 
-/// Questions that may wait for an answer; more are dropped, and asked again.
+/// Maximum number of queued solicitations. Others are dropped, and neighbours repeat them.
 const WAITING_MAX: usize = 16;
 
-/// A worker's engine: translates, and passes on the solicitations that come the way of packets.
+/// A worker's engine: translates, and passes on the solicitations among the packets.
 #[derive(Debug)]
 pub struct ClatEngine {
     /// The translator, which may be changed between packets.
@@ -33,7 +33,7 @@ pub struct ClatEngine {
     questions: mpsc::Sender<Solicitation>,
 }
 
-/// Where the workers' solicitations arrive, for the responder of the moment.
+/// The receiver of the workers' solicitations. One responder at a time holds it.
 pub type Questions = Arc<Mutex<mpsc::Receiver<Solicitation>>>;
 
 /// The channel from the workers to the responder.
@@ -59,7 +59,7 @@ impl Engine for ClatEngine {
         if let Verdict::Drop(DropReason::IcmpType) = verdict
             && let Some(question) = solicitation(frame.packet())
         {
-            // If the channel is full it is dropped: the neighbour asks again.
+            // If the channel is full, the solicitation is dropped: the neighbour repeats it.
             let _ = self.questions.try_send(question);
         }
         verdict
@@ -80,8 +80,8 @@ impl Engine for ClatEngine {
     }
 }
 
-/// The solicitation in an IPv6 packet that was forwarded once: from the uplink to the TUN. It must
-/// have come from the link itself, with a hop limit of 255 (RFC 4861 section 7.1.1).
+/// The solicitation in an IPv6 packet that was forwarded once, from the uplink to the TUN: its hop
+/// limit was 255, so it came from the link itself (RFC 4861 section 7.1.1).
 fn solicitation(packet: &[u8]) -> Option<Solicitation> {
     const FORWARDED_ONCE: u8 = 254;
     let (header, message) = packet.split_first_chunk()?;
@@ -94,7 +94,7 @@ fn solicitation(packet: &[u8]) -> Option<Solicitation> {
     (asked.target == ip.dst).then_some(asked)
 }
 
-/// Neighbours cannot be answered.
+/// The raw socket for solicitations could not be opened.
 #[derive(Debug, Error)]
 #[error("cannot answer for {address} on {link}; run as root or with CAP_NET_RAW")]
 pub struct ResponderError {
@@ -108,8 +108,8 @@ pub struct ResponderError {
 pub struct Responder(JoinHandle<()>);
 
 impl Responder {
-    /// Starts to answer for `address` on `link`, with questions from the workers too. A link
-    /// without link-layer addresses needs no answers.
+    /// Starts to answer for `address` on `link`, including the solicitations that the workers
+    /// receive. A link without link-layer addresses needs no answers.
     ///
     /// # Errors
     /// If the kernel refuses the raw socket.
@@ -141,7 +141,7 @@ impl Drop for Responder {
 }
 
 async fn answer(socket: Solicitations, address: Ipv6Addr, mac: [u8; 6], questions: Questions) {
-    // The one before lets go when it ends.
+    // The previous responder releases the lock when it ends.
     let mut questions = questions.lock().await;
     loop {
         let asked = tokio::select! {

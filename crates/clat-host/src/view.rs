@@ -9,25 +9,25 @@ use xlat_proto::clat::address::free_delegated;
 use xlat_proto::clat::{Lead, Uplink, View};
 use xlat_proto::discovery::rfc7050::WELL_KNOWN;
 
-/// Where to look, and what the administrator has fixed.
+/// What the configuration fixes, for [`look`].
 #[derive(Clone, Debug, Default)]
 pub struct Wanted {
     /// Name of the uplink.
     pub uplink: Option<String>,
-    /// NAT64 prefix, given or found.
+    /// NAT64 prefix, given or discovered.
     pub prefix: Option<Pref64>,
     /// MTU towards the IPv6-only network, in bytes.
     pub mtu: Option<u16>,
-    /// Name of the TUN, which is not to be taken for an uplink.
+    /// Name of the TUN, which is never the uplink.
     pub tun: String,
-    /// Networks that an interface has to be in.
+    /// Networks in which an interface of this host must have an address.
     pub lan: Vec<Ipv4Prefix>,
 }
 
-/// Looks at the host. Also returns the link that leads to IPv6.
+/// Collects the host's state. Also returns the link of the uplink.
 ///
 /// # Errors
-/// What the kernel refuses to tell.
+/// If the kernel refuses a request.
 pub async fn look(host: &Host, wanted: &Wanted) -> Result<(View, Option<Link>), Error> {
     let native_ipv4 = host.has_native_ipv4().await?;
     let link = find_uplink(host, wanted).await?;
@@ -63,8 +63,8 @@ async fn networks_in_use(host: &Host) -> Result<Vec<Ipv6Prefix>, Error> {
     Ok(used)
 }
 
-/// The interface that was asked for, or the one that leads to the prefix that was asked for, or to
-/// IPv6 at all. It must have a carrier.
+/// The given interface, or else that of the route to the NAT64 prefix or, without a prefix, that of
+/// the IPv6 default route. It must have a carrier.
 async fn find_uplink(host: &Host, wanted: &Wanted) -> Result<Option<Link>, Error> {
     let links = host.links().await?;
     let usable = |link: &Link| link.running && link.name != wanted.tun;
@@ -82,16 +82,16 @@ async fn find_uplink(host: &Host, wanted: &Wanted) -> Result<Option<Link>, Error
     }
 }
 
-/// An address that only the default route leads to.
+/// An address that only a default route covers, to find the uplink without a prefix.
 const WELL_KNOWN_SAMPLE: Ipv6Addr = Ipv6Addr::new(0x64, 0xff9b, 0, 0, 0, 0, 0xc000, 0xaa);
 
-/// An address at the far end.
+/// An address behind the NAT64, to look up the route.
 fn far(wanted: &Wanted) -> Ipv6Addr {
     let sample = |prefix: Pref64| prefix.embed(WELL_KNOWN[0]);
     wanted.prefix.map_or(WELL_KNOWN_SAMPLE, sample)
 }
 
-/// How packets to the far end come to leave by `link`, and the MTU of the route where it has one.
+/// How packets to the NAT64 leave by `link`, and the MTU of the route if it has one.
 async fn lead(host: &Host, wanted: &Wanted, link: &Link) -> Result<(Lead, Option<u32>), Error> {
     let far = far(wanted).into();
     match host.way(far).await {
@@ -139,7 +139,7 @@ async fn describe(host: &Host, wanted: &Wanted, link: &Link) -> Result<Uplink, E
     })
 }
 
-/// The MTU for IPv6, which a router or a route may have set below the link's.
+/// The IPv6 MTU in bytes: the least of those of the link, the router and the route.
 fn ipv6_mtu(host: &Host, link: &Link, of_route: Option<u32>) -> u16 {
     let advertised = host.sysctl(&device_key("ipv6", &link.name, "mtu"));
     let advertised = advertised.and_then(|text| text.parse::<u32>().ok());
@@ -151,7 +151,7 @@ fn ipv6_mtu(host: &Host, link: &Link, of_route: Option<u32>) -> u16 {
 /// The IPv4 addresses of this host, except those on `tun`.
 ///
 /// # Errors
-/// What the kernel refuses to tell.
+/// If the kernel refuses a request.
 pub async fn ipv4_addresses(host: &Host, tun: &str) -> Result<Vec<Ipv4Addr>, Error> {
     let own = host
         .links()

@@ -1,4 +1,4 @@
-//! What can be typed.
+//! Command-line definitions.
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::ops::RangeInclusive;

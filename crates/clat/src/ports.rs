@@ -2,7 +2,7 @@
 
 use std::ops::RangeInclusive;
 
-/// A range as it is typed: two numbers from 1024 on with a hyphen between them.
+/// Parses a range of ports from 1024 on, such as `61000-65535`.
 pub(crate) fn range(text: &str) -> Result<RangeInclusive<u16>, String> {
     let (low, high) = text
         .split_once('-')

@@ -1,4 +1,4 @@
-//! What the administrator decides about the server.
+//! The configuration of the server.
 
 use std::net::SocketAddr;
 use std::str::FromStr;
@@ -10,26 +10,26 @@ use xlat_core::addr::Ipv6Prefix;
 use crate::address;
 use crate::trust::Trust;
 
-/// How to answer, and which clients.
+/// The configuration of the server.
 #[derive(Clone, Debug)]
 pub struct Config {
     /// Prefixes, exclusions and lifetimes that answers follow.
     pub rules: Rules,
-    /// Resolvers to ask; at least one.
+    /// Upstream resolvers; at least one.
     pub upstreams: Vec<Upstream>,
-    /// Certificates that resolvers over TLS prove their names with; without it, no resolver is asked
-    /// over TLS.
+    /// Certificates that authenticate resolvers over TLS; without it, no resolver is queried over
+    /// TLS.
     pub trust: Option<Trust>,
-    /// Networks of the clients that may ask; the loopback address always may.
+    /// Networks of the clients that may send queries; the loopback address always may.
     pub allowed: Vec<Ipv6Prefix>,
     /// Queries a second that one client, a /64, may send.
     pub rate: u32,
-    /// Answers that are cached, in 2 KiB each on average at most.
+    /// Maximum number of cached answers, of 2 KiB each on average.
     pub cache: usize,
 }
 
 impl Config {
-    /// True if both give the same answers, so that what is cached under one holds under the other.
+    /// True if both give the same answers, so that the cache stays valid.
     pub(crate) fn has_same_answers(&self, other: &Self) -> bool {
         (&self.rules, &self.upstreams, self.cache) == (&other.rules, &other.upstreams, other.cache)
             && self.trust == other.trust
@@ -45,7 +45,7 @@ impl Config {
 pub struct Upstream {
     /// Its address and port: 53, or 853 over TLS, unless another is given.
     pub address: SocketAddr,
-    /// The name that it must prove (RFC 8310 section 5) if it is asked over TLS; `None` for UDP
+    /// The name to authenticate (RFC 8310 section 5) if it is queried over TLS; `None` for UDP
     /// and TCP.
     pub tls: Option<ServerName<'static>>,
 }

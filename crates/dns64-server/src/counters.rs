@@ -1,4 +1,4 @@
-//! What the DNS64 counts.
+//! Counters of the DNS64.
 
 use std::ops::AddAssign;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -46,23 +46,23 @@ xlat_tun::counters! {
     lookups: LookupCounter => Metric::histogram("plat_dns64_lookup_seconds", "Time that the DNS64's lookups upstream took."), "";
 }
 
-/// The counters at one moment.
+/// A snapshot of the counters.
 #[derive(Clone, Debug, Serialize)]
 pub struct Figures {
-    /// All queries, whatever became of them.
+    /// All queries, with any outcome.
     pub queries: u64,
-    /// What was counted.
+    /// The counters.
     #[serde(flatten)]
     pub counted: Values,
 }
 
 impl Counters {
-    /// A query has come to this end.
+    /// Counts a query with this outcome.
     pub(crate) fn count(&self, outcome: Outcome) {
         self.outcomes.of(outcome).add(1);
     }
 
-    /// The counters as they are now.
+    /// Takes a snapshot.
     pub fn figures(&self) -> Figures {
         let counted = self.snapshot();
         Figures {
@@ -113,32 +113,32 @@ impl Figures {
     }
 }
 
-/// Ends of the ranges that the times of lookups are sorted into, in microseconds; what is longer
-/// has a range of its own.
+/// Upper bounds of the histogram's buckets, in microseconds. Longer times have a bucket of their
+/// own.
 const BOUNDS: [u64; 8] = [
     1_000, 5_000, 20_000, 100_000, 500_000, 1_000_000, 2_500_000, 5_000_000,
 ];
 
-/// Counts lookups by the time that they took.
+/// A histogram of the times of lookups.
 #[derive(Debug, Default)]
 pub struct LookupCounter {
     times: [AtomicU64; BOUNDS.len() + 1],
     micros: AtomicU64,
 }
 
-/// Lookups by the time that they took.
+/// A snapshot of the histogram.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Lookups {
-    /// How many there were.
+    /// Number of lookups.
     pub lookups: u64,
-    /// The time that all of them took, in microseconds.
+    /// Sum of their times, in microseconds.
     pub lookup_us: u64,
     #[serde(skip)]
     times: [u64; BOUNDS.len() + 1],
 }
 
 impl LookupCounter {
-    /// A lookup has taken this long.
+    /// Counts a lookup that took this time.
     pub(crate) fn add(&self, took: Duration) {
         let micros = took.as_micros() as u64;
         let range = BOUNDS.partition_point(|bound| *bound < micros);

@@ -1,5 +1,4 @@
-//! One question to one upstream resolver, from a port and with a number that nobody can guess
-//! (RFC 5452).
+//! One query to one upstream resolver, with an unpredictable source port and id (RFC 5452).
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -14,30 +13,30 @@ use tokio::net::{TcpStream, UdpSocket};
 use tracing::debug;
 use xlat_host::daemon::state_dir::random;
 
-/// What we take over UDP: no fragments (RFC 9715).
+/// Maximum size of an answer over UDP in bytes, to avoid fragments (RFC 9715).
 const PAYLOAD: u16 = 1232;
-/// Bytes of a message before its first question.
+/// Length of the message header in bytes.
 const HEADER: usize = 12;
 
-/// Why a resolver gave no answer.
+/// Why there is no answer from a resolver.
 #[derive(Debug, Error)]
 pub(crate) enum ExchangeError {
     #[error(transparent)]
     Io(#[from] io::Error),
     #[error(transparent)]
     Encode(#[from] ProtoError),
-    /// A message that does not belong to the question.
+    /// The message does not match the query.
     #[error("{0}")]
     Unrelated(&'static str),
     #[error("no TLS")]
     NoTls,
 }
 
-/// A question as it is sent.
+/// An encoded query.
 #[derive(Debug)]
 pub(crate) struct Request {
     bytes: Vec<u8>,
-    /// Where the question ends.
+    /// Offset of the end of the question, in bytes.
     end: usize,
 }
 
@@ -58,8 +57,8 @@ impl Request {
         })
     }
 
-    /// Reads what came back. Only what has our number and question is an answer; if the rest of it
-    /// cannot be read, its sender has failed.
+    /// Parses a message. It is an answer only if its id and question match; if the rest of it is
+    /// malformed, the resolver has failed.
     fn read(&self, bytes: &[u8]) -> Result<Message, ExchangeError> {
         ensure(bytes.len() >= self.end, "too short")?;
         ensure(bytes[..2] == self.bytes[..2], "another id")?;
@@ -89,7 +88,7 @@ fn ensure(condition: bool, otherwise: &'static str) -> Result<(), ExchangeError>
         .ok_or(ExchangeError::Unrelated(otherwise))
 }
 
-/// Asks over UDP, and again over TCP if the answer was too long for a datagram.
+/// Queries over UDP, and again over TCP if the answer was truncated.
 pub(crate) async fn over_udp_or_tcp(
     server: SocketAddr,
     request: &Request,
@@ -108,7 +107,7 @@ async fn over_udp(server: SocketAddr, request: &Request) -> Result<Message, Exch
         SocketAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
     };
     let socket = UdpSocket::bind((any, 0)).await?;
-    // Only what comes from there is heard.
+    // The socket receives only from this server.
     socket.connect(server).await?;
     socket.send(&request.bytes).await?;
     let mut buffer = vec![0; 4096];
@@ -116,13 +115,13 @@ async fn over_udp(server: SocketAddr, request: &Request) -> Result<Message, Exch
         let length = socket.recv(&mut buffer).await?;
         match request.read(&buffer[..length]) {
             Ok(answer) => return Ok(answer),
-            // It may be forged; the answer may still come.
+            // It may be forged; the answer may still arrive.
             Err(error) => debug!("a message from {server} is ignored: {error}"),
         }
     }
 }
 
-/// Asks over a TCP or TLS connection (RFC 7766 section 8).
+/// Queries over a TCP or TLS connection (RFC 7766 section 8).
 pub(crate) async fn over_stream(
     stream: &mut (impl AsyncRead + AsyncWrite + Unpin),
     request: &Request,

@@ -1,12 +1,12 @@
 //! A DNS64 server (RFC 6147) around the rules of the crate `dns64`.
 //!
-//! [`Server::start`] opens port 53 and serves clients as a [`Config`] says, on a thread with a
+//! [`Server::start`] opens port 53 and serves clients according to a [`Config`], on a thread with a
 //! runtime of its own, so that no query delays a packet. [`Server::update`] replaces the
 //! configuration while queries are served, [`Server::counters`] counts them.
 //!
-//! Inside, `responder` has the clients and their `limits`, `resolver` the cache and the lookups in
-//! progress, `upstreams` the order in which upstream resolvers are asked, and `exchange` and `tls`
-//! one question to one of them.
+//! Inside, `responder` serves the clients within their `limits`, `resolver` has the cache and the
+//! lookups in progress, `upstreams` the order in which upstream resolvers are queried, and
+//! `exchange` and `tls` one query to one of them.
 
 mod address;
 mod config;

@@ -1,5 +1,5 @@
-//! Which clients may ask, how often, and how much at the same time: this is no open resolver (RFC
-//! 5358).
+//! Which clients may send queries, at which rate, and how many at the same time: the server is not
+//! an open resolver (RFC 5358).
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -10,7 +10,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use xlat_core::Instant;
 use xlat_core::addr::Ipv6Prefix;
 
-/// Clients whose rate is remembered.
+/// Maximum number of clients in one generation of rates.
 const CLIENTS_MAX: usize = 16_384;
 const NANOS: u64 = 1_000_000_000;
 
@@ -18,12 +18,12 @@ const NANOS: u64 = 1_000_000_000;
 #[derive(Debug)]
 pub(crate) struct Limits {
     allowed: Vec<Ipv6Prefix>,
-    /// What one query costs: nanoseconds of a client's time.
+    /// Cost of one query, in nanoseconds of a client's time.
     cost: u64,
-    /// Until when each has used up its time: those who have asked lately.
+    /// Time until which each client has used its budget: the clients seen recently.
     lately: HashMap<u64, Instant>,
-    /// And those before them. Whoever asks again moves up; the rest is forgotten when the younger
-    /// ones are many, which gives them back what they have used.
+    /// The same for the clients seen before those. A client that sends another query moves to
+    /// `lately`. When `lately` is full, the rest is dropped, which resets their budgets.
     before: HashMap<u64, Instant>,
 }
 
@@ -37,7 +37,7 @@ impl Limits {
         }
     }
 
-    /// True if this client may ask at all.
+    /// True if the access list has this client.
     pub(crate) fn allows(&self, client: IpAddr) -> bool {
         match client {
             IpAddr::V6(client) => {
@@ -47,8 +47,8 @@ impl Limits {
         }
     }
 
-    /// True if this client may ask now; takes one query of what it has left, which is never more
-    /// than a second's.
+    /// True if this client is within its rate. Charges it for one query; unused budget is at most
+    /// that of a second.
     pub(crate) fn take(&mut self, client: Ipv6Addr, now: Instant) -> bool {
         let network = network(client);
         let used = match self.lately.get(&network) {
@@ -66,7 +66,7 @@ impl Limits {
     }
 }
 
-/// Slots that clients take for a while; no client has more than its share.
+/// Slots that clients hold temporarily, at most `share` per client.
 #[derive(Debug)]
 pub(crate) struct Slots {
     taken: RefCell<Taken>,
@@ -80,7 +80,7 @@ struct Taken {
     each: HashMap<u64, usize>,
 }
 
-/// A client's slot, free again when this is dropped.
+/// A client's slot, released when dropped.
 #[derive(Debug)]
 pub(crate) struct Slot {
     slots: Rc<Slots>,
@@ -96,7 +96,7 @@ impl Slots {
         })
     }
 
-    /// A slot for this client, unless all are taken or it has its share.
+    /// A slot for this client; `None` if all are taken or the client has its share.
     pub(crate) fn take(self: &Rc<Self>, client: Ipv6Addr) -> Option<Slot> {
         let network = network(client);
         let mut taken = self.taken.borrow_mut();
@@ -130,7 +130,8 @@ fn network(client: Ipv6Addr) -> u64 {
     (client.to_bits() >> 64) as u64
 }
 
-/// Lets this process have so many descriptors, as far as the system allows it; how many it has.
+/// Raises the descriptor limit of this process to `wanted` if the system allows it. Returns the
+/// limit in force.
 pub(crate) fn descriptors(wanted: u64) -> u64 {
     let limit = getrlimit(Resource::Nofile);
     let (current, hard) = (limit.current, limit.maximum.unwrap_or(u64::MAX));

@@ -1,5 +1,5 @@
-//! Lookups: one for all clients that ask the same question at the same time, and the cache of what
-//! they found.
+//! Lookups and the cache of their answers. Clients with equal questions at the same time share one
+//! lookup.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -14,17 +14,16 @@ use xlat_tun::now;
 use crate::config::Config;
 use crate::upstreams::Upstreams;
 
-/// How long clients wait for an answer, less than the 5 seconds after which a stub resolver has
-/// given up.
+/// Maximum time of a lookup, less than the 5 seconds after which a stub resolver gives up.
 const PATIENCE: Duration = Duration::from_millis(4500);
 
-/// What lookups go by, and what came of them. Another configuration makes a new one, so that no
-/// lookup that began under the old one has a say under the new one.
+/// The configuration of lookups, and their answers. A new configuration gets a new resolver, so
+/// that lookups under the old one cannot affect it.
 pub(crate) struct Resolver {
     pub(crate) rules: Rules,
     pub(crate) cache: RefCell<Cache>,
     upstreams: Upstreams,
-    /// Lookups in progress, and the clients that wait for each besides the one that began it.
+    /// Lookups in progress, and the other clients that wait for each.
     under_way: RefCell<HashMap<Question, Vec<oneshot::Sender<Rc<Answer>>>>>,
 }
 
@@ -38,7 +37,7 @@ impl Resolver {
         })
     }
 
-    /// Joins a lookup in progress; `None` if there was none, and the caller is to begin it.
+    /// Joins a lookup in progress. If there is none, returns `None` and the caller must start it.
     pub(crate) fn join(&self, question: &Question) -> Option<oneshot::Receiver<Rc<Answer>>> {
         let mut under_way = self.under_way.borrow_mut();
         if let Some(others) = under_way.get_mut(question) {
@@ -50,7 +49,7 @@ impl Resolver {
         None
     }
 
-    /// Caches the answer and hands it to all that wait for it.
+    /// Caches the answer and sends it to all waiting clients.
     pub(crate) fn end(&self, question: &Question, answer: &Rc<Answer>) {
         self.cache.borrow_mut().keep(question, answer, now());
         let others = self.under_way.borrow_mut().remove(question);
@@ -59,7 +58,7 @@ impl Resolver {
         }
     }
 
-    /// Asks the upstream resolvers until there is an answer.
+    /// Queries the upstream resolvers until there is an answer.
     pub(crate) async fn resolve(&self, question: &Question) -> Answer {
         let begin = now();
         let (mut lookup, mut next) = Lookup::start(&self.rules, question);
@@ -76,8 +75,8 @@ impl Resolver {
     }
 }
 
-/// How long one question may take of the time that is left: half of it if IPv4 may have to be asked
-/// for after it (RFC 6147 section 5.1.3).
+/// The share of the remaining time for one query: half of it if a query for A records may follow
+/// (RFC 6147 section 5.1.3).
 fn patience(ask: &Ask, left: Duration) -> Duration {
     match ask.query.query_type {
         RecordType::AAAA => left / 2,

@@ -1,7 +1,7 @@
-//! The clients: their datagrams and connections, and what each may take.
+//! Serves the clients: their datagrams and connections, within the limits of each.
 //!
-//! One thread does everything. A query whose answer is cached is answered at once; the others wait
-//! for a lookup.
+//! All tasks run on one thread. A query with a cached answer is answered at once; others wait for a
+//! lookup.
 
 use std::cell::RefCell;
 use std::io;
@@ -25,13 +25,13 @@ use crate::limits::{Limits, Slot, Slots, descriptors};
 use crate::resolver::Resolver;
 use crate::upstreams::SOCKETS;
 
-/// Queries that wait for lookups at the same time, as far as the system gives descriptors.
+/// Maximum number of queries that wait for lookups, if there are descriptors for them.
 const WAITING_MAX: u64 = 4096;
 /// Connections at the same time, those of one client, and how long one may be silent or slow.
 const CONNECTIONS_MAX: usize = 256;
 const CONNECTIONS_EACH: usize = 64;
 const CONNECTION_PATIENCE: Duration = Duration::from_secs(10);
-/// Descriptors for everything else.
+/// Descriptors reserved for other uses.
 const DESCRIPTORS: u64 = 256 + CONNECTIONS_MAX as u64;
 
 /// The sockets of one address.
@@ -53,7 +53,7 @@ impl Sockets {
     }
 }
 
-/// What the tasks of the one thread share.
+/// The state that the tasks share.
 pub(crate) struct Responder {
     config: RefCell<Config>,
     resolver: RefCell<Rc<Resolver>>,
@@ -159,7 +159,7 @@ impl Responder {
             };
             let responder = Rc::clone(&self);
             spawn_local(async move {
-                // Whatever ends a connection is the client's affair.
+                // An error ends only this client's connection.
                 let _ = responder.converse(stream, from.ip()).await;
                 drop(slot);
             });
@@ -192,7 +192,7 @@ impl Responder {
         }
     }
 
-    /// Parses a query that is to be answered, and says which client sent it.
+    /// Parses a query that gets a response, and returns it with its client.
     fn accept(&self, bytes: &[u8], from: IpAddr) -> Option<(Message, Ipv6Addr)> {
         let mut limits = self.limits.borrow_mut();
         let (true, IpAddr::V6(client)) = (limits.allows(from), from) else {
@@ -211,7 +211,7 @@ impl Responder {
         Some((request?, client))
     }
 
-    /// The answer, if it takes no lookup, or the question to look up.
+    /// The answer if it needs no lookup, or the question to look up.
     fn at_once(&self, request: &Message) -> Result<Message, Question> {
         let question = match Question::of(request) {
             Ok(question) => question,
@@ -238,7 +238,7 @@ impl Responder {
         slot
     }
 
-    /// Finds the answer, by one lookup for all that ask the same at this time.
+    /// Finds the answer. Equal questions at the same time share one lookup.
     async fn look_up(&self, request: &Message, question: Question, _slot: Slot) -> Option<Message> {
         let resolver = Rc::clone(&self.resolver.borrow());
         let answer = match resolver.join(&question) {
@@ -270,7 +270,7 @@ impl Responder {
 
 async fn send(socket: &UdpSocket, reply: &Message, limit: usize, to: SocketAddr) {
     if let Some(bytes) = encode(reply, limit) {
-        // The client asks again.
+        // The client repeats its query.
         let _ = socket.send_to(&bytes, to).await;
     }
 }

@@ -16,7 +16,7 @@ use crate::responder::{Responder, Sockets};
 /// The port of the DNS, which the server listens on.
 pub const PORT: u16 = 53;
 
-/// A running DNS64. Dropping it ends it.
+/// A running DNS64. Dropping it stops the server.
 #[derive(Debug)]
 pub struct Server {
     addresses: Vec<Ipv6Addr>,
@@ -26,30 +26,30 @@ pub struct Server {
     thread: Option<JoinHandle<()>>,
 }
 
-/// The server did not start.
+/// Why the server did not start.
 #[derive(Debug, Error)]
 pub enum Error {
-    /// The port is taken, or the address is none of this host.
+    /// The port is in use, or the address is not one of this host.
     #[error(
         "--dns64 {address}: port {PORT} cannot be had; is it an address of this host, and does no \
          other DNS server run there?"
     )]
     Listen {
-        /// Where it was to listen.
+        /// The address to listen on.
         address: Ipv6Addr,
-        /// What the kernel said.
+        /// The kernel's error.
         source: io::Error,
     },
-    /// There is no thread for it.
+    /// The thread could not be started.
     #[error(transparent)]
     Thread(#[from] io::Error),
 }
 
 impl Server {
-    /// Listens on these addresses of the host and begins to answer.
+    /// Listens on these addresses of the host and starts to answer.
     ///
     /// # Errors
-    /// If port 53 of an address cannot be had, or the thread does not start.
+    /// If port 53 of an address cannot be bound, or the thread does not start.
     pub fn start(addresses: Vec<Ipv6Addr>, config: Config) -> Result<Self, Error> {
         let open = |address: &Ipv6Addr| {
             Sockets::open(*address, PORT).map_err(|source| Error::Listen {
@@ -84,13 +84,13 @@ impl Server {
         self.addresses.clone()
     }
 
-    /// Replaces the configuration. Cached answers are forgotten if the new one may give others.
+    /// Replaces the configuration. Clears the cache if answers may differ under the new one.
     pub fn update(&self, config: Config) {
-        // A server that has ended has logged why.
+        // A server that has ended has logged the reason.
         let _ = self.updates.send(config);
     }
 
-    /// Its counters, which outlive it.
+    /// The counters, which outlive the server.
     pub fn counters(&self) -> Arc<Counters> {
         Arc::clone(&self.counters)
     }

@@ -1,4 +1,4 @@
-//! DNS over TLS (RFC 7858): connections to upstream resolvers, kept for the next questions.
+//! DNS over TLS (RFC 7858): connections to upstream resolvers, kept for the next queries.
 
 use std::cell::RefCell;
 use std::net::SocketAddr;
@@ -12,7 +12,7 @@ use tokio_rustls::rustls::pki_types::ServerName;
 use crate::exchange::{ExchangeError, Request, over_stream};
 use crate::trust::Trust;
 
-/// Connections that are kept for the next questions.
+/// Maximum number of idle connections.
 const IDLE_MAX: usize = 8;
 
 /// Connections to resolvers.
@@ -29,7 +29,7 @@ impl Tls {
         }
     }
 
-    /// Asks one question, over an idle connection or a new one (RFC 7858 section 3.4).
+    /// Sends one query, over an idle connection or a new one (RFC 7858 section 3.4).
     pub(crate) async fn exchange(
         &self,
         server: SocketAddr,
@@ -57,7 +57,7 @@ impl Tls {
         Some(idle.remove(at).1)
     }
 
-    /// Keeps a connection; the oldest one makes room.
+    /// Keeps an idle connection. If there are too many, closes the oldest.
     fn keep(&self, server: SocketAddr, stream: TlsStream<TcpStream>) {
         let mut idle = self.idle.borrow_mut();
         if idle.len() >= IDLE_MAX {

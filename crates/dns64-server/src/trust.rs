@@ -1,4 +1,4 @@
-//! The certificates that upstream resolvers prove their names with (RFC 8310 section 5).
+//! The certificates that authenticate upstream resolvers (RFC 8310 section 5).
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -18,7 +18,7 @@ pub struct Trust {
     config: Arc<ClientConfig>,
 }
 
-/// No root certificates could be loaded.
+/// Why no root certificates could be loaded.
 #[derive(Debug, Error)]
 pub enum TrustError {
     /// The file of `--dns64-ca` cannot be read, or has no certificate.
@@ -26,7 +26,7 @@ pub enum TrustError {
     File {
         /// The file.
         file: PathBuf,
-        /// What is wrong with it.
+        /// The error of reading or parsing it.
         source: Box<dyn std::error::Error + Send + Sync>,
     },
     /// The system trusts no certificate.

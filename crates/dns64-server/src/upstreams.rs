@@ -1,4 +1,4 @@
-//! Asks the upstream resolvers a question: in turn and again until one answers.
+//! Sends a query to the upstream resolvers in turn, and again, until one answers.
 
 use std::cell::Cell;
 use std::rc::Rc;
@@ -15,21 +15,21 @@ use crate::exchange::{self, ExchangeError, Request};
 use crate::tls::Tls;
 use crate::trust::Trust;
 
-/// When a question is sent, in parts of the time that there is for it.
+/// Times of the sends, as fractions of the time that the query may take.
 const SENDS: [f64; 3] = [0.0, 1.0 / 6.0, 0.5];
-/// Sockets that one question may need at the same time.
+/// Maximum number of sockets that one query uses at the same time.
 pub(crate) const SOCKETS: u64 = SENDS.len() as u64;
 
 /// The upstream resolvers.
 pub(crate) struct Upstreams {
     servers: Vec<Upstream>,
     tls: Option<Rc<Tls>>,
-    /// The one that answered last.
+    /// Index of the resolver that answered last.
     good: Cell<usize>,
 }
 
 impl Upstreams {
-    /// Resolvers over TLS prove their names by the certificates of `trust`.
+    /// Resolvers over TLS are authenticated by the certificates of `trust`.
     pub(crate) fn new(servers: Vec<Upstream>, trust: Option<&Trust>) -> Self {
         Self {
             servers,
@@ -38,8 +38,8 @@ impl Upstreams {
         }
     }
 
-    /// The first good answer within this time. If all that is said is that a server could or would
-    /// not answer, that; `None` for silence.
+    /// The first good answer within `patience`, or else a failure that a resolver reported; `None`
+    /// if none answered.
     pub(crate) async fn ask(&self, ask: &Ask, patience: Duration) -> Option<Message> {
         let begin = Instant::now();
         let mut sends = Sends::new(self.servers.len(), self.good.get(), patience);
@@ -72,7 +72,7 @@ impl Upstreams {
                     sends.on_error(number);
                 }
                 Ok(Some(Err(_))) => {}
-                // Nothing more can come.
+                // No query is pending and none will be sent.
                 Ok(None) if next.is_none() => return refusal,
                 Ok(None) => sleep_until(until).await,
                 Err(_) if begin.elapsed() >= patience => return refusal,
@@ -82,7 +82,7 @@ impl Upstreams {
     }
 }
 
-/// True for what a resolver says about a name, not about itself.
+/// True if the response code is about the name, not about the resolver.
 fn is_answer(message: &Message) -> bool {
     matches!(
         message.metadata.response_code,
@@ -90,15 +90,14 @@ fn is_answer(message: &Message) -> bool {
     )
 }
 
-/// Whom to send a question to, and when: three times in the time that there is, to the servers in
-/// turn. One that refuses is not asked again, and whoever has not failed yet is asked at once in its
-/// place.
+/// The schedule of sends: three times in the time that the query may take, to the servers in turn.
+/// A server that refuses is not used again, and one that has not failed yet replaces it at once.
 #[derive(Debug)]
 struct Sends {
     patience: Duration,
-    /// Whose turn it is.
+    /// Index of the next server.
     turn: usize,
-    /// Sends that were made for their time.
+    /// Number of scheduled sends made.
     made: usize,
     is_hurried: bool,
     has_refused: Vec<bool>,
@@ -117,7 +116,7 @@ impl Sends {
         }
     }
 
-    /// The next server, and when it is its turn.
+    /// The next server, and the time of the send.
     fn next(&self) -> Option<(usize, Duration)> {
         let servers = self.has_refused.len();
         let mut turns = (self.turn..self.turn + servers).map(|turn| turn % servers);
@@ -131,7 +130,7 @@ impl Sends {
         Some((server, at))
     }
 
-    /// The server that a question is to be sent to now.
+    /// The server to send to now, if a send is due.
     fn due(&mut self, elapsed: Duration) -> Option<usize> {
         let (server, at) = self.next()?;
         if at > elapsed {
@@ -165,7 +164,7 @@ async fn exchange(
     if let (Some(name), Some(tls)) = (&server.tls, tls) {
         return tls.exchange(server.address, name, &request).await;
     }
-    // A resolver over TLS is asked in no other way.
+    // A resolver over TLS is never queried without it.
     if server.tls.is_some() {
         return Err(ExchangeError::NoTls);
     }

@@ -1,4 +1,4 @@
-//! Why the state of a NAT64 cannot be kept.
+//! The error of this crate.
 
 use nat64::config::ConfigError;
 use nat64::dynamic::PoolError;
@@ -7,19 +7,19 @@ use xlat_host::daemon::state_dir::StateError;
 
 use crate::session_log::SessionLogError;
 
-/// The state cannot be kept.
+/// Why the state of a NAT64 could not be created.
 #[derive(Debug, Error)]
 pub enum Error {
-    /// The configuration of the stateful translator.
+    /// The configuration of the stateful translator is invalid.
     #[error("stateful NAT64")]
     Config(#[from] ConfigError),
-    /// The configuration of the dynamic pool.
+    /// The configuration of the dynamic pool is invalid.
     #[error(transparent)]
     Pool(#[from] PoolError),
-    /// The state directory.
+    /// The state directory cannot be used.
     #[error(transparent)]
     State(#[from] StateError),
-    /// The session log.
+    /// The session log cannot be opened.
     #[error(transparent)]
     SessionLog(#[from] SessionLogError),
 }

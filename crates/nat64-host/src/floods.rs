@@ -1,8 +1,8 @@
-//! Log lines about floods: packets that were dropped because a limit was reached or because a host
-//! sends what no host should.
+//! Logs floods: packets that were dropped because a limit was reached or because a host sends
+//! invalid packets.
 //!
-//! The workers only count. The keeper compares the counters now and then, and a reason gets a line
-//! no more often than every ten seconds, however many packets there were.
+//! The workers only count. The keeper compares the counters periodically, and logs each reason at
+//! most once in ten seconds.
 
 use std::time::Duration;
 
@@ -11,12 +11,12 @@ use tracing::warn;
 use xlat_core::DropReason;
 use xlat_tun::counters::Snapshot;
 
-/// Time between two lines about one reason.
+/// Minimum time between two log lines about one reason.
 const PAUSE: Duration = Duration::from_secs(10);
-/// Fewer packets in that time are everyday noise, where noise is usual.
+/// Threshold in packets per interval for reasons that occur without a flood, too.
 const NOISE: u64 = 100;
 
-/// How many packets of a reason in ten seconds are worth a line, and what can be done about them.
+/// The threshold of a reason in packets per ten seconds, and advice for the log line.
 const WATCHED: &[(DropReason, u64, &str)] = &[
     (
         DropReason::TableFull,
@@ -76,7 +76,7 @@ const WATCHED: &[(DropReason, u64, &str)] = &[
     ),
 ];
 
-/// What was reported about each reason.
+/// What was logged about each reason.
 #[derive(Debug)]
 pub(crate) struct Floods {
     watched: Vec<Watched>,
@@ -85,12 +85,12 @@ pub(crate) struct Floods {
 #[derive(Debug)]
 struct Watched {
     reason: DropReason,
-    /// As many packets are worth a line.
+    /// Minimum number of packets for a log line.
     threshold: u64,
     advice: &'static str,
-    /// Packets that were reported, or that were too few.
+    /// Counter value up to which packets were logged, or too few to be.
     before: u64,
-    /// Since when the others are counted.
+    /// Start of the interval of the packets since then.
     since: Instant,
     quiet_until: Instant,
     is_pending: bool,
@@ -112,7 +112,7 @@ impl Floods {
         }
     }
 
-    /// Compares the counters with those of the last time, and logs the floods between.
+    /// Compares the counters with those of the last call, and logs the floods since.
     pub(crate) fn look(&mut self, counters: &Snapshot, now: Instant) {
         for one in &mut self.watched {
             let total = counters.drops.count(one.reason) + counters.replies.count(one.reason);
@@ -122,7 +122,7 @@ impl Floods {
         }
     }
 
-    /// When a line that was held back is due; `None` if there is none.
+    /// Time at which a deferred log line is due; `None` if there is none.
     pub(crate) fn next(&self) -> Option<Instant> {
         let pending = self.watched.iter().filter(|one| one.is_pending);
         pending.map(|one| one.quiet_until).min()

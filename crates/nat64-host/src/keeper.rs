@@ -1,5 +1,5 @@
-//! Keeps the tables of a stateful translator: ends what is over, logs what happened, and saves what
-//! is there. The tables are [`nat64::Nat64`].
+//! Maintains the tables of a stateful translator ([`nat64::Nat64`]): expires sessions, logs events
+//! and saves sessions.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -20,11 +20,11 @@ use crate::session_log::{Clock, LogLevel, SessionLog};
 use crate::status::StatusSource;
 use crate::wakeup::Wakeup;
 
-/// Time between two looks at what is over while packets come.
+/// Time between two passes over the tables while packets arrive.
 const TICK: Duration = Duration::from_secs(1);
-/// The same with a session log, whose events do not wait for long.
+/// The same with a session log, to limit the delay of its events.
 const TICK_WITH_LOG: Duration = Duration::from_millis(100);
-/// Sessions that are ended while a worker may have to wait.
+/// Sessions expired at a time while a worker may wait for the lock.
 const STEPS: usize = 256;
 
 /// The session log, and what it learns from the tables.
@@ -34,23 +34,23 @@ struct Log {
     events: Subscription,
 }
 
-/// Keeps the tables of a stateful translator.
+/// Maintains the tables of a stateful translator.
 #[derive(Debug)]
 pub struct Keeper {
     nat: Nat64,
-    /// What there was to hand out before the first session.
+    /// Ports of the pool before the first session.
     ports: [u64; 3],
     dir: StateDir,
     log: Option<Log>,
     wakeup: Arc<Wakeup>,
-    /// The workers' counters, once there are workers.
+    /// The workers' counters, after the workers have started.
     totals: Option<Totals>,
     floods: Floods,
     next: Option<Instant>,
 }
 
 impl Keeper {
-    /// Makes the tables, with the sessions that the last run has left in `dir`. The target of
+    /// Creates the tables with the sessions that the last run saved in `dir`. The target of
     /// `session_log` is a file, or `syslog`.
     ///
     /// # Errors
@@ -86,29 +86,29 @@ impl Keeper {
         })
     }
 
-    /// The tables.
+    /// The tables, which the workers share.
     pub fn nat(&self) -> &Nat64 {
         &self.nat
     }
 
-    /// Looks at the tables for the control socket.
+    /// The source of the status for the control socket.
     pub fn status_source(&self) -> StatusSource {
         let lost_records = self.log.as_ref().map(|log| log.writer.lost_counter());
         StatusSource::new(self.nat.clone(), self.ports, lost_records)
     }
 
-    /// Reports floods in these counters of the workers from now on.
+    /// Logs floods from these counters of the workers from now on.
     pub fn watch(&mut self, totals: Totals) {
         self.totals = Some(totals);
     }
 
-    /// Wakes the keeper; for the workers, to be called when they have had packets.
+    /// Wakes the keeper. Workers call it after they had packets.
     pub fn wakeup(&self) -> Arc<Wakeup> {
         Arc::clone(&self.wakeup)
     }
 
-    /// Waits until there is something to do. A worker that has had a packet wakes it, and a moment
-    /// later it looks again; without packets it sleeps until something ends.
+    /// Waits until the next pass is due. While packets arrive, that is after a short interval;
+    /// without packets, when the next session expires.
     pub async fn due(&mut self) {
         if self.next.is_none() {
             self.wakeup.arm();
@@ -127,7 +127,7 @@ impl Keeper {
         }
     }
 
-    /// Time between two looks while packets come.
+    /// Time between two passes while packets arrive.
     fn pause(&self) -> Duration {
         if self.log.is_some() {
             TICK_WITH_LOG
@@ -136,8 +136,7 @@ impl Keeper {
         }
     }
 
-    /// Ends what is over and writes down what has happened. True if a worker should look for
-    /// packets to send.
+    /// Expires sessions and logs events. True if a worker should poll for pending packets.
     pub fn tick(&mut self) -> bool {
         while self.nat.expire(now(), STEPS) {}
         self.write_log();
@@ -160,14 +159,14 @@ impl Keeper {
         log.writer.report_losses();
     }
 
-    /// Opens the session log anew, after its file was renamed.
+    /// Reopens the session log after its file was renamed.
     pub fn reopen_log(&self) {
         if let Some(log) = &self.log {
             log.writer.reopen();
         }
     }
 
-    /// Records this much from now on, if there is a session log.
+    /// Changes the level of the session log, if there is one.
     pub fn set_log_level(&self, level: LogLevel) {
         if let Some(log) = &self.log {
             log.events.change(level.events(&self.nat.config()));
@@ -179,7 +178,7 @@ impl Keeper {
         saved_sessions::discard(&self.dir);
     }
 
-    /// Writes the sessions to disk. Call when no packet comes any more.
+    /// Saves the sessions to disk. Call after the workers have stopped.
     pub fn save(&mut self) {
         self.write_log();
         match saved_sessions::save(&self.nat, &self.dir) {
@@ -189,8 +188,8 @@ impl Keeper {
     }
 }
 
-/// The parameters that say which subscriber has which port, where they do (RFC 7422 section 3): with
-/// them and the time, a log is as good as one of bindings.
+/// The parameters of deterministic port allocation (RFC 7422 section 3), if configured: they and a
+/// time identify a subscriber as well as a log of bindings.
 fn describe_ports(config: &Config) -> Option<String> {
     let blocks = config.ports.blocks.filter(|_| config.ports.deterministic)?;
     let list = |items: &[String]| items.join(", ");

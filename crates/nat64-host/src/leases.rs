@@ -1,4 +1,4 @@
-//! The dynamic pool's leases on disk, so that each client keeps its IPv4 address over a restart.
+//! Saves the dynamic pool's leases, so that each client keeps its IPv4 address over a restart.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -11,7 +11,7 @@ use crate::error::Error;
 use crate::wall_clock::epoch;
 
 const FILE: &str = "dynamic.map";
-/// Lines of a damaged file that get a log line each.
+/// Maximum number of damaged lines of the file that are logged.
 const COMPLAINTS_MAX: usize = 10;
 
 /// The pool and its file.
@@ -23,7 +23,7 @@ pub struct Leases {
 }
 
 impl Leases {
-    /// Makes a pool with the leases of the file, if there is one.
+    /// Creates a pool with the leases of the file, if there is one.
     ///
     /// # Errors
     /// If the configuration is refused, or the directory cannot be read.
@@ -49,7 +49,7 @@ impl Leases {
     pub fn save(&mut self, always: bool) {
         let (generation, leases) = {
             let mut pool = self.lock();
-            // What has slept for two weeks is forgotten here, a few at a time.
+            // Removes leases that were unused for two weeks, a few at a time.
             pool.expire(now(), 4096);
             let generation = pool.generation();
             if generation == self.saved && !always {

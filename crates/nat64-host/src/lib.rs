@@ -1,8 +1,8 @@
-//! The host's side of the state in the crate `nat64`, which has neither clock nor files nor threads.
+//! The clock, files and threads for the state of the crate `nat64`, which does no I/O.
 //!
-//! A [`Keeper`] ends sessions whose time is over, hands their records to the session log (RFC 6888),
-//! reports floods, and saves the sessions over a restart (`saved_sessions`). Workers wake it by a
-//! [`Wakeup`]; a [`StatusSource`] shows its tables. [`Leases`] saves those of the dynamic pool.
+//! A [`Keeper`] expires sessions, passes their records to the session log (RFC 6888), logs floods,
+//! and saves the sessions for the next start (`saved_sessions`). Workers wake it by a
+//! [`Wakeup`]; a [`StatusSource`] reads its tables. [`Leases`] saves those of the dynamic pool.
 
 mod error;
 mod floods;

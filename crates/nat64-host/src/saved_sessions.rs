@@ -1,9 +1,9 @@
-//! Sessions on disk over a restart.
+//! Saves sessions to disk and restores them after a restart.
 //!
 //! They are written when the daemon ends and read when it starts: once a start has succeeded the
-//! file is removed, so that a crash later does not bring back sessions of long ago. The first and the last
-//! line tell a whole file from one that was cut off; a damaged file is set aside and nothing of it
-//! is restored.
+//! file is removed, so that a later crash does not restore sessions of long ago. The first and the last
+//! line distinguish a complete file from a truncated one; a damaged file is set aside and not
+//! restored.
 
 use std::collections::BTreeMap;
 use std::io::{self, BufRead, Write};
@@ -18,7 +18,7 @@ use crate::wall_clock::epoch;
 
 const FILE: &str = "sessions";
 const HEADER: &str = "plat sessions 1";
-/// Sessions taken from a shard at a time.
+/// Sessions read from a shard while it is locked.
 const PAGE: usize = 4096;
 
 /// Writes all sessions and returns how many.
@@ -40,7 +40,7 @@ pub(crate) fn save(nat: &Nat64, dir: &StateDir) -> Result<u64, StateError> {
     Ok(count)
 }
 
-/// Restores the sessions of the file, if there is one. Errors are logged; the worst is to begin
+/// Restores the sessions of the file, if there is one. Errors are logged; the daemon then starts
 /// without sessions.
 pub(crate) fn restore(nat: &Nat64, dir: &StateDir) {
     let file = match dir.open_file(FILE) {
@@ -103,7 +103,7 @@ fn is_end(line: &str) -> bool {
     line.starts_with("end ")
 }
 
-/// Checks that the file is whole.
+/// Checks that the file is complete.
 fn check(file: impl BufRead) -> Result<(), String> {
     let mut lines = file.lines();
     let first = lines.next().and_then(Result::ok);

@@ -13,7 +13,7 @@ use xlat_tun::now;
 
 use crate::wall_clock::epoch;
 
-/// Sessions taken from a shard at a time.
+/// Sessions read from a shard while it is locked.
 const PAGE: usize = 1024;
 
 /// A list of all sessions, page by page, so that no shard is locked for long.
@@ -25,8 +25,8 @@ pub struct SessionList {
 }
 
 impl SessionList {
-    /// Lists the sessions of all clients, or of those in a prefix: a line each, for people or as
-    /// JSON.
+    /// Lists the sessions of all clients, or of those in a prefix, one per line, as text or
+    /// as JSON.
     pub fn new(client: Option<Ipv6Prefix>, json: bool) -> Self {
         Self {
             cursor: Some(Cursor::default()),

@@ -1,4 +1,4 @@
-//! The tables as `plat status` and Prometheus show them.
+//! The status of the tables, for `plat status` and the metrics page.
 
 use std::fmt::Write as _;
 use std::net::Ipv4Addr;
@@ -10,11 +10,11 @@ use serde::Serialize;
 use xlat_host::daemon::metrics::Page;
 use xlat_tun::counters::Metric;
 
-/// Looks at the tables of a [`Keeper`](crate::Keeper) for the control socket.
+/// Reads the tables of a [`Keeper`](crate::Keeper) for the control socket.
 #[derive(Clone, Debug)]
 pub struct StatusSource {
     nat: Nat64,
-    /// Ports that the pool had before the first session.
+    /// Ports of the pool before the first session.
     ports: [u64; 3],
     lost_records: Option<Arc<AtomicU64>>,
 }
@@ -33,8 +33,8 @@ impl StatusSource {
         &self.nat
     }
 
-    /// The figures now, and the `top` subscribers with most sessions. Any number above 0 takes a look
-    /// at all subscribers, which is too much for a metric.
+    /// The current status, with the `top` subscribers by sessions. A number above 0 reads all
+    /// subscribers, which is too expensive for a metrics page.
     pub fn status(&self, top: usize) -> NatStatus {
         let counts = self.nat.counts();
         let lost = self.lost_records.as_ref();
@@ -56,7 +56,7 @@ impl StatusSource {
     }
 }
 
-/// The tables at one moment, as `plat status` shows them.
+/// A snapshot of the tables, as `plat status` shows it.
 #[derive(Debug, Serialize)]
 pub struct NatStatus {
     sessions: PerProtocol,
@@ -133,7 +133,7 @@ impl PerProtocol {
 }
 
 impl NatStatus {
-    /// Writes the figures for Prometheus.
+    /// Adds the metrics for Prometheus.
     pub fn write_page(&self, page: &mut Page) {
         let single = |figure: u64| [(String::new(), figure)];
         let states = self.tcp_states.iter();

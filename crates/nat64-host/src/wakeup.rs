@@ -1,8 +1,7 @@
-//! How a worker tells the keeper that there is state again.
+//! Lets a worker wake the keeper when sessions may exist again.
 //!
-//! A translator without sessions has nothing that ends, so its keeper sleeps without a time-out.
-//! The first packet wakes it. A worker looks at a flag after each batch; only when the keeper
-//! sleeps does it cost more than that.
+//! Without sessions nothing expires, so the keeper sleeps without a timeout until the first packet
+//! wakes it. A worker reads a flag after each batch; it does more only when the keeper sleeps.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -16,13 +15,13 @@ pub struct Wakeup {
 }
 
 impl Wakeup {
-    /// Makes the next batch wake the keeper. Call before the last look at whether there is anything
-    /// to do.
+    /// Makes the next batch wake the keeper. Call before the last check for work, so that no batch
+    /// is missed.
     pub(crate) fn arm(&self) {
         self.is_armed.store(true, Ordering::SeqCst);
     }
 
-    /// Waits for a worker's batch.
+    /// Waits until a worker has had a batch.
     pub(crate) async fn wait(&self) {
         self.notify.notified().await;
     }

@@ -1,4 +1,4 @@
-//! The wall clock, for what is read after a restart.
+//! The wall clock, for times that must hold after a restart.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 

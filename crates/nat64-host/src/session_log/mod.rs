@@ -1,8 +1,8 @@
 //! The session log (RFC 6888 REQ-12 to REQ-15): which subscriber had which address and port, and
 //! when.
 //!
-//! One line of JSON per event, to a file or to syslog, written by a thread of its own. What comes
-//! faster than it can be written is lost and counted; no packet waits for it.
+//! A thread writes one line of JSON per event to a file or to syslog. Events that exceed its speed
+//! are dropped and counted; no packet waits for it.
 
 mod record;
 
@@ -25,33 +25,33 @@ use xlat_core::Instant;
 
 use record::Record;
 
-/// Batches that wait to be written, and records in them: what a slow disk may lag behind. A record
-/// takes up less than 100 bytes.
+/// Maximum number of queued batches, and of records in them, for a slow disk. A record takes less
+/// than 100 bytes.
 const BACKLOG: usize = 64;
 const RECORDS: u64 = 1 << 18;
-/// Time between two lines about lost records.
+/// Minimum time between two log lines about lost records.
 const PAUSE: Duration = Duration::from_secs(10);
-/// How long the end of the daemon waits for what is still to be written.
+/// How long the daemon waits for queued records when it stops.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// Where syslog listens.
+/// The socket of syslog.
 const SYSLOG: &str = "/dev/log";
 /// Facility daemon, severity informational (RFC 3164 section 4.1.1).
 const PRIORITY: u8 = 3 * 8 + 6;
 
-/// The control plane's end of the log. Dropping it writes what waits and ends the thread, but does
-/// not wait forever for a reader that does not read.
+/// The session log. Dropping it writes the queued records and ends the thread, with a time limit in
+/// case the reader of the log is stuck.
 #[derive(Debug)]
 pub(crate) struct SessionLog {
     sender: Option<SyncSender<Message>>,
-    /// Ends with the thread.
+    /// Closed when the thread ends.
     end: Receiver<()>,
     counts: Arc<Counts>,
     reported: u64,
     quiet_until: Option<std::time::Instant>,
 }
 
-/// What the session log records.
+/// Which events the session log records.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LogLevel {
     /// Bindings, or blocks of ports where ports are allocated in blocks; never destinations.
@@ -74,23 +74,23 @@ impl LogLevel {
     }
 }
 
-/// The session log cannot be written.
+/// Why the session log could not be opened.
 #[derive(Debug, Error)]
 pub enum SessionLogError {
-    /// Its file or socket.
+    /// The file or socket cannot be opened.
     #[error("cannot write the session log {}", target.display())]
     Open {
         /// The file, or `syslog`.
         target: PathBuf,
-        /// What the kernel said.
+        /// The kernel's error.
         source: io::Error,
     },
-    /// There is no thread for it.
+    /// The thread could not be started.
     #[error(transparent)]
     Thread(#[from] io::Error),
 }
 
-/// Records that wait, and those that were lost.
+/// The numbers of queued and of lost records.
 #[derive(Debug, Default)]
 struct Counts {
     waiting: AtomicU64,
@@ -102,7 +102,7 @@ enum Message {
     Reopen,
 }
 
-/// What the wall clock showed at a moment of the workers' clock.
+/// A time of the wall clock and the same time of the workers' clock.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Clock {
     pub(crate) wall: SystemTime,
@@ -142,7 +142,7 @@ impl SessionLog {
         })
     }
 
-    /// Hands events over to be written. `lost` of them never got this far.
+    /// Queues events for the thread. `lost` is the number of events lost before.
     pub(crate) fn write(&self, events: Vec<Event>, lost: u64, clock: Clock) {
         let count = events.len() as u64;
         let mut lost = lost;
@@ -170,7 +170,7 @@ impl SessionLog {
         is_taken
     }
 
-    /// Begins a new file if the old one was renamed (log rotation).
+    /// Opens a new file if the old one was renamed (log rotation).
     pub(crate) fn reopen(&self) {
         if let Some(sender) = &self.sender
             && let Err(TrySendError::Full(_)) = sender.try_send(Message::Reopen)
@@ -179,7 +179,7 @@ impl SessionLog {
         }
     }
 
-    /// Events that were not written, since the start.
+    /// Number of events lost since the start.
     pub(crate) fn lost_counter(&self) -> Arc<AtomicU64> {
         Arc::clone(&self.counts.lost)
     }
@@ -188,7 +188,7 @@ impl SessionLog {
         self.counts.lost.load(Ordering::Relaxed)
     }
 
-    /// Logs how many events were lost since the last report, but not too often.
+    /// Logs the number of events lost since the last report, at a limited rate.
     pub(crate) fn report_losses(&mut self) {
         let (lost, now) = (self.lost(), std::time::Instant::now());
         if lost > self.reported && self.quiet_until.is_none_or(|until| until <= now) {
@@ -232,7 +232,7 @@ fn write_all(sink: &mut Sink, messages: &Receiver<Message>, counts: &Counts) {
     }
 }
 
-/// Where lines go.
+/// The output of the log.
 #[derive(Debug)]
 enum Sink {
     File(PathBuf, BufWriter<File>),
@@ -284,7 +284,7 @@ impl Sink {
     }
 }
 
-/// Sends a line, to the syslog that listens now if the one before was restarted.
+/// Sends a line. Reconnects if syslog was restarted.
 fn send(socket: &mut UnixDatagram, path: &Path, line: &[u8]) -> io::Result<()> {
     if socket.send(line).is_ok() {
         return Ok(());

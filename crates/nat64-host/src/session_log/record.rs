@@ -1,4 +1,4 @@
-//! The lines of the session log.
+//! Encodes events as lines of the session log.
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::Clock;
 
-/// One line.
+/// One line of the log.
 #[derive(Debug, Serialize)]
 pub(super) struct Record {
     /// RFC 3339, UTC.
