@@ -1,4 +1,4 @@
-//! A table that limits forwarding on an interface to the packets for the translator.
+//! A rule that limits forwarding on an interface to the packets for the translator.
 
 use std::fmt;
 
@@ -6,7 +6,6 @@ use super::expression::{
     EQUAL, META_IN, META_OUT, NOT_EQUAL, compare, drop_packet, interface_name, load_meta,
 };
 use super::message::{Attributes, Chain};
-use super::table::{Family, Rule, Table};
 
 /// Packets from interface `from` are forwarded to interface `to` only.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -15,23 +14,14 @@ pub(super) struct ForwardOnlyTo {
     to: String,
 }
 
-impl Table {
-    /// The table `name`: IPv6 packets from interface `from` are forwarded to interface `to` and
-    /// nowhere else.
-    pub fn guard(name: &str, from: &str, to: &str) -> Self {
+impl ForwardOnlyTo {
+    pub(super) fn new(from: &str, to: &str) -> Self {
         Self {
-            family: Family::Ip6,
-            name: name.into(),
-            chain: FORWARD,
-            rules: vec![Rule::ForwardOnlyTo(ForwardOnlyTo {
-                from: from.into(),
-                to: to.into(),
-            })],
+            from: from.into(),
+            to: to.into(),
         }
     }
-}
 
-impl ForwardOnlyTo {
     /// Writes the expressions of the rule.
     pub(super) fn encode(&self, rule: &mut Attributes) {
         load_meta(rule, META_IN);
@@ -48,7 +38,7 @@ impl fmt::Display for ForwardOnlyTo {
     }
 }
 
-const FORWARD: Chain = Chain {
+pub(super) const FORWARD: Chain = Chain {
     name: "forward",
     kind: "filter",
     hook: 2,

@@ -5,6 +5,7 @@
 //! there is nothing to undo after a crash. Tables of other programs are never written.
 
 mod expression;
+mod family;
 mod filter;
 mod guard;
 mod message;

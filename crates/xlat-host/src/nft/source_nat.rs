@@ -1,4 +1,4 @@
-//! A table that translates the source address of outgoing packets (NAT in the kernel).
+//! A rule that translates the source address of outgoing packets (NAT in the kernel).
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -8,8 +8,8 @@ use super::expression::{
     AT_LEAST, AT_MOST, EQUAL, META_OUT, META_PROTOCOL, REGISTER, compare, expression,
     interface_name, load, load_meta,
 };
+use super::family::Family;
 use super::message::{Attributes, Chain};
-use super::table::{Family, Rule, Table};
 
 /// Packets from `sources` that leave by interface `out`, of one protocol if there is one, get the
 /// source `to`.
@@ -36,52 +36,37 @@ enum To {
     Ports(Ipv6Addr, RangeInclusive<u16>),
 }
 
-impl Table {
-    /// IPv4 packets from `sources` that leave by interface `out` get the address of that interface.
-    pub fn masquerade(name: &str, sources: &[RangeInclusive<Ipv4Addr>], out: &str) -> Self {
-        let rules = sources.iter().map(|sources| NewSource {
+impl NewSource {
+    /// The address of interface `out`, for IPv4 packets from `sources` that leave by it.
+    pub(super) fn masquerade(sources: &RangeInclusive<Ipv4Addr>, out: &str) -> Self {
+        Self {
             out: out.into(),
             sources: (*sources.start()).into()..=(*sources.end()).into(),
             protocol: None,
             to: To::Interface,
-        });
-        Self {
-            family: Family::Ip,
-            name: name.into(),
-            chain: POSTROUTING,
-            rules: rules.map(Rule::NewSource).collect(),
         }
     }
 
-    /// IPv6 packets from `source` that leave by interface `out` get the address `to`. TCP and UDP
-    /// packets also get a port of `ports`, which keeps them apart from the host's own connections
-    /// from `to`.
-    pub fn share(
-        name: &str,
+    /// The address `to`, for IPv6 packets from `source` that leave by interface `out`; TCP and UDP
+    /// packets also get a port of `ports`.
+    pub(super) fn share(
         source: Ipv6Addr,
         out: &str,
         to: Ipv6Addr,
         ports: &RangeInclusive<u16>,
-    ) -> Self {
-        let rule = |protocol, to| {
-            Rule::NewSource(NewSource {
-                out: out.into(),
-                sources: source.into()..=source.into(),
-                protocol,
-                to,
-            })
+    ) -> [Self; 3] {
+        let rule = |protocol, to| Self {
+            out: out.into(),
+            sources: source.into()..=source.into(),
+            protocol,
+            to,
         };
         let with_ports = |protocol| rule(Some(protocol), To::Ports(to, ports.clone()));
-        Self {
-            family: Family::Ip6,
-            name: name.into(),
-            chain: POSTROUTING,
-            rules: vec![
-                with_ports(Protocol::Tcp),
-                with_ports(Protocol::Udp),
-                rule(None, To::Address(to)),
-            ],
-        }
+        [
+            with_ports(Protocol::Tcp),
+            with_ports(Protocol::Udp),
+            rule(None, To::Address(to)),
+        ]
     }
 }
 
@@ -166,7 +151,7 @@ fn octets(address: &IpAddr) -> Vec<u8> {
     }
 }
 
-const POSTROUTING: Chain = Chain {
+pub(super) const POSTROUTING: Chain = Chain {
     name: "postrouting",
     kind: "nat",
     hook: 4,
@@ -182,6 +167,7 @@ const TO_SOURCE: u32 = 0;
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::nft::Table;
 
     #[test]
     fn the_commands_are_those_an_administrator_would_type() {

@@ -2,22 +2,25 @@
 
 use std::fmt;
 use std::io;
+use std::net::{Ipv4Addr, Ipv6Addr};
+use std::ops::RangeInclusive;
 
 use netlink_sys::Socket;
 
 use super::NftError;
+use super::family::Family;
 use super::filter::{dump, find, number, text};
-use super::guard::ForwardOnlyTo;
+use super::guard::{FORWARD, ForwardOnlyTo};
 use super::message::{Batch, Chain, GET_TABLE, connect};
-use super::source_nat::NewSource;
+use super::source_nat::{NewSource, POSTROUTING};
 
 /// A table with one chain.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Table {
-    pub(super) family: Family,
-    pub(super) name: String,
-    pub(super) chain: Chain,
-    pub(super) rules: Vec<Rule>,
+    family: Family,
+    name: String,
+    chain: Chain,
+    rules: Vec<Rule>,
 }
 
 /// Family and name, which identify a table.
@@ -27,21 +30,57 @@ pub(crate) struct TablePlace {
     name: String,
 }
 
-/// The address family of the packets that pass a table.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Family {
-    Ip = 2,
-    Ip6 = 10,
-}
-
 /// A rule of a table.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Rule {
+enum Rule {
     NewSource(NewSource),
     ForwardOnlyTo(ForwardOnlyTo),
 }
 
 impl Table {
+    /// IPv4 packets from `sources` that leave by interface `out` get the address of that interface.
+    pub fn masquerade(name: &str, sources: &[RangeInclusive<Ipv4Addr>], out: &str) -> Self {
+        let rules = sources
+            .iter()
+            .map(|sources| NewSource::masquerade(sources, out));
+        Self {
+            family: Family::Ip,
+            name: name.into(),
+            chain: POSTROUTING,
+            rules: rules.map(Rule::NewSource).collect(),
+        }
+    }
+
+    /// IPv6 packets from `source` that leave by interface `out` get the address `to`. TCP and UDP
+    /// packets also get a port of `ports`, which keeps them apart from the host's own connections
+    /// from `to`.
+    pub fn share(
+        name: &str,
+        source: Ipv6Addr,
+        out: &str,
+        to: Ipv6Addr,
+        ports: &RangeInclusive<u16>,
+    ) -> Self {
+        let rules = NewSource::share(source, out, to, ports);
+        Self {
+            family: Family::Ip6,
+            name: name.into(),
+            chain: POSTROUTING,
+            rules: rules.map(Rule::NewSource).into(),
+        }
+    }
+
+    /// The table `name`: IPv6 packets from interface `from` are forwarded to interface `to` and
+    /// nowhere else.
+    pub fn guard(name: &str, from: &str, to: &str) -> Self {
+        Self {
+            family: Family::Ip6,
+            name: name.into(),
+            chain: FORWARD,
+            rules: vec![Rule::ForwardOnlyTo(ForwardOnlyTo::new(from, to))],
+        }
+    }
+
     /// Name of the table.
     pub fn name(&self) -> &str {
         &self.name
@@ -80,15 +119,6 @@ impl Table {
             table,
             source,
         }
-    }
-}
-
-impl fmt::Display for Family {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Ip => "ip",
-            Self::Ip6 => "ip6",
-        })
     }
 }
 
