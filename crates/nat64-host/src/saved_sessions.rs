@@ -1,8 +1,8 @@
 //! Saves sessions to disk and restores them after a restart.
 //!
 //! They are written when the daemon ends and read when it starts: once a start has succeeded the
-//! file is removed, so that a later crash does not restore sessions of long ago. The first and the last
-//! line distinguish a complete file from a truncated one; a damaged file is set aside and not
+//! file is removed, so that a later crash does not restore sessions of long ago. The first and the
+//! last line distinguish a complete file from a truncated one; a damaged file is set aside and not
 //! restored.
 
 use std::collections::BTreeMap;

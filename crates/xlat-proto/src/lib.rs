@@ -1,5 +1,5 @@
 //! Sans-IO protocol machines: events and time go in, decisions come out. No sockets, no clock, no
-//! randomness; the binaries feed them and act on what they say.
+//! randomness; the callers feed in events and carry out the decisions.
 #![forbid(unsafe_code)]
 
 pub mod advertise;

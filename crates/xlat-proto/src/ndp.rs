@@ -1,5 +1,5 @@
-//! Neighbour discovery messages (RFC 4861), as far as a translator takes part in it: it answers
-//! for the CLAT's address, which no interface of the host has.
+//! The neighbour discovery messages (RFC 4861) by which the host of a CLAT answers for the CLAT's
+//! address, which is assigned to no interface.
 
 use std::net::Ipv6Addr;
 
@@ -9,30 +9,30 @@ use pnet_packet::icmpv6::ndp::{
 };
 use pnet_packet::icmpv6::{Icmpv6Code, Icmpv6Types};
 
-/// Bytes of a solicitation and of an advertisement without options.
+/// Length of a solicitation and of an advertisement without options, in bytes.
 pub const MESSAGE_LEN: usize = 24;
 
 /// All nodes on a link.
 pub const ALL_NODES: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 1);
 
-/// The group that solicitations for `address` go to (RFC 4291 section 2.7.1).
+/// The multicast group of solicitations for `address` (RFC 4291 section 2.7.1).
 pub fn solicited_node(address: Ipv6Addr) -> Ipv6Addr {
     let low = address.to_bits() & 0xff_ffff;
     Ipv6Addr::from_bits(0xff02_0000_0000_0000_0000_0001_ff00_0000 | low)
 }
 
-/// A neighbour solicitation: somebody on the link wants to know who has `target`.
+/// A neighbour solicitation: a host on the link asks for the link-layer address of `target`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Solicitation {
-    /// Who asks; unspecified if it only wants to know whether it may take the address (RFC 4862).
+    /// Source address; unspecified in duplicate address detection (RFC 4862).
     pub from: Ipv6Addr,
-    /// Whom it asks about.
+    /// The address to resolve.
     pub target: Ipv6Addr,
 }
 
 impl Solicitation {
-    /// Reads the ICMPv6 message of a packet from `from`. Hop limit and checksum are the caller's
-    /// part. `None` if it is no valid solicitation (RFC 4861 section 7.1.1).
+    /// Parses the ICMPv6 message of a packet from `from`. The caller checks hop limit and checksum.
+    /// `None` if it is not a valid solicitation (RFC 4861 section 7.1.1).
     pub fn parse(from: Ipv6Addr, message: &[u8]) -> Option<Self> {
         let packet = NeighborSolicitPacket::new(message)?;
         if packet.get_icmpv6_type() != Icmpv6Types::NeighborSolicit
@@ -52,7 +52,7 @@ impl Solicitation {
         Some(Self { from, target })
     }
 
-    /// Where the answer goes.
+    /// Destination address of the answer.
     pub fn answer_to(&self) -> Ipv6Addr {
         if self.from.is_unspecified() {
             ALL_NODES
@@ -61,7 +61,7 @@ impl Solicitation {
         }
     }
 
-    /// The answer: an ICMPv6 message whose checksum is left to whoever sends it.
+    /// The answer: an ICMPv6 message with a checksum of zero, which the sender fills in.
     pub fn answer(&self, link_layer: [u8; 6]) -> Vec<u8> {
         advertisement(self.target, link_layer, !self.from.is_unspecified())
     }
@@ -90,7 +90,7 @@ fn advertisement(target: Ipv6Addr, link_layer: [u8; 6], solicited: bool) -> Vec<
     bytes
 }
 
-/// The types of the options in a message; `None` for one whose length makes no sense.
+/// The types of the options in a message; `None` for one whose length is invalid.
 struct Options<'a>(&'a [u8]);
 
 impl Iterator for Options<'_> {

@@ -1,7 +1,7 @@
-//! What is in the advertisements of a link, and for how long it holds.
+//! The contents of the advertisements of a link, and their lifetimes.
 //!
-//! What was announced and is no longer true is not just left out: hosts would go by it until its
-//! lifetime is over. It is announced with a lifetime of zero for as long as that.
+//! An option that is stale is not only omitted, because hosts would use it until it expires. It is
+//! announced with a lifetime of zero until then.
 
 use std::time::Duration;
 
@@ -14,17 +14,18 @@ use crate::ra::{
     Advertisement, Pref64Option, PrefixInformation, RouteInformation, RouterOption, pref64_units,
 };
 
-/// What one option has at most, so that it fits into the smallest MTU.
+/// Maximum number of entries in one option, so that it fits the smallest MTU.
 const SERVERS_MAX: usize = 32;
 const DOMAINS_MAX: usize = 4;
 
-/// Everything that the hosts of one link are told.
+/// The contents of the advertisements of one link.
 #[derive(Debug)]
 pub struct Announcement {
     config: Config,
-    /// Our link-layer address, where the link has such addresses.
+    /// Link-layer address of this router, if the link has such addresses.
     pub link_layer: Option<[u8; 6]>,
-    /// False while IPv4 cannot be reached: this host is then neither a NAT64 nor a default router.
+    /// False while the IPv4 Internet is unreachable: this host is then neither a NAT64 nor a default
+    /// router.
     pub open: bool,
     prefixes: Prefixes,
     withdrawn: Withdrawn,
@@ -51,7 +52,7 @@ impl Announcement {
         }
     }
 
-    /// What is announced on all links alike.
+    /// The configuration, which is the same on all links.
     pub fn config(&self) -> &Config {
         &self.config
     }
@@ -61,13 +62,13 @@ impl Announcement {
         self.prefixes.current()
     }
 
-    /// Replaces the interface's prefixes. True if hosts should be told soon: the prefixes are not
-    /// the same as before, or end sooner.
+    /// Replaces the interface's prefixes. True if an advertisement should be sent soon: the
+    /// prefixes differ from those before, or expire sooner.
     pub fn set_prefixes(&mut self, prefixes: Vec<OnLinkPrefix>, now: Instant) -> bool {
         self.prefixes.set(prefixes, self.config.prefix_valid, now)
     }
 
-    /// Replaces the configuration. What the new one no longer has is withdrawn.
+    /// Replaces the configuration. Options that the new one lacks are withdrawn.
     pub fn set_config(&mut self, config: Config, now: Instant) {
         let end = now + Duration::from_secs(self.config.option_lifetime().into());
         self.withdrawn.replace(&self.config, &config, end, now);
@@ -88,15 +89,14 @@ impl Announcement {
         let router = self.config.lifetime;
         let lifetimes = Lifetimes {
             router,
-            // As long as the router, or three intervals where that is none (RFC 8781 section 4.1).
+            // The router lifetime, or three intervals if that is 0 (RFC 8781 section 4.1).
             pref64: pref64_units(rest.max(router.into())) * 8,
             ..closed
         };
         self.with(lifetimes, now)
     }
 
-    /// The last advertisement: no router, no NAT64 and no DNS here any more (RFC 4861 section
-    /// 6.2.5).
+    /// The last advertisement, which withdraws router, NAT64 and DNS (RFC 4861 section 6.2.5).
     pub fn farewell(&self, now: Instant) -> Advertisement {
         self.with(Lifetimes::default(), now)
     }

@@ -1,4 +1,5 @@
-//! Where other routers on the link contradict what we announce (RFC 4861 section 6.2.7, RFC 8781 section 5.2).
+//! Compares the advertisements of other routers on the link with those of this one (RFC 4861
+//! section 6.2.7, RFC 8781 section 5.2).
 
 use std::collections::BTreeSet;
 use std::net::Ipv6Addr;
@@ -7,32 +8,33 @@ use xlat_core::addr::Pref64;
 
 use crate::ra::{Advertisement, PrefixInformation, RouterOption};
 
-/// Reports that are remembered; a link with more trouble than that has been reported enough.
+/// Maximum number of reports.
 const MEMORY: usize = 256;
 
-/// What was reported about other routers, so that it is reported once.
+/// The reports about other routers so far, so that each is made once.
 #[derive(Debug, Default)]
 pub struct Reported(BTreeSet<(Ipv6Addr, String)>);
 
-/// Something to report about another router.
+/// A report about another router.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Finding {
-    /// It contradicts us: all differences, as text.
+    /// It contradicts this router: all differences, as text.
     Contradicts(String),
     /// It agrees, and is a default router too.
     DefaultRouter,
 }
 
-/// Something that two routers should announce alike, and do not.
+/// A value that two routers should announce alike and do not.
 struct Difference {
-    /// What differs.
+    /// Name of the value.
     about: String,
     /// Both values, as text.
     values: String,
 }
 
 impl Reported {
-    /// Compares the advertisement of `router` with ours; `None` if there is nothing new to report.
+    /// Compares the advertisement of `router` with that of this router; `None` if there is
+    /// nothing new to report.
     pub fn compare(
         &mut self,
         router: Ipv6Addr,
@@ -68,7 +70,7 @@ fn differences(ours: &Advertisement, theirs: &Advertisement) -> Vec<Difference> 
             });
         }
     };
-    // Zero says nothing.
+    // Zero means unspecified.
     for (about, ours, theirs) in [
         ("hop limit", ours.hop_limit.into(), theirs.hop_limit.into()),
         ("reachable time", ours.reachable, theirs.reachable),

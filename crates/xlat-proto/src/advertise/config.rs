@@ -1,4 +1,4 @@
-//! What the administrator wants announced.
+//! The configuration of the advertisements.
 
 use std::net::Ipv6Addr;
 use std::time::Duration;
@@ -7,24 +7,24 @@ use xlat_core::addr::{Ipv6Prefix, Pref64};
 
 use crate::ra::Preference;
 
-/// What is announced on all links alike.
+/// The configuration, which is the same on all links.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
-    /// Longest time between two advertisements, in seconds: 4 to 1800.
+    /// Maximum time between two advertisements, in seconds: 4 to 1800.
     pub interval: u16,
-    /// How long this host is a default router, in seconds; 0 if it is none.
+    /// Router lifetime in seconds; 0 if this host is not a default router.
     pub lifetime: u16,
     /// Preference of this router, and of its routes.
     pub preference: Preference,
-    /// Addresses are to be had by DHCPv6 (M).
+    /// Hosts obtain addresses by DHCPv6 (M).
     pub managed: bool,
-    /// Other configuration is to be had by DHCPv6 (O).
+    /// Hosts obtain other configuration by DHCPv6 (O).
     pub other: bool,
-    /// Hop limit that hosts shall use; 0 leaves it to them.
+    /// Hop limit for hosts; 0 for unspecified.
     pub hop_limit: u8,
-    /// How long a neighbour counts as reachable, in milliseconds; 0 leaves it to the hosts.
+    /// Reachable time of a neighbour in milliseconds; 0 for unspecified.
     pub reachable: u32,
-    /// Time between two solicitations of a neighbour, in milliseconds; 0 leaves it to the hosts.
+    /// Time between two solicitations of a neighbour in milliseconds; 0 for unspecified.
     pub retransmit: u32,
     /// MTU of the network in bytes, if it is announced.
     pub mtu: Option<u32>,
@@ -34,11 +34,11 @@ pub struct Config {
     pub autonomous: bool,
     /// The router's whole address is given in each prefix (R, RFC 6275 section 7.2).
     pub router_address: bool,
-    /// How long the prefixes are valid at most, in seconds.
+    /// Maximum valid lifetime of the prefixes, in seconds.
     pub prefix_valid: u32,
-    /// How long addresses in them are preferred at most, in seconds.
+    /// Maximum preferred lifetime of the prefixes, in seconds.
     pub prefix_preferred: u32,
-    /// Networks that this router leads to (RFC 4191).
+    /// Routes through this router (RFC 4191).
     pub routes: Vec<Ipv6Prefix>,
     /// DNS servers (RFC 8106).
     pub dns_servers: Vec<Ipv6Addr>,
@@ -54,7 +54,7 @@ impl Config {
         Duration::from_secs(self.interval.into())
     }
 
-    /// Lifetime of what has none of its own: three intervals, in seconds.
+    /// Lifetime of options without one in the configuration, in seconds: three intervals.
     pub(super) fn option_lifetime(&self) -> u32 {
         3 * u32::from(self.interval)
     }

@@ -1,5 +1,5 @@
-//! A router's advertisements (RFC 4861 section 6.2): [`Schedule`] says when they are sent,
-//! [`Announcement`] what is in them, and [`Reported`] where other routers contradict them.
+//! A router's advertisements (RFC 4861 section 6.2): [`Schedule`] computes their times,
+//! [`Announcement`] their contents, and [`Reported`] how other routers contradict them.
 //!
 //! Time and random numbers are arguments.
 

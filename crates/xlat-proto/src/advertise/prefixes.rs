@@ -1,5 +1,4 @@
-//! The prefixes of a link: those that the interface has, and those that went but are still in use
-//! by hosts.
+//! The prefixes of a link: those of the interface, and removed ones that hosts may still use.
 
 use std::net::Ipv6Addr;
 use std::time::Duration;
@@ -7,21 +6,20 @@ use std::time::Duration;
 use xlat_core::Instant;
 use xlat_core::addr::Ipv6Prefix;
 
-/// How long the addresses of a prefix that went may still be used at most: hosts do not let a
-/// router shorten it more (RFC 4862 section 5.5.3), seconds.
+/// Maximum remaining lifetime of a removed prefix in seconds: hosts do not let a router shorten it
+/// further (RFC 4862 section 5.5.3).
 const FAREWELL: u64 = 7200;
 
-/// A prefix that the interface has.
+/// A prefix of the interface.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct OnLinkPrefix {
     /// The prefix.
     pub prefix: Ipv6Prefix,
-    /// Our address in it.
+    /// Address of this router in it.
     pub router: Ipv6Addr,
-    /// When the address ceases to be valid: a prefix that was delegated is not ours for ever.
-    /// `None` if it does not.
+    /// End of the valid lifetime of the address, as with a delegated prefix; `None` for infinite.
     pub valid: Option<Instant>,
-    /// When the address ceases to be preferred; `None` if it does not.
+    /// End of the preferred lifetime of the address; `None` for infinite.
     pub preferred: Option<Instant>,
 }
 
@@ -29,7 +27,7 @@ pub struct OnLinkPrefix {
 #[derive(Debug, Default)]
 pub(super) struct Prefixes {
     current: Vec<OnLinkPrefix>,
-    /// Prefixes that have gone, and when hosts have forgotten them.
+    /// Removed prefixes, and the time at which they have expired on hosts.
     gone: Vec<(Ipv6Prefix, Instant)>,
 }
 
@@ -38,15 +36,15 @@ impl Prefixes {
         &self.current
     }
 
-    /// Prefixes that hosts may still use although they have gone, and until when.
+    /// Removed prefixes that hosts may still use, and until when.
     pub(super) fn gone(&self, now: Instant) -> impl Iterator<Item = (Ipv6Prefix, Instant)> {
         let gone = self.gone.iter().copied();
         gone.filter(move |(_, end)| *end > now)
     }
 
-    /// Replaces the current prefixes. A prefix that goes is remembered for as long as it was valid,
-    /// at most for `announced_valid` seconds. True if hosts should be told: the prefixes are not
-    /// the same as before, or end sooner.
+    /// Replaces the current prefixes. A removed prefix is kept until it expires, at most for
+    /// `announced_valid` seconds. True if an advertisement should be sent: the prefixes differ
+    /// from those before, or expire sooner.
     pub(super) fn set(
         &mut self,
         prefixes: Vec<OnLinkPrefix>,
@@ -75,7 +73,8 @@ impl Prefixes {
 }
 
 impl OnLinkPrefix {
-    /// True if it ends sooner than `old` did; each look at the clock may be a second apart.
+    /// True if it expires sooner than `old` did, by more than the second that clock readings may
+    /// differ.
     fn ends_before(&self, old: &Self) -> bool {
         let is_sooner = |new: Option<Instant>, old: Option<Instant>| match (new, old) {
             (Some(new), Some(old)) => old.saturating_since(new) > Duration::from_secs(2),

@@ -1,23 +1,23 @@
-//! When a router sends its advertisements (RFC 4861 section 6.2): at random times, soon after they
-//! are asked for, and never too often.
+//! The times of a router's advertisements (RFC 4861 section 6.2): at random intervals, soon after
+//! solicitations, and with a limited rate.
 
 use std::net::Ipv6Addr;
 use std::time::Duration;
 
 use xlat_core::Instant;
 
-/// When the advertisements of one interface are due.
+/// The times of the advertisements of one interface.
 #[derive(Clone, Debug)]
 pub struct Schedule {
     longest: Duration,
     shortest: Duration,
     next: Instant,
     last: Option<Instant>,
-    /// Advertisements that come in quick succession at the start.
+    /// Remaining initial advertisements, which follow each other quickly.
     first: u8,
-    /// Hosts that wait for an answer of their own, and until when.
+    /// Hosts that wait for a unicast answer, and its time.
     waiting: Vec<(Ipv6Addr, Instant)>,
-    /// Answers to single hosts that may be sent still, and when the last one was added.
+    /// Budget of unicast answers, and the time at which it last grew.
     answers: u32,
     added: Instant,
 }
@@ -27,12 +27,12 @@ pub struct Schedule {
 pub enum Due {
     /// To all nodes.
     All,
-    /// To the host that has asked.
+    /// To the host that sent a solicitation.
     Host(Ipv6Addr),
 }
 
 impl Schedule {
-    /// Begins at `now`, with at most `longest` (4 to 65535 seconds, RFC 4861 section 6.2.1 and
+    /// Starts at `now`, with at most `longest` (4 to 65535 seconds, RFC 4861 section 6.2.1 and
     /// RFC 8319) between two advertisements to all.
     pub fn new(longest: Duration, now: Instant) -> Self {
         let mut schedule = Self {
@@ -49,8 +49,8 @@ impl Schedule {
         schedule
     }
 
-    /// Begins anew, as an interface does that comes up, or whose configuration is another one
-    /// (section 6.2.8). The last advertisement still counts.
+    /// Starts again with initial advertisements, after the interface came up or its configuration
+    /// changed (section 6.2.8). The last advertisement still counts for the rate.
     pub fn restart(&mut self, longest: Duration, now: Instant) {
         let longest = longest.clamp(LONGEST_MIN, LONGEST_MAX);
         let shortest = if longest >= Duration::from_secs(9) {
@@ -64,9 +64,9 @@ impl Schedule {
         self.next = self.earliest(now);
     }
 
-    /// A host has asked. All are told if it has no address on the link to be answered at (the
-    /// kernel would choose a source for another one that is not the link's), or if so many have
-    /// asked that answers of their own are over. `random` is any number.
+    /// Handles a solicitation. The answer is multicast if the host has no link-local address (the
+    /// kernel would choose a source address of another link for others), or if the budget of
+    /// unicast answers is used up. `random` is any number.
     pub fn on_solicitation(&mut self, from: Ipv6Addr, now: Instant, random: u64) {
         let soon = now + DELAY_MAX.mul_f64(fraction(random));
         if self.waiting.iter().any(|(host, _)| *host == from) {
@@ -79,19 +79,18 @@ impl Schedule {
         }
     }
 
-    /// What is announced has changed: all are told as soon as may be.
+    /// The announcement has changed: a multicast advertisement is due as soon as the rate allows.
     pub fn on_change(&mut self, now: Instant) {
         self.hasten(now);
     }
 
-    /// The next advertisement that is due; to be called until there is none. `random` is any
-    /// number.
+    /// The next advertisement that is due. Call until it returns `None`. `random` is any number.
     pub fn poll(&mut self, now: Instant, random: u64) -> Option<Due> {
         if self.next <= now {
             self.last = Some(now);
             self.next = now + self.interval(random);
             self.first = self.first.saturating_sub(1);
-            // Who waits has heard it too.
+            // Hosts that wait for a unicast answer receive it, too.
             self.waiting.clear();
             return Some(Due::All);
         }
@@ -100,7 +99,7 @@ impl Schedule {
         Some(Due::Host(host))
     }
 
-    /// When to ask again at the latest.
+    /// Time of the next call at the latest.
     pub fn next_timeout(&self) -> Instant {
         let waiting = self.waiting.iter().map(|(_, soon)| *soon);
         waiting.min().map_or(self.next, |soon| soon.min(self.next))
@@ -110,13 +109,13 @@ impl Schedule {
         self.next = self.next.min(self.earliest(soon));
     }
 
-    /// Advertisements to all are three seconds apart at least (MIN_DELAY_BETWEEN_RAS).
+    /// Multicast advertisements are at least three seconds apart (MIN_DELAY_BETWEEN_RAS).
     fn earliest(&self, soon: Instant) -> Instant {
         let earliest = self.last.map_or(soon, |last| last + DELAY_BETWEEN);
         soon.max(earliest)
     }
 
-    /// True if one more host can have an answer of its own.
+    /// Takes one unicast answer from the budget; false if it is used up.
     fn take_answer(&mut self, now: Instant) -> bool {
         let more = now.saturating_since(self.added).as_millis() / ANSWER_EVERY.as_millis();
         if more > 0 {
@@ -154,8 +153,8 @@ const DELAY_MAX: Duration = Duration::from_millis(500);
 /// MAX_INITIAL_RTR_ADVERTISEMENTS and MAX_INITIAL_RTR_ADVERT_INTERVAL.
 const INITIAL: u8 = 3;
 const INITIAL_MAX: Duration = Duration::from_secs(16);
-/// Hosts that get an answer of their own one after the other, and how soon one more can. With more
-/// all are told at once.
+/// Burst of unicast answers, and the time after which the budget grows by one. Beyond it, one
+/// multicast advertisement answers all.
 const WAITING_MAX: u32 = 32;
 const ANSWER_EVERY: Duration = Duration::from_millis(100);
 

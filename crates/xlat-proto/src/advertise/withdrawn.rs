@@ -1,5 +1,5 @@
-//! Options that a new configuration no longer has. Hosts would go by them until their lifetimes are
-//! over, so they are announced with a lifetime of zero for as long as that.
+//! Options that a new configuration lacks. Hosts would use them until they expire, so they are
+//! announced with a lifetime of zero until then.
 
 use std::net::Ipv6Addr;
 
@@ -8,7 +8,7 @@ use xlat_core::addr::{Ipv6Prefix, Pref64};
 
 use super::config::Config;
 
-/// Something that was announced, and has a lifetime that can be taken back.
+/// An announced option that can be withdrawn by a lifetime of zero.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Item {
     Route(Ipv6Prefix),
@@ -17,12 +17,12 @@ enum Item {
     Pref64(Pref64),
 }
 
-/// What is withdrawn, and until when.
+/// The withdrawn options, and the time until which each is announced as such.
 #[derive(Debug, Default)]
 pub(super) struct Withdrawn(Vec<(Item, Instant)>);
 
 impl Withdrawn {
-    /// Withdraws until `end` what `old` announces and `new` does not.
+    /// Withdraws options that are in `old` and not in `new`, until `end`.
     pub(super) fn replace(&mut self, old: &Config, new: &Config, end: Instant, now: Instant) {
         let new: Vec<Item> = items(new).collect();
         self.0.retain(|(one, end)| !new.contains(one) && *end > now);

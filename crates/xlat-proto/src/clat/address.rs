@@ -1,9 +1,9 @@
-//! Which IPv6 address a CLAT takes: in which of the uplink's prefixes (RFC 6724), and with which
+//! Chooses a CLAT's IPv6 address: in which of the uplink's prefixes (RFC 6724), and with which
 //! interface identifier (RFC 7217).
 //!
-//! The address is the CLAT's alone, so that its connections and those of native IPv6 programs can
-//! never be mixed up (RFC 6877 section 6.3). Its identifier is the same each time this host comes
-//! to the same network, differs from network to network, and tells nobody anything.
+//! No other program uses the address, so that the CLAT's connections cannot collide with those of
+//! native IPv6 programs (RFC 6877 section 6.3). Its identifier is stable within a network, differs
+//! between networks, and reveals nothing about the host.
 
 use std::hash::Hasher;
 use std::net::{Ipv4Addr, Ipv6Addr};
@@ -12,22 +12,22 @@ use siphasher::sip::SipHasher24;
 use xlat_core::addr::{Ipv6Prefix, Pref64};
 use xlat_core::checksum::Sum;
 
-/// An address that the uplink has already.
+/// An address of the uplink.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Candidate {
     /// The address.
     pub address: Ipv6Addr,
     /// Length of its prefix.
     pub len: u8,
-    /// New connections shall not use it.
+    /// True if new connections should not use it.
     pub deprecated: bool,
-    /// It is a privacy address that changes.
+    /// True for a temporary (privacy) address.
     pub temporary: bool,
-    /// Duplicate address detection has not finished.
+    /// True while duplicate address detection runs.
     pub tentative: bool,
 }
 
-/// The /64 of the uplink that a host would talk to `pref64` from, chosen among the prefixes of its
+/// The /64 of the uplink for source addresses towards `pref64`, chosen among the prefixes of its
 /// addresses by rules 3, 6, 7 and 8 of RFC 6724 section 5. `None` if there is no global address
 /// with a 64-bit prefix.
 pub fn choose_prefix(candidates: &[Candidate], pref64: Pref64) -> Option<Ipv6Prefix> {
@@ -35,8 +35,8 @@ pub fn choose_prefix(candidates: &[Candidate], pref64: Pref64) -> Option<Ipv6Pre
     best.map(|candidate| Ipv6Prefix::containing(candidate.address, 64))
 }
 
-/// The address that a host would talk to `pref64` from, chosen by the same rules. `None` if there
-/// is no global address, or if one with a 64-bit prefix is on its way, which is better.
+/// The source address towards `pref64`, chosen by the same rules. `None` if there is no global
+/// address, or if a tentative one with a 64-bit prefix will be better soon.
 pub fn choose_address(candidates: &[Candidate], pref64: Pref64) -> Option<Ipv6Addr> {
     let is_coming = |one: &Candidate| one.tentative && one.len == 64 && is_global(one.address);
     if candidates.iter().any(is_coming) {
@@ -57,13 +57,13 @@ fn best<'a>(
             label(candidate.address) == label(to),
             !candidate.temporary,
             common_bits(candidate.address, to).min(u32::from(candidate.len)),
-            // A tie is broken the same way whatever the order.
+            // A tie is broken independently of the order of the addresses.
             std::cmp::Reverse(candidate.address),
         )
     })
 }
 
-/// A /64 that is this host's alone (RFC 4193), for an address that never leaves it.
+/// A unique local /64 (RFC 4193), for an address that is used only within this host.
 pub fn private_prefix(secret: [u64; 2]) -> Ipv6Prefix {
     let mut hasher = SipHasher24::new_with_keys(secret[0], secret[1]);
     hasher.write(b"464XLAT private prefix");
@@ -73,7 +73,7 @@ pub fn private_prefix(secret: [u64; 2]) -> Ipv6Prefix {
 }
 
 /// The address in `prefix` (a /64) of the CLAT behind interface `uplink` (RFC 7217 section 5).
-/// `attempt` counts the addresses that other hosts turned out to have.
+/// `attempt` is the number of earlier addresses that were duplicates.
 pub fn stable_address(prefix: Ipv6Prefix, uplink: &str, attempt: u8, secret: [u64; 2]) -> Ipv6Addr {
     let network = prefix.address().to_bits();
     (0u8..=u8::MAX)
@@ -93,8 +93,8 @@ pub fn stable_address(prefix: Ipv6Prefix, uplink: &str, attempt: u8, secret: [u6
 }
 
 /// The address with its last 16 bits chosen so that translation between it and `v4` leaves the
-/// checksums of TCP and UDP as they are, whoever the other end is. That can be where the prefix has
-/// IPv4 addresses at an even place: with 32 and 96 bits. Otherwise the address stays as it is.
+/// checksums of TCP and UDP unchanged for every destination. That requires a NAT64 prefix that
+/// embeds IPv4 addresses at a 16-bit boundary in one piece: 32 or 96 bits. Otherwise returns `address`.
 pub fn checksum_neutral(address: Ipv6Addr, v4: Ipv4Addr, pref64: Pref64) -> Ipv6Addr {
     let prefix = pref64.prefix();
     if !matches!(prefix.len(), 32 | 96) {
@@ -109,11 +109,11 @@ pub fn checksum_neutral(address: Ipv6Addr, v4: Ipv4Addr, pref64: Pref64) -> Ipv6
     }
 }
 
-/// The /64s for a CLAT out of prefixes that are delegated to this host, one of each: the last that
-/// no network in `used` is part of, as networks are numbered from the first on.
+/// One free /64 of each prefix delegated to this host: the last one that does not overlap a network
+/// in `used`, as networks are usually numbered from the first on.
 pub fn free_delegated(delegated: &[Ipv6Prefix], used: &[Ipv6Prefix]) -> Vec<Ipv6Prefix> {
     let free = delegated.iter().filter_map(|prefix| {
-        // A shorter one is where the prefix itself lies: a default route, say.
+        // A shorter one covers the prefix itself, such as a default route.
         let used = || used.iter().filter(|network| network.len() >= prefix.len());
         let last = Ipv6Prefix::containing(prefix.last(), 64)
             .address()
@@ -130,25 +130,25 @@ pub fn free_delegated(delegated: &[Ipv6Prefix], used: &[Ipv6Prefix]) -> Vec<Ipv6
     free.collect()
 }
 
-/// The one of them that a host would talk to `pref64` from (RFC 6724 section 5 rule 6): a network of
-/// this site's own does not reach a global prefix.
+/// The one of them for source addresses towards `pref64` (RFC 6724 section 5 rule 6): a unique
+/// local network does not reach a global prefix.
 pub fn choose_delegated(free: &[Ipv6Prefix], pref64: Pref64) -> Option<Ipv6Prefix> {
     let to = label(pref64.prefix().address());
     let mut fitting = free.iter().filter(|one| label(one.address()) == to);
     fitting.next().copied()
 }
 
-/// Networks of a delegated prefix that are looked at.
+/// Maximum number of networks of a delegated prefix to check.
 const DELEGATED_TRIES: usize = 256;
 
-/// Identifiers with a meaning of their own (RFC 5453, RFC 6543).
+/// True for reserved interface identifiers (RFC 5453, RFC 6543).
 fn is_reserved(identifier: u64) -> bool {
     identifier == 0
         || (0x0200_5eff_fe00_0000..=0x0200_5eff_fe00_5213).contains(&identifier)
         || (0xfdff_ffff_ffff_ff80..=0xfdff_ffff_ffff_ffff).contains(&identifier)
 }
 
-/// Unicast beyond the link: global or unique local.
+/// True for a unicast address that is routable beyond the link: global or unique local.
 fn is_global(address: Ipv6Addr) -> bool {
     xlat_core::addr::special::is_legal_v6_source(address) && !address.is_unicast_link_local()
 }

@@ -1,5 +1,5 @@
-//! A state that could not be reached is tried again, after pauses that grow. Another state is tried at
-//! once.
+//! Schedules further tries of a state that could not be reached, with growing pauses. Another state
+//! is tried at once.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use xlat_core::Instant;
 
 use super::state::State;
 
-/// The last state that could not be reached, and when to try again.
+/// The last state that could not be reached, and the time of the next try.
 #[derive(Clone, Debug, Default)]
 pub struct Backoff {
     failed: Option<(State, Instant)>,
@@ -19,12 +19,12 @@ const FIRST: Duration = Duration::from_secs(1);
 const LONGEST: Duration = Duration::from_secs(30);
 
 impl Backoff {
-    /// Nothing has failed.
+    /// A backoff without a failure.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// This state could not be reached. Returns the pause before the next try.
+    /// Records that this state could not be reached. Returns the pause before the next try.
     pub fn failed(&mut self, state: &State, now: Instant) -> Duration {
         let is_same = self.failed.as_ref().is_some_and(|(one, _)| one == state);
         self.pause = if is_same {
@@ -36,12 +36,12 @@ impl Backoff {
         self.pause
     }
 
-    /// The desired state was reached.
+    /// Records that the desired state was reached.
     pub fn worked(&mut self) {
         *self = Self::default();
     }
 
-    /// True if this state could not be reached a moment ago and is not to be tried again yet.
+    /// True if this state could not be reached and its pause is not over.
     pub fn holds_back(&self, state: &State, now: Instant) -> bool {
         let failed = self.failed.as_ref();
         failed.is_some_and(|(one, again)| one == state && now < *again)

@@ -1,8 +1,7 @@
-//! When a CLAT runs, and as what: the host as it is and the prefix that was found go in, the desired
-//! state comes out.
+//! Decides when a CLAT runs, and with which parameters, from the host's state and the NAT64 prefix.
 //!
-//! The input is never a change. Each view of the host is whole, so that a message that was lost, or
-//! that came in another order, cannot leave the CLAT in a state that no view of the host would give.
+//! The input is the host's complete state and never a change, so that a lost or reordered message
+//! cannot leave the CLAT in a wrong state.
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
@@ -15,21 +14,21 @@ use super::address::{
 use super::state::{Clat, Origin, State};
 use super::view::{Lead, Uplink, View};
 
-/// The administrator's choices.
+/// The configuration of a CLAT.
 #[derive(Clone, Debug)]
 pub struct Config {
     /// Run beside native IPv4 too.
     pub always: bool,
-    /// The CLAT's address; a stable one in the uplink's prefix otherwise. An address that the uplink
-    /// has itself is shared with it.
+    /// The CLAT's address; `None` for a stable one in the uplink's prefix. An address of the uplink
+    /// is shared with it.
     pub address: Option<Ipv6Addr>,
     /// The key of stable addresses.
     pub secret: [u64; 2],
-    /// Choose the address so that checksums are the same on both sides for this IPv4 address.
+    /// Choose a checksum-neutral address for this IPv4 address.
     pub neutral_to: Option<Ipv4Addr>,
 }
 
-/// Computes the desired state. It remembers what runs, and which addresses other hosts had.
+/// Computes the desired state. It remembers the running CLAT and duplicate addresses.
 #[derive(Clone, Debug)]
 pub struct Lifecycle {
     config: Config,
@@ -38,11 +37,11 @@ pub struct Lifecycle {
     taken: Option<(Ipv6Prefix, u8)>,
 }
 
-/// Addresses to try when other hosts have the first ones (RFC 7217 section 6).
+/// Maximum number of addresses to try if there are duplicates (RFC 7217 section 6).
 const ATTEMPTS: u8 = 3;
 
 impl Lifecycle {
-    /// Nothing runs yet.
+    /// A lifecycle without a running CLAT.
     pub fn new(config: Config) -> Self {
         Self {
             config,
@@ -54,7 +53,7 @@ impl Lifecycle {
     /// The desired state for this host and this NAT64 prefix.
     pub fn decide(&mut self, view: &View, prefix: Option<Pref64>) -> State {
         if view.uplink.is_none() {
-            // The next network has other hosts.
+            // Duplicates in one network say nothing about another.
             self.forgive();
         }
         let state = self.judge(view, prefix);
@@ -65,7 +64,7 @@ impl Lifecycle {
         state
     }
 
-    /// Another host has the address that was decided on. The next decision is another one.
+    /// Records that another host has `address`. The next decision avoids it.
     pub fn conflict(&mut self, address: Ipv6Addr) {
         let prefix = Ipv6Prefix::containing(address, 64);
         let count = match self.taken {
@@ -76,7 +75,7 @@ impl Lifecycle {
         self.running = None;
     }
 
-    /// Forgets what other hosts had: they may be gone.
+    /// Forgets duplicate addresses: the other hosts may be gone.
     pub fn forgive(&mut self) {
         self.taken = None;
     }
@@ -151,7 +150,7 @@ impl Lifecycle {
                 return Ok((self.stable(prefix, uplink, attempt, pref64), Origin::Link));
             }
         }
-        // A single address (DHCPv6), or a link where others have all that were tried.
+        // A single address (DHCPv6), or a link on which all tried addresses are duplicates.
         let own = choose_address(&uplink.addresses, pref64)
             .ok_or_else(|| State::WaitingForAddress(uplink.name.clone()))?;
         Ok(self.shared(uplink, own))
@@ -171,8 +170,8 @@ impl Lifecycle {
         }
     }
 
-    /// The address that the CLAT has, as long as its prefix is good for new connections: a better
-    /// one would break those that there are.
+    /// The current address, while its prefix is usable for new connections: changing to a better
+    /// one would break existing connections.
     fn kept(&self, view: &View, uplink: &Uplink) -> Option<(Ipv6Addr, Origin)> {
         let running = self.running.as_ref()?;
         let prefix = Ipv6Prefix::containing(running.address, 64);

@@ -2,7 +2,7 @@
 
 use std::net::Ipv4Addr;
 
-/// Metric of the first instance's IPv4 default route: worse than what others give theirs.
+/// Metric of the first instance's IPv4 default route: worse than those of DHCP clients.
 const METRIC: u32 = 2048;
 
 /// The IPv4 side of an instance.
@@ -10,15 +10,15 @@ const METRIC: u32 = 2048;
 pub struct Side4 {
     /// Address of this host.
     pub host: Ipv4Addr,
-    /// Address that our own ICMPv4 errors come from: the hop behind the host.
+    /// Source address of ICMPv4 errors of the CLAT: the hop behind the host.
     pub hop: Ipv4Addr,
     /// Metric of the IPv4 default route.
     pub metric: u32,
 }
 
 impl Side4 {
-    /// The given address, or else the first pair that is not among those `taken` and that `reserve`
-    /// gives; `None` if there is none. Each pair has a metric of its own unless one is given.
+    /// The given address, or else the first pair that is not in `taken` and for which `reserve`
+    /// returns true; `None` if there is none. Each pair has its own metric unless one is given.
     pub fn choose(
         given: Option<Ipv4Addr>,
         metric: Option<u32>,
@@ -43,7 +43,7 @@ impl Side4 {
     }
 }
 
-/// Pairs of 192.0.0.0/29: the host and the hop behind it. An instance takes one.
+/// Pairs of 192.0.0.0/29: the host and the hop behind it. Each instance uses one.
 const PAIRS: [(Ipv4Addr, Ipv4Addr); 3] = [
     (Ipv4Addr::new(192, 0, 0, 1), Ipv4Addr::new(192, 0, 0, 2)),
     (Ipv4Addr::new(192, 0, 0, 3), Ipv4Addr::new(192, 0, 0, 4)),

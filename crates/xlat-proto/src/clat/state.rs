@@ -1,4 +1,4 @@
-//! The desired state: translating, and as what, or waiting, and for what.
+//! The desired state: which CLAT runs, or the reason for waiting.
 
 use std::fmt;
 use std::net::Ipv6Addr;
@@ -12,58 +12,58 @@ use super::view::Lead;
 pub enum State {
     /// No interface leads to IPv6.
     WaitingForIpv6,
-    /// The host has IPv4 without us.
+    /// The host has native IPv4.
     NativeIpv4,
-    /// The network tells no NAT64 prefix (yet).
+    /// No NAT64 prefix is known (yet).
     WaitingForPrefix,
-    /// There is no address on the uplink to take a prefix from (yet).
+    /// The uplink has no usable IPv6 address (yet).
     WaitingForAddress(String),
     /// The uplink has no route to the NAT64 prefix (yet).
     WaitingForRoute(String, Pref64),
-    /// No interface is in the network that we are to be the router of (yet).
+    /// No interface has an address in this network of `--lan` (yet).
     WaitingForLan(Ipv4Prefix),
-    /// The NAT64 prefix is one that the host itself lives in.
+    /// The NAT64 prefix contains the host's own addresses.
     PrefixIsLocal(Pref64),
-    /// Other hosts had all addresses that were tried.
+    /// All addresses that were tried are duplicates.
     NoFreeAddress(String),
     /// Translating.
     Running(Clat),
 }
 
-/// What a running CLAT is.
+/// The parameters of a running CLAT.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Clat {
     /// The NAT64 prefix.
     pub prefix: Pref64,
     /// Name of the uplink.
     pub uplink: String,
-    /// Number of the uplink.
+    /// Interface index of the uplink.
     pub index: u32,
-    /// The IPv6 address that it translates to and from.
+    /// IPv6 address for the IPv4 address of this host.
     pub address: Ipv6Addr,
-    /// Where that is from, and how others reach it.
+    /// Origin of the address.
     pub origin: Origin,
     /// MTU towards the IPv6-only network in bytes.
     pub mtu: u16,
-    /// How its packets come to leave by the uplink.
+    /// How its packets are routed to the uplink.
     pub lead: Lead,
 }
 
-/// Where a CLAT's address is from.
+/// The origin of a CLAT's address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Origin {
-    /// The administrator.
+    /// Given by the administrator.
     Given,
-    /// A prefix that is routed to this host: no neighbour has to be told.
+    /// In a prefix that is routed to this host: neighbours do not resolve it.
     Delegated,
-    /// The uplink's own /64: neighbours ask for it, and others may have it.
+    /// In the uplink's /64: neighbours resolve it, and another host may have it.
     Link,
-    /// Nobody else sees the address: its packets leave as those of this address of the uplink.
+    /// Used only within this host: its packets leave with this address of the uplink.
     Shared(Ipv6Addr),
 }
 
 impl Clat {
-    /// The address that the network sees.
+    /// The source address of its packets on the network.
     pub fn outer(&self) -> Ipv6Addr {
         match self.origin {
             Origin::Shared(with) => with,
@@ -71,12 +71,12 @@ impl Clat {
         }
     }
 
-    /// True if this host has the address too.
+    /// True if the CLAT shares the address of the uplink.
     pub fn is_shared(&self) -> bool {
         matches!(self.origin, Origin::Shared(_))
     }
 
-    /// True if neighbours on the uplink ask for the CLAT's address, and may have it themselves.
+    /// True if neighbours on the uplink resolve the CLAT's address, and may have it themselves.
     pub fn is_on_link(&self) -> bool {
         matches!(self.origin, Origin::Given | Origin::Link)
     }

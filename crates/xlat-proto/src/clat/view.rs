@@ -1,4 +1,4 @@
-//! The host, as far as a CLAT depends on it.
+//! The part of the host's state that a CLAT depends on.
 
 use std::net::Ipv6Addr;
 
@@ -6,16 +6,17 @@ use xlat_core::addr::{Ipv4Prefix, Ipv6Prefix};
 
 use super::address::Candidate;
 
-/// The host at one moment.
+/// A snapshot of the host's state.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct View {
-    /// The interface that leads to the prefix, or to IPv6 at all while none is known.
+    /// The interface of the route to the NAT64 prefix or, while none is known, of the IPv6 default
+    /// route.
     pub uplink: Option<Uplink>,
-    /// Something else than a CLAT gives this host an IPv4 default route.
+    /// The host has an IPv4 default route that is not of a CLAT.
     pub native_ipv4: bool,
-    /// The /64s that are routed to this host and not in use.
+    /// Unused /64 prefixes that are routed to this host.
     pub delegated: Vec<Ipv6Prefix>,
-    /// A network whose router we are to be, and that no interface is in.
+    /// A network of `--lan` in which no interface has an address.
     pub missing_lan: Option<Ipv4Prefix>,
 }
 
@@ -26,24 +27,24 @@ pub struct Uplink {
     pub index: u32,
     /// Its name.
     pub name: String,
-    /// MTU for IPv6 in bytes, as routers and link have it.
+    /// MTU for IPv6 in bytes: the least of those of the link, the router and the route.
     pub mtu: u16,
     /// Its addresses.
     pub addresses: Vec<Candidate>,
-    /// How packets to the NAT64 prefix leave by it.
+    /// How packets to the NAT64 prefix reach it.
     pub lead: Lead,
 }
 
-/// How packets to the NAT64 prefix come to leave by the uplink.
+/// How packets to the NAT64 prefix are routed to the uplink.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Lead {
-    /// By themselves: the host's routes lead there.
+    /// By the host's routes.
     #[default]
     Ordinary,
-    /// The host's routes lead them to another interface. A route of their own has to lead them here,
-    /// to this router or, without one, onto the link (RFC 8781 section 5: a prefix belongs to the
-    /// interface that it came by).
+    /// The host's routes lead to another interface. The CLAT's packets need a route of their own to
+    /// this router or, without one, onto the link (RFC 8781 section 5: a prefix belongs to the
+    /// interface on which it was received).
     Own(Option<Ipv6Addr>),
-    /// The uplink does not lead there.
+    /// The uplink has no route to it.
     Nowhere,
 }

@@ -10,16 +10,16 @@ use xlat_core::addr::Pref64;
 use super::prefix::{Pref64Key, key, prefix_of};
 use crate::ra::Pref64Option;
 
-/// Most prefixes that are remembered.
+/// Maximum number of prefixes.
 pub(super) const ANNOUNCED_MAX: usize = 64;
 
-/// Announced prefixes by router, and when they end.
+/// Announced prefixes by router, and their expiry.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Announced(BTreeMap<(Ipv6Addr, Pref64Key), Instant>);
 
 impl Announced {
-    /// Notes an option of a router's advertisement. A lifetime of zero withdraws the prefix; new ones
-    /// are dropped while too many are remembered.
+    /// Records an option of a router's advertisement. A lifetime of zero withdraws the prefix. New
+    /// prefixes beyond the maximum are dropped.
     pub(super) fn note(&mut self, router: Ipv6Addr, option: &Pref64Option, now: Instant) {
         let key = (router, key(option.prefix));
         if option.lifetime == 0 {
@@ -30,7 +30,7 @@ impl Announced {
         }
     }
 
-    /// The prefixes that hold, and their routers.
+    /// The unexpired prefixes, and their routers.
     pub(super) fn all(&self, now: Instant) -> impl Iterator<Item = (Pref64, Ipv6Addr)> {
         let holding = self.0.iter().filter(move |(_, until)| **until > now);
         holding.filter_map(|((router, key), _)| Some((prefix_of(*key)?, *router)))
@@ -44,7 +44,7 @@ impl Announced {
         self.0.is_empty()
     }
 
-    /// When the next prefix ends.
+    /// Expiry of the next prefix.
     pub(super) fn next_end(&self) -> Option<Instant> {
         self.0.values().copied().min()
     }

@@ -1,4 +1,4 @@
-//! What the DNS64 says (RFC 7050), and when to ask it.
+//! Prefixes discovered from a DNS64 (RFC 7050), and the schedule of its queries.
 
 use std::time::Duration;
 
@@ -7,27 +7,27 @@ use xlat_core::addr::Pref64;
 
 use super::retry::Retry;
 
-/// Pauses between DNS queries that fail (PD-09).
+/// Pauses after failed DNS queries (PD-09).
 const DNS_PAUSE: Duration = Duration::from_secs(1);
 const DNS_PAUSE_MAX: Duration = Duration::from_secs(300);
 const REFRESH_BEFORE: Duration = Duration::from_secs(10);
-/// An answer holds for so many seconds at least, so that a lifetime of 0 asks no storm.
+/// Minimum lifetime of an answer in seconds, so that a lifetime of 0 causes no storm of queries.
 const LIFETIME_MIN: u32 = 10;
 
 /// The last answer, and the next query.
 #[derive(Clone, Debug)]
 pub(super) struct Dns {
     prefixes: Vec<Pref64>,
-    /// When the answer ends.
+    /// Expiry of the answer.
     until: Option<Instant>,
-    /// When to ask, and how long to wait after a failure.
+    /// Time of the next query, and the pause after a failure.
     next: Retry,
-    /// An answer is awaited.
+    /// A query is pending.
     pub(super) asked: bool,
 }
 
 impl Dns {
-    /// Nothing is known; the first query is due at `at`.
+    /// No answer yet; the first query is due at `at`.
     pub(super) fn new(at: Instant) -> Self {
         Self {
             prefixes: Vec::new(),
@@ -42,30 +42,31 @@ impl Dns {
         self.next.at
     }
 
-    /// The next query is due at `at`, whatever failed before.
+    /// Makes the next query due at `at`, and resets the pauses.
     pub(super) fn ask_at(&mut self, at: Instant) {
         self.next = Retry::first(at, DNS_PAUSE);
     }
 
-    /// The next query is due now, unless there is an answer that holds.
+    /// Makes the next query due now, unless there is an unexpired answer.
     pub(super) fn ask_if_unknown(&mut self, now: Instant) {
         if self.until.is_none_or(|until| until <= now) {
             self.ask_at(now);
         }
     }
 
-    /// The prefixes that hold.
+    /// The unexpired prefixes.
     pub(super) fn prefixes(&self, now: Instant) -> impl Iterator<Item = Pref64> {
         let holds = self.until.is_some_and(|until| until > now);
         self.prefixes.iter().copied().filter(move |_| holds)
     }
 
-    /// When the prefixes end, if there are any.
+    /// Expiry of the prefixes, if there are any.
     pub(super) fn end(&self) -> Option<Instant> {
         self.until.filter(|_| !self.prefixes.is_empty())
     }
 
-    /// These prefixes hold for so many seconds; none is a failure.
+    /// Stores the prefixes of an answer and its lifetime in seconds. An answer without prefixes is
+    /// a failure.
     pub(super) fn set(&mut self, prefixes: Vec<Pref64>, lifetime: u32, now: Instant) {
         if prefixes.is_empty() {
             return self.clear(now);
@@ -81,14 +82,14 @@ impl Dns {
         self.next = Retry::first(now + before, DNS_PAUSE);
     }
 
-    /// There is no DNS64: what was known ends.
+    /// The network has no DNS64: removes the prefixes.
     pub(super) fn clear(&mut self, now: Instant) {
         self.prefixes.clear();
         self.until = None;
         self.fail(now);
     }
 
-    /// There was no answer: what was known holds on.
+    /// There was no answer: the prefixes stay until they expire.
     pub(super) fn fail(&mut self, now: Instant) {
         self.next.again(now, DNS_PAUSE_MAX);
     }

@@ -1,8 +1,8 @@
-//! Which NAT64 prefix a network has: from its router advertisements (RFC 8781), or else from its
-//! DNS64 (RFC 7050), in the order of RFC 9872.
+//! Discovers the NAT64 prefix of a network: from its router advertisements (RFC 8781), or else from
+//! its DNS64 (RFC 7050), in the order of RFC 9872.
 //!
-//! A [`Discovery`] belongs to one link. It is told what arrives and what time it is; it says which
-//! prefix holds, what is to be sent, and when it wants to be asked again.
+//! A [`Discovery`] belongs to one link. It takes received messages and the time; it returns the
+//! prefix to use, the messages to send, and the time of the next call.
 
 mod announced;
 mod dns;
@@ -27,7 +27,7 @@ use probe::Probes;
 use retry::Retry;
 use servers::Servers;
 
-/// What is known about one link.
+/// The discovery on one link.
 #[derive(Clone, Debug)]
 pub struct Discovery {
     announced: Announced,
@@ -36,23 +36,22 @@ pub struct Discovery {
     solicit: Option<Retry>,
     heard: bool,
     started: Instant,
-    /// Prefixes that make no sense and were not taken yet.
+    /// Unusable prefixes that the caller has not taken yet.
     refused: Vec<Pref64>,
     rules: Rules,
     probes: Probes,
 }
 
-/// The administrator's choices.
+/// The configuration.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Rules {
-    /// A prefix is used only if packets come back through it.
+    /// Use a prefix only if probes through it are answered.
     pub probe: bool,
-    /// A prefix is not used if only the DNS tells it, whose answers are not validated (RFC 7050
-    /// section 3.1).
+    /// Use no prefix from the DNS alone, whose answers are not validated (RFC 7050 section 3.1).
     pub require_secure: bool,
 }
 
-/// Where a prefix is from.
+/// The source of a prefix.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Source {
     /// The administrator.
@@ -68,34 +67,34 @@ pub enum Source {
 pub struct Found {
     /// The prefix.
     pub prefix: Pref64,
-    /// Where it is from.
+    /// The source of the prefix.
     pub source: Source,
 }
 
-/// What is to be sent.
+/// A message to send.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Ask {
     /// A router solicitation to all routers.
     Routers,
     /// The query for [`rfc7050::NAME`], type AAAA, to the first of these servers that answers.
     Dns(Vec<Ipv6Addr>),
-    /// A packet through this prefix that is answered if it leads somewhere.
+    /// A probe through this prefix, which is answered if the NAT64 works.
     Probe(Pref64),
 }
 
-/// What came of a DNS query.
+/// The result of a DNS query.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Answer {
     /// Addresses, and the least of their lifetimes in seconds.
     Addresses(Vec<Ipv6Addr>, u32),
-    /// There is no such name, or it has no addresses: no DNS64 here.
+    /// The name does not exist or has no addresses: the network has no DNS64.
     Absent,
-    /// No server answered, or with an error.
+    /// No server answered, or all with an error.
     Failed,
 }
 
 impl Discovery {
-    /// Nothing is known yet.
+    /// A discovery without results.
     pub fn new(now: Instant, rules: Rules) -> Self {
         Self {
             announced: Announced::default(),
@@ -110,8 +109,8 @@ impl Discovery {
         }
     }
 
-    /// The DNS servers that the host knows for this link, beside those that routers announce. New
-    /// ones are asked without a pause: they may be another network's.
+    /// Sets the DNS servers of the host's configuration for this link, in addition to those that
+    /// routers announce. New ones are queried at once: they may belong to another network.
     pub fn set_servers(&mut self, servers: Vec<Ipv6Addr>, now: Instant) {
         if self.servers.set_own(servers) && self.dns.next() > now {
             let earliest = self.started + ROUTERS_FIRST;
@@ -119,12 +118,12 @@ impl Discovery {
         }
     }
 
-    /// A prefix that was announced or told and makes no sense.
+    /// Takes a prefix that was discovered and is unusable.
     pub fn take_refused(&mut self) -> Option<Pref64> {
         self.refused.pop()
     }
 
-    /// True if packets can go to a prefix; notes it otherwise.
+    /// True if packets can be sent to a prefix; otherwise records it as unusable.
     fn accepts(&mut self, prefix: Pref64) -> bool {
         let is_sane = is_sane(prefix);
         if !is_sane && self.refused.len() < REFUSED_MAX {
@@ -133,7 +132,7 @@ impl Discovery {
         is_sane
     }
 
-    /// A router has sent an advertisement. True if the prefix to use may be another one now.
+    /// Handles a router advertisement. True if the prefix to use may have changed.
     pub fn on_advertisement(
         &mut self,
         router: Ipv6Addr,
@@ -153,7 +152,7 @@ impl Discovery {
         if !self.heard {
             self.heard = true;
             self.solicit = None;
-            // No reason to wait any longer for a router that says more.
+            // The router announces no prefix, so the DNS need not wait any longer.
             if advertisement.pref64s().next().is_none() {
                 self.dns.ask_if_unknown(now);
             }
@@ -164,7 +163,7 @@ impl Discovery {
         self.found(now) != before
     }
 
-    /// What came of the query. True if the prefix to use may be another one now.
+    /// Handles the result of a query. True if the prefix to use may have changed.
     pub fn on_answer(&mut self, answer: &Answer, now: Instant) -> bool {
         let before = self.found(now);
         self.dns.asked = false;
@@ -180,14 +179,14 @@ impl Discovery {
         self.found(now) != before
     }
 
-    /// What came of a probe. True if the prefix to use may be another one now.
+    /// Handles the result of a probe. True if the prefix to use may have changed.
     pub fn on_probe(&mut self, prefix: Pref64, answered: bool, now: Instant) -> bool {
         let before = self.found(now);
         self.probes.on_probe(prefix, answered, now);
         self.found(now) != before
     }
 
-    /// The prefix to use: an announced one, or else what the DNS64 says; among several a
+    /// The prefix to use: an announced one, or else one of the DNS64; among several a
     /// network's own /96, the well-known one, the longest of the network's own (RFC 7050 section
     /// 3), the lowest.
     pub fn found(&self, now: Instant) -> Option<Found> {
@@ -201,7 +200,7 @@ impl Discovery {
         })
     }
 
-    /// All prefixes that hold, from whichever source.
+    /// All unexpired prefixes, from all sources.
     pub fn all(&self, now: Instant) -> Vec<Found> {
         self.announced(now).chain(self.told_by_dns(now)).collect()
     }
@@ -229,7 +228,7 @@ impl Discovery {
         self.servers.all(now)
     }
 
-    /// What is to be sent now; to be called until there is nothing.
+    /// The next message to send now. Call until it returns `None`.
     pub fn poll(&mut self, now: Instant) -> Option<Ask> {
         self.expire(now);
         if let Some(retry) = &mut self.solicit
@@ -262,7 +261,7 @@ impl Discovery {
         self.probes.poll(now)
     }
 
-    /// When to call again at the latest: something is to be sent then, or a prefix ends.
+    /// Time of the next call at the latest: a message is due, or a prefix expires.
     pub fn next_timeout(&self, now: Instant) -> Option<Instant> {
         let may_ask_dns = !self.dns.asked && !self.rules.require_secure;
         let dns_waits = self.announced.is_empty() && may_ask_dns;
@@ -277,7 +276,7 @@ impl Discovery {
         times.into_iter().flatten().min()
     }
 
-    /// Time since the link was taken up.
+    /// Time since the start of the discovery.
     pub fn age(&self, now: Instant) -> Duration {
         now.saturating_since(self.started)
     }
@@ -293,12 +292,12 @@ impl Discovery {
     }
 }
 
-/// How long routers have to answer before the DNS is asked.
+/// Time that routers have to answer before the DNS is queried.
 const ROUTERS_FIRST: Duration = Duration::from_secs(1);
 /// Pauses between solicitations (RFC 7559).
 const SOLICIT_PAUSE: Duration = Duration::from_secs(4);
 const SOLICIT_PAUSE_MAX: Duration = Duration::from_secs(3600);
-/// Most prefixes without sense that wait to be taken.
+/// Maximum number of unusable prefixes that wait for the caller.
 const REFUSED_MAX: usize = 8;
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! NAT64 prefixes as keys, in order of preference, and those that make no sense.
+//! NAT64 prefixes as keys, their order of preference, and unusable ones.
 
 use std::net::Ipv6Addr;
 
@@ -17,7 +17,7 @@ pub(super) fn prefix_of((bits, length): Pref64Key) -> Option<Pref64> {
 }
 
 /// The least is used: a network's own /96, the well-known one, the longest of the network's own
-/// (RFC 7050 section 3); the lowest among those that are alike.
+/// (RFC 7050 section 3); the lowest among equals.
 pub(super) fn order(pref64: Pref64) -> (u8, u8, u128) {
     let prefix = pref64.prefix();
     let class = match prefix.len() {
@@ -28,7 +28,7 @@ pub(super) fn order(pref64: Pref64) -> (u8, u8, u128) {
     (class, 128 - prefix.len(), prefix.address().to_bits())
 }
 
-/// True for a prefix that packets can go to.
+/// True for a prefix to which packets can be sent.
 pub(super) fn is_sane(pref64: Pref64) -> bool {
     let first = pref64.prefix().address();
     special::is_legal_v6_source(first) && !first.is_unicast_link_local()

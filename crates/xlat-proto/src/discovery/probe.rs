@@ -1,4 +1,4 @@
-//! Which prefixes lead somewhere: a packet was sent through and answered (RFC 7050 section 3.2).
+//! Probes prefixes: a prefix works if a packet through it was answered (RFC 7050 section 3.2).
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -8,35 +8,35 @@ use xlat_core::addr::Pref64;
 
 use super::prefix::{Pref64Key, key, prefix_of};
 
-/// What is known about each prefix.
+/// The probes of each prefix.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Probes(BTreeMap<Pref64Key, Probe>);
 
 #[derive(Clone, Copy, Debug)]
 struct Probe {
-    /// The last word: it leads somewhere.
+    /// The prefix works.
     leads: bool,
-    /// An answer is awaited.
+    /// A probe is pending.
     asked: bool,
-    /// Probes without an answer since the last one with an answer.
+    /// Number of unanswered probes since the last answer.
     silent: u32,
-    /// When to probe.
+    /// Time of the next probe.
     next: Instant,
 }
 
 /// Time between probes of a prefix that answers, and between the first that do not.
 const CONTENT: Duration = Duration::from_secs(300);
 const DOUBTING: Duration = Duration::from_secs(5);
-/// Probes without an answer until a prefix that led somewhere is given up.
+/// Number of unanswered probes after which a working prefix counts as broken.
 const PATIENCE: u32 = 3;
 
 impl Probes {
-    /// True if the prefix has answered lately.
+    /// True if the prefix works.
     pub(super) fn leads(&self, prefix: Pref64) -> bool {
         self.0.get(&key(prefix)).is_some_and(|probe| probe.leads)
     }
 
-    /// Keeps to these prefixes: new ones are to be probed now, others are forgotten.
+    /// Sets the prefixes to probe. New ones are due now, others are removed.
     pub(super) fn keep_to(&mut self, prefixes: &[Pref64], now: Instant) {
         let wanted: Vec<Pref64Key> = prefixes.iter().map(|prefix| key(*prefix)).collect();
         self.0.retain(|key, _| wanted.contains(key));
@@ -50,7 +50,7 @@ impl Probes {
         }
     }
 
-    /// A prefix that is to be probed now.
+    /// The next prefix to probe now.
     pub(super) fn poll(&mut self, now: Instant) -> Option<Pref64> {
         let mut all = self.0.iter_mut();
         let (key, probe) = all.find(|(_, probe)| !probe.asked && probe.next <= now)?;
@@ -58,7 +58,7 @@ impl Probes {
         prefix_of(*key)
     }
 
-    /// What came of a probe.
+    /// Records the result of a probe.
     pub(super) fn on_probe(&mut self, prefix: Pref64, answered: bool, now: Instant) {
         let Some(probe) = self.0.get_mut(&key(prefix)) else {
             return;

@@ -1,10 +1,10 @@
-//! Tries with pauses that double.
+//! A schedule of tries with doubling pauses.
 
 use std::time::Duration;
 
 use xlat_core::Instant;
 
-/// When to try, and the pause after that.
+/// The time of the next try, and the pause after it.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Retry {
     pub(super) at: Instant,

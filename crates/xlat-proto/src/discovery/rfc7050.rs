@@ -1,10 +1,11 @@
-//! NAT64 prefixes out of the addresses that a DNS64 makes for `ipv4only.arpa` (RFC 7050).
+//! Extracts NAT64 prefixes from the addresses that a DNS64 synthesizes for `ipv4only.arpa` (RFC
+//! 7050).
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
 use xlat_core::addr::{Ipv6Prefix, Pref64};
 
-/// The name to ask for, absolute.
+/// The name to query, absolute.
 pub const NAME: &str = "ipv4only.arpa.";
 
 /// Its two IPv4 addresses (RFC 7050 section 8.2).
@@ -13,8 +14,8 @@ pub const WELL_KNOWN: [Ipv4Addr; 2] =
 
 const LENGTHS: [u8; 6] = [96, 64, 56, 48, 40, 32];
 
-/// The prefixes behind the addresses of an answer, each once, in the order of the addresses. An
-/// address that is not made from a well-known one (a captive portal's, say) gives none.
+/// The prefixes of the addresses of an answer, each once, in the order of the addresses. An
+/// address without a well-known one embedded (such as that of a captive portal) yields none.
 pub fn prefixes(addresses: impl IntoIterator<Item = Ipv6Addr>) -> Vec<Pref64> {
     let mut prefixes = Vec::new();
     for address in addresses {
@@ -27,8 +28,8 @@ pub fn prefixes(addresses: impl IntoIterator<Item = Ipv6Addr>) -> Vec<Pref64> {
     prefixes
 }
 
-/// The prefix that one address was made with. A well-known address that is in it at two places
-/// tells nothing (RFC 7050 section 3).
+/// The prefix of one address. An address that contains a well-known one at two positions is
+/// ambiguous and yields none (RFC 7050 section 3).
 fn prefix(address: Ipv6Addr) -> Option<Pref64> {
     // The octet that is zero in every such address (RFC 6052 section 2.2).
     let is_reserved_octet_zero = address.octets()[8] == 0;

@@ -1,4 +1,5 @@
-//! DNS servers of the link: those that routers announce (RFC 8106), and those that the host knows.
+//! DNS servers of the link: those that routers announce (RFC 8106), and those of the host's
+//! configuration.
 
 use std::collections::BTreeMap;
 use std::net::Ipv6Addr;
@@ -6,28 +7,28 @@ use std::time::Duration;
 
 use xlat_core::Instant;
 
-/// Most announced servers that are remembered.
+/// Maximum number of announced servers.
 pub(super) const ANNOUNCED_MAX: usize = 64;
 
 /// The DNS servers of a link.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Servers {
-    /// Servers by the router that announces them, and when they end; `None` is never.
+    /// Servers by the router that announces them, and their expiry; `None` is never.
     announced: BTreeMap<(Ipv6Addr, Ipv6Addr), Option<Instant>>,
-    /// Servers that the host knows.
+    /// Servers of the host's configuration.
     own: Vec<Ipv6Addr>,
 }
 
 impl Servers {
-    /// Replaces the servers that the host knows. True if there are new ones among them.
+    /// Replaces the servers of the host's configuration. True if there are new ones among them.
     pub(super) fn set_own(&mut self, servers: Vec<Ipv6Addr>) -> bool {
         let has_more = servers.iter().any(|one| !self.own.contains(one));
         self.own = servers;
         has_more
     }
 
-    /// Notes a server in a router's advertisement. A lifetime of zero withdraws it; new ones are
-    /// dropped while too many are remembered.
+    /// Records a server of a router's advertisement. A lifetime of zero withdraws it. New servers
+    /// beyond the maximum are dropped.
     pub(super) fn note(&mut self, router: Ipv6Addr, server: Ipv6Addr, lifetime: u32, now: Instant) {
         let key = (router, server);
         if lifetime == 0 {

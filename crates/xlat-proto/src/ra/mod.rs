@@ -1,7 +1,7 @@
 //! Router advertisements and solicitations (RFC 4861 sections 4.1 and 4.2), both ways: `clat` reads
 //! advertisements and solicits them, `plat` sends them.
 //!
-//! The checksum is not our part: the kernel verifies and fills it in on raw ICMPv6 sockets.
+//! Checksums are left to the kernel: it verifies and fills it in on raw ICMPv6 sockets.
 
 mod option;
 mod solicitation;
@@ -27,25 +27,25 @@ pub const ALL_ROUTERS: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 2);
 /// Type of the option with a NAT64 prefix.
 const PREF64: u8 = 38;
 
-/// Bytes in front of the options of an advertisement.
+/// Length of an advertisement without options, in bytes.
 const HEADER: usize = 16;
 
 /// A router advertisement.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Advertisement {
-    /// Hop limit that hosts shall use; 0 leaves it to them.
+    /// Hop limit for hosts; 0 for unspecified.
     pub hop_limit: u8,
-    /// Addresses are to be had by DHCPv6.
+    /// Hosts obtain addresses by DHCPv6 (M).
     pub managed: bool,
-    /// Other things are to be had by DHCPv6.
+    /// Hosts obtain other configuration by DHCPv6 (O).
     pub other: bool,
-    /// How much the router is to be preferred to others (RFC 4191).
+    /// Preference of the router (RFC 4191).
     pub preference: Preference,
-    /// How long the router is a default router, in seconds; 0 if it is none.
+    /// Router lifetime in seconds; 0 if it is not a default router.
     pub lifetime: u16,
-    /// How long a neighbour counts as reachable, in milliseconds; 0 says nothing.
+    /// Reachable time of a neighbour in milliseconds; 0 for unspecified.
     pub reachable: u32,
-    /// Time between solicitations, in milliseconds; 0 says nothing.
+    /// Time between two solicitations of a neighbour in milliseconds; 0 for unspecified.
     pub retransmit: u32,
     /// Options, in order. Unknown and malformed ones are left out.
     pub options: Vec<RouterOption>,
@@ -63,10 +63,10 @@ pub enum Preference {
     High,
 }
 
-/// Why an advertisement or solicitation is not believed.
+/// Why an advertisement or solicitation is discarded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
 pub enum Invalid {
-    /// A router has touched it, so that it may come from anywhere.
+    /// The hop limit is below 255: it crossed a router and may come from anywhere.
     #[error("its hop limit is not 255")]
     HopLimit,
     /// The sender is not on the link.
@@ -81,16 +81,16 @@ pub enum Invalid {
     /// An option of length 0 or beyond the end.
     #[error("the length of an option makes no sense")]
     OptionLength,
-    /// A solicitation from nobody that says where nobody is.
+    /// A solicitation from the unspecified address with a source link-layer address.
     #[error("it has a link-layer address but no source")]
     LinkLayerOfNobody,
 }
 
 impl Advertisement {
-    /// Reads the ICMPv6 message of a packet from `source` that came with this hop limit.
+    /// Parses the ICMPv6 message of a packet from `source` with this hop limit.
     ///
     /// # Errors
-    /// Why it is not to be believed (RFC 4861 section 6.1.2).
+    /// Why it must be discarded (RFC 4861 section 6.1.2).
     pub fn parse(source: Ipv6Addr, hop_limit: u8, message: &[u8]) -> Result<Self, Invalid> {
         if hop_limit != 255 {
             return Err(Invalid::HopLimit);
@@ -122,7 +122,7 @@ impl Advertisement {
     /// The ICMPv6 message, with a checksum of zero.
     pub fn build(&self) -> Vec<u8> {
         let flags = if self.managed { MANAGED } else { 0 } | if self.other { OTHER } else { 0 };
-        // A router that is none has no preference (RFC 4191 section 2.2).
+        // With a router lifetime of 0 the preference is medium (RFC 4191 section 2.2).
         let preference = match self.lifetime {
             0 => Preference::Medium,
             _ => self.preference,
@@ -161,7 +161,7 @@ impl Advertisement {
         pieces
     }
 
-    /// What the NAT64 prefixes are said to be.
+    /// The NAT64 prefix options.
     pub fn pref64s(&self) -> impl Iterator<Item = &Pref64Option> {
         self.options.iter().filter_map(|option| match option {
             RouterOption::Pref64(pref64) => Some(pref64),
@@ -169,7 +169,7 @@ impl Advertisement {
         })
     }
 
-    /// True if a message that was read has a NAT64 prefix among its options that says nothing.
+    /// True if a received message has a malformed NAT64 prefix option.
     pub fn has_odd_pref64(message: &[u8]) -> bool {
         let options = Split(message.get(HEADER..).unwrap_or_default());
         let mut options = options.filter_map(Result::ok);

@@ -6,27 +6,27 @@ use xlat_core::addr::{Ipv6Prefix, Pref64};
 
 use super::{Preference, address, double, word};
 
-/// One option. Lifetimes are in seconds; `u32::MAX` means for ever.
+/// One option. Lifetimes are in seconds; `u32::MAX` is infinite.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum RouterOption {
-    /// Where the sender is on the link (RFC 4861 section 4.6.1).
+    /// Link-layer address of the sender (RFC 4861 section 4.6.1).
     SourceLinkLayer([u8; 6]),
     /// A prefix of the link (section 4.6.2).
     Prefix(PrefixInformation),
     /// MTU of the link in bytes (section 4.6.4).
     Mtu(u32),
-    /// A network that the router leads to (RFC 4191).
+    /// A route through the router (RFC 4191).
     Route(RouteInformation),
     /// Recursive DNS servers (RFC 8106 section 5.1).
     DnsServers {
-        /// How long they may be used.
+        /// Lifetime in seconds.
         lifetime: u32,
         /// Their addresses.
         servers: Vec<Ipv6Addr>,
     },
     /// Domains to search (RFC 8106 section 5.2).
     DnsSearch {
-        /// How long they may be used.
+        /// Lifetime in seconds.
         lifetime: u32,
         /// The domains, without a dot at the end.
         domains: Vec<String>,
@@ -42,24 +42,24 @@ pub struct PrefixInformation {
     pub prefix: Ipv6Prefix,
     /// Addresses in it are on the link.
     pub on_link: bool,
-    /// Hosts may make addresses in it.
+    /// Hosts may form addresses in it (SLAAC).
     pub autonomous: bool,
-    /// The address given is the router's (RFC 6275 section 7.2), and this is it.
+    /// The router's whole address, if the option has it (RFC 6275 section 7.2).
     pub router: Option<Ipv6Addr>,
-    /// How long it is valid.
+    /// Valid lifetime in seconds.
     pub valid: u32,
-    /// How long addresses in it are preferred.
+    /// Preferred lifetime in seconds.
     pub preferred: u32,
 }
 
-/// A network that the router leads to.
+/// A route through the router.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RouteInformation {
     /// The network.
     pub prefix: Ipv6Prefix,
     /// Preference of the route.
     pub preference: Preference,
-    /// How long it holds.
+    /// Lifetime in seconds.
     pub lifetime: u32,
 }
 
@@ -68,24 +68,24 @@ pub struct RouteInformation {
 pub struct Pref64Option {
     /// The prefix.
     pub prefix: Pref64,
-    /// How long it holds: a multiple of 8 up to 65528; 0 withdraws it.
+    /// Lifetime in seconds: a multiple of 8 up to 65528; 0 withdraws it.
     pub lifetime: u16,
 }
 
-/// The scaled lifetime that says so many seconds or a few more, in units of 8 seconds (RFC 8781
+/// Encodes a lifetime in seconds as a scaled lifetime in units of 8 seconds, rounded up (RFC 8781
 /// section 4.1). Only 0 becomes 0.
 pub fn pref64_units(seconds: u32) -> u16 {
     seconds.div_ceil(8).min(UNITS_MAX) as u16
 }
 
-/// The lifetime in seconds that a NAT64 prefix gets if nobody says otherwise, with this longest
-/// time between advertisements in seconds (RFC 8781 section 4.1).
+/// Default lifetime of a NAT64 prefix in seconds, for a maximum time between advertisements in
+/// seconds (RFC 8781 section 4.1).
 pub fn usual_pref64_lifetime(interval: u16) -> u16 {
     pref64_units(3 * u32::from(interval)) * 8
 }
 
 impl RouterOption {
-    /// Reads one option, whose length is right. `None` if it is unknown or malformed.
+    /// Parses one option, whose length was checked. `None` if it is unknown or malformed.
     pub(super) fn parse(option: &[u8]) -> Option<Self> {
         match (option[0], option.len()) {
             (1, 8) => Some(Self::SourceLinkLayer(option[2..8].try_into().ok()?)),
@@ -172,7 +172,7 @@ fn build_prefix(prefix: &PrefixInformation, message: &mut Vec<u8>) {
 
 fn route(option: &[u8]) -> Option<RouteInformation> {
     let length = option[2];
-    // The prefix is there as far as it matters (RFC 4191 section 2.3).
+    // The option has only the significant bytes of the prefix (RFC 4191 section 2.3).
     let needed = usize::from(length).div_ceil(64) * 8;
     if option.len() - 8 < needed {
         return None;
@@ -212,7 +212,7 @@ fn build_pref64(pref64: &Pref64Option, message: &mut Vec<u8>) {
     message.extend(&prefix.address().octets()[..12]);
 }
 
-/// The prefix of this length that `address` lies in; bits behind it mean nothing.
+/// The prefix of this length that contains `address`; the other bits are ignored.
 fn checked_prefix(address: Ipv6Addr, length: u8) -> Option<Ipv6Prefix> {
     (length <= 128).then(|| Ipv6Prefix::containing(address, length))
 }
@@ -249,7 +249,7 @@ fn build_domain(domain: &str, message: &mut Vec<u8>) {
     message.push(0);
 }
 
-/// What a name may consist of that is logged and written to files.
+/// True for the characters of a name that is safe to log and to write to files.
 const fn is_name_byte(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_')
 }

@@ -1,25 +1,25 @@
-//! Router solicitations: a host asks for an advertisement at once.
+//! Router solicitations, by which hosts request an advertisement at once.
 
 use std::net::Ipv6Addr;
 
 use super::{Invalid, SOLICITATION, Split};
 
-/// Bytes in front of the options.
+/// Length without options, in bytes.
 const HEADER: usize = 8;
 const SOURCE_LINK_LAYER: u8 = 1;
 
 /// A router solicitation (RFC 4861 section 4.1).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Solicitation {
-    /// Where the sender is on the link, if it says so.
+    /// Link-layer address of the sender, if the message has it.
     pub link_layer: Option<[u8; 6]>,
 }
 
 impl Solicitation {
-    /// Reads the ICMPv6 message of a packet from `source` that came with this hop limit.
+    /// Parses the ICMPv6 message of a packet from `source` with this hop limit.
     ///
     /// # Errors
-    /// Why it is not to be answered (RFC 4861 section 6.1.1).
+    /// Why it must be discarded (RFC 4861 section 6.1.1).
     pub fn parse(source: Ipv6Addr, hop_limit: u8, message: &[u8]) -> Result<Self, Invalid> {
         if hop_limit != 255 {
             return Err(Invalid::HopLimit);
