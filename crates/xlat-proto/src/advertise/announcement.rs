@@ -24,8 +24,8 @@ pub struct Announcement {
     config: Config,
     /// Link-layer address of this router, if the link has such addresses.
     pub link_layer: Option<[u8; 6]>,
-    /// False while the IPv4 Internet is unreachable: this host is then neither a NAT64 nor a default
-    /// router.
+    /// False while the IPv4 Internet is unreachable: this host is then neither a NAT64 nor a
+    /// default router.
     pub open: bool,
     prefixes: Prefixes,
     withdrawn: Withdrawn,

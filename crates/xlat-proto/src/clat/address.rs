@@ -94,7 +94,8 @@ pub fn stable_address(prefix: Ipv6Prefix, uplink: &str, attempt: u8, secret: [u6
 
 /// The address with its last 16 bits chosen so that translation between it and `v4` leaves the
 /// checksums of TCP and UDP unchanged for every destination. That requires a NAT64 prefix that
-/// embeds IPv4 addresses at a 16-bit boundary in one piece: 32 or 96 bits. Otherwise returns `address`.
+/// embeds IPv4 addresses at a 16-bit boundary in one piece: 32 or 96 bits. Otherwise returns
+/// `address`.
 pub fn checksum_neutral(address: Ipv6Addr, v4: Ipv4Addr, pref64: Pref64) -> Ipv6Addr {
     let prefix = pref64.prefix();
     if !matches!(prefix.len(), 32 | 96) {

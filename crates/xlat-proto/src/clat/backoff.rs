@@ -47,7 +47,7 @@ impl Backoff {
         failed.is_some_and(|(one, again)| one == state && now < *again)
     }
 
-    /// When to try again.
+    /// The time of the next try.
     pub fn next_timeout(&self) -> Option<Instant> {
         self.failed.as_ref().map(|(_, again)| *again)
     }

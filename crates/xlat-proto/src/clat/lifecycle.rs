@@ -33,7 +33,7 @@ pub struct Config {
 pub struct Lifecycle {
     config: Config,
     running: Option<Clat>,
-    /// Addresses tried in this prefix that other hosts had.
+    /// The current prefix, and the number of its addresses that were duplicates.
     taken: Option<(Ipv6Prefix, u8)>,
 }
 

@@ -1,5 +1,6 @@
 //! The customer side (RFC 6877): a [`View`] of the host and the NAT64 prefix go into a
-//! [`Lifecycle`], and the desired [`State`] comes out. [`Backoff`] schedules another try after a failure.
+//! [`Lifecycle`], and the desired [`State`] comes out. [`Backoff`] schedules another try after a
+//! failure.
 
 pub mod address;
 mod backoff;
