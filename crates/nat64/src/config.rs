@@ -1,4 +1,7 @@
 //! The administrator's choices about a stateful NAT64, with the RFCs' defaults.
+//!
+//! One file, as it is the list of all of them: each value with its meaning, unit, default and limit, and
+//! one check that they make sense together. How they are written as text is `config_text.rs`.
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::ops::RangeInclusive;

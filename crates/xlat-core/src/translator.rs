@@ -1,14 +1,17 @@
 //! The pipeline on one screen: start reading here.
 //!
-//! A packet goes one way through these steps, and each of them can end its journey:
+//! A packet passes these steps in order, and each of them can drop or answer it:
 //!
 //! 1. [`V6::parse`] (or [`V4::parse`]): the only place where lengths are checked;
-//! 2. is it for the translator itself; has it hops left; may its transport cross;
-//! 3. [`fit`]: does the result fit its way;
-//! 4. the [`Mapper`] decides about addresses and ports, and only now may make state;
+//! 2. is it for the translator itself; is hop limit left; may its transport cross;
+//! 3. [`fit`]: does the result fit the path;
+//! 4. the [`Mapper`] decides about addresses and ports, and only now creates state;
 //! 5. [`v6_to_v4`] (or [`v4_to_v6`]) swaps the headers in place; for an ICMP error [`icmp`] does
-//!    the same inside out;
-//! 6. a hairpin takes the result once more through the twin functions, never a third time.
+//!    the same for the quoted packet;
+//! 6. a hairpin passes the result through the twin functions once more, never a third time.
+//!
+//! The file is as long as the pipeline: both directions stand side by side as twins, and no step is
+//! hidden in another file that is not one of those named above.
 
 use core::net::{Ipv4Addr, Ipv6Addr};
 

@@ -17,6 +17,9 @@
 //!
 //! No I/O: the caller's `write` sends each packet and gets the number of packets that were joined
 //! in it.
+//!
+//! The rules and the packet that is held back are one thought; how a flow and its headers are read is
+//! `gro/flow.rs`.
 
 mod flow;
 

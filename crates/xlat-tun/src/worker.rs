@@ -17,6 +17,9 @@
 //! two directions of a flow may be on two workers, and a flow that the kernel learns or forgets
 //! while packets are queued may move: those that are still in the old queue can then be overtaken,
 //! once.
+//!
+//! The whole loop is in this file, so that the order of reading, translating, acting and sleeping can be
+//! read in one place.
 
 use std::io;
 use std::os::fd::AsFd;

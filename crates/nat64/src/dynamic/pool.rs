@@ -5,6 +5,9 @@
 //! packet that made it to the lease time after the last packet, then in `dormant` until the same
 //! client returns, another client needs the address, or the lease is forgotten. Every step looks at
 //! a list's head only, so nothing is ever swept.
+//!
+//! This file is one thought: each step of a lease moves it between the two lists, the index and the map
+//! of reserved addresses, and they must agree after every step.
 
 use std::collections::HashMap;
 use std::net::{Ipv4Addr, Ipv6Addr};

@@ -10,6 +10,10 @@
 //! All of it is bounded in bytes, in total and per source (`budget.rs`); what goes beyond is
 //! dropped, and nothing that is there gives way to it, so that a flood of one source takes
 //! nothing from another.
+//!
+//! This file is one thought, the tables of datagrams: what is decided, held or gathered for a datagram
+//! and what is charged for it change together at each fragment. Memory is counted in `budget.rs`, and
+//! one datagram's pieces are in `datagram.rs`.
 
 mod budget;
 mod datagram;
