@@ -5,12 +5,14 @@ use std::net::Ipv6Addr;
 use std::path::Path;
 
 use anyhow::Result;
+use xlat_core::addr::Pref64;
 use xlat_host::daemon::exit::Usage;
 use xlat_host::host::Plan;
 
 use crate::cli::Run;
-use crate::plan::Own6;
-use crate::settings::Settings;
+use crate::egress::host_facts::{HostFacts, POOLS};
+use crate::own6::Own6;
+use crate::settings::{Settings, join};
 use crate::{NAME, dns, egress, reload};
 
 /// Stands for an address of the host, which is not looked at.
@@ -31,27 +33,29 @@ pub(crate) fn file(path: &Path) -> Result<()> {
 }
 
 /// Refuses what a start refuses on any host. Returns what it chooses, for people.
-fn check(mut run: Run) -> Result<Vec<String>> {
+fn check(run: Run) -> Result<Vec<String>> {
     let mut choices = Vec::new();
+    let has_egress = run.egress.is_some();
     let has_prefix = !run.prefix.is_empty();
-    if egress::is_to_choose(&run)? {
-        let pools = egress::POOLS.join(", ");
+    let facts = HostFacts::example(&run)?;
+    let settings = Settings::resolve(run, facts)?;
+    if settings.facts.free_pool.is_some() {
+        let pools = POOLS.join(", ");
         choices.push(format!(
             "pool: the first of {pools} that this host does not use, chosen at the start"
         ));
-        if run.egress.is_none() {
+        if !has_egress {
             let line = "egress: masquerade behind the interface of the IPv4 default route, chosen \
                         at the start";
             choices.push(line.into());
         }
-        egress::choose(&mut run, egress::POOLS[0])?;
         if !has_prefix {
-            choices.push(format!("prefix: {}", crate::settings::join(&run.prefix)));
+            let prefixes: Vec<&Pref64> = settings.pref64s.iter().collect();
+            choices.push(format!("prefix: {}", join(&prefixes)));
         }
-    } else if run.egress.is_none() {
+    } else if !has_egress {
         choices.push("egress: route".into());
     }
-    let settings = Settings::new(run)?;
     validate(&settings)?;
     choices.push(format!("ipv4: {}", settings.own_v4));
     choices.push(match settings.own_v6 {
@@ -66,7 +70,7 @@ fn check(mut run: Run) -> Result<Vec<String>> {
 }
 
 fn validate(settings: &Settings) -> Result<()> {
-    settings.stateful(settings.tun.queues)?;
+    settings.checked_stateful()?;
     settings.policy(Own6 {
         address: settings.own_v6.unwrap_or(OF_THE_HOST),
         is_ours: settings.own_v6.is_some(),

@@ -12,6 +12,7 @@ mod control;
 mod data_path;
 mod dns;
 mod egress;
+mod own6;
 mod plan;
 mod reload;
 mod run;
@@ -28,6 +29,7 @@ use xlat_host::daemon::exit::{self, Usage};
 use xlat_host::daemon::privileges;
 
 use cli::{Cli, Command};
+use egress::host_facts::HostFacts;
 use settings::Settings;
 
 const NAME: &str = "plat";
@@ -85,8 +87,8 @@ fn translate(runtime: &tokio::runtime::Runtime, run: cli::Run) -> Result<()> {
     run.log.init();
     privileges::keep_what_is_needed(&run.flags).context("privileges cannot be dropped")?;
     runtime.block_on(async {
-        let run = egress::fill_in(run).await?;
-        run::run(Settings::new(run)?).await
+        let facts = HostFacts::look_up(&run).await?;
+        run::run(Settings::resolve(run, facts)?).await
     })
 }
 

@@ -1,13 +1,12 @@
 //! What the translator wants of its host: packets for the NAT64 prefix and for the IPv4 addresses
 //! it speaks for come to the TUN, and the host forwards.
 
-use std::net::{IpAddr, Ipv6Addr};
-
 use anyhow::{Result, bail};
 use xlat_core::addr::Pref64;
 use xlat_host::host::{Host, Plan, Route, device_key};
 
 use crate::egress;
+use crate::own6::Own6;
 use crate::settings::Settings;
 
 /// All changes, in order.
@@ -55,55 +54,6 @@ async fn forward(plan: &mut Plan, host: &Host) -> Result<()> {
     }
     plan.sysctl("net.ipv6.conf.all.forwarding", "1");
     Ok(())
-}
-
-/// The translator's IPv6 address.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Own6 {
-    pub(crate) address: Ipv6Addr,
-    /// It is the translator's alone, and not this host's: it answers for it.
-    pub(crate) is_ours: bool,
-    /// It needs a route of its own to the TUN.
-    pub(crate) routed: bool,
-}
-
-impl Own6 {
-    /// The address that was asked for, or one of this host.
-    pub(crate) async fn find(host: &Host, settings: &Settings) -> Result<Self> {
-        let addresses = host.addresses().await?;
-        if let Some(address) = settings.own_v6 {
-            let is_ours = !addresses
-                .iter()
-                .any(|have| have.address == IpAddr::V6(address));
-            let routed = is_ours && settings.pref64s.lookup(address).is_none();
-            return Ok(Self {
-                address,
-                is_ours,
-                routed,
-            });
-        }
-        let global = addresses.iter().find_map(|have| match have.address {
-            IpAddr::V6(address) if is_global(address) && !have.deprecated && !have.temporary => {
-                Some(address)
-            }
-            _ => None,
-        });
-        match global {
-            Some(address) => Ok(Self {
-                address,
-                is_ours: false,
-                routed: false,
-            }),
-            None => bail!(
-                "this host has no global IPv6 address for the translator's own ICMPv6 errors; \
-                 give one with --ipv6"
-            ),
-        }
-    }
-}
-
-fn is_global(address: Ipv6Addr) -> bool {
-    xlat_core::addr::special::is_legal_v6_source(address) && !address.is_unicast_link_local()
 }
 
 /// Refuses prefixes and pools that this host has addresses in: its own traffic would be taken

@@ -74,7 +74,7 @@ pub(crate) struct Reading {
 
 /// Reads the file again; `old` are the settings in force and `values` their values.
 pub(crate) fn read_again(old: &Settings, values: &Values) -> Result<Reading> {
-    let (mut run, new) = read(std::env::args_os().collect())?;
+    let (run, new) = read(std::env::args_os().collect())?;
     let changed = values.differences(&new);
     let reloadable = reloadable(&<Cli as clap::CommandFactory>::command());
     let fixed: Vec<&str> = changed
@@ -87,12 +87,9 @@ pub(crate) fn read_again(old: &Settings, values: &Values) -> Result<Reading> {
     if old.dynamic_pool.is_some() && changed.contains("client") {
         bail!("another client takes a restart where there is a dynamic-pool");
     }
-    // These may have been chosen at the start.
-    run.prefix = old.pref64s.iter().copied().collect();
-    run.egress = Some(old.egress.clone());
-    run.stateful.pool.clone_from(&old.stateful.pool);
     Ok(Reading {
-        settings: Settings::new(run)?,
+        // What was chosen at the start stays.
+        settings: Settings::resolve(run, old.facts.clone())?,
         values: new,
         changed,
     })

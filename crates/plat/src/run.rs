@@ -32,7 +32,8 @@ use crate::control::StatusSource;
 use crate::data_path::{self, DataPath, Reconfigure, WorkerConfig};
 use crate::dns;
 use crate::egress;
-use crate::plan::{Own6, check_overlaps, client_side, plan};
+use crate::own6::Own6;
+use crate::plan::{check_overlaps, client_side, plan};
 use crate::reload::{self, Reading, ReloadRequest, ReloadRequests, Values};
 use crate::settings::Settings;
 use crate::started::StartedDaemon;
@@ -48,7 +49,7 @@ pub(crate) async fn run(settings: Settings) -> Result<()> {
         let place = &settings.instance;
         host.recover(&place.run_dir, &place.tun).await?;
     }
-    let own_v6 = Own6::find(&host, &settings).await?;
+    let own_v6 = Own6::find(&host, settings.own_v6, &settings.pref64s).await?;
     check_overlaps(&host, &settings).await?;
     Advertiser::check(&host, &settings.advertise.lan).await?;
     if settings.dry_run {
@@ -371,7 +372,7 @@ impl Daemon<'_> {
             Some(_) => Some(dns::config(self.host, &settings).await?),
             None => None,
         };
-        let config = settings.stateful(settings.tun.queues)?;
+        let config = settings.checked_stateful()?.cloned();
         // While both are wanted, the table hides the old addresses and the new ones.
         let host = client_side(&self.settings)?.difference(&client_side(&settings)?);
         if let Some(applied) = &mut started.applied
@@ -395,7 +396,7 @@ impl Daemon<'_> {
 
         // From here on nothing fails.
         if let Some(stateful) = &self.state.stateful {
-            stateful.set_log_level(settings.stateful.session_log_level.into());
+            stateful.set_log_level(settings.session_log.level);
         }
         if let Some(leases) = &self.state.leases {
             let pool = leases.pool();

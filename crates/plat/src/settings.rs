@@ -3,6 +3,7 @@
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 
+use nat64::PoolSpec;
 use nat64::config::{Config, ConfigError};
 use nat64::dynamic::PoolConfig;
 use xlat_core::Policy;
@@ -15,9 +16,10 @@ use xlat_host::daemon::flags::{PolicyFlags, Switch};
 use crate::advertise::flags::AdvertiseFlags;
 use crate::cli::Run;
 use crate::dns::flags::DnsFlags;
-use crate::egress::Egress;
-use crate::plan::Own6;
-use crate::stateful::StatefulFlags;
+use crate::egress::host_facts::HostFacts;
+use crate::egress::mode::Egress;
+use crate::own6::Own6;
+use crate::stateful::{self, SessionLog};
 
 /// Settings that make sense together.
 #[derive(Clone, Debug)]
@@ -27,7 +29,7 @@ pub(crate) struct Settings {
     pub(crate) own_v4: Ipv4Addr,
     /// `None` if it has to be an address of this host.
     pub(crate) own_v6: Option<Ipv6Addr>,
-    pub(crate) wkp_strict: Switch,
+    pub(crate) wkp_strict: bool,
     pub(crate) hairpin: Hairpin,
     pub(crate) expose_host: bool,
     /// MTUs of the IPv6 and of the IPv4 side, in bytes.
@@ -35,13 +37,19 @@ pub(crate) struct Settings {
     pub(crate) mtu4: u16,
     pub(crate) dynamic_pool: Option<Ipv4Prefix>,
     pub(crate) egress: Egress,
+    /// What was chosen from the host at the start: a reload keeps it.
+    pub(crate) facts: HostFacts,
     pub(crate) instance: Instance,
     pub(crate) tun: xlat_tun::Options,
     /// Where Prometheus is served.
     pub(crate) metrics: Option<SocketAddr>,
     pub(crate) dry_run: bool,
     pub(crate) no_host_setup: bool,
-    pub(crate) stateful: StatefulFlags,
+    /// IPv6 sources that are served; all if empty.
+    pub(crate) clients: Vec<Ipv6Prefix>,
+    /// Of the stateful translator, if there is one; [`Settings::checked_stateful`] checks it.
+    pub(crate) stateful: Option<Config>,
+    pub(crate) session_log: SessionLog,
     pub(crate) advertise: AdvertiseFlags,
     pub(crate) dns: DnsFlags,
     pub(crate) policy: PolicyFlags,
@@ -57,45 +65,42 @@ pub(crate) struct Instance {
 }
 
 impl Settings {
-    pub(crate) fn new(run: Run) -> Result<Self, Usage> {
-        let has_pool = run.dynamic_pool.is_some() || !run.stateful.pool.is_empty();
-        if run.map.is_empty() && !has_pool {
-            let line = "nobody to translate for: give --pool SPEC (IPv4 addresses that all IPv6 \
-                        sources share), --dynamic-pool CIDR (one for each) or --map V4=V6";
-            return Err(Usage(line.into()));
-        }
-        if run.prefix.is_empty() && has_pool {
-            let line = "a pool needs --prefix, the IPv6 prefix that stands for IPv4; for example \
-                        --prefix 64:ff9b::/96";
-            return Err(Usage(line.into()));
-        }
-        if run.stateful.pool.is_empty() && !run.stateful.bind.is_empty() {
-            return Err(Usage("--bind needs --pool".into()));
-        }
+    /// What the flags mean on a host with these facts.
+    pub(crate) fn resolve(run: Run, facts: HostFacts) -> Result<Self, Usage> {
+        let pools = pools(&run, &facts);
+        let prefixes = prefixes(&run, &facts)?;
+        check_clients(&run, &pools, &prefixes)?;
+        let wkp_strict = run.wkp_strict == Switch::On;
         let eams = EamTable::new(run.map.iter().copied())
             .map_err(|error| Usage(format!("--map: {error}")))?;
-        let pref64s = Pref64s::new(run.prefix.iter().copied(), run.wkp_strict == Switch::On);
-        check_prefixes(&run.prefix)?;
-        check_maps(&eams, &run.prefix)?;
-        check_pools(&run)?;
+        let pref64s = Pref64s::new(prefixes.iter().copied(), wkp_strict);
+        check_prefixes(&prefixes)?;
+        check_maps(&eams, &prefixes)?;
+        check_pools(&run, &pools)?;
         run.advertise.check().map_err(Usage)?;
-        let own_v4 = own_v4(&run)?;
-        let own_v6 = run
-            .ipv6
-            .or_else(|| embedded(&pref64s, own_v4, run.wkp_strict));
+        let own_v4 = own_v4(&run, &pools)?;
+        let own_v6 = run.ipv6.or_else(|| embedded(&pref64s, own_v4, wkp_strict));
+        let tun = run.flags.tun(&run.place.tun);
         let settings = Self {
             mtu4: run.mtu4.unwrap_or(run.mtu),
             pref64s,
             eams,
             own_v4,
             own_v6,
-            wkp_strict: run.wkp_strict,
+            wkp_strict,
             hairpin: run.hairpin.into(),
             expose_host: run.expose_host,
             mtu: run.mtu,
             dynamic_pool: run.dynamic_pool,
-            egress: run.egress.unwrap_or(Egress::Route),
-            tun: run.flags.tun(&run.place.tun),
+            egress: run
+                .egress
+                .or_else(|| facts.egress.clone())
+                .unwrap_or(Egress::Route),
+            facts,
+            session_log: run.stateful.session_log(),
+            stateful: (!pools.is_empty()).then(|| run.stateful.config(pools, tun.queues)),
+            clients: run.stateful.client,
+            tun,
             instance: Instance {
                 tun: run.place.tun,
                 run_dir: run.place.run_dir,
@@ -104,7 +109,6 @@ impl Settings {
             metrics: run.flags.metrics,
             dry_run: run.flags.dry_run,
             no_host_setup: run.flags.no_host_setup,
-            stateful: run.stateful,
             advertise: run.advertise,
             dns: run.dns,
             policy: run.policy,
@@ -120,7 +124,7 @@ impl Settings {
         let own_v6 = self.own_v6.map(Ipv6Prefix::host);
         Some(PoolConfig {
             reserved: maps.chain([Ipv4Prefix::host(self.own_v4)]).collect(),
-            clients: self.stateful.client.clone(),
+            clients: self.clients.clone(),
             excluded: self
                 .pref64s
                 .iter()
@@ -131,17 +135,15 @@ impl Settings {
         })
     }
 
-    /// The stateful translator's configuration, if there is one, for so many workers.
-    pub(crate) fn stateful(&self, workers: usize) -> Result<Option<Config>, Usage> {
-        if self.stateful.pool.is_empty() {
-            return Ok(None);
+    /// The stateful translator's configuration, if there is one and it makes sense.
+    pub(crate) fn checked_stateful(&self) -> Result<Option<&Config>, Usage> {
+        if let Some(config) = &self.stateful {
+            config.validate().map_err(|error| match error {
+                ConfigError::Timer { .. } => Usage(format!("{error}; see --allow-short-timeouts")),
+                error => Usage(error.to_string()),
+            })?;
         }
-        let config = self.stateful.config(workers);
-        config.validate().map_err(|error| match error {
-            ConfigError::Timer { .. } => Usage(format!("{error}; see --allow-short-timeouts")),
-            error => Usage(error.to_string()),
-        })?;
-        Ok(Some(config))
+        Ok(self.stateful.as_ref())
     }
 
     /// The translator's policy, with this IPv6 address of its own.
@@ -167,8 +169,8 @@ impl Settings {
         if let Some(pool) = self.dynamic_pool {
             clients.push(format!("each IPv6 source gets an address of {pool}"));
         }
-        if !self.stateful.pool.is_empty() {
-            clients.push(format!("IPv6 sources share {}", join(&self.stateful.pool)));
+        if let Some(config) = &self.stateful {
+            clients.push(format!("IPv6 sources share {}", join(&config.pool)));
         }
         clients.push(format!("{} static maps", self.eams.iter().count()));
         let prefixes: Vec<&Pref64> = self.pref64s.iter().collect();
@@ -180,7 +182,8 @@ impl Settings {
 
     /// The pools, for people.
     pub(crate) fn pools(&self) -> Vec<String> {
-        let shared = self.stateful.pool.iter().map(ToString::to_string);
+        let shared = self.stateful.iter().flat_map(|config| &config.pool);
+        let shared = shared.map(ToString::to_string);
         let dynamic = self.dynamic_pool.iter();
         let dynamic = dynamic.map(|pool| format!("{pool}, an address each"));
         shared.chain(dynamic).collect()
@@ -188,7 +191,8 @@ impl Settings {
 
     /// True if clients share the translator's IPv4 address.
     pub(crate) fn own_v4_is_shared(&self) -> bool {
-        self.stateful.shares(self.own_v4)
+        let mut shared = self.stateful.iter();
+        shared.any(|config| stateful::shares(config, self.own_v4))
     }
 
     /// IPv4 prefixes that belong to the translator: packets to them must come to the TUN.
@@ -196,7 +200,7 @@ impl Settings {
         let pool = self.dynamic_pool;
         let maps = self.eams.iter().map(|eam| eam.v4());
         let own = (self.own_v4 != DUMMY_V4).then(|| Ipv4Prefix::host(self.own_v4));
-        let shared = self.stateful.ipv4_prefixes();
+        let shared = self.stateful.iter().flat_map(stateful::ipv4_prefixes);
         let all = pool.into_iter().chain(maps).chain(own).chain(shared);
         let mut all: Vec<Ipv4Prefix> = all.collect();
         all.sort_by_key(|prefix| (prefix.len(), prefix.address()));
@@ -232,6 +236,44 @@ pub(crate) fn join(parts: &[impl ToString]) -> String {
     parts.join(", ")
 }
 
+/// The well-known prefix (RFC 6052 section 2.1).
+const WELL_KNOWN: &str = "64:ff9b::/96";
+
+/// The pools that were given, or the one that the host leaves free.
+fn pools(run: &Run, facts: &HostFacts) -> Vec<PoolSpec> {
+    if run.stateful.pool.is_empty() {
+        return facts.free_pool.iter().cloned().collect();
+    }
+    run.stateful.pool.clone()
+}
+
+/// The prefixes that were given; a pool that was chosen makes do with the well-known one.
+fn prefixes(run: &Run, facts: &HostFacts) -> Result<Vec<Pref64>, Usage> {
+    if !run.prefix.is_empty() || facts.free_pool.is_none() {
+        return Ok(run.prefix.clone());
+    }
+    let prefix = WELL_KNOWN.parse::<Pref64>();
+    Ok(vec![prefix.map_err(|error| Usage(error.to_string()))?])
+}
+
+fn check_clients(run: &Run, pools: &[PoolSpec], prefixes: &[Pref64]) -> Result<(), Usage> {
+    let has_pool = run.dynamic_pool.is_some() || !pools.is_empty();
+    if run.map.is_empty() && !has_pool {
+        let line = "nobody to translate for: give --pool SPEC (IPv4 addresses that all IPv6 \
+                    sources share), --dynamic-pool CIDR (one for each) or --map V4=V6";
+        return Err(Usage(line.into()));
+    }
+    if prefixes.is_empty() && has_pool {
+        let line = "a pool needs --prefix, the IPv6 prefix that stands for IPv4; for example \
+                    --prefix 64:ff9b::/96";
+        return Err(Usage(line.into()));
+    }
+    if pools.is_empty() && !run.stateful.bind.is_empty() {
+        return Err(Usage("--bind needs --pool".into()));
+    }
+    Ok(())
+}
+
 fn check_prefixes(prefixes: &[Pref64]) -> Result<(), Usage> {
     for (at, prefix) in prefixes.iter().enumerate() {
         let prefix = prefix.prefix();
@@ -264,8 +306,8 @@ fn check_maps(eams: &EamTable, prefixes: &[Pref64]) -> Result<(), Usage> {
 }
 
 /// Each IPv4 address must have one meaning.
-fn check_pools(run: &Run) -> Result<(), Usage> {
-    for spec in &run.stateful.pool {
+fn check_pools(run: &Run, pools: &[PoolSpec]) -> Result<(), Usage> {
+    for spec in pools {
         for address in [spec.addresses.start(), spec.addresses.end()] {
             if special::is_never_v4(*address) {
                 return Err(Usage(format!(
@@ -288,7 +330,7 @@ fn check_pools(run: &Run) -> Result<(), Usage> {
 }
 
 /// The address that was asked for, or the one behind the lowest address of the pool.
-fn own_v4(run: &Run) -> Result<Ipv4Addr, Usage> {
+fn own_v4(run: &Run, pools: &[PoolSpec]) -> Result<Ipv4Addr, Usage> {
     if let Some(own) = run.ipv4 {
         if special::is_never_v4(own) && own != DUMMY_V4 {
             return Err(Usage(format!(
@@ -298,7 +340,7 @@ fn own_v4(run: &Run) -> Result<Ipv4Addr, Usage> {
         return Ok(own);
     }
     let Some(pool) = run.dynamic_pool else {
-        let shared = run.stateful.pool.first();
+        let shared = pools.first();
         return Ok(shared.map_or(DUMMY_V4, |spec| *spec.addresses.start()));
     };
     if special::is_never_v4(pool.address()) {
@@ -318,10 +360,9 @@ fn own_v4(run: &Run) -> Result<Ipv4Addr, Usage> {
 
 /// The translator's IPv4 address in the NAT64 prefix, where that is allowed (RFC 6052 section
 /// 3.1).
-fn embedded(pref64s: &Pref64s, own_v4: Ipv4Addr, wkp_strict: Switch) -> Option<Ipv6Addr> {
-    let allowed = |pref64: &&Pref64| {
-        !pref64.is_well_known() || special::is_global_v4(own_v4) || wkp_strict == Switch::Off
-    };
+fn embedded(pref64s: &Pref64s, own_v4: Ipv4Addr, wkp_strict: bool) -> Option<Ipv6Addr> {
+    let allowed =
+        |pref64: &&Pref64| !pref64.is_well_known() || special::is_global_v4(own_v4) || !wkp_strict;
     if own_v4 == DUMMY_V4 {
         return None;
     }
@@ -339,7 +380,8 @@ mod tests {
 
     fn settings(flags: &[&str]) -> Result<Settings, Usage> {
         let args = [&["plat"], flags].concat();
-        Settings::new(Cli::try_parse_from(args).expect("parses").run)
+        let run = Cli::try_parse_from(args).expect("parses").run;
+        Settings::resolve(run, HostFacts::default())
     }
 
     #[test]
@@ -362,13 +404,13 @@ mod tests {
         let shared = settings(&flags).unwrap();
         assert_eq!(shared.own_v4, Ipv4Addr::new(192, 0, 2, 1));
         assert!(shared.own_v4_is_shared());
-        assert!(shared.stateful(1).unwrap().is_some());
+        assert!(shared.checked_stateful().unwrap().is_some());
         let own = settings(&[&flags[..], &["--ipv4=198.51.100.1"]].concat()).unwrap();
         assert!(!own.own_v4_is_shared());
         let short = settings(&[&flags[..], &["--udp-timeout=5s"]].concat()).unwrap();
-        assert!(short.stateful(1).is_err());
+        assert!(short.checked_stateful().is_err());
         let lax = [&flags[..], &["--udp-timeout=5s", "--allow-short-timeouts"]].concat();
-        assert!(settings(&lax).unwrap().stateful(1).is_ok());
+        assert!(settings(&lax).unwrap().checked_stateful().is_ok());
     }
 
     #[test]

@@ -21,12 +21,11 @@ impl State {
             Some(config) => Some(Leases::load(config, open()?)?),
             None => None,
         };
-        let workers = settings.tun.queues;
-        let stateful = match settings.stateful(workers)? {
+        let stateful = match settings.checked_stateful()? {
             Some(config) => {
-                let log = settings.stateful.session_log();
+                let log = settings.session_log.open_as();
                 let pref64s = settings.pref64s.clone();
-                Some(Keeper::load(config, pref64s, open()?, log)?)
+                Some(Keeper::load(config.clone(), pref64s, open()?, log)?)
             }
             None => None,
         };

@@ -120,8 +120,8 @@ pub(crate) struct StatefulFlags {
 }
 
 impl StatefulFlags {
-    /// The configuration of a translator with so many workers; not checked yet.
-    pub(crate) fn config(&self, workers: usize) -> Config {
+    /// The configuration of a translator with this pool and so many workers; not checked yet.
+    pub(crate) fn config(&self, pool: Vec<PoolSpec>, workers: usize) -> Config {
         let on = |switch| switch == Switch::On;
         let mut config = Config {
             bindings: self.bind.clone(),
@@ -149,8 +149,10 @@ impl StatefulFlags {
             clients: self.client.clone(),
             denied: self.deny.clone(),
             exhaustion_answer: self.exhaustion_answer.into(),
-            shards: self.shards.unwrap_or_else(|| self.sensible_shards(workers)),
-            ..Config::new(self.pool.clone())
+            shards: self
+                .shards
+                .unwrap_or_else(|| sensible_shards(&pool, workers)),
+            ..Config::new(pool)
         };
         if self.deterministic && self.port_block.is_none() {
             // The widest that there is for all of them; none is an error with a message.
@@ -164,22 +166,11 @@ impl StatefulFlags {
     }
 
     /// Where the session log goes, and what it records.
-    pub(crate) fn session_log(&self) -> Option<(&Path, LogLevel)> {
-        let target = self.session_log.as_deref()?;
-        Some((target, self.session_log_level.into()))
-    }
-
-    /// Two for each worker, but each with a fair number of ports to hand out.
-    fn sensible_shards(&self, workers: usize) -> u32 {
-        if workers == 1 {
-            return 1;
+    pub(crate) fn session_log(&self) -> SessionLog {
+        SessionLog {
+            target: self.session_log.clone(),
+            level: self.session_log_level.into(),
         }
-        let ports = |spec: &PoolSpec| {
-            let addresses = spec.addresses.end().to_bits() - spec.addresses.start().to_bits();
-            (u64::from(addresses) + 1) * spec.ports.len() as u64
-        };
-        let most = self.pool.iter().map(ports).sum::<u64>() / SHARD_PORTS_MIN;
-        most.clamp(1, 2 * workers as u64) as u32
     }
 
     fn timers(&self) -> Timers {
@@ -195,20 +186,49 @@ impl StatefulFlags {
             allow_short: self.allow_short_timeouts,
         }
     }
+}
 
-    /// IPv4 prefixes whose packets belong to the stateful translator.
-    pub(crate) fn ipv4_prefixes(&self) -> impl Iterator<Item = Ipv4Prefix> {
-        let bound = self.bind.iter().map(|bind| bind.external);
-        self.pool
-            .iter()
-            .flat_map(PoolSpec::prefixes)
-            .chain(bound.map(Ipv4Prefix::host))
-    }
+/// The session log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct SessionLog {
+    /// A file, or `syslog`; `None` if there is no log.
+    pub(crate) target: Option<PathBuf>,
+    pub(crate) level: LogLevel,
+}
 
-    /// True if `address` is one that clients share.
-    pub(crate) fn shares(&self, address: Ipv4Addr) -> bool {
-        self.ipv4_prefixes().any(|prefix| prefix.contains(address))
+impl SessionLog {
+    /// Target and level, if there is a log.
+    pub(crate) fn open_as(&self) -> Option<(&Path, LogLevel)> {
+        Some((self.target.as_deref()?, self.level))
     }
+}
+
+/// IPv4 prefixes whose packets belong to the stateful translator.
+pub(crate) fn ipv4_prefixes(config: &Config) -> impl Iterator<Item = Ipv4Prefix> {
+    let bound = config.bindings.iter().map(|bind| bind.external);
+    config
+        .pool
+        .iter()
+        .flat_map(PoolSpec::prefixes)
+        .chain(bound.map(Ipv4Prefix::host))
+}
+
+/// True if `address` is one that clients share.
+pub(crate) fn shares(config: &Config, address: Ipv4Addr) -> bool {
+    ipv4_prefixes(config).any(|prefix| prefix.contains(address))
+}
+
+/// Two for each worker, but each with a fair number of ports to hand out.
+fn sensible_shards(pool: &[PoolSpec], workers: usize) -> u32 {
+    if workers == 1 {
+        return 1;
+    }
+    let ports = |spec: &PoolSpec| {
+        let addresses = spec.addresses.end().to_bits() - spec.addresses.start().to_bits();
+        (u64::from(addresses) + 1) * spec.ports.len() as u64
+    };
+    let most = pool.iter().map(ports).sum::<u64>() / SHARD_PORTS_MIN;
+    most.clamp(1, 2 * workers as u64) as u32
 }
 
 /// Who gets in.
@@ -285,13 +305,18 @@ mod tests {
         Ok(Cli::try_parse_from([&["x"], flags].concat())?.stateful)
     }
 
+    fn config(args: &[&str], workers: usize) -> Config {
+        let flags = flags(args).unwrap();
+        flags.config(flags.pool.clone(), workers)
+    }
+
     #[test]
     fn without_flags_the_configuration_is_the_default_one() {
         let pool = "--pool=192.0.2.0/28";
-        let config = flags(&[pool]).unwrap().config(1);
+        let without = config(&[pool], 1);
         let default = Config::new(vec!["192.0.2.0/28".parse().unwrap()]);
-        assert_eq!(format!("{config:?}"), format!("{default:?}"));
-        let shards = |pool, workers| flags(&[pool]).unwrap().config(workers).shards;
+        assert_eq!(format!("{without:?}"), format!("{default:?}"));
+        let shards = |pool, workers| config(&[pool], workers).shards;
         assert_eq!(shards(pool, 4), 8);
         assert_eq!(shards("--pool=192.0.2.1", 32), 4);
         assert_eq!(shards("--pool=192.0.2.1:2000-2003", 4), 1);
@@ -314,12 +339,12 @@ mod tests {
 
     #[test]
     fn what_is_shared_are_the_pool_and_the_addresses_of_port_forwards() {
-        let flags = flags(&[
+        let flags = [
             "--pool=192.0.2.1-192.0.2.6",
             "--bind=udp:198.51.100.9:53=[2001:db8::1]:53",
-        ])
-        .unwrap();
-        let prefixes: Vec<String> = flags.ipv4_prefixes().map(|one| one.to_string()).collect();
+        ];
+        let config = config(&flags, 1);
+        let prefixes: Vec<String> = ipv4_prefixes(&config).map(|one| one.to_string()).collect();
         let expected = [
             "192.0.2.1/32",
             "192.0.2.2/31",
@@ -328,7 +353,7 @@ mod tests {
         ];
         assert_eq!(prefixes[..4], expected);
         assert_eq!(prefixes[4], "198.51.100.9/32");
-        assert!(flags.shares("192.0.2.5".parse().unwrap()));
-        assert!(!flags.shares("192.0.2.7".parse().unwrap()));
+        assert!(shares(&config, "192.0.2.5".parse().unwrap()));
+        assert!(!shares(&config, "192.0.2.7".parse().unwrap()));
     }
 }

@@ -9,7 +9,6 @@ use dns64::Rules;
 use dns64_server::{Config, PORT, Server, Trust, Upstream, resolv_conf_servers};
 use xlat_core::addr::Ipv6Prefix;
 use xlat_host::daemon::exit::Usage;
-use xlat_host::daemon::flags::Switch;
 use xlat_host::host::Host;
 
 use crate::settings::Settings;
@@ -28,7 +27,7 @@ pub(crate) async fn start(host: &Host, settings: &Settings) -> Result<Option<Ser
 pub(crate) async fn config(host: &Host, settings: &Settings) -> Result<Config> {
     let flags = &settings.dns;
     let mut rules = Rules {
-        wkp_strict: settings.wkp_strict == Switch::On,
+        wkp_strict: settings.wkp_strict,
         unmapped: flags.dns64_unmapped.clone(),
         prefix_lifetime: flags.dns64_prefix_ttl,
         ..Rules::new(settings.pref64s.iter().copied().collect())
@@ -88,7 +87,7 @@ async fn allowed(host: &Host, settings: &Settings) -> Result<Vec<Ipv6Prefix>> {
     if !given.is_empty() {
         return Ok(given.clone());
     }
-    let mut allowed = settings.stateful.client.clone();
+    let mut allowed = settings.clients.clone();
     for have in host.addresses().await? {
         if let IpAddr::V6(address) = have.address {
             allowed.push(Ipv6Prefix::containing(address, have.len));
