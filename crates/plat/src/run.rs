@@ -1,9 +1,11 @@
 //! Translates until told to stop.
 
+mod reconfigure;
+
 use std::collections::BTreeSet;
 use std::future::pending;
 use std::net::IpAddr;
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Result, anyhow};
@@ -23,18 +25,18 @@ use xlat_host::daemon::metrics::Metrics;
 use xlat_host::daemon::notify;
 use xlat_host::daemon::recovered;
 use xlat_host::daemon::signals::{Request, Signals};
-use xlat_host::host::{Applied, Changes, Difference, Error, Host};
+use xlat_host::host::{Applied, Changes, Host};
 use xlat_host::nft;
 use xlat_tun::{Failure, now};
 
 use crate::advertise;
 use crate::control::StatusSource;
-use crate::data_path::{self, DataPath, Reconfigure, WorkerConfig};
+use crate::data_path::{self, DataPath, Reconfigure};
 use crate::dns;
 use crate::egress;
 use crate::own6::Own6;
-use crate::plan::{check_overlaps, client_side, plan};
-use crate::reload::{self, Reading, ReloadRequest, ReloadRequests, Values};
+use crate::plan::{check_overlaps, plan};
+use crate::reload::{self, ReloadRequest, ReloadRequests, Values};
 use crate::settings::Settings;
 use crate::started::StartedDaemon;
 use crate::state::State;
@@ -330,114 +332,9 @@ impl Daemon<'_> {
         Ok(())
     }
 
-    /// Reads the configuration file again, writes down how things are, and looks at the host
-    /// again.
-    async fn reload(&mut self, started: &mut StartedDaemon) -> Result<String, String> {
-        info!(
-            "{}",
-            started.workers.totals().snapshot().to_string().trim_end()
-        );
-        if let Some(leases) = &mut self.state.leases {
-            leases.save(true);
-            info!("{} leases saved", leases.active());
-        }
-        if let Some(stateful) = &self.state.stateful {
-            stateful.reopen_log();
-        }
-        let outcome = self.apply_file(started).await;
-        self.hide(started);
-        match outcome {
-            Ok(line) => {
-                info!("{line}");
-                Ok(line)
-            }
-            Err(error) => {
-                let line = reload::refused(&error);
-                tracing::warn!("{line}");
-                Err(line)
-            }
-        }
-    }
-
-    /// Applies what is different in the configuration file: all of it or, with an error, nothing.
-    async fn apply_file(&mut self, started: &mut StartedDaemon) -> Result<String> {
-        let Reading {
-            settings,
-            values,
-            changed,
-        } = reload::read_again(&self.settings, &self.values)?;
-        check_overlaps(self.host, &settings).await?;
-        let policy = settings.policy(self.own_v6)?;
-        let dns64 = match &started.dns64 {
-            Some(_) => Some(dns::config(self.host, &settings).await?),
-            None => None,
-        };
-        let config = settings.checked_stateful()?.cloned();
-        // While both are wanted, the table hides the old addresses and the new ones.
-        let host = client_side(&self.settings)?.difference(&client_side(&settings)?);
-        if let Some(applied) = &mut started.applied
-            && let Err(error) = applied.bring(&host).await
-        {
-            call_off(applied, &host).await;
-            return Err(error.into());
-        }
-        let view = match (&self.state.stateful, config) {
-            (Some(stateful), Some(config)) => match stateful.nat().reconfigure(config, now()) {
-                Ok(view) => Some(view),
-                Err(error) => {
-                    if let Some(applied) = &mut started.applied {
-                        call_off(applied, &host).await;
-                    }
-                    return Err(error.into());
-                }
-            },
-            _ => None,
-        };
-
-        // From here on nothing fails.
-        if let Some(stateful) = &self.state.stateful {
-            stateful.set_log_level(settings.session_log.level);
-        }
-        if let Some(leases) = &self.state.leases {
-            let pool = leases.pool();
-            let mut pool = pool.lock().unwrap_or_else(PoisonError::into_inner);
-            for conflict in reload::reserve(&mut pool, &settings) {
-                tracing::warn!("a client has an address of a new --map: {conflict}");
-            }
-        }
-        started.workers.apply(WorkerConfig {
-            eams: settings.eams.clone(),
-            view,
-            policy: policy.clone(),
-        });
-        if let (Some(server), Some(orders)) = (&started.dns64, dns64) {
-            server.update(orders);
-        }
-        let servers = started.dns64.as_ref().map(Dns64::addresses);
-        if let Some(advertising) = &started.advertising {
-            advertising.update(advertise::config(&settings, servers.unwrap_or_default()));
-        }
-        if let Some(applied) = &mut started.applied {
-            log_failure(applied.retire(&host).await);
-        }
-        (self.settings, self.values, self.policy) = (settings, values, policy);
-        Ok(reload::describe(&changed))
-    }
-
     /// Keeps clients from the addresses that this host has now.
     fn hide(&self, started: &StartedDaemon) {
         started.workers.hide(self.hidden());
-    }
-}
-
-/// Takes back what was brought, as far as that goes: whoever calls has an outcome of his own.
-async fn call_off(applied: &mut Applied, difference: &Difference) {
-    log_failure(applied.call_off(difference).await);
-}
-
-fn log_failure(taken_back: Result<(), Error>) {
-    if let Err(error) = taken_back {
-        tracing::warn!("not everything could be taken back: {error}");
     }
 }
 
