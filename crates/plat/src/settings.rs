@@ -11,7 +11,7 @@ use xlat_core::addr::{EamTable, Ipv4Prefix, Ipv6Prefix, Pref64, Pref64s, special
 use xlat_core::mappers::Hairpin;
 use xlat_core::policy::{DUMMY_V4, PolicyError};
 use xlat_host::daemon::exit::Usage;
-use xlat_host::daemon::flags::{PolicyFlags, Switch};
+use xlat_host::daemon::flags::Switch;
 
 use crate::advertise::flags::AdvertiseFlags;
 use crate::cli::Run;
@@ -32,9 +32,8 @@ pub(crate) struct Settings {
     pub(crate) wkp_strict: bool,
     pub(crate) hairpin: Hairpin,
     pub(crate) expose_host: bool,
-    /// MTUs of the IPv6 and of the IPv4 side, in bytes.
+    /// MTU of the TUN and of the IPv6 side, in bytes.
     pub(crate) mtu: u16,
-    pub(crate) mtu4: u16,
     pub(crate) dynamic_pool: Option<Ipv4Prefix>,
     pub(crate) egress: Egress,
     /// What was chosen from the host at the start: a reload keeps it.
@@ -52,7 +51,8 @@ pub(crate) struct Settings {
     pub(crate) session_log: SessionLog,
     pub(crate) advertise: AdvertiseFlags,
     pub(crate) dns: DnsFlags,
-    pub(crate) policy: PolicyFlags,
+    /// But for the translator's IPv6 address, which [`Settings::policy`] adds.
+    policy: Policy,
 }
 
 /// What keeps this instance apart from others on the host.
@@ -81,8 +81,8 @@ impl Settings {
         let own_v4 = own_v4(&run, &pools)?;
         let own_v6 = run.ipv6.or_else(|| embedded(&pref64s, own_v4, wkp_strict));
         let tun = run.flags.tun(&run.place.tun);
+        let mtu4 = run.mtu4.unwrap_or(run.mtu);
         let settings = Self {
-            mtu4: run.mtu4.unwrap_or(run.mtu),
             pref64s,
             eams,
             own_v4,
@@ -111,7 +111,9 @@ impl Settings {
             no_host_setup: run.flags.no_host_setup,
             advertise: run.advertise,
             dns: run.dns,
-            policy: run.policy,
+            policy: run
+                .policy
+                .policy(own_v4, Ipv6Addr::UNSPECIFIED, mtu4, run.mtu),
         };
         settings.check_own_addresses(run.ipv6)?;
         Ok(settings)
@@ -148,16 +150,14 @@ impl Settings {
 
     /// The translator's policy, with this IPv6 address of its own.
     pub(crate) fn policy(&self, own_v6: Own6) -> Result<Policy, PolicyError> {
-        let policy = self
-            .policy
-            .policy(self.own_v4, own_v6.address, self.mtu4, self.mtu);
         // What comes to an address that clients share is theirs, by either of its names.
         let is_shared = self.own_v4_is_shared();
         let is_its_name = self.pref64s.lookup(own_v6.address).is_some();
         let policy = Policy {
+            own_v6: own_v6.address,
             answer_v4: !is_shared,
             answer_v6: own_v6.is_ours && !(is_shared && is_its_name),
-            ..policy
+            ..self.policy.clone()
         };
         policy.validate()?;
         Ok(policy)
