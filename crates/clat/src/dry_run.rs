@@ -19,21 +19,21 @@ const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Prints the plan for the network as it is now.
 pub(crate) async fn run(host: &Host, settings: &Settings) -> Result<()> {
-    if let Some(name) = &settings.run.uplink {
+    if let Some(name) = &settings.uplink {
         host.link(name).await?;
     }
-    let taken = ipv4_addresses(host, &settings.run.place.tun).await?;
+    let taken = ipv4_addresses(host, &settings.instance.tun).await?;
     let side4 = settings.side4(&taken, |_| true)?;
     let mut life = Lifecycle::new(lifecycle::config(settings, side4)?);
     let mut wanted = settings.wanted();
     let (mut view, link) = look(host, &wanted).await?;
-    if view.native_ipv4 && !settings.run.always {
+    if view.native_ipv4 && !settings.always {
         warn!("this host has native IPv4: without --always nothing of this is done");
         view.native_ipv4 = false;
     }
-    let found = match (discover::configured(settings.run.prefix), &link) {
+    let found = match (discover::configured(settings.prefix), &link) {
         (None, Some(link)) => {
-            let network = discover::on_link(link, settings.trust(), PATIENCE).await?;
+            let network = discover::on_link(link, settings.trust, PATIENCE).await?;
             network.found()
         }
         (found, _) => found,
@@ -55,7 +55,7 @@ pub(crate) async fn run(host: &Host, settings: &Settings) -> Result<()> {
             let parts = Parts::new(host, &config, &clat, &|key| host.sysctl(key)).await?;
             let plan = parts.whole().to_string();
             let all: Vec<String> = plan.lines().map(str::to_owned).collect();
-            if settings.run.json {
+            if settings.json {
                 let dry = DryRun::new(&clat, side4, found, all);
                 return print(&format!("{}\n", serde_json::to_string(&dry)?));
             }

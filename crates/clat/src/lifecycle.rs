@@ -10,18 +10,18 @@ use crate::settings::Settings;
 /// Reads the secret, and creates it at the first start.
 pub(crate) fn config(settings: &Settings, side4: Side4) -> Result<Config> {
     Ok(Config {
-        always: settings.run.always,
-        address: settings.run.ipv6,
+        always: settings.always,
+        address: settings.ipv6,
         secret: secret(settings)?,
-        neutral_to: settings.run.checksum_neutral.then_some(side4.host),
+        neutral_to: settings.checksum_neutral.then_some(side4.host),
     })
 }
 
 /// The key of stable addresses. A dry run creates none, and uses a random one if the user may not
 /// read the file.
 fn secret(settings: &Settings) -> Result<[u64; 2]> {
-    let directory = &settings.run.state_dir;
-    if !settings.run.flags.dry_run {
+    let directory = &settings.instance.state_dir;
+    if !settings.dry_run {
         return Ok(StateDir::open(directory)?.secret()?);
     }
     match StateDir::known_secret(directory) {

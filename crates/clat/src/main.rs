@@ -73,5 +73,5 @@ fn dispatch(cli: Cli) -> Result<u8> {
 fn translate(runtime: &tokio::runtime::Runtime, run: cli::Run) -> Result<()> {
     run.log.init();
     privileges::keep_what_is_needed(&run.flags).context("privileges cannot be dropped")?;
-    runtime.block_on(run::run(Settings::new(run)?))
+    runtime.block_on(run::run(Settings::resolve(run)?))
 }

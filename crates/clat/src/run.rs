@@ -16,14 +16,14 @@ use crate::settings::Settings;
 
 pub(crate) async fn run(settings: Settings) -> Result<()> {
     let host = Host::connect()?;
-    if settings.run.flags.no_host_setup {
+    if settings.no_host_setup {
         return translate_only(settings).await;
     }
-    if settings.run.flags.dry_run {
+    if settings.dry_run {
         return dry_run::run(&host, &settings).await;
     }
-    let place = &settings.run.place;
-    let _lock = Lock::take(&place.run_dir, &place.tun)?;
+    let instance = &settings.instance;
+    let _lock = Lock::take(&instance.run_dir, &instance.tun)?;
     take_back_leftovers(&host, &settings).await?;
     let signals = Signals::catch()?;
     let mut daemon = Daemon::new(&host, &settings).await?;
@@ -36,8 +36,8 @@ pub(crate) async fn run(settings: Settings) -> Result<()> {
 /// Undoes the changes of a killed run. That comes before planning: a plan is the difference to the
 /// host as it is.
 async fn take_back_leftovers(host: &Host, settings: &Settings) -> Result<()> {
-    let place = &settings.run.place;
-    let count = host.recover(&place.run_dir, &place.tun).await?;
+    let instance = &settings.instance;
+    let count = host.recover(&instance.run_dir, &instance.tun).await?;
     if count > 0 {
         info!("{count} changes of a killed run were taken back");
     }
@@ -52,10 +52,10 @@ pub(crate) async fn recover(recover: &crate::cli::Recover) -> Result<()> {
 
 /// With `--no-host-setup`: opens the TUN and translates.
 async fn translate_only(settings: Settings) -> Result<()> {
-    let address = settings.run.ipv6.context("--ipv6 is missing")?;
-    let prefix = settings.run.prefix.context("--prefix is missing")?;
+    let address = settings.ipv6.context("--ipv6 is missing")?;
+    let prefix = settings.prefix.context("--prefix is missing")?;
     let side4 = settings.side4(&[], |_| true)?;
-    if settings.run.flags.dry_run {
+    if settings.dry_run {
         return Ok(());
     }
     let clat = Clat {
@@ -64,7 +64,7 @@ async fn translate_only(settings: Settings) -> Result<()> {
         index: 0,
         address,
         origin: Origin::Given,
-        mtu: settings.run.mtu.unwrap_or(1500),
+        mtu: settings.mtu.unwrap_or(1500),
         lead: Lead::Ordinary,
     };
     let mut signals = Signals::catch()?;

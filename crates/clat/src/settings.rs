@@ -1,10 +1,13 @@
 //! Settings: the flags, checked against each other.
 
-use std::net::{Ipv4Addr, Ipv6Addr};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::ops::RangeInclusive;
+use std::path::PathBuf;
 
 use clat_host::{HostConfig, Wanted, lan_map};
 use pref64_discovery::Trust;
-use xlat_core::addr::{Ipv4Prefix, Pref64, special};
+use xlat_core::Policy;
+use xlat_core::addr::{Ipv4Prefix, Ipv6Prefix, Pref64, special};
 use xlat_host::daemon::exit::Usage;
 use xlat_proto::clat::Side4;
 
@@ -13,14 +16,94 @@ use crate::cli::{Forwarding, Run};
 /// The well-known IPv4 prefix for hosts behind a CLAT (RFC 7335).
 const SERVICE_CONTINUITY: Ipv4Prefix = Ipv4Prefix::containing(Ipv4Addr::new(192, 0, 0, 0), 29);
 
-/// Flags that do not contradict each other.
+/// Settings that make sense together.
 #[derive(Clone, Debug)]
 pub(crate) struct Settings {
-    pub(crate) run: Run,
+    /// The NAT64 prefix; `None` to discover it.
+    pub(crate) prefix: Option<Pref64>,
+    /// Which discovered prefixes to use.
+    pub(crate) trust: Trust,
+    /// Name of the uplink; `None` for the interface that leads to the IPv6-only network.
+    pub(crate) uplink: Option<String>,
+    /// Whether to translate while this host has native IPv4, too.
+    pub(crate) always: bool,
+    /// The CLAT's IPv6 address; `None` to choose one.
+    pub(crate) ipv6: Option<Ipv6Addr>,
+    pub(crate) checksum_neutral: bool,
+    /// MTU towards the IPv6-only network, in bytes; `None` for the uplink's.
+    pub(crate) mtu: Option<u16>,
+    pub(crate) instance: Instance,
+    /// Where Prometheus is served.
+    pub(crate) metrics: Option<SocketAddr>,
+    pub(crate) no_host_setup: bool,
+    pub(crate) dry_run: bool,
+    /// Print the dry run as JSON.
+    pub(crate) json: bool,
+    /// This host's IPv4 address; [`Settings::side4`] chooses one if it is `None`.
+    ipv4: Option<Ipv4Addr>,
+    /// Metric of the IPv4 default route; [`Settings::side4`] chooses one if it is `None`.
+    metric: Option<u32>,
+    /// MTU of the IPv4 side, in bytes.
+    mtu4: Option<u16>,
+    lan: Vec<Ipv4Prefix>,
+    lan_prefix6: Option<Ipv6Prefix>,
+    shared_ports: RangeInclusive<u16>,
+    prefer_interface_forwarding: bool,
+    tun: xlat_tun::Options,
+    /// Its MTUs and own addresses say nothing: the data path replaces them by those of the CLAT.
+    policy: Policy,
+}
+
+/// What keeps this instance apart from others on the host.
+#[derive(Clone, Debug)]
+pub(crate) struct Instance {
+    /// Name of the TUN interface.
+    pub(crate) tun: String,
+    pub(crate) run_dir: PathBuf,
+    pub(crate) state_dir: PathBuf,
 }
 
 impl Settings {
-    pub(crate) fn new(run: Run) -> Result<Self, Usage> {
+    /// Resolves the flags into what the daemon and the dry run use.
+    ///
+    /// # Errors
+    /// If flags contradict each other.
+    pub(crate) fn resolve(run: Run) -> Result<Self, Usage> {
+        Self::check(&run)?;
+        let (own_v4, own_v6) = (Ipv4Addr::UNSPECIFIED, Ipv6Addr::UNSPECIFIED);
+        Ok(Self {
+            prefix: run.prefix,
+            trust: Trust {
+                probe: run.probe,
+                require_secure: run.require_secure,
+            },
+            uplink: run.uplink,
+            always: run.always,
+            ipv6: run.ipv6,
+            checksum_neutral: run.checksum_neutral,
+            mtu: run.mtu,
+            metrics: run.flags.metrics,
+            no_host_setup: run.flags.no_host_setup,
+            dry_run: run.flags.dry_run,
+            json: run.json,
+            ipv4: run.ipv4,
+            metric: run.metric,
+            mtu4: run.mtu4,
+            lan: run.lan,
+            lan_prefix6: run.lan_prefix6,
+            shared_ports: run.shared_ports,
+            prefer_interface_forwarding: run.forwarding == Forwarding::Interfaces,
+            tun: run.flags.tun(&run.place.tun),
+            instance: Instance {
+                tun: run.place.tun,
+                run_dir: run.place.run_dir,
+                state_dir: run.state_dir,
+            },
+            policy: run.policy.policy(own_v4, own_v6, 1500, 1500),
+        })
+    }
+
+    fn check(run: &Run) -> Result<(), Usage> {
         if let Some(ipv4) = run.ipv4 {
             check_ipv4(ipv4)?;
         }
@@ -49,8 +132,7 @@ impl Settings {
                 "--probe {target} answers to nobody; give a host on the Internet that answers pings"
             )));
         }
-        check_lan(&run)?;
-        Ok(Self { run })
+        check_lan(run)
     }
 
     /// Chooses the IPv4 side on a host that has the addresses `taken`. `reserve` returns false for an
@@ -60,49 +142,36 @@ impl Settings {
         taken: &[Ipv4Addr],
         reserve: impl Fn(Ipv4Addr) -> bool,
     ) -> Result<Side4, Usage> {
-        Side4::choose(self.run.ipv4, self.run.metric, taken, reserve).ok_or_else(|| {
+        Side4::choose(self.ipv4, self.metric, taken, reserve).ok_or_else(|| {
             let line = "all addresses of 192.0.0.0/29 are taken on this host; give another one \
                         with --ipv4";
             Usage(line.into())
         })
     }
 
-    /// Which discovered prefixes to use.
-    pub(crate) fn trust(&self) -> Trust {
-        Trust {
-            probe: self.run.probe,
-            require_secure: self.run.require_secure,
-        }
-    }
-
     /// Which interfaces to look at, and the values given by flags.
     pub(crate) fn wanted(&self) -> Wanted {
         Wanted {
-            uplink: self.run.uplink.clone(),
-            prefix: self.run.prefix,
-            mtu: self.run.mtu,
-            tun: self.run.place.tun.clone(),
-            lan: self.run.lan.clone(),
+            uplink: self.uplink.clone(),
+            prefix: self.prefix,
+            mtu: self.mtu,
+            tun: self.instance.tun.clone(),
+            lan: self.lan.clone(),
         }
     }
 
     /// How to set up the host with this IPv4 side.
     pub(crate) fn host_config(&self, side4: Side4) -> HostConfig {
-        let run = &self.run;
-        // The data path replaces the IPv6 address and the MTUs by those of the CLAT.
-        let policy = run
-            .policy
-            .policy(side4.hop, Ipv6Addr::UNSPECIFIED, 1500, 1500);
         HostConfig {
-            tun: run.flags.tun(&run.place.tun),
-            run_dir: run.place.run_dir.clone(),
+            tun: self.tun.clone(),
+            run_dir: self.instance.run_dir.clone(),
             side4,
-            mtu4: run.mtu4,
-            policy,
-            lan: run.lan.clone(),
-            lan_prefix6: run.lan_prefix6,
-            shared_ports: run.shared_ports.clone(),
-            prefer_interface_forwarding: run.forwarding == Forwarding::Interfaces,
+            mtu4: self.mtu4,
+            policy: self.policy.clone(),
+            lan: self.lan.clone(),
+            lan_prefix6: self.lan_prefix6,
+            shared_ports: self.shared_ports.clone(),
+            prefer_interface_forwarding: self.prefer_interface_forwarding,
         }
     }
 }
@@ -172,7 +241,7 @@ mod tests {
 
     fn settings(flags: &[&str]) -> Result<Settings, Usage> {
         let args = [&["clat", "--prefix=2001:db8:64::/96"], flags].concat();
-        Settings::new(Cli::try_parse_from(args).expect("parses").run)
+        Settings::resolve(Cli::try_parse_from(args).expect("parses").run)
     }
 
     #[test]

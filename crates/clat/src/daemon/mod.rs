@@ -74,11 +74,11 @@ enum Woken {
 
 impl<'a> Daemon<'a> {
     pub(crate) async fn new(host: &'a Host, settings: &'a Settings) -> Result<Self> {
-        let place = &settings.run.place;
+        let instance = &settings.instance;
         let (side4, reserved) = side4(host, settings).await?;
         let (failed, failures) = mpsc::unbounded_channel();
         let status = StatusSource::new(side4);
-        let socket = Socket::bind(&place.run_dir, &place.tun)?;
+        let socket = Socket::bind(&instance.run_dir, &instance.tun)?;
         let answers = status.clone();
         let answer = move |request, answer| answers.clone().answer(request, answer);
         let network = Network::new(settings)?;
@@ -251,7 +251,7 @@ impl<'a> Daemon<'a> {
 }
 
 async fn metrics(status: &StatusSource, settings: &Settings) -> Result<Option<Metrics>> {
-    let Some(address) = settings.run.flags.metrics else {
+    let Some(address) = settings.metrics else {
         return Ok(None);
     };
     let status = status.clone();
@@ -260,7 +260,7 @@ async fn metrics(status: &StatusSource, settings: &Settings) -> Result<Option<Me
 
 /// The IPv4 side, and its reservation against other instances.
 async fn side4(host: &Host, settings: &Settings) -> Result<(Side4, Option<Reservation>)> {
-    let taken: Vec<Ipv4Addr> = ipv4_addresses(host, &settings.run.place.tun).await?;
+    let taken: Vec<Ipv4Addr> = ipv4_addresses(host, &settings.instance.tun).await?;
     let reserved = std::cell::RefCell::new(None);
     let reserve = |address: Ipv4Addr| match Reservation::take(&address.to_string()) {
         Ok(ours) => {

@@ -24,7 +24,7 @@ pub(super) struct Network {
 impl Network {
     /// Starts to listen to routers, unless the prefix is given.
     pub(super) fn new(settings: &Settings) -> Result<Self> {
-        let found = discover::configured(settings.run.prefix);
+        let found = discover::configured(settings.prefix);
         let listener = match found {
             Some(_) => None,
             None => Some(RouterListener::start().context(
@@ -34,7 +34,7 @@ impl Network {
         Ok(Self {
             listener,
             link: None,
-            trust: settings.trust(),
+            trust: settings.trust,
             found,
         })
     }
