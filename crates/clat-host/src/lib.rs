@@ -3,13 +3,15 @@
 //! [`look`] collects the host's state as [`xlat_proto::clat`] wants it. For the CLAT that follows
 //! from it, a [`DataPath`] runs the workers with a [`ClatEngine`] each, and a [`Translation`]
 //! applies a plan ([`Parts`]) to the host, with the nftables tables, and starts the [`Responder`]
-//! to neighbours that ask for the CLAT's address. All take a [`HostConfig`].
+//! to neighbours that ask for the CLAT's address. All take a [`HostConfig`]. [`Status`] is
+//! what `clat status` and the metrics page show.
 
 mod config;
 mod data_path;
 mod error;
 mod neighbours;
 mod plan;
+mod status;
 mod tables;
 mod translation;
 mod view;
@@ -19,5 +21,6 @@ pub use data_path::{DataPath, WorkerFailed};
 pub use error::SetupError;
 pub use neighbours::{ClatEngine, Questions, Responder, ResponderError, questions};
 pub use plan::Parts;
+pub use status::{Known, Status};
 pub use translation::Translation;
 pub use view::{Wanted, ipv4_addresses, look};

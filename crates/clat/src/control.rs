@@ -1,19 +1,17 @@
 //! The status of a running `clat`: for `clat status` and the metrics page.
 
-use std::fmt::Write as _;
 use std::io;
-use std::net::{Ipv4Addr, Ipv6Addr};
+use std::net::Ipv4Addr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 
+use clat_host::{Known, Status};
 use pref64_discovery::{LinkDiscovery, origin};
 use serde::{Deserialize, Serialize};
 use xlat_core::Instant;
 use xlat_host::daemon::control::Answer;
-use xlat_host::daemon::metrics::Page;
 use xlat_proto::clat::{Clat, Side4, State};
 use xlat_proto::discovery::Found;
-use xlat_tun::counters::{Metric, Snapshot};
+use xlat_tun::counters::Snapshot;
 use xlat_tun::{Totals, now};
 
 /// A request to the control socket.
@@ -34,37 +32,6 @@ struct Shared {
     /// Counters of the workers, and the sums of workers that have ended.
     totals: Option<Totals>,
     retired: Option<Snapshot>,
-}
-
-#[derive(Clone, Debug, Default, Serialize)]
-struct Known {
-    state: String,
-    running: bool,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    uplink: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    ipv6: Option<Ipv6Addr>,
-    ipv6_origin: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    mtu: Option<u16>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    prefix: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    prefix_source: Option<String>,
-    dns_servers: Vec<Ipv6Addr>,
-    ignored_advertisements: u64,
-    ignored_dns_messages: u64,
-}
-
-#[derive(Debug, Serialize)]
-struct Status {
-    version: &'static str,
-    uptime_s: u64,
-    ipv4: Ipv4Addr,
-    #[serde(flatten)]
-    known: Known,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    packets: Option<Snapshot>,
 }
 
 impl StatusSource {
@@ -131,28 +98,7 @@ impl StatusSource {
 
     /// The metrics page for Prometheus.
     pub(crate) fn page(&self) -> String {
-        let status = self.status();
-        let mut page = Page::new();
-        let single = |figure: u64| [(String::new(), figure)];
-        page.family(
-            Metric::gauge("xlat_uptime_seconds", "Time since the start."),
-            single(status.uptime_s),
-        )
-        .family(
-            Metric::gauge("clat_running", "1 while IPv4 is reached through the CLAT."),
-            single(status.known.running.into()),
-        )
-        .family(
-            Metric::counter(
-                "clat_ignored_advertisements_total",
-                "Router advertisements that were not believed.",
-            ),
-            single(status.known.ignored_advertisements),
-        );
-        if let Some(packets) = &status.packets {
-            page.families(packets.families());
-        }
-        page.into_text()
+        self.status().page()
     }
 
     /// Answers one request.
@@ -189,48 +135,5 @@ impl Shared {
             *counted.get_or_insert_default() += retired.clone();
         }
         counted
-    }
-}
-
-impl Status {
-    fn to_text(&self) -> String {
-        let uptime = humantime::format_duration(Duration::from_secs(self.uptime_s));
-        let mut text = format!("clat {}, running for {uptime}\n", self.version);
-        let known = &self.known;
-        let mut line = |name: &str, value: &str| {
-            // Writing into a string does not fail.
-            let _ = writeln!(text, "{name:<10}{value}");
-        };
-        line("state", &known.state);
-        if let (Some(prefix), Some(source)) = (&known.prefix, &known.prefix_source) {
-            line("prefix", &format!("{prefix}, {source}"));
-        }
-        if let (Some(uplink), Some(ipv6), Some(mtu)) = (&known.uplink, known.ipv6, known.mtu) {
-            line("uplink", &format!("{uplink}, MTU {mtu}"));
-            line("address", &format!("{} as {ipv6}", self.ipv4));
-            if let Some(origin) = &known.ipv6_origin {
-                line("chosen", origin);
-            }
-        }
-        if !known.dns_servers.is_empty() {
-            let servers: Vec<String> = known.dns_servers.iter().map(Ipv6Addr::to_string).collect();
-            line("dns", &servers.join(", "));
-        }
-        if known.ignored_dns_messages > 0 {
-            line(
-                "ignored",
-                &format!("{} DNS messages", known.ignored_dns_messages),
-            );
-        }
-        if known.ignored_advertisements > 0 {
-            line(
-                "ignored",
-                &format!("{} router advertisements", known.ignored_advertisements),
-            );
-        }
-        if let Some(packets) = &self.packets {
-            let _ = write!(text, "{packets}");
-        }
-        text
     }
 }

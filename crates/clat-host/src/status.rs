@@ -1,0 +1,127 @@
+//! The status of a CLAT, for `clat status` and the metrics page.
+
+use std::fmt::Write as _;
+use std::net::{Ipv4Addr, Ipv6Addr};
+use std::time::Duration;
+
+use serde::Serialize;
+use xlat_host::daemon::metrics::Page;
+use xlat_tun::counters::{Metric, Snapshot};
+
+/// A snapshot of a running CLAT's status.
+#[derive(Debug, Serialize)]
+pub struct Status {
+    /// Version of the program.
+    pub version: &'static str,
+    /// Time since the start, in seconds.
+    pub uptime_s: u64,
+    /// This host's address on the IPv4 side.
+    pub ipv4: Ipv4Addr,
+    /// The outcome of the last decision.
+    #[serde(flatten)]
+    pub known: Known,
+    /// Sums of the workers' counters; `None` before the first worker.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub packets: Option<Snapshot>,
+}
+
+/// The outcome of a decision about the CLAT. Uplink, address and MTU are `None` without a CLAT.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct Known {
+    /// The state, or the failure to reach one, in one line.
+    pub state: String,
+    /// Whether a CLAT translates.
+    pub running: bool,
+    /// Name of the uplink.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub uplink: Option<String>,
+    /// The CLAT's IPv6 address.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ipv6: Option<Ipv6Addr>,
+    /// How that address was chosen.
+    pub ipv6_origin: Option<String>,
+    /// MTU towards the IPv6-only network, in bytes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mtu: Option<u16>,
+    /// The NAT64 prefix in use.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub prefix: Option<String>,
+    /// How that prefix was found.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub prefix_source: Option<String>,
+    /// DNS servers of the uplink's network that are asked for the prefix.
+    pub dns_servers: Vec<Ipv6Addr>,
+    /// Router advertisements, and prefixes in them, that were ignored.
+    pub ignored_advertisements: u64,
+    /// DNS messages that were ignored.
+    pub ignored_dns_messages: u64,
+}
+
+impl Status {
+    /// The metrics page for Prometheus.
+    pub fn page(&self) -> String {
+        let mut page = Page::new();
+        let single = |figure: u64| [(String::new(), figure)];
+        page.family(
+            Metric::gauge("xlat_uptime_seconds", "Time since the start."),
+            single(self.uptime_s),
+        )
+        .family(
+            Metric::gauge("clat_running", "1 while IPv4 is reached through the CLAT."),
+            single(self.known.running.into()),
+        )
+        .family(
+            Metric::counter(
+                "clat_ignored_advertisements_total",
+                "Router advertisements that were not believed.",
+            ),
+            single(self.known.ignored_advertisements),
+        );
+        if let Some(packets) = &self.packets {
+            page.families(packets.families());
+        }
+        page.into_text()
+    }
+
+    /// The status as text of several lines.
+    pub fn to_text(&self) -> String {
+        let uptime = humantime::format_duration(Duration::from_secs(self.uptime_s));
+        let mut text = format!("clat {}, running for {uptime}\n", self.version);
+        let known = &self.known;
+        let mut line = |name: &str, value: &str| {
+            // Writing into a string does not fail.
+            let _ = writeln!(text, "{name:<10}{value}");
+        };
+        line("state", &known.state);
+        if let (Some(prefix), Some(source)) = (&known.prefix, &known.prefix_source) {
+            line("prefix", &format!("{prefix}, {source}"));
+        }
+        if let (Some(uplink), Some(ipv6), Some(mtu)) = (&known.uplink, known.ipv6, known.mtu) {
+            line("uplink", &format!("{uplink}, MTU {mtu}"));
+            line("address", &format!("{} as {ipv6}", self.ipv4));
+            if let Some(origin) = &known.ipv6_origin {
+                line("chosen", origin);
+            }
+        }
+        if !known.dns_servers.is_empty() {
+            let servers: Vec<String> = known.dns_servers.iter().map(Ipv6Addr::to_string).collect();
+            line("dns", &servers.join(", "));
+        }
+        if known.ignored_dns_messages > 0 {
+            line(
+                "ignored",
+                &format!("{} DNS messages", known.ignored_dns_messages),
+            );
+        }
+        if known.ignored_advertisements > 0 {
+            line(
+                "ignored",
+                &format!("{} router advertisements", known.ignored_advertisements),
+            );
+        }
+        if let Some(packets) = &self.packets {
+            let _ = write!(text, "{packets}");
+        }
+        text
+    }
+}
