@@ -70,7 +70,7 @@ impl DataPath {
             let translator = &mut engine.translator;
             *translator.mapper_mut() = mapper.clone();
             if let Err(error) = translator.set_policy(policy.clone()) {
-                warn!("the policy stays as it was: {error}");
+                warn!("the policy is unchanged: {error}");
             }
         });
         Ok(())
@@ -99,5 +99,5 @@ fn mapper(config: &HostConfig, clat: &Clat) -> Result<Mapper, SetupError> {
 
 /// A worker ended by itself, so the data path is incomplete.
 #[derive(Debug, Error)]
-#[error("the data path broke: {0}")]
+#[error("the data path failed: {0}")]
 pub struct WorkerFailed(pub Failure);

@@ -119,7 +119,10 @@ impl Responder {
         questions: Questions,
     ) -> Result<Self, ResponderError> {
         let Some(mac) = link.mac else {
-            debug!("{} has no link-layer addresses: nobody will ask", link.name);
+            debug!(
+                "{} has no link-layer addresses: no neighbour discovery is needed",
+                link.name
+            );
             return Ok(Self(tokio::spawn(async {})));
         };
         let socket =
@@ -149,7 +152,7 @@ async fn answer(socket: Solicitations, address: Ipv6Addr, mac: [u8; 6], question
             received = socket.recv() => match received {
                 Ok((from, message)) => Solicitation::parse(from, &message),
                 Err(error) => {
-                    warn!("nobody answers for {address} any more: {error}");
+                    warn!("neighbour solicitations for {address} are no longer answered: {error}");
                     return;
                 }
             },

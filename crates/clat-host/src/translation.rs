@@ -21,8 +21,8 @@ impl Translation {
     /// Sets up the host for `clat`.
     ///
     /// # Errors
-    /// The first change that was refused, which may be an address that another host has. The changes
-    /// made until then are undone.
+    /// The first change that was refused, which may be an address that another host has. The
+    /// changes made until then are undone.
     pub async fn set_up(
         host: &Host,
         config: &HostConfig,
@@ -49,7 +49,10 @@ impl Translation {
         };
         if let Some(table) = tables::masquerade(config) {
             let name = table.name();
-            info!("hosts of --lan leave with this host's IPv4 address (nftables table {name})");
+            info!(
+                "hosts of --lan are masqueraded behind this host's IPv4 address (nftables table \
+            {name})"
+            );
         }
         log_shared(config, clat);
         Ok(Self {

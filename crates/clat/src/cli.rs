@@ -10,7 +10,7 @@ use xlat_host::daemon::flags::{LogFlags, PolicyFlags, RunFlags, interface_name};
 
 use crate::ports;
 
-/// Gives an IPv6-only host its IPv4 back: the customer side of 464XLAT (RFC 6877)
+/// Gives IPv4 to an IPv6-only host: the customer side of 464XLAT (RFC 6877)
 #[derive(Debug, Parser)]
 #[command(version, max_term_width = 100, args_conflicts_with_subcommands = true)]
 pub(crate) struct Cli {
@@ -22,49 +22,49 @@ pub(crate) struct Cli {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// Translate until told to stop (this is what happens without a command, too)
+    /// Run the daemon (the default without a command)
     Run(Box<Run>),
-    /// Show what is found out about the network, and how, and change nothing
+    /// Show what clat detects about the network, and how, without changing anything
     Detect(Detect),
-    /// Show what the running one does
+    /// Show the status of the running daemon
     Status(Status),
-    /// Take back what a killed run left behind
+    /// Undo the changes that a killed run left behind
     Recover(Recover),
 }
 
 #[derive(Args, Clone, Debug)]
 pub(crate) struct Run {
-    /// NAT64 prefix of the network: IPv6 prefix of 32, 40, 48, 56, 64 or 96 bits [default: what
-    /// routers announce (PREF64), or else what the network's DNS64 tells]
+    /// NAT64 prefix of the network: IPv6 prefix of 32, 40, 48, 56, 64 or 96 bits [default:
+    /// announced by routers (PREF64), else learned from the network's DNS64]
     #[arg(long, value_name = "PREFIX")]
     pub(crate) prefix: Option<Pref64>,
-    /// Use a prefix that was found only if this IPv4 address answers a ping through it
+    /// Use a discovered prefix only if this IPv4 address answers a ping through it
     #[arg(long, value_name = "ADDR")]
     pub(crate) probe: Option<Ipv4Addr>,
-    /// Use no prefix that only the DNS tells, whose answers are not validated
+    /// Ignore prefixes that are known from the DNS only, whose answers are not validated
     #[arg(long)]
     pub(crate) require_secure: bool,
-    /// Interface towards the IPv6-only network [default: the one that leads there]
+    /// Interface towards the IPv6-only network [default: the one with the route]
     #[arg(long, value_name = "IFACE", value_parser = interface_name)]
     pub(crate) uplink: Option<String>,
-    /// Run beside native IPv4 too; otherwise wait while this host has it
+    /// Run beside native IPv4 too; without it clat waits while this host has native IPv4
     #[arg(long)]
     pub(crate) always: bool,
     /// IPv4 address of this host [default: a free one of 192.0.0.0/29]
     #[arg(long, value_name = "ADDR")]
     pub(crate) ipv4: Option<Ipv4Addr>,
-    /// IPv6 address of the CLAT; one that the uplink has itself is shared with this host [default: a
-    /// stable one in a delegated prefix or in the uplink's /64, or else the uplink's own, shared]
+    /// IPv6 address of the CLAT; the uplink's own address is shared with this host [default: a
+    /// stable one in a delegated prefix or in the uplink's /64, else the uplink's own, shared]
     #[arg(long, value_name = "ADDR")]
     pub(crate) ipv6: Option<Ipv6Addr>,
-    /// Ports that the CLAT has of an address that it shares with this host
+    /// Ports that the CLAT uses of an address that it shares with this host
     #[arg(long, value_name = "LOW-HIGH", default_value = "61000-65535", value_parser = ports::range)]
     pub(crate) shared_ports: RangeInclusive<u16>,
-    /// What forwards IPv6 packets: only the interfaces involved, where the kernel can do that (Linux
-    /// 6.17), or the whole host
+    /// Which interfaces forward IPv6 packets: only uplink and TUN, where the kernel supports it
+    /// (Linux 6.17), or all of the host's
     #[arg(long, value_name = "interfaces|host", default_value = "interfaces")]
     pub(crate) forwarding: Forwarding,
-    /// Choose the CLAT's address so that checksums stay the same (NAT64 prefixes of 32 or 96 bits)
+    /// Choose a CLAT address that keeps checksums the same (NAT64 prefixes of 32 or 96 bits)
     #[arg(long)]
     pub(crate) checksum_neutral: bool,
     /// MTU towards the IPv6-only network, in bytes; from 1280 [default: the uplink's]
@@ -76,7 +76,7 @@ pub(crate) struct Run {
     /// Metric of the IPv4 default route; lower is preferred [default: 2048, or the next free one]
     #[arg(long, value_name = "N")]
     pub(crate) metric: Option<u32>,
-    /// Be the IPv4 router of this network on another interface of this host; several times
+    /// Act as the IPv4 router of this network on another interface of this host; several times
     #[arg(long, value_name = "CIDR")]
     pub(crate) lan: Vec<Ipv4Prefix>,
     /// IPv6 prefix, at most 96 bits long, that is routed to this host for the hosts of --lan: each
@@ -94,7 +94,7 @@ pub(crate) struct Run {
     /// With --dry-run: as JSON
     #[arg(long, requires = "dry_run")]
     pub(crate) json: bool,
-    /// Directory for what survives a restart
+    /// Directory for state that survives a restart
     #[arg(long, value_name = "DIR", default_value = "/var/lib/clat")]
     pub(crate) state_dir: PathBuf,
 }
@@ -128,7 +128,7 @@ pub(crate) struct Detect {
     /// Where `clat` keeps the secret of its address
     #[arg(long, value_name = "DIR", default_value = "/var/lib/clat")]
     pub(crate) state_dir: PathBuf,
-    /// Interface towards the IPv6-only network [default: the one that leads there]
+    /// Interface towards the IPv6-only network [default: the one with the route]
     #[arg(long, value_name = "IFACE", value_parser = interface_name)]
     pub(crate) uplink: Option<String>,
     /// How long routers and DNS servers have to answer, in seconds
@@ -153,7 +153,7 @@ pub(crate) struct Place {
     /// Name of the TUN interface
     #[arg(long, value_name = "NAME", default_value = "clat", value_parser = interface_name)]
     pub(crate) tun: String,
-    /// Directory for notes about what is to be undone
+    /// Directory for the journal of changes to undo, and the control socket
     #[arg(long, value_name = "DIR", default_value = "/run/clat")]
     pub(crate) run_dir: PathBuf,
 }

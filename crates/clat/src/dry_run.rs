@@ -28,7 +28,7 @@ pub(crate) async fn run(host: &Host, settings: &Settings) -> Result<()> {
     let mut wanted = settings.wanted();
     let (mut view, link) = look(host, &wanted).await?;
     if view.native_ipv4 && !settings.always {
-        warn!("this host has native IPv4: without --always nothing of this is done");
+        warn!("this host has native IPv4: without --always clat would change nothing");
         view.native_ipv4 = false;
     }
     let found = match (discover::configured(settings.prefix), &link) {

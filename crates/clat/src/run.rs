@@ -39,7 +39,7 @@ async fn take_back_leftovers(host: &Host, settings: &Settings) -> Result<()> {
     let instance = &settings.instance;
     let count = host.recover(&instance.run_dir, &instance.tun).await?;
     if count > 0 {
-        info!("{count} changes of a killed run were taken back");
+        info!("{count} changes of a killed run were undone");
     }
     Ok(())
 }

@@ -66,7 +66,7 @@ fn an_unknown_interface_ends_with_code_1_and_says_where_to_look() {
         "--ipv6=2001:db8::1",
         "--dry-run",
     ];
-    complains(&flags, 1, "there is no interface nowhere0; `ip link` lists");
+    complains(&flags, 1, "no interface nowhere0; `ip link` lists");
 }
 
 #[test]

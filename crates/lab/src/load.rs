@@ -76,7 +76,7 @@ pub fn run(binaries: &Binaries, load: &Load, mut look: impl FnMut(&Outcome)) -> 
         "--subscriber-prefix=64",
         "--udp-timeout",
         &lifetime,
-        "--port-rest",
+        "--port-hold-down",
         &lifetime,
         "--allow-short-timeouts",
         "--max-sessions",

@@ -291,7 +291,7 @@ fn ra_19_a_router_that_says_otherwise_is_named() -> Result<()> {
         options: vec![RaOption::mtu(1300), RaOption::pref64(prefix, 600)],
     };
     let _router = Router::start(installed.topology.client(), UPLINK, &other)?;
-    let line = "says otherwise than we do: hop limit 32 instead of 64; DHCPv6 for addresses 1 \
+    let line = "announces other values: hop limit 32 instead of 64; DHCPv6 for addresses 1 \
                 instead of 0; MTU 1300 instead of 1400; the NAT64 prefix 2001:db8:6464::/96, \
                 which is not ours";
     installed.plat.wait_for_line(line, PATIENCE)

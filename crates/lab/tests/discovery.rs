@@ -609,7 +609,7 @@ fn detect_says_what_was_found_and_how() -> Result<()> {
     clat.stop(PATIENCE)?;
     let state = net.directory.path().join("state").display().to_string();
     let text = net.ask(&["detect", "--state-dir", &state])?;
-    let line = format!("CLAT address  {address}, in the uplink's prefix");
+    let line = format!("CLAT address  {address}, stable address in the uplink's /64");
     ensure!(text.contains(&line), "{line} in\n{text}");
     let after = inspect(net.topology().client())?;
     ensure!(

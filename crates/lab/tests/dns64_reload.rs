@@ -96,7 +96,7 @@ impl Fixture {
     fn reload(&self, text: &str) -> Result<()> {
         fs::write(&self.file, text)?;
         let answer = self.net.installed.ask_plat(&["reload"])?;
-        ensure!(answer.contains("taken up"), "{answer}");
+        ensure!(answer.contains("applied"), "{answer}");
         Ok(())
     }
 }

@@ -188,7 +188,7 @@ fn port_forwards_and_denials_come_and_go_with_the_file() -> Result<()> {
     };
     ensure!(call().is_err(), "a port forward that was not asked for");
     let answer = fixture.reload(&forward)?;
-    ensure!(answer.trim() == "taken up: bind", "{answer}");
+    ensure!(answer.trim() == "applied: bind", "{answer}");
     drop(call().context("through the port forward")?);
     listener.accept()?;
     fixture.reload(POOL)?;
@@ -245,7 +245,7 @@ fn advertisements_and_dns64_follow_the_file() -> Result<()> {
     wait_for(true)?;
     let more = "dns64-allow = \"2001:db8:7777::/48\"\nra-mtu = 1423\n";
     let answer = fixture.reload(&format!("{base}{more}"))?;
-    ensure!(answer.trim() == "taken up: dns64-allow, ra-mtu", "{answer}");
+    ensure!(answer.trim() == "applied: dns64-allow, ra-mtu", "{answer}");
     wait_for(false).context("a stranger")?;
     // The option by its bytes: type 5, one unit of eight bytes, reserved, 32 bits of MTU.
     let option = [5, 1, 0, 0, 0, 0, 0x05, 0x8f];
@@ -278,7 +278,10 @@ fn a_bad_file_changes_nothing() -> Result<()> {
             "pool = \"192.168.64.9\"\nbindd = 1\n",
             "did you mean `bind`?",
         ),
-        ("pool = \"192.168.64.10\"\n", "another pool takes a restart"),
+        (
+            "pool = \"192.168.64.10\"\n",
+            "a changed pool needs a restart",
+        ),
         (
             "pool = \"192.168.64.9\"\nudp-timeout = \"5s\"\n",
             "below the RFC's minimum",

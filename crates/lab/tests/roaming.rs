@@ -163,7 +163,10 @@ fn a_network_that_others_ban_is_not_taken_for_ours() -> Result<()> {
     let _clat = net.clat(&[])?;
     net.wait_for("running", ClientHost::is_running)?;
     let status = net.status()?;
-    ensure!(status.contains("in the uplink's prefix"), "{status}");
+    ensure!(
+        status.contains("stable address in the uplink's /64"),
+        "{status}"
+    );
     net.ping()
 }
 

@@ -88,7 +88,7 @@ fn restore(pool: &mut DynamicPool, text: &str) {
         warn!("{FILE}, skipped: {line}");
     }
     info!(
-        "{} leases taken up, {} skipped",
+        "{} leases restored, {} skipped",
         leases.len() - refused.len(),
         malformed.len() + refused.len()
     );

@@ -46,7 +46,7 @@ pub(crate) fn restore(nat: &Nat64, dir: &StateDir) {
     let file = match dir.open_file(FILE) {
         Ok(Some(file)) => file,
         Ok(None) => return,
-        Err(error) => return warn!("sessions are not taken up: {error}"),
+        Err(error) => return warn!("sessions are not restored: {error}"),
     };
     match check(file) {
         Ok(()) => {}
@@ -56,9 +56,9 @@ pub(crate) fn restore(nat: &Nat64, dir: &StateDir) {
         return;
     };
     let (restored, skipped) = restore_from(nat, file);
-    info!("{restored} sessions taken up");
+    info!("{restored} sessions restored");
     for (reason, count) in skipped {
-        info!("{count} sessions not taken up: {reason}");
+        info!("{count} sessions not restored: {reason}");
     }
 }
 
@@ -128,7 +128,7 @@ fn check(file: impl BufRead) -> Result<(), String> {
 }
 
 fn set_aside(dir: &StateDir, damage: &str) {
-    warn!("the file of sessions is damaged ({damage}): set aside, no session is taken up");
+    warn!("the file of sessions is damaged ({damage}): set aside, no session is restored");
     if let Err(error) = dir.set_aside(FILE) {
         warn!("{error}");
     }

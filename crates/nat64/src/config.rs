@@ -1,7 +1,8 @@
 //! The administrator's choices about a stateful NAT64, with the RFCs' defaults.
 //!
-//! One file, as it is the list of all of them: each value with its meaning, unit, default and limit, and
-//! one check that they make sense together. How they are written as text is `config_text.rs`.
+//! One file, as it is the list of all of them: each value with its meaning, unit, default and
+//! limit, and one check that they make sense together. How they are written as text is
+//! `config_text.rs`.
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::ops::RangeInclusive;
@@ -91,7 +92,7 @@ pub struct Timers {
     pub tcp_closing: Duration,
     /// How long a UDP port or ICMP identifier rests before another client may have it: 2 minutes
     /// (RFC 6888 REQ-8).
-    pub port_rest: Duration,
+    pub port_hold_down: Duration,
     /// FRAGMENT_MIN: how long the fragments of a datagram may take to come, 2 seconds to a minute.
     pub fragment: Duration,
     /// Accept lifetimes below the RFCs' minimum.
@@ -127,7 +128,7 @@ pub struct Inbound {
 pub struct Limits {
     /// Sessions in total, and so bindings in total. Outsiders can open seven eighths of them.
     pub sessions: u32,
-    /// IPv6 sources are one subscriber if they share so many bits.
+    /// Prefix length of a subscriber.
     pub subscriber_prefix: u8,
     /// Sessions of one subscriber. Outsiders can open seven eighths of them.
     pub subscriber_sessions: u32,
@@ -299,7 +300,7 @@ impl Default for Timers {
             tcp_established: Duration::from_secs(7440),
             tcp_opening: Duration::from_secs(240),
             tcp_closing: Duration::from_secs(240),
-            port_rest: Duration::from_secs(120),
+            port_hold_down: Duration::from_secs(120),
             fragment: Duration::from_secs(2),
             allow_short: false,
         }
@@ -345,12 +346,12 @@ pub(crate) struct Lifetimes {
     pub(crate) established: Ticks,
     pub(crate) opening: Ticks,
     pub(crate) closing: Ticks,
-    pub(crate) port_rest: Ticks,
+    pub(crate) port_hold_down: Ticks,
 }
 
 impl Lifetimes {
     pub(crate) fn new(timers: &Timers) -> Self {
-        let rest = match timers.port_rest {
+        let rest = match timers.port_hold_down {
             Duration::ZERO => Ticks::ZERO,
             rest => Ticks::covering(rest),
         };
@@ -360,7 +361,7 @@ impl Lifetimes {
             established: Ticks::covering(timers.tcp_established),
             opening: Ticks::covering(timers.tcp_opening),
             closing: Ticks::covering(timers.tcp_closing),
-            port_rest: rest,
+            port_hold_down: rest,
         }
     }
 }

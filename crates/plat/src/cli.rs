@@ -26,19 +26,19 @@ pub(crate) struct Cli {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// Translate until told to stop (this is what happens without a command, too)
+    /// Run the daemon (the default without a command)
     Run(Box<Run>),
-    /// Say which subscriber has an IPv4 address and port, where that follows from --deterministic
+    /// Name the subscriber of an IPv4 address and port (with --deterministic)
     Whose(Whose),
-    /// Take back what a killed run left behind
+    /// Undo the changes that a killed run left behind
     Recover(Recover),
-    /// Check a configuration file and print what it comes to
+    /// Check a configuration file and print the effective values
     Check(Check),
-    /// Make the running one read its configuration file again
+    /// Make the running daemon read its configuration file again
     Reload(Reload),
-    /// Show what the running one does
+    /// Show the status of the running daemon
     Status(Status),
-    /// Show the sessions of the running one
+    /// List the sessions of the running daemon
     Sessions(Sessions),
 }
 
@@ -67,14 +67,15 @@ pub(crate) struct Run {
     /// MTU of the IPv4 side, in bytes [default: that of the TUN]
     #[arg(long, value_name = "BYTES", value_parser = clap::value_parser!(u16).range(68..))]
     pub(crate) mtu4: Option<u16>,
-    /// Keep non-global IPv4 addresses out of the well-known prefix 64:ff9b::/96 (RFC 6052)
+    /// Do not translate non-global IPv4 addresses in the well-known prefix 64:ff9b::/96 (RFC 6052)
     #[arg(long, value_enum, value_name = "on|off", default_value_t = Switch::On)]
     pub(crate) wkp_strict: Switch,
     /// How IPv6 nodes reach each other by their IPv4 addresses (RFC 7757)
     #[arg(long, value_enum, value_name = "MODE", default_value_t = HairpinMode::Intrinsic)]
     pub(crate) hairpin: HairpinMode,
-    /// How IPv4 packets leave and come back: the pool is routed to this host; it is asked for on the
-    /// link of an interface; or it hides behind an interface's address [default: route]
+    /// How IPv4 packets leave and return: the pool is routed to this host; it lies in the subnet of
+    /// an interface and plat answers ARP for it; or it is masqueraded behind an interface's address
+    /// [default: route]
     #[arg(long, value_name = "route|proxy-arp:IFACE|masquerade:IFACE")]
     pub(crate) egress: Option<Egress>,
     /// Let clients reach the IPv4 addresses of this host through the prefix
@@ -94,7 +95,7 @@ pub(crate) struct Run {
     pub(crate) policy: PolicyFlags,
     #[command(flatten)]
     pub(crate) log: LogFlags,
-    /// Directory for what survives a restart
+    /// Directory for state that survives a restart
     #[arg(long, value_name = "DIR", default_value = "/var/lib/plat")]
     pub(crate) state_dir: PathBuf,
 }
@@ -159,7 +160,7 @@ pub(crate) struct Place {
     /// Name of the TUN interface
     #[arg(long, value_name = "NAME", default_value = "nat64", value_parser = interface_name)]
     pub(crate) tun: String,
-    /// Directory for notes about what is to be undone
+    /// Directory for the journal of changes to undo, and the control socket
     #[arg(long, value_name = "DIR", default_value = "/run/plat")]
     pub(crate) run_dir: PathBuf,
 }

@@ -82,10 +82,10 @@ pub(crate) fn read_again(old: &Settings, values: &Values) -> Result<Reading> {
         .map(String::as_str)
         .collect();
     if !fixed.is_empty() {
-        bail!("another {} takes a restart", fixed.join(", "));
+        bail!("a changed {} needs a restart", fixed.join(", "));
     }
     if old.dynamic_pool.is_some() && changed.contains("client") {
-        bail!("another client takes a restart where there is a dynamic-pool");
+        bail!("a changed client needs a restart with dynamic-pool");
     }
     Ok(Reading {
         // What was chosen at the start stays.
@@ -118,7 +118,7 @@ pub(crate) fn describe(changed: &BTreeSet<String>) -> String {
         return "nothing has changed".into();
     }
     let names: Vec<&str> = changed.iter().map(String::as_str).collect();
-    format!("taken up: {}", names.join(", "))
+    format!("applied: {}", names.join(", "))
 }
 
 /// For messages about a reload that was refused.

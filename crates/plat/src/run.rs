@@ -301,7 +301,7 @@ impl Daemon<'_> {
                     }
                 }
                 Some(failure) = failures.recv() => {
-                    return Err(anyhow!("the data path broke: {failure}"));
+                    return Err(anyhow!("the data path failed: {failure}"));
                 }
             }
         }

@@ -259,7 +259,7 @@ fn prefixes(run: &Run, facts: &HostFacts) -> Result<Vec<Pref64>, Usage> {
 fn check_clients(run: &Run, pools: &[PoolSpec], prefixes: &[Pref64]) -> Result<(), Usage> {
     let has_pool = run.dynamic_pool.is_some() || !pools.is_empty();
     if run.map.is_empty() && !has_pool {
-        let line = "nobody to translate for: give --pool SPEC (IPv4 addresses that all IPv6 \
+        let line = "no clients to translate for: give --pool SPEC (IPv4 addresses that all IPv6 \
                     sources share), --dynamic-pool CIDR (one for each) or --map V4=V6";
         return Err(Usage(line.into()));
     }

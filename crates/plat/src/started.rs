@@ -36,7 +36,7 @@ impl StartedDaemon {
         self.socket.abort();
         // The socket is gone from the file system when its task is.
         let _ = self.socket.await;
-        let undone = undone.context("not everything could be put back; try `plat recover`");
+        let undone = undone.context("not all changes could be undone; try `plat recover`");
         (self.workers.stop(), undone)
     }
 }

@@ -25,71 +25,77 @@ pub(crate) struct StatefulFlags {
     /// range of ports; can be given several times
     #[arg(long, value_name = "SPEC")]
     pub(crate) pool: Vec<PoolSpec>,
-    /// Port forward: what comes to an IPv4 address and port goes to a client; several times
+    /// Port forward from an IPv4 address and port to a client; several times
     #[arg(long, group = RELOADABLE, value_name = "PROTO:V4:PORT=[V6]:PORT")]
     pub(crate) bind: Vec<StaticBinding>,
     /// Serve only IPv6 sources of this prefix; several times [default: all]
     #[arg(long, group = RELOADABLE, value_name = "PREFIX")]
     pub(crate) client: Vec<Ipv6Prefix>,
-    /// IPv4 destination that nobody gets to, all ports or some; several times
+    /// IPv4 destination that is blocked for all clients, all ports or some; several times
     #[arg(long, group = RELOADABLE, value_name = "V4[/N][:PORT[-PORT]]")]
     pub(crate) deny: Vec<Destination>,
-    /// Who gets in through a client's binding
+    /// Which IPv4 hosts can send to a client through its binding
     #[arg(long, value_enum, value_name = "WAY", default_value_t = FilteringFlag::EndpointIndependent)]
     pub(crate) filtering: FilteringFlag,
-    /// Packets from outside prolong UDP and ICMP sessions
+    /// Packets from the IPv4 side refresh UDP and ICMP sessions
     #[arg(long, group = RELOADABLE, value_enum, value_name = "on|off", default_value_t = Switch::On)]
     pub(crate) inbound_refresh: Switch,
-    /// Outsiders may open TCP connections through a client's binding
+    /// IPv4 hosts may open TCP connections through a client's binding
     #[arg(long, group = RELOADABLE, value_enum, value_name = "on|off", default_value_t = Switch::On)]
     pub(crate) inbound_tcp: Switch,
-    /// SYNs from outside that are kept out wait six seconds for the client's own
+    /// Hold a SYN that the filter blocks for six seconds in case the client sends its own
     #[arg(long, group = RELOADABLE, value_enum, value_name = "on|off", default_value_t = Switch::On)]
     pub(crate) store_syns: Switch,
-    /// TCP segments without a session pass through an existing binding
+    /// Translate TCP segments without a session by an existing binding
     #[arg(long, group = RELOADABLE, value_enum, value_name = "on|off", default_value_t = Switch::On)]
     pub(crate) stray_tcp: Switch,
-    /// How long a UDP session lives after a packet; from 2m
+    /// Lifetime of a UDP session after its last packet; from 2m
     #[arg(long, group = RELOADABLE, value_name = "TIME", default_value = "5m")]
     pub(crate) udp_timeout: humantime::Duration,
-    /// How long an ICMP query waits for more; from 60s
+    /// Lifetime of an ICMP query session after its last packet; from 60s
     #[arg(long, group = RELOADABLE, value_name = "TIME", default_value = "60s")]
     pub(crate) icmp_timeout: humantime::Duration,
-    /// How long an established TCP connection lives without a packet; from 2h 4m
+    /// Lifetime of an idle established TCP connection; from 2h 4m
     #[arg(long, group = RELOADABLE, value_name = "TIME", default_value = "2h 4m")]
     pub(crate) tcp_est_timeout: humantime::Duration,
-    /// How long a TCP connection may take to open, and to go away; from 4m
+    /// Lifetime of a TCP connection that opens or closes; from 4m
     #[arg(long, group = RELOADABLE, value_name = "TIME", default_value = "4m")]
     pub(crate) tcp_trans_timeout: humantime::Duration,
-    /// The same for opening alone
+    /// The same for a connection that opens
     #[arg(long, group = RELOADABLE, value_name = "TIME")]
     pub(crate) tcp_open_timeout: Option<humantime::Duration>,
-    /// How long the fragments of a datagram may take to come; 2s to 1m
+    /// How long to wait for the fragments of a datagram; 2s to 1m
     #[arg(long, value_name = "TIME", default_value = "2s")]
     pub(crate) fragment_timeout: humantime::Duration,
-    /// How long a UDP port rests before another client may have it
-    #[arg(long, group = RELOADABLE, value_name = "TIME", default_value = "2m")]
-    pub(crate) port_rest: humantime::Duration,
+    /// Hold-down: how long a UDP port is not reused by another client
+    #[arg(
+        long,
+        group = RELOADABLE,
+        visible_alias = "port-rest",
+        value_name = "TIME",
+        default_value = "2m"
+    )]
+    pub(crate) port_hold_down: humantime::Duration,
     /// Accept timeouts below the RFCs' minimum
     #[arg(long, group = RELOADABLE, visible_alias = "allow-short-timers")]
     pub(crate) allow_short_timeouts: bool,
-    /// Most sessions in total; outsiders can open seven eighths of them
+    /// Maximum number of sessions; IPv4 hosts can open seven eighths of them
     #[arg(long, value_name = "N", default_value_t = 1 << 20)]
     pub(crate) max_sessions: u32,
-    /// IPv6 sources are one subscriber if they share so many bits
+    /// Prefix length of a subscriber
     #[arg(long, value_name = "BITS", default_value_t = 128,
           value_parser = clap::value_parser!(u8).range(..=128))]
     pub(crate) subscriber_prefix: u8,
-    /// Most sessions of one subscriber
+    /// Maximum sessions of one subscriber
     #[arg(long, group = RELOADABLE, value_name = "N", default_value_t = 1 << 16)]
     pub(crate) subscriber_sessions: u32,
-    /// Most ports of one subscriber and protocol [default: no limit]
+    /// Maximum ports of one subscriber and protocol [default: no limit]
     #[arg(long, group = RELOADABLE, value_name = "N")]
     pub(crate) subscriber_ports: Option<u32>,
-    /// Most new bindings of one subscriber a second, on average [default: no limit]
+    /// Maximum new bindings of one subscriber per second, on average [default: no limit]
     #[arg(long, group = RELOADABLE, value_name = "N")]
     pub(crate) subscriber_rate: Option<u32>,
-    /// Memory for fragments on their way, in MiB; one source gets one in 32 of it
+    /// Memory for incomplete datagrams, in MiB; one source gets 1/32 of it
     #[arg(long, value_name = "MIB", default_value_t = 32,
           value_parser = clap::value_parser!(u32).range(1..=2047))]
     pub(crate) fragment_memory: u32,
@@ -181,7 +187,7 @@ impl StatefulFlags {
             tcp_established: self.tcp_est_timeout.into(),
             tcp_opening: self.tcp_open_timeout.map_or(closing, Into::into),
             tcp_closing: closing,
-            port_rest: self.port_rest.into(),
+            port_hold_down: self.port_hold_down.into(),
             fragment: self.fragment_timeout.into(),
             allow_short: self.allow_short_timeouts,
         }

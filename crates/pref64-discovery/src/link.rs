@@ -34,7 +34,10 @@ pub struct Trust {
 
 /// The socket for router advertisements could not be opened.
 #[derive(Debug, Error)]
-#[error("cannot hear routers on {link}; run as root or with CAP_NET_RAW, or give --prefix")]
+#[error(
+    "cannot receive router advertisements on {link}; run as root or with CAP_NET_RAW, or give \
+--prefix"
+)]
 pub struct ListenError {
     link: String,
     source: std::io::Error,
@@ -282,7 +285,7 @@ pub fn log_change(before: Option<Found>, after: Option<Found>) {
         (before, Some(found)) if before != Some(found) => {
             info!("NAT64 prefix {}, {}", found.prefix, origin(found.source));
         }
-        (Some(gone), None) => warn!("the NAT64 prefix {} holds no longer", gone.prefix),
+        (Some(gone), None) => warn!("the NAT64 prefix {} is no longer valid", gone.prefix),
         _ => {}
     }
 }

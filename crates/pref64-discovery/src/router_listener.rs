@@ -58,7 +58,7 @@ impl RouterListener {
         let shared = Arc::clone(&state);
         let task = tokio::spawn(async move {
             if let Err(error) = listen(&routers, &forgers, &shared).await {
-                debug!("advertisements are heard on the uplink alone: {error}");
+                debug!("receiving router advertisements on the uplink only: {error}");
             }
         });
         Ok(Self { state, task })

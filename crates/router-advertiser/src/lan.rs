@@ -20,7 +20,8 @@ use xlat_tun::now;
 use crate::counters::Counters;
 use crate::error::Error;
 
-/// Advertisements that withdraw this router (MAX_FINAL_RTR_ADVERTISEMENTS), and the pause between them.
+/// Advertisements that withdraw this router (MAX_FINAL_RTR_ADVERTISEMENTS), and the pause between
+/// them.
 const FINAL: u32 = 3;
 const FINAL_PAUSE: Duration = Duration::from_millis(50);
 
@@ -81,7 +82,8 @@ impl Lan {
         let config = input.config.borrow().clone();
         let is_open = *input.open.borrow();
         let mut lan = Self {
-            // A netlink connection answers one request at a time, and all links see the same changes.
+            // A netlink connection answers one request at a time, and all links see the same
+            // changes.
             host: Host::connect()?,
             changes: Changes::listen()?,
             sockets: Sockets::open(&link)?,
@@ -96,7 +98,7 @@ impl Lan {
         lan.look().await?;
         if lan.announcement.prefixes().is_empty() {
             let name = &lan.link.name;
-            warn!("{name} has no global IPv6 /64: hosts there can make no addresses yet");
+            warn!("{name} has no global IPv6 /64: hosts there cannot configure addresses yet");
         }
         lan.log_prefixes();
         Ok(lan)
@@ -165,7 +167,7 @@ impl Lan {
         let name = &self.link.name;
         match self.reported.compare(router, &ours, &theirs) {
             Some(Finding::Contradicts(list)) => {
-                warn!("router {router} on {name} says otherwise than we do: {list}");
+                warn!("router {router} on {name} announces other values: {list}");
             }
             Some(Finding::DefaultRouter) => info!("{router} is a default router on {name} too"),
             None => {}

@@ -218,7 +218,8 @@ pub enum OpenError {
     Queues(usize),
     /// `/dev/net/tun` does not exist.
     #[error(
-        "/dev/net/tun is missing: load the module (`modprobe tun`), or give the container this device"
+        "/dev/net/tun is missing: load the module (`modprobe tun`), or give the container this \
+        device"
     )]
     NoDevice,
     /// The process may not open `/dev/net/tun`.
@@ -234,7 +235,7 @@ pub enum OpenError {
     )]
     InUse(String),
     /// The kernel lacks a virtio-net header or several queues.
-    #[error("this kernel's TUN knows no virtio-net header or several queues: Linux 3.8 is needed")]
+    #[error("this kernel's TUN has no virtio-net header or multiple queues: Linux 3.8 is needed")]
     TooOld,
     /// Any other error of the kernel.
     #[error("the kernel refused the TUN interface: {0}")]

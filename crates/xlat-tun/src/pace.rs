@@ -35,7 +35,7 @@ const SLACK: NonZeroU64 = NonZeroU64::new(5_000).unwrap();
 /// Sets the timer slack of this thread, so that its pauses have the intended length.
 pub(super) fn set_slack() {
     if let Err(error) = rustix::thread::set_current_timer_slack(Some(SLACK)) {
-        tracing::debug!("the pauses of a worker are as long as the kernel likes: {error}");
+        tracing::debug!("cannot set a worker's timer slack: {error}");
     }
 }
 

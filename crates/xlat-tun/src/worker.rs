@@ -18,8 +18,8 @@
 //! while packets are queued may move: those that are still in the old queue can then be overtaken,
 //! once.
 //!
-//! The whole loop is in this file, so that the order of reading, translating, acting and sleeping can be
-//! read in one place.
+//! The whole loop is in this file, so that the order of reading, translating, acting and sleeping
+//! can be read in one place.
 
 use std::io;
 use std::os::fd::AsFd;
@@ -194,7 +194,7 @@ fn pin(processor: Option<usize>) {
     let mut set = CpuSet::new();
     set.set(processor);
     if let Err(error) = rustix::thread::sched_setaffinity(None, &set) {
-        tracing::warn!("a worker is not kept on processor {processor}: {error}");
+        tracing::warn!("cannot pin a worker to CPU {processor}: {error}");
     }
 }
 
@@ -252,7 +252,8 @@ impl<E: Engine> Worker<E> {
                 && self.coalescer.stop(kind)
             {
                 tracing::warn!(
-                    "the kernel refuses packets that were joined ({kind:?}): no more are"
+                    "the kernel refuses packets that were joined ({kind:?}): none will be joined \
+                    from now on"
                 );
             }
             if let Batch::Drained = batch {

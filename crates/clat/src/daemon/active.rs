@@ -49,7 +49,7 @@ impl<'a> Active<'a> {
             Some(translation) if translation.clat() == clat => {
                 let repairs = translation.repair().await?;
                 if repairs > 0 {
-                    info!("{repairs} changes were undone by others and made again");
+                    info!("{repairs} changes were removed by other programs and restored");
                 }
                 Ok(())
             }
@@ -80,7 +80,7 @@ impl<'a> Active<'a> {
             Some(translation) => translation
                 .take_back()
                 .await
-                .context("not everything could be put back; try `clat recover`")?,
+                .context("not all changes could be undone; try `clat recover`")?,
             // It may have been stopped in the middle of setting up.
             None => {
                 let (run_dir, tun) = (&self.config.run_dir, &self.config.tun.name);

@@ -184,7 +184,7 @@ impl<'a> Daemon<'a> {
         if is_hopeless(&error) || (!self.has_run && self.announcer.state().is_none()) {
             return Err(error);
         }
-        warn!("{error:#}; looking again soon");
+        warn!("{error:#}; trying again soon");
         self.blinked = Some(now() + BLINK);
         Ok(())
     }
@@ -207,7 +207,7 @@ impl<'a> Daemon<'a> {
         };
         match host_error(&error) {
             Some(Error::Duplicate { address, .. }) => {
-                warn!("{error}; another address is tried");
+                warn!("{error}; trying another address");
                 self.lifecycle.conflict(*address);
                 return Ok(true);
             }
@@ -232,7 +232,7 @@ impl<'a> Daemon<'a> {
     /// Forgets the answers of the network, and asks it again.
     fn begin_afresh(&mut self) {
         self.active.log_counters();
-        info!("looking at the network anew");
+        info!("restarting detection");
         self.network.forget();
         self.backoff.worked();
         self.lifecycle.forgive();

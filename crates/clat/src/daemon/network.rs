@@ -28,7 +28,8 @@ impl Network {
         let listener = match found {
             Some(_) => None,
             None => Some(RouterListener::start().context(
-                "cannot hear routers; run as root or with CAP_NET_RAW, or give --prefix",
+                "cannot receive router advertisements; run as root or with CAP_NET_RAW, or give \
+                --prefix",
             )?),
         };
         Ok(Self {

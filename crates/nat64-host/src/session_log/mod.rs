@@ -206,7 +206,10 @@ impl Drop for SessionLog {
     fn drop(&mut self) {
         self.sender = None;
         if let Err(RecvTimeoutError::Timeout) = self.end.recv_timeout(PATIENCE) {
-            tracing::warn!("the session log is not written to its end: nobody reads it");
+            tracing::warn!(
+                "the session log could not be written completely: its reader is \
+            blocked"
+            );
         }
     }
 }

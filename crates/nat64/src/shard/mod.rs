@@ -158,7 +158,7 @@ impl Shard {
 
     /// Goes by other rules from now on.
     pub(crate) fn set_rules(&mut self, rules: Rules) {
-        self.pool.set_rest(rules.lifetimes.port_rest);
+        self.pool.set_rest(rules.lifetimes.port_hold_down);
         self.rules = rules;
     }
 

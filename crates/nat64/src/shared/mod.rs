@@ -218,7 +218,7 @@ fn shard(config: &Config, layout: &Layout, number: u32, key: SipKey) -> Result<S
     let rules = rules(config, layout.deterministic().cloned());
     let pool = Pool::new(
         layout.usable(number, config),
-        rules.lifetimes.port_rest,
+        rules.lifetimes.port_hold_down,
         config
             .ports
             .blocks

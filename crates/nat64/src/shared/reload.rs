@@ -24,7 +24,7 @@ pub enum ReloadError {
     #[error(transparent)]
     Config(#[from] ConfigError),
     /// It changes what sessions depend on.
-    #[error("another {0} takes a restart")]
+    #[error("a changed {0} needs a restart")]
     Fixed(&'static str),
     /// Somebody has one of the transport addresses of a new static binding, or had it a moment ago.
     #[error("one of the addresses of the static binding {0:?} is in use")]

@@ -80,10 +80,11 @@ pub(super) async fn default_interface(host: &Host) -> Result<String> {
     let way = match host.way(SOMEWHERE.into()).await {
         Ok(way) => way,
         Err(Error::NoRoute(_)) => {
-            let line = "nobody to translate for: give --pool SPEC (IPv4 addresses that all IPv6 \
+            let line = "no clients to translate for: give --pool SPEC (IPv4 addresses that all \
+            IPv6 \
                         sources share), --dynamic-pool CIDR (one for each) or --map V4=V6; \
-                        without any of them this host needs an IPv4 default route to hide them \
-                        behind";
+                        without any of them this host needs an IPv4 default route to masquerade \
+                        them";
             return Err(Usage(line.into()).into());
         }
         Err(error) => return Err(error.into()),

@@ -63,7 +63,10 @@ pub(crate) fn table(settings: &Settings) -> Option<Table> {
 pub(crate) fn say_hidden(settings: &Settings) {
     if let Egress::Masquerade(interface) = &settings.egress {
         let name = table_name(settings);
-        info!("IPv4 packets leave with the address of {interface} (nftables table {name})");
+        info!(
+            "IPv4 packets are masqueraded behind the address of {interface} (nftables table \
+        {name})"
+        );
     }
 }
 
@@ -106,8 +109,8 @@ pub(crate) async fn warn_of_reverse_paths(host: &Host, settings: &Settings) {
     };
     if !leads_there {
         warn!(
-            "answers that come in on {name} will be dropped: the IPv4 default route leads somewhere \
-             else, and the reverse path filter is strict; sysctl net.ipv4.conf.{name}.rp_filter=2 \
+            "replies that arrive on {name} will be dropped: the IPv4 default route uses another \
+            interface, and the reverse path filter is strict; sysctl net.ipv4.conf.{name}.rp_filter=2 \
              makes it loose"
         );
     }

@@ -129,6 +129,6 @@ async fn call_off(applied: &mut Applied, difference: &Difference) {
 
 fn log_failure(taken_back: Result<(), Error>) {
     if let Err(error) = taken_back {
-        tracing::warn!("not everything could be taken back: {error}");
+        tracing::warn!("not all changes could be undone: {error}");
     }
 }

@@ -37,7 +37,7 @@ pub struct Socket {
 #[derive(Debug, thiserror::Error)]
 pub enum ControlError {
     /// The socket cannot be created.
-    #[error("cannot make the control socket {}: {source}; choose another --run-dir", path.display())]
+    #[error("cannot create the control socket {}: {source}; choose another --run-dir", path.display())]
     Bind {
         /// Path of the socket.
         path: PathBuf,
@@ -46,7 +46,8 @@ pub enum ControlError {
     },
     /// No daemon listens on this path.
     #[error(
-        "nothing runs there: {} is not answered; the --tun and --run-dir of the running one are \
+        "no daemon runs there: {} does not answer; the --tun and --run-dir of the running daemon \
+        are \
          needed, and its user",
         .0.display()
     )]

@@ -36,30 +36,31 @@ pub fn reloadable(command: &Command) -> BTreeSet<String> {
 /// How a daemon runs.
 #[derive(Args, Clone, Debug)]
 pub struct RunFlags {
-    /// Configuration file (TOML) whose keys are the names of these flags; what is given here replaces
-    /// what it says
+    /// Configuration file (TOML) whose keys are the names of these flags; the command line
+    /// overrides it
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
-    /// Figures for Prometheus over HTTP on this address and port; an IPv6 address stands in brackets
+    /// Serve Prometheus metrics over HTTP on this address and port; IPv6 addresses in brackets
     #[arg(long, value_name = "ADDR:PORT")]
     pub metrics: Option<SocketAddr>,
     /// Number of TUN queues, each with a thread of its own [default: number of processors]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
     pub queues: Option<u16>,
-    /// Keep each of these threads on a processor of its own
+    /// Pin each of these threads to a CPU of its own
     #[arg(long)]
     pub pin: bool,
-    /// Nice value of these threads, -20 to 19; below 0 it takes CAP_SYS_NICE [default: the process's]
+    /// Nice value of these threads, -20 to 19; below 0 it takes CAP_SYS_NICE [default: the
+    /// process's]
     #[arg(long, value_name = "N", allow_negative_numbers = true,
           value_parser = clap::value_parser!(i8).range(-20..=19))]
     pub nice: Option<i8>,
-    /// Packets that wait for a thread in one TUN queue [default: the kernel's, 500]
+    /// Packets that one TUN queue holds for its thread [default: the kernel's, 500]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(16..=65_536))]
     pub tun_queue_length: Option<u32>,
-    /// Print what would be changed on this host, as commands, and change nothing
+    /// Print the changes of this host as commands, and change nothing
     #[arg(long)]
     pub dry_run: bool,
-    /// Only open the TUN and translate; addresses, routes and sysctls are the administrator's
+    /// Only open the TUN and translate; addresses, routes and sysctls are left to the administrator
     #[arg(long)]
     pub no_host_setup: bool,
 }
@@ -90,7 +91,7 @@ impl RunFlags {
 /// What a daemon logs.
 #[derive(Args, Clone, Debug)]
 pub struct LogFlags {
-    /// Form of the log lines on standard error
+    /// Format of the log lines on standard error
     #[arg(
         long,
         value_enum,
@@ -135,11 +136,11 @@ pub struct PolicyFlags {
     /// Lower the maximum segment size of TCP connections to what fits, or to a number
     #[arg(long, group = RELOADABLE, value_name = "auto|N|off", default_value = "off", value_parser = mss_clamp)]
     pub mss_clamp: MssClamp,
-    /// IPv4 addresses to show for routers that have none (RFC 6791), instead of 192.0.0.8 with an
-    /// extension that names them
+    /// IPv4 addresses that represent routers without one (RFC 6791), instead of 192.0.0.8 and an
+    /// ICMP extension that names the router
     #[arg(long, group = RELOADABLE, value_name = "CIDR")]
     pub rfc6791_pool: Option<Ipv4Prefix>,
-    /// ICMP errors of the translator's own, a second and family
+    /// ICMP errors that the translator sends per second and address family
     #[arg(long, group = RELOADABLE, value_name = "N|off|unlimited", default_value = "100", value_parser = error_rate)]
     pub icmp_error_rate: ErrorRate,
     /// The same for ICMPv4 alone
@@ -184,11 +185,11 @@ impl PolicyFlags {
 /// How UDP datagrams without a checksum are treated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum ZeroChecksum {
-    /// Towards IPv6 it is computed; towards IPv4 such a datagram is dropped
+    /// Computed towards IPv6, dropped towards IPv4
     Compute,
     /// Dropped
     Drop,
-    /// Sent on without one
+    /// Forwarded without one
     Forward,
 }
 
@@ -214,11 +215,11 @@ pub enum Switch {
 /// How IPv6 nodes with static maps reach each other by their IPv4 addresses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum HairpinMode {
-    /// The translator turns their packets round
+    /// The translator hairpins their packets
     Intrinsic,
     /// Another router sends them back
     Simple,
-    /// Their packets go out to IPv4 like all others
+    /// Their packets leave to IPv4 like all others
     Off,
 }
 

@@ -21,8 +21,8 @@ pub async fn run(run_dir: &Path, name: &str, json: bool) -> Result<(), Error> {
         return Ok(());
     }
     match count {
-        0 => info!("nothing was left behind"),
-        count => info!("{count} changes of a killed run were taken back"),
+        0 => info!("nothing to undo"),
+        count => info!("{count} changes of a killed run were undone"),
     }
     for one in left {
         info!("  {one}");

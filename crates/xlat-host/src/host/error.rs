@@ -17,10 +17,10 @@ pub enum Error {
         what: String,
     },
     /// No interface has this name.
-    #[error("there is no interface {0}; `ip link` lists the interfaces there are")]
+    #[error("no interface {0}; `ip link` lists the interfaces")]
     NoLink(String),
     /// An address or a route of another program is in the way.
-    #[error("{what}: it exists already and is not ours; remove it, or choose another value")]
+    #[error("{what}: it already exists and is not ours; remove it, or choose another value")]
     Exists {
         /// The address or route, as an `ip` command.
         what: String,

@@ -66,7 +66,8 @@ pub fn warn_of_dropping_chains(tun: &str) {
         let tables = std::fs::read_to_string(list).unwrap_or_default();
         if tables.lines().any(|table| table == "filter") {
             tracing::info!(
-                "this host has rules of {command}, which are not looked at; if translated packets \
+                "this host has rules of {command}, which plat does not inspect; if translated \
+                packets \
                  do not pass, see {command} -S FORWARD"
             );
         }

@@ -86,8 +86,8 @@ impl fmt::Display for Origin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Given => "as given",
-            Self::Delegated => "in a delegated prefix",
-            Self::Link => "in the uplink's prefix",
+            Self::Delegated => "stable address in a delegated prefix",
+            Self::Link => "stable address in the uplink's /64",
             Self::Shared(_) => "shared with this host, by ports",
         })
     }

@@ -82,7 +82,7 @@ impl Applied {
         let Some(undo) = entries.find(|undo| undo.is_of(step)).cloned() else {
             return Ok(());
         };
-        debug!("taking back: {step}");
+        debug!("undoing: {step}");
         self.undo_entry(&undo).await?;
         self.journal.forget(&undo)
     }

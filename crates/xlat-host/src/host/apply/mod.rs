@@ -70,14 +70,14 @@ impl Host {
             tables: Vec::new(),
         };
         if !applied.journal.entries().is_empty() {
-            info!("taking back what a killed process left behind");
+            info!("undoing the changes that a killed process left behind");
             applied.undo_entries().await?;
         }
         match applied.extend(plan).await {
             Ok(()) => Ok(applied),
             Err(error) => {
                 if let Err(second) = applied.undo().await {
-                    warn!("not everything could be taken back: {second}");
+                    warn!("not all changes could be undone: {second}");
                 }
                 Err(error)
             }

@@ -75,7 +75,7 @@ pub(super) fn restore_sysctl(key: &str, ours: &str, was: &str) -> Result<(), Err
             source,
         }),
         Ok(now) if now != ours => {
-            info!("sysctl {key} is {now} and no longer our {ours}: left as it is");
+            info!("sysctl {key} is {now}, another program changed our {ours}: left alone");
             Ok(())
         }
         Ok(_) => sysctl::write(key, was).map_err(|source| Error::Sysctl {

@@ -28,7 +28,7 @@ impl Applied {
                 Step::Tun { .. } | Step::Claim { .. } | Step::Proxy { .. } => false,
             };
             if repaired {
-                debug!("put back: {step}");
+                debug!("restored: {step}");
             }
             repairs += usize::from(repaired);
         }
