@@ -10,6 +10,7 @@ mod sessions;
 
 pub(crate) use closed::Stored;
 pub use saved::Usage;
+pub(crate) use sessions::session_record;
 
 use std::collections::VecDeque;
 use std::net::Ipv4Addr;

@@ -281,7 +281,8 @@ pub(super) fn state(session: &Session) -> TcpState {
     TcpState::ALL[usize::from(session.state)]
 }
 
-fn session_record(session: &Session) -> SessionRecord {
+/// The transport addresses of a session on both sides.
+pub(crate) fn session_record(session: &Session) -> SessionRecord {
     SessionRecord {
         binding: BindingRecord {
             protocol: session.protocol,

@@ -1,13 +1,12 @@
 //! Sessions for the control plane: listed, saved, and restored after a restart.
 
-use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use xlat_core::Instant;
 
 use super::{Nat64, lock};
 use crate::clock::{Tick, Ticks};
-use crate::event::BindingRecord;
+use crate::shard::session_record;
 use crate::snapshot::{Cursor, SavedSession, SkipReason};
 use crate::table::session::Session;
 use crate::tcp::TcpState;
@@ -105,16 +104,11 @@ impl Nat64 {
         now: Instant,
         epoch: u64,
     ) -> SavedSession {
+        let record = session_record(session);
         SavedSession {
-            binding: BindingRecord {
-                protocol: session.protocol,
-                client: session.client,
-                client_port: session.client_port,
-                external: Ipv4Addr::from_bits(session.external),
-                external_port: session.external_port,
-            },
-            remote: Ipv4Addr::from_bits(session.remote),
-            remote_port: session.remote_port,
+            binding: record.binding,
+            remote: record.remote,
+            remote_port: record.remote_port,
             pref64: self.shared.prefixes[usize::from(session.pref64)],
             tcp,
             expires: epoch + session.expires().seconds_after(now),

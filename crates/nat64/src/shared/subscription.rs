@@ -26,8 +26,8 @@ impl Nat64 {
         }
     }
 
-    /// True as long as the session that `handle` was made for is in its table. It may be false for
-    /// a session that has expired but whose timer has not fired yet only after that was noticed.
+    /// True as long as the session that `handle` was made for is in its table. An expired session
+    /// stays there until its timer fires or a packet for it comes.
     pub fn is_current(&self, handle: SessionHandle) -> bool {
         let shard = self.shared.shards.get(handle.shard as usize);
         shard.is_some_and(|shard| lock(shard).is_current(handle))
