@@ -24,16 +24,20 @@ macro_rules! tests {
 
 /// The whole `main` of a test target.
 pub fn run(tests: &'static [Test]) -> ! {
-    run_with_programs(tests, &[])
+    run_groups(&[tests], &[])
 }
 
-/// The same, with tests that need a program of the system: the test's name, and where the program
-/// is. Where it is not, the test is ignored and its name says why.
-pub fn run_with_programs(tests: &'static [Test], needed: &'static [(&str, &str)]) -> ! {
+/// The `main` of a test target that consists of several modules: the tests of each, and what
+/// [`run_with_programs`] takes.
+pub fn run_groups(
+    groups: &[&'static [Test]],
+    needed: &'static [(&'static str, &'static str)],
+) -> ! {
     become_daemon_if_asked();
     let arguments = Arguments::from_args();
     let missing = privilege::acquire().err();
-    let trials = tests.iter().map(|(name, test)| {
+    let tests = groups.iter().copied().flatten();
+    let trials = tests.map(|(name, test)| {
         let trial = Trial::test(*name, move || {
             Ok(test().map_err(|error| format!("{error:#}"))?)
         });
@@ -49,4 +53,10 @@ pub fn run_with_programs(tests: &'static [Test], needed: &'static [(&str, &str)]
         }
     });
     libtest_mimic::run(&arguments, trials.collect()).exit()
+}
+
+/// The same, with tests that need a program of the system: the test's name, and where the program
+/// is. Where it is not, the test is ignored and its name says why.
+pub fn run_with_programs(tests: &'static [Test], needed: &'static [(&str, &str)]) -> ! {
+    run_groups(&[tests], needed)
 }

@@ -101,8 +101,14 @@ fn every_test_with_a_main_of_its_own_is_declared() {
     for member in members() {
         let manifest = read(&member.join("Cargo.toml"));
         for test in children(&member.join("tests")) {
-            let is_source = test.extension().is_some_and(|extension| extension == "rs");
-            if !is_source || !read(&test).contains("\nfn main()") {
+            let source = match test.is_dir() {
+                true => test.join("main.rs"),
+                false => test.clone(),
+            };
+            let is_source = source
+                .extension()
+                .is_some_and(|extension| extension == "rs");
+            if !is_source || !source.is_file() || !read(&source).contains("\nfn main()") {
                 continue;
             }
             let name = test.file_stem().unwrap().to_string_lossy();
