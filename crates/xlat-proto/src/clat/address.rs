@@ -27,40 +27,70 @@ pub struct Candidate {
     pub tentative: bool,
 }
 
-/// The /64 of the uplink for source addresses towards `pref64`, chosen among the prefixes of its
-/// addresses by rules 3, 6, 7 and 8 of RFC 6724 section 5. `None` if there is no global address
-/// with a 64-bit prefix.
-pub fn choose_prefix(candidates: &[Candidate], pref64: Pref64) -> Option<Ipv6Prefix> {
-    let best = best(candidates.iter().filter(|one| one.len == 64), pref64);
-    best.map(|candidate| Ipv6Prefix::containing(candidate.address, 64))
+/// A source address of the uplink.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Source {
+    /// The uplink's own address.
+    pub address: Ipv6Addr,
+    /// The /64 around it, in which the CLAT can have an address of its own. `None` if the uplink has
+    /// this address alone (DHCPv6): the CLAT can only share it.
+    pub network: Option<Ipv6Prefix>,
 }
 
-/// The source address towards `pref64`, chosen by the same rules. `None` if there is no global
-/// address, or if a tentative one with a 64-bit prefix will be better soon.
-pub fn choose_address(candidates: &[Candidate], pref64: Pref64) -> Option<Ipv6Addr> {
-    let is_coming = |one: &Candidate| one.tentative && one.len == 64 && is_global(one.address);
-    if candidates.iter().any(is_coming) {
+/// The source address towards `pref64`, chosen by rules 2, 3, 6, 7 and 8 of RFC 6724 section 5.
+/// Among equals, one whose /64 has room for an address of the CLAT's own. `None` if there is no
+/// global address, or if one for which duplicate address detection still runs will be more fitting.
+pub fn choose_source(candidates: &[Candidate], pref64: Pref64) -> Option<Source> {
+    let best = best(candidates, pref64)?;
+    let coming = |one: &&Candidate| one.tentative && is_global(one.address);
+    let fitness = |one: &Candidate| (fitness(one, pref64), one.len == 64);
+    let awaited = candidates.iter().filter(coming).map(fitness).max();
+    if awaited > Some(fitness(best)) {
         return None;
     }
-    best(candidates.iter(), pref64).map(|candidate| candidate.address)
+    let network = (best.len == 64).then(|| Ipv6Prefix::containing(best.address, 64));
+    Some(Source {
+        address: best.address,
+        network,
+    })
 }
 
-fn best<'a>(
-    candidates: impl Iterator<Item = &'a Candidate>,
-    pref64: Pref64,
-) -> Option<&'a Candidate> {
+/// True if new connections towards `pref64` from one of the `used` addresses are as likely to work
+/// as from the best of `candidates`: neither is it deprecated, nor is its label another one, where
+/// the best one's is not (RFC 6724 section 5 rules 3 and 6).
+pub fn still_fits(used: &[&Candidate], candidates: &[Candidate], pref64: Pref64) -> bool {
+    let used = used.iter().filter(|one| is_usable(one));
+    let have = used.map(|one| fitness(one, pref64)).max();
+    let best = best(candidates, pref64).map(|one| fitness(one, pref64));
+    have.is_some_and(|have| have.0 && best.is_none_or(|best| have >= best))
+}
+
+/// What decides whether connections from an address work at all: it is not deprecated (rule 3), and
+/// its label is that of the destination (rule 6).
+fn fitness(candidate: &Candidate, pref64: Pref64) -> (bool, bool) {
     let to = pref64.prefix().address();
-    let usable = candidates.filter(|one| !one.tentative && is_global(one.address));
+    (!candidate.deprecated, label(candidate.address) == label(to))
+}
+
+fn best(candidates: &[Candidate], pref64: Pref64) -> Option<&Candidate> {
+    let to = pref64.prefix().address();
+    let usable = candidates.iter().filter(|one| is_usable(one));
     usable.max_by_key(|candidate| {
         (
-            !candidate.deprecated,
-            label(candidate.address) == label(to),
+            fitness(candidate, pref64),
             !candidate.temporary,
-            common_bits(candidate.address, to).min(u32::from(candidate.len)),
+            // A single address is as near as the network it is from.
+            common_bits(candidate.address, to).min(u32::from(candidate.len.min(64))),
+            candidate.len == 64,
             // A tie is broken independently of the order of the addresses.
             std::cmp::Reverse(candidate.address),
         )
     })
+}
+
+/// True for an address with which a connection beyond the link can begin.
+fn is_usable(candidate: &Candidate) -> bool {
+    !candidate.tentative && is_global(candidate.address)
 }
 
 /// A unique local /64 (RFC 4193), for an address that is used only within this host.
@@ -188,8 +218,32 @@ mod tests {
         }
     }
 
+    /// The network, or the single address, that is chosen.
     fn chosen(candidates: &[Candidate], pref64: &str) -> Option<String> {
-        choose_prefix(candidates, pref64.parse().unwrap()).map(|prefix| prefix.to_string())
+        let source = choose_source(candidates, pref64.parse().unwrap())?;
+        let single = source.address.to_string();
+        Some(source.network.map_or(single, |network| network.to_string()))
+    }
+
+    fn single(address: &str) -> Candidate {
+        Candidate {
+            len: 128,
+            ..candidate(address)
+        }
+    }
+
+    fn deprecated(candidate: Candidate) -> Candidate {
+        Candidate {
+            deprecated: true,
+            ..candidate
+        }
+    }
+
+    fn tentative(candidate: Candidate) -> Candidate {
+        Candidate {
+            tentative: true,
+            ..candidate
+        }
     }
 
     #[test]
@@ -290,21 +344,99 @@ mod tests {
     }
 
     #[test]
-    fn without_a_64_bit_prefix_there_is_no_choice() {
-        let single = Candidate {
-            len: 128,
-            ..candidate("2001:db8:1::5")
-        };
-        let tentative = Candidate {
-            tentative: true,
-            ..candidate("2001:db8:1::5")
-        };
-        let none = [candidate("fe80::5"), single, tentative];
-        assert_eq!(chosen(&none, "64:ff9b::/96"), None);
+    fn fc_03_a_single_address_that_fits_comes_before_a_network_that_does_not() {
+        let global = single("2001:db8:1::5");
+        let choices = [
+            (candidate("fd00:1::5"), "64:ff9b::/96", "2001:db8:1::5"),
+            (candidate("fd00:1::5"), "fd00:64::/96", "fd00:1::/64"),
+            (
+                deprecated(candidate("2001:db8:2::5")),
+                "64:ff9b::/96",
+                "2001:db8:1::5",
+            ),
+            (
+                candidate("2002:c000:201::5"),
+                "64:ff9b::/96",
+                "2001:db8:1::5",
+            ),
+            // Both fit: the network has room for an address of the CLAT's own.
+            (
+                candidate("2001:db8:2::5"),
+                "64:ff9b::/96",
+                "2001:db8:2::/64",
+            ),
+            (
+                candidate("2001:db8:1::7"),
+                "64:ff9b::/96",
+                "2001:db8:1::/64",
+            ),
+            // Both fit, and one is of the provider that translates (rule 8).
+            (
+                candidate("2001:db8:ff00::5"),
+                "2001:db8:1:64::/96",
+                "2001:db8:1::5",
+            ),
+        ];
+        for (other, pref64, expected) in choices {
+            for pair in [[global, other], [other, global]] {
+                assert_eq!(chosen(&pair, pref64).as_deref(), Some(expected), "{pair:?}");
+            }
+        }
+        // With nothing better, they have to do.
+        let old = [deprecated(candidate("2001:db8:2::5"))];
+        assert_eq!(
+            chosen(&old, "64:ff9b::/96").as_deref(),
+            Some("2001:db8:2::/64")
+        );
+        let local = [candidate("fd00:1::5")];
+        assert_eq!(
+            chosen(&local, "64:ff9b::/96").as_deref(),
+            Some("fd00:1::/64")
+        );
+    }
+
+    #[test]
+    fn fc_03_a_more_fitting_address_is_awaited_while_duplicates_are_detected() {
+        let (local, global) = (candidate("fd00:1::5"), single("2001:db8:1::5"));
+        let chosen = |candidates: &[Candidate]| chosen(candidates, "64:ff9b::/96");
+        assert_eq!(chosen(&[local, tentative(global)]), None);
+        // A network spares the host the sharing of its address.
+        let network = candidate("2001:db8:2::5");
+        assert_eq!(chosen(&[global, tentative(network)]), None);
+        // No better than what is there: nothing is awaited.
+        for late in [local, global, deprecated(network), candidate("fe80::5")] {
+            let both = [network, tentative(late)];
+            assert_eq!(
+                chosen(&both).as_deref(),
+                Some("2001:db8:2::/64"),
+                "{late:?}"
+            );
+        }
+        assert_eq!(chosen(&[tentative(network), candidate("fe80::5")]), None);
+    }
+
+    #[test]
+    fn fc_03_what_runs_fits_until_a_more_fitting_address_is_there() {
         let pref64 = "64:ff9b::/96".parse().unwrap();
-        assert_eq!(choose_address(&none, pref64), None);
-        assert_eq!(choose_address(&none[..2], pref64), Some(single.address));
-        assert_eq!(choose_address(&none[..1], pref64), None);
+        let (local, global) = (candidate("fd00:1::5"), single("2001:db8:1::5"));
+        let fits = |used: Candidate, others: &[Candidate]| still_fits(&[&used], others, pref64);
+        assert!(fits(local, &[local]));
+        assert!(fits(local, &[local, tentative(global)]));
+        assert!(!fits(local, &[local, global]));
+        assert!(fits(local, &[local, deprecated(global)]));
+        assert!(fits(global, &[local, global, candidate("2001:db8:2::5")]));
+        assert!(!fits(deprecated(global), &[]));
+        assert!(!fits(tentative(global), &[]));
+        assert!(!still_fits(&[], &[local], pref64));
+    }
+
+    #[test]
+    fn without_a_64_bit_prefix_an_address_can_only_be_shared() {
+        let link_local = candidate("fe80::5");
+        let single = single("2001:db8:1::5");
+        assert_eq!(chosen(&[link_local], "64:ff9b::/96"), None);
+        let shared = chosen(&[link_local, single], "64:ff9b::/96");
+        assert_eq!(shared.as_deref(), Some("2001:db8:1::5"));
     }
 
     #[test]

@@ -8,8 +8,8 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 use xlat_core::addr::{Ipv6Prefix, Pref64};
 
 use super::address::{
-    checksum_neutral, choose_address, choose_delegated, choose_prefix, private_prefix,
-    stable_address,
+    Candidate, checksum_neutral, choose_delegated, choose_source, private_prefix, stable_address,
+    still_fits,
 };
 use super::state::{Clat, Origin, State};
 use super::view::{Lead, Uplink, View};
@@ -135,25 +135,25 @@ impl Lifecycle {
                 _ => Ok((address, Origin::Given)),
             };
         }
-        if let Some(kept) = self.kept(view, uplink) {
+        if let Some(kept) = self.kept(view, uplink, pref64) {
             return Ok(kept);
         }
         if let Some(prefix) = choose_delegated(&view.delegated, pref64) {
             return Ok((self.stable(prefix, uplink, 0, pref64), Origin::Delegated));
         }
-        if let Some(prefix) = choose_prefix(&uplink.addresses, pref64) {
+        let source = choose_source(&uplink.addresses, pref64)
+            .ok_or_else(|| State::WaitingForAddress(uplink.name.clone()))?;
+        if let Some(network) = source.network {
             let attempt = match self.taken {
-                Some((taken, count)) if taken == prefix => count,
+                Some((taken, count)) if taken == network => count,
                 _ => 0,
             };
             if attempt < ATTEMPTS {
-                return Ok((self.stable(prefix, uplink, attempt, pref64), Origin::Link));
+                return Ok((self.stable(network, uplink, attempt, pref64), Origin::Link));
             }
         }
         // A single address (DHCPv6), or a link on which all tried addresses are duplicates.
-        let own = choose_address(&uplink.addresses, pref64)
-            .ok_or_else(|| State::WaitingForAddress(uplink.name.clone()))?;
-        Ok(self.shared(uplink, own))
+        Ok(self.shared(uplink, source.address))
     }
 
     fn shared(&self, uplink: &Uplink, with: Ipv6Addr) -> (Ipv6Addr, Origin) {
@@ -172,19 +172,20 @@ impl Lifecycle {
 
     /// The current address, while its prefix is usable for new connections: changing to a better
     /// one would break existing connections.
-    fn kept(&self, view: &View, uplink: &Uplink) -> Option<(Ipv6Addr, Origin)> {
+    fn kept(&self, view: &View, uplink: &Uplink, pref64: Pref64) -> Option<(Ipv6Addr, Origin)> {
         let running = self.running.as_ref()?;
         let prefix = Ipv6Prefix::containing(running.address, 64);
+        let fits = |is_of: &dyn Fn(&Candidate) -> bool| {
+            let addresses = uplink.addresses.iter();
+            let used: Vec<_> = addresses.filter(|have| is_of(have)).collect();
+            still_fits(&used, &uplink.addresses, pref64)
+        };
         let lives = match running.origin {
             Origin::Delegated => view.delegated.contains(&prefix),
-            Origin::Given | Origin::Link => uplink.addresses.iter().any(|have| {
-                let is_good = have.len == 64 && !have.deprecated && !have.tentative;
-                is_good && prefix.contains(have.address)
-            }),
-            Origin::Shared(with) => uplink.addresses.iter().any(|have| {
-                let is_good = !have.deprecated && !have.tentative;
-                is_good && have.address == with
-            }),
+            Origin::Given | Origin::Link => {
+                fits(&|have| have.len == 64 && prefix.contains(have.address))
+            }
+            Origin::Shared(with) => fits(&|have| have.address == with),
         };
         let is_same = running.index == uplink.index && lives;
         is_same.then_some((running.address, running.origin))
@@ -195,7 +196,6 @@ impl Lifecycle {
 mod tests {
     use xlat_core::addr::Ipv4Prefix;
 
-    use super::super::address::Candidate;
     use super::*;
 
     fn candidate(address: &str) -> Candidate {
@@ -425,6 +425,33 @@ mod tests {
         let moved = running(lifecycle.decide(&single("2001:db8:9::5"), wkp()));
         assert_eq!(moved.address, clat.address);
         assert_eq!(moved.outer(), "2001:db8:9::5".parse::<Ipv6Addr>().unwrap());
+    }
+
+    #[test]
+    fn fc_03_a_local_network_is_left_as_soon_as_the_global_address_is_there() {
+        let mut lifecycle = lifecycle();
+        let mut host = view(&["fd00:1::5"]);
+        let before = running(lifecycle.decide(&host, wkp()));
+        assert_eq!(before.origin, Origin::Link);
+        let global = Candidate {
+            len: 128,
+            tentative: true,
+            ..candidate("2001:db8:1::5")
+        };
+        host.uplink.as_mut().unwrap().addresses.push(global);
+        assert_eq!(running(lifecycle.decide(&host, wkp())), before);
+        host.uplink.as_mut().unwrap().addresses[1].tentative = false;
+        let after = running(lifecycle.decide(&host, wkp()));
+        assert_eq!(after.origin, Origin::Shared(global.address));
+        // The other way round, the one that does not fit changes nothing.
+        host.uplink.as_mut().unwrap().addresses.reverse();
+        assert_eq!(running(lifecycle.decide(&host, wkp())), after);
+        // A NAT64 of the site's own is reached from the site's own network.
+        let local = running(lifecycle.decide(&host, "fd00:64::/96".parse().ok()));
+        assert_eq!(
+            (local.address, local.origin),
+            (before.address, Origin::Link)
+        );
     }
 
     #[test]
