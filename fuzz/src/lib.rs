@@ -42,7 +42,7 @@ pub const TARGETS: [Target; 9] = [
 /// # Panics
 /// If it does not.
 pub fn parsers(data: &[u8]) {
-    if let Some(asked) = Solicitation::parse(Ipv6Addr::LOCALHOST, data) {
+    if let Some(asked) = Solicitation::parse_message(Ipv6Addr::LOCALHOST, data) {
         assert!(!asked.target.is_multicast());
         assert_eq!(asked.answer([0; 6]).len(), 32);
     }

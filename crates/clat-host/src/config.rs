@@ -37,6 +37,9 @@ pub struct HostConfig {
     pub prefer_interface_forwarding: bool,
 }
 
+/// The value of a kernel parameter as it is without the CLAT.
+pub(crate) type Sysctl<'a> = &'a dyn Fn(&str) -> Option<String>;
+
 impl HostConfig {
     /// MTU of the IPv4 side in bytes, for `mtu` bytes on the IPv6 side.
     pub fn mtu4(&self, mtu: u16) -> u16 {

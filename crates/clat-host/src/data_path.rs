@@ -1,8 +1,6 @@
 //! The workers of a CLAT and their TUN. They can translate as another CLAT without the TUN going
 //! away.
 
-use std::sync::Arc;
-
 use thiserror::Error;
 use tokio::sync::mpsc;
 use tracing::warn;
@@ -13,13 +11,12 @@ use xlat_host::daemon::state_dir::random;
 use xlat_proto::clat::Clat;
 use xlat_tun::{Failure, Handle, Tun};
 
-use crate::{ClatEngine, HostConfig, Questions, SetupError, questions};
+use crate::{HostConfig, SetupError};
 
 /// The workers and their TUN.
 #[derive(Debug)]
 pub struct DataPath {
-    workers: Handle<ClatEngine>,
-    questions: Questions,
+    workers: Handle<Translator<Mapper>>,
 }
 
 impl DataPath {
@@ -40,11 +37,9 @@ impl DataPath {
         policy.validate()?;
         let mapper = mapper(config, clat)?;
         let lanes = tun.queues() as u16;
-        let (sender, questions) = questions();
         let engines = (0..lanes).map(|lane| {
             let ids = Identifications::new(seed, lane, lanes);
-            let translator = Translator::new(mapper.clone(), policy.clone(), ids)?;
-            Ok(ClatEngine::new(translator, sender.clone()))
+            Ok(Translator::new(mapper.clone(), policy.clone(), ids)?)
         });
         let engines: Result<Vec<_>, SetupError> = engines.collect();
         let mut engines = engines?.into_iter();
@@ -55,7 +50,7 @@ impl DataPath {
         };
         let workers = xlat_tun::start(tun, make, move |failure| drop(failures.send(failure)))
             .map_err(SetupError::Workers)?;
-        Ok(Self { workers, questions })
+        Ok(Self { workers })
     }
 
     /// Translates as `clat` from now on.
@@ -66,8 +61,7 @@ impl DataPath {
         let mapper = mapper(config, clat)?;
         let policy = config.policy(clat);
         policy.validate()?;
-        self.workers.update(move |engine| {
-            let translator = &mut engine.translator;
+        self.workers.update(move |translator| {
             *translator.mapper_mut() = mapper.clone();
             if let Err(error) = translator.set_policy(policy.clone()) {
                 warn!("the policy is unchanged: {error}");
@@ -77,18 +71,13 @@ impl DataPath {
     }
 
     /// The workers.
-    pub fn workers(&self) -> &Handle<ClatEngine> {
+    pub fn workers(&self) -> &Handle<Translator<Mapper>> {
         &self.workers
     }
 
     /// Ends the workers and closes the TUN. Returns the final counters.
     pub fn stop(self) -> xlat_tun::counters::Snapshot {
         self.workers.stop()
-    }
-
-    /// The receiver of solicitations that arrive at the workers.
-    pub(crate) fn questions(&self) -> Questions {
-        Arc::clone(&self.questions)
     }
 }
 

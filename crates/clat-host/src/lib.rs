@@ -1,7 +1,7 @@
 //! The host's side of a CLAT.
 //!
 //! [`look`] collects the host's state as [`xlat_proto::clat`] wants it. For the CLAT that follows
-//! from it, a [`DataPath`] runs the workers with a [`ClatEngine`] each, and a [`Translation`]
+//! from it, a [`DataPath`] runs the workers with a translator each, and a [`Translation`]
 //! applies a plan ([`Parts`]) to the host, with the nftables tables, and starts the [`Responder`]
 //! to neighbours that ask for the CLAT's address. All take a [`HostConfig`]. [`Status`] is
 //! what `clat status` and the metrics page show.
@@ -19,7 +19,7 @@ mod view;
 pub use config::{GROWTH, HostConfig, lan_map};
 pub use data_path::{DataPath, WorkerFailed};
 pub use error::SetupError;
-pub use neighbours::{ClatEngine, Questions, Responder, ResponderError, questions};
+pub use neighbours::{Responder, ResponderError};
 pub use plan::Parts;
 pub use status::{Known, Status};
 pub use translation::Translation;

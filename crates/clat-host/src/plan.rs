@@ -9,6 +9,8 @@ use std::ops::RangeInclusive;
 use xlat_host::host::{Host, Plan, Route, device_key, reserved_ports};
 use xlat_proto::clat::{Clat, Lead, Origin};
 
+use crate::config::Sysctl;
+use crate::tables::FORCE_FORWARDING;
 use crate::{HostConfig, SetupError, tables};
 
 /// The plan for the host of a CLAT, in two parts.
@@ -19,10 +21,10 @@ pub struct Parts {
     pub setup: Plan,
     /// The IPv4 default route. It comes last, when all the rest works, and so goes first.
     pub route: Plan,
+    /// The name of the table of `setup` that keeps neighbours from this host's other networks;
+    /// `None` if others want the uplink to forward.
+    pub(crate) guard: Option<String>,
 }
-
-/// The value of a kernel parameter as it is without the CLAT.
-type Sysctl<'a> = &'a dyn Fn(&str) -> Option<String>;
 
 impl Parts {
     /// Plans `clat` for a host. `sysctl` returns the values of kernel parameters as they are
@@ -42,7 +44,9 @@ impl Parts {
         // There is no router behind it: asking for one would only wake the workers.
         own.sysctl(device_key("ipv6", tun, "router_solicitations"), "0");
         let mut uplink = Plan::new();
-        if let Some(guard) = tables::guard(host, config, clat) {
+        let guard = tables::guard(host, config, clat, sysctl);
+        let guard_name = guard.as_ref().map(|table| table.name().to_owned());
+        if let Some(guard) = guard {
             let without = format!(
                 "neighbours on {} can send packets through this host",
                 clat.uplink
@@ -65,7 +69,11 @@ impl Parts {
                 .mtu(u32::from(config.mtu4(clat.mtu)))
                 .src(config.side4.host),
         );
-        Ok(Self { setup, route })
+        Ok(Self {
+            setup,
+            route,
+            guard: guard_name,
+        })
     }
 
     /// All changes, in order.
@@ -139,8 +147,8 @@ async fn forward(
 ) -> Result<(), SetupError> {
     if config.forwards_by_interface(host) {
         let tun = &config.tun.name;
-        own.sysctl(device_key("ipv6", tun, "force_forwarding"), "1");
-        of_uplink.sysctl(device_key("ipv6", uplink, "force_forwarding"), "1");
+        own.sysctl(device_key("ipv6", tun, FORCE_FORWARDING), "1");
+        of_uplink.sysctl(device_key("ipv6", uplink, FORCE_FORWARDING), "1");
         return Ok(());
     }
     // "default" is for the interfaces to come.

@@ -1,10 +1,11 @@
 //! The nftables tables that a CLAT needs on some hosts.
 
-use xlat_host::host::Host;
+use xlat_host::host::{Host, device_key};
 use xlat_host::nft::Table;
 use xlat_proto::clat::{Clat, Origin};
 
 use crate::HostConfig;
+use crate::config::Sysctl;
 
 /// The table by which LANs share this host's IPv4 address; `None` if they do not.
 pub(crate) fn masquerade(config: &HostConfig) -> Option<Table> {
@@ -28,16 +29,31 @@ pub(crate) fn share(config: &HostConfig, clat: &Clat) -> Option<Table> {
 }
 
 /// The table that lets the uplink forward to the TUN alone, so that neighbours cannot send packets
-/// through this host to its other networks; `None` if the whole host forwards.
-pub(crate) fn guard(host: &Host, config: &HostConfig, clat: &Clat) -> Option<Table> {
-    let forwards = host.sysctl("net.ipv6.conf.all.forwarding");
-    if !config.forwards_by_interface(host) || forwards.is_some_and(|value| value != "0") {
+/// through this host to its other networks; `None` if the uplink forwards for other reasons too:
+/// other programs want the whole host or the uplink to forward. `sysctl` returns the values of
+/// kernel parameters as they are without the CLAT.
+pub(crate) fn guard(
+    host: &Host,
+    config: &HostConfig,
+    clat: &Clat,
+    sysctl: Sysctl<'_>,
+) -> Option<Table> {
+    if !config.forwards_by_interface(host) {
+        return None;
+    }
+    let of_uplink = device_key("ipv6", &clat.uplink, FORCE_FORWARDING);
+    let of_all = ["forwarding", FORCE_FORWARDING].map(|name| device_key("ipv6", "all", name));
+    let mut reasons = of_all.into_iter().chain([of_uplink]);
+    if reasons.any(|key| sysctl(&key).is_some_and(|value| value != "0")) {
         return None;
     }
     let name = format!("{}_guard", name(config));
     let tun = &config.tun.name;
     Some(Table::guard(&name, &clat.uplink, tun))
 }
+
+/// The parameter by which a single interface forwards (Linux 6.17).
+pub(crate) const FORCE_FORWARDING: &str = "force_forwarding";
 
 fn name(config: &HostConfig) -> String {
     format!("xlat_{}", config.tun.name)

@@ -14,7 +14,8 @@ pub struct Translation {
     clat: Clat,
     parts: Parts,
     applied: Applied,
-    _responder: Option<Responder>,
+    /// Answers neighbours; `None` if the CLAT's address is not on the uplink's link.
+    responder: Option<Responder>,
 }
 
 impl Translation {
@@ -23,19 +24,14 @@ impl Translation {
     /// # Errors
     /// The first change that was refused, which may be an address that another host has. The
     /// changes made until then are undone.
-    pub async fn set_up(
-        host: &Host,
-        config: &HostConfig,
-        path: &DataPath,
-        clat: &Clat,
-    ) -> Result<Self, SetupError> {
+    pub async fn set_up(host: &Host, config: &HostConfig, clat: &Clat) -> Result<Self, SetupError> {
         let parts = Parts::new(host, config, clat, &|key| host.sysctl(key)).await?;
         let applied = host
             .apply(&parts.setup, &config.run_dir, &config.tun.name)
             .await;
         let mut applied = applied.map_err(|error| explain(config, clat, error))?;
         let more = async {
-            let responder = answer_for(host, path, clat).await?;
+            let responder = answer_for(host, clat).await?;
             // Install the route last, once everything works.
             applied.extend(&parts.route).await?;
             Ok::<_, SetupError>(responder)
@@ -59,7 +55,7 @@ impl Translation {
             clat: clat.clone(),
             parts,
             applied,
-            _responder: responder,
+            responder,
         })
     }
 
@@ -88,9 +84,9 @@ impl Translation {
         let brought = applied.bring(&setup).await;
         brought.map_err(|error| explain(config, clat, error))?;
         path.apply(config, clat)?;
-        let neighbours_see = |clat: &Clat| (clat.address, clat.uplink.clone(), clat.is_on_link());
+        let neighbours_see = |clat: &Clat| (clat.address, clat.index, clat.is_on_link());
         if neighbours_see(clat) != neighbours_see(&self.clat) {
-            self._responder = answer_for(host, path, clat).await?;
+            self.responder = answer_for(host, clat).await?;
         }
         applied.retire(&setup).await?;
         applied
@@ -103,12 +99,31 @@ impl Translation {
         Ok(())
     }
 
-    /// Makes changes again that other programs undid. Returns their number.
+    /// Makes changes again that other programs undid, and follows what they changed: the uplink's
+    /// link-layer address, and parameters that the plan depends on. Returns the number of repairs.
     ///
     /// # Errors
     /// The first change that was refused.
-    pub async fn repair(&mut self) -> Result<usize, Error> {
-        self.applied.reconcile(&self.parts.whole()).await
+    pub async fn repair(&mut self, host: &Host, config: &HostConfig) -> Result<usize, SetupError> {
+        if let Some(responder) = &self.responder {
+            responder.follow(&host.link(&self.clat.uplink).await?);
+        }
+        self.plan_again(host, config).await?;
+        Ok(self.applied.reconcile(&self.parts.whole()).await?)
+    }
+
+    async fn plan_again(&mut self, host: &Host, config: &HostConfig) -> Result<(), SetupError> {
+        let applied = &mut self.applied;
+        let sysctl = |key: &str| applied.sysctl_before(key);
+        let parts = Parts::new(host, config, &self.clat, &sysctl).await?;
+        let difference = self.parts.setup.difference(&parts.setup);
+        if difference.is_empty() {
+            return Ok(());
+        }
+        applied.change(&difference).await?;
+        log_guard(&self.clat.uplink, &self.parts, &parts);
+        self.parts = parts;
+        Ok(())
     }
 
     /// Undoes all changes.
@@ -137,6 +152,20 @@ fn explain(config: &HostConfig, clat: &Clat, error: Error) -> SetupError {
     }
 }
 
+fn log_guard(uplink: &str, before: &Parts, after: &Parts) {
+    match (&before.guard, &after.guard) {
+        (Some(table), None) => info!(
+            "another program lets this host forward IPv6: neighbours on {uplink} are no longer kept \
+             from its other networks (nftables table {table} removed)"
+        ),
+        (None, Some(table)) => info!(
+            "no other program lets this host forward IPv6 any more: packets from {uplink} are \
+             forwarded to the CLAT alone (nftables table {table})"
+        ),
+        (Some(_), Some(_)) | (None, None) => {}
+    }
+}
+
 fn log_shared(config: &HostConfig, clat: &Clat) {
     let Some(table) = tables::share(config, clat) else {
         return;
@@ -151,16 +180,11 @@ fn log_shared(config: &HostConfig, clat: &Clat) {
     );
 }
 
-/// The responder for the CLAT's address; `None` if the address is not on the uplink's link.
-async fn answer_for(
-    host: &Host,
-    path: &DataPath,
-    clat: &Clat,
-) -> Result<Option<Responder>, SetupError> {
+/// The responder for the CLAT's address; `None` if neighbours do not ask for it.
+async fn answer_for(host: &Host, clat: &Clat) -> Result<Option<Responder>, SetupError> {
     if !clat.is_on_link() {
         return Ok(None);
     }
     let link = host.link(&clat.uplink).await?;
-    let responder = Responder::start(&link, clat.address, path.questions())?;
-    Ok(Some(responder))
+    Ok(Responder::start(&link, clat.address)?)
 }

@@ -48,7 +48,7 @@ fn every_requirement_has_its_row_once() {
     let wanted = ids(&requirements);
     let unique: BTreeSet<_> = wanted.iter().copied().collect();
     assert_eq!(unique.len(), wanted.len(), "an id is given twice");
-    assert_eq!(unique.len(), 348);
+    assert!(unique.len() >= 348, "{}", unique.len());
     let conformance = document("conformance.md");
     let tables = conformance.split_once("\n## AD").unwrap().1;
     let rows = ids(tables);

@@ -8,6 +8,8 @@ use pnet_packet::icmpv6::ndp::{
     NeighborSolicitPacket,
 };
 use pnet_packet::icmpv6::{Icmpv6Code, Icmpv6Types};
+use xlat_core::checksum::Sum;
+use xlat_core::wire::{IpNextHeaderProtocols, ipv6, version};
 
 /// Length of a solicitation and of an advertisement without options, in bytes.
 pub const MESSAGE_LEN: usize = 24;
@@ -31,9 +33,31 @@ pub struct Solicitation {
 }
 
 impl Solicitation {
-    /// Parses the ICMPv6 message of a packet from `from`. The caller checks hop limit and checksum.
-    /// `None` if it is not a valid solicitation (RFC 4861 section 7.1.1).
-    pub fn parse(from: Ipv6Addr, message: &[u8]) -> Option<Self> {
+    /// Parses an IPv6 packet that arrived on a link. `None` if it is not a valid solicitation
+    /// (RFC 4861 section 7.1.1), or neither addressed to its target nor to the multicast group of
+    /// it.
+    pub fn parse(packet: &[u8]) -> Option<Self> {
+        /// It was sent on the link itself.
+        const UNTOUCHED: u8 = 255;
+        let (header, rest) = packet.split_first_chunk()?;
+        let ip = ipv6::Header::parse(header);
+        let message = rest.get(..usize::from(ip.payload_len))?;
+        let is_icmp = version(header[0]) == 6 && ip.next_header == IpNextHeaderProtocols::Icmpv6;
+        if !is_icmp || ip.hop_limit != UNTOUCHED || !is_intact(&ip, message) {
+            return None;
+        }
+        let solicitation = Self::parse_message(ip.src, message)?;
+        let group = solicited_node(solicitation.target);
+        let is_for_it = match ip.src.is_unspecified() {
+            true => ip.dst == group,
+            false => ip.dst == group || ip.dst == solicitation.target,
+        };
+        is_for_it.then_some(solicitation)
+    }
+
+    /// Parses the ICMPv6 message of a packet from `from`, whose hop limit, checksum and destination
+    /// the caller checks.
+    pub fn parse_message(from: Ipv6Addr, message: &[u8]) -> Option<Self> {
         let packet = NeighborSolicitPacket::new(message)?;
         if packet.get_icmpv6_type() != Icmpv6Types::NeighborSolicit
             || packet.get_icmpv6_code() != Icmpv6Code(0)
@@ -46,7 +70,7 @@ impl Solicitation {
         for option in options {
             has_source |= option? == SOURCE_LINK_LAYER;
         }
-        if target.is_multicast() || (from.is_unspecified() && has_source) {
+        if target.is_multicast() || from.is_multicast() || (from.is_unspecified() && has_source) {
             return None;
         }
         Some(Self { from, target })
@@ -65,6 +89,20 @@ impl Solicitation {
     pub fn answer(&self, link_layer: [u8; 6]) -> Vec<u8> {
         advertisement(self.target, link_layer, !self.from.is_unspecified())
     }
+}
+
+/// An unsolicited advertisement to [`ALL_NODES`]: neighbours that know `target` by another
+/// link-layer address take `link_layer` (RFC 4861 section 7.2.6). Its checksum is zero, which the
+/// sender fills in.
+pub fn announcement(target: Ipv6Addr, link_layer: [u8; 6]) -> Vec<u8> {
+    advertisement(target, link_layer, false)
+}
+
+/// True if the checksum of an ICMPv6 message is right.
+fn is_intact(ip: &ipv6::Header, message: &[u8]) -> bool {
+    let length = u32::from(ip.payload_len);
+    let pseudo = Sum::pseudo_v6(ip.src, ip.dst, IpNextHeaderProtocols::Icmpv6, length);
+    (pseudo + Sum::of(message)).checksum() == 0
 }
 
 const SOURCE_LINK_LAYER: u8 = 1;
@@ -130,10 +168,30 @@ mod tests {
         "fe80::1".parse().unwrap()
     }
 
+    /// The message in an IPv6 packet, with its checksum.
+    fn packet(from: Ipv6Addr, to: Ipv6Addr, hop_limit: u8, message: &[u8]) -> Vec<u8> {
+        let mut message = message.to_vec();
+        let length = message.len() as u16;
+        let icmp = IpNextHeaderProtocols::Icmpv6;
+        let pseudo = Sum::pseudo_v6(from, to, icmp, u32::from(length));
+        let checksum = (pseudo + Sum::of(&message)).checksum();
+        message[2..4].copy_from_slice(&checksum.to_be_bytes());
+        let [high, low] = length.to_be_bytes();
+        let start = [0x60, 0, 0, 0, high, low, 58, hop_limit];
+        let addresses = [from, to].map(|address| address.octets());
+        [&start[..], &addresses.concat(), &message].concat()
+    }
+
+    /// What a neighbour that is looking for the target sends.
+    fn multicast(from: Ipv6Addr, message: &[u8]) -> Option<Solicitation> {
+        let group = solicited_node(Ipv6Addr::from(TARGET));
+        Solicitation::parse(&packet(from, group, 255, message))
+    }
+
     #[test]
     fn cl_08_a_solicitation_is_answered_with_our_link_layer_address() {
         let message = solicitation(&[1, 1, 2, 0, 0, 0, 0, 9]);
-        let asked = Solicitation::parse(neighbour(), &message).unwrap();
+        let asked = multicast(neighbour(), &message).unwrap();
         assert_eq!(asked.target, Ipv6Addr::from(TARGET));
         assert_eq!(asked.answer_to(), neighbour());
         let answer = asked.answer([2, 0, 0, 0, 0, 1]);
@@ -146,47 +204,79 @@ mod tests {
         assert_eq!(answer, expected);
     }
 
+    /// As Linux sent it from a router that had the neighbour in state PROBE.
+    #[test]
+    fn fc_05_a_routers_unicast_probe_is_a_solicitation() {
+        let probe = [
+            &[0x60, 0, 0, 0, 0, 32, 58, 255][..],
+            &[0xfe, 0x80, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1],
+            &TARGET,
+            &[135, 0, 0x2c, 0x72, 0, 0, 0, 0],
+            &TARGET,
+            &[1, 1, 2, 0, 0, 0, 0, 9],
+        ]
+        .concat();
+        let asked = Solicitation::parse(&probe).unwrap();
+        assert_eq!(asked.target, Ipv6Addr::from(TARGET));
+        assert_eq!(asked.from, neighbour());
+        for len in 0..probe.len() {
+            assert_eq!(Solicitation::parse(&probe[..len]), None, "{len}");
+        }
+        for (at, value) in [(0, 0x40), (6, 17), (7, 254), (42, 0x2d), (23, 2)] {
+            let mut other = probe.clone();
+            other[at] = value;
+            assert_eq!(Solicitation::parse(&other), None, "byte {at}");
+        }
+    }
+
+    #[test]
+    fn fc_04_another_link_layer_address_is_announced_to_all() {
+        let announced = announcement(Ipv6Addr::from(TARGET), [2, 0, 0, 0, 0, 7]);
+        let expected = [
+            &[136, 0, 0, 0, 0x20, 0, 0, 0][..],
+            &TARGET,
+            &[2, 1, 2, 0, 0, 0, 0, 7],
+        ]
+        .concat();
+        assert_eq!(announced, expected);
+    }
+
     #[test]
     fn cl_05_who_wants_the_address_for_itself_is_told_before_all_nodes() {
-        let asked = Solicitation::parse(Ipv6Addr::UNSPECIFIED, &solicitation(&[])).unwrap();
+        let asked = multicast(Ipv6Addr::UNSPECIFIED, &solicitation(&[])).unwrap();
         assert_eq!(asked.answer_to(), ALL_NODES);
         assert_eq!(
             asked.answer([2, 0, 0, 0, 0, 1])[4],
             0x20,
             "override without solicited"
         );
+        let target = Ipv6Addr::from(TARGET);
+        let unicast = packet(Ipv6Addr::UNSPECIFIED, target, 255, &solicitation(&[]));
+        assert_eq!(Solicitation::parse(&unicast), None);
     }
 
     #[test]
     fn invalid_solicitations_are_none() {
-        let parse = |from, message: &[u8]| Solicitation::parse(from, message);
         let whole = solicitation(&[1, 1, 2, 0, 0, 0, 0, 9]);
-        for len in 0..whole.len() {
-            assert_eq!(
-                parse(neighbour(), &whole[..len]).is_some(),
-                len == MESSAGE_LEN,
-                "{len}"
-            );
+        for len in 4..whole.len() {
+            let is_valid = multicast(neighbour(), &whole[..len]).is_some();
+            assert_eq!(is_valid, len == MESSAGE_LEN, "{len}");
         }
-        assert_eq!(
-            parse(neighbour(), &solicitation(&[1, 0, 0, 0, 0, 0, 0, 0])),
-            None
-        );
-        assert_eq!(
-            parse(neighbour(), &solicitation(&[14, 9, 0, 0, 0, 0, 0, 0])),
-            None
-        );
-        assert_eq!(
-            parse(Ipv6Addr::UNSPECIFIED, &whole),
-            None,
-            "a source address from nobody"
-        );
+        let no_length = solicitation(&[1, 0, 0, 0, 0, 0, 0, 0]);
+        assert_eq!(multicast(neighbour(), &no_length), None);
+        let too_long = solicitation(&[14, 9, 0, 0, 0, 0, 0, 0]);
+        assert_eq!(multicast(neighbour(), &too_long), None);
+        let nobody = multicast(Ipv6Addr::UNSPECIFIED, &whole);
+        assert_eq!(nobody, None, "a source address from nobody");
+        assert_eq!(multicast(ALL_NODES, &whole), None, "from a group");
         let mut advert = solicitation(&[]);
         advert[0] = 136;
-        assert_eq!(parse(neighbour(), &advert), None);
+        assert_eq!(multicast(neighbour(), &advert), None);
         let mut group = solicitation(&[]);
         group[8] = 0xff;
-        assert_eq!(parse(neighbour(), &group), None);
+        assert_eq!(multicast(neighbour(), &group), None);
+        let elsewhere = packet(neighbour(), "2001:db8::9".parse().unwrap(), 255, &whole);
+        assert_eq!(Solicitation::parse(&elsewhere), None);
     }
 
     #[test]

@@ -47,7 +47,7 @@ impl<'a> Active<'a> {
         match &mut self.translation {
             None => self.start(clat, native_ipv4).await,
             Some(translation) if translation.clat() == clat => {
-                let repairs = translation.repair().await?;
+                let repairs = translation.repair(self.host, &self.config).await?;
                 if repairs > 0 {
                     info!("{repairs} changes were removed by other programs and restored");
                 }
@@ -119,8 +119,8 @@ impl<'a> Active<'a> {
                 path
             }
         };
-        let path = self.path.insert(path);
-        let translation = Translation::set_up(self.host, config, path, clat).await?;
+        self.path = Some(path);
+        let translation = Translation::set_up(self.host, config, clat).await?;
         nft::warn_of_dropping_chains(tun);
         if native_ipv4 && self.host.has_strict_filter(tun) {
             warn!(

@@ -3,11 +3,13 @@
 //! A notification does not carry the change: the waiting task queries the host again. So no message
 //! can be misread, and a lost one does no lasting harm.
 
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::StreamExt;
-use rtnetlink::{MulticastGroup, new_multicast_connection};
+use netlink_sys::protocols::NETLINK_ROUTE;
+use netlink_sys::{AsyncSocket as _, AsyncSocketExt as _, SocketAddr, TokioSocket};
+use rtnetlink::MulticastGroup;
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 use tokio::time::sleep;
@@ -17,11 +19,11 @@ use super::error::Error;
 /// Changes come in bursts. After the first one the listener waits this long for the rest.
 const SETTLE: Duration = Duration::from_millis(50);
 
-/// Changes of links, addresses and routes, of both families.
+/// Changes of links, addresses, routes and forwarding parameters, of both families.
 #[derive(Debug)]
 pub struct Changes {
     changed: Arc<Notify>,
-    tasks: [JoinHandle<()>; 2],
+    task: JoinHandle<()>,
 }
 
 impl Changes {
@@ -30,27 +32,11 @@ impl Changes {
     /// # Errors
     /// If the kernel gives no rtnetlink socket.
     pub fn listen() -> Result<Self, Error> {
-        let groups = [
-            MulticastGroup::Link,
-            MulticastGroup::Ipv4Ifaddr,
-            MulticastGroup::Ipv6Ifaddr,
-            MulticastGroup::Ipv4Route,
-            MulticastGroup::Ipv6Route,
-            MulticastGroup::Ipv6Ifinfo,
-        ];
-        let (connection, _, mut messages) =
-            new_multicast_connection(&groups).map_err(|error| Error::Netlink(error.to_string()))?;
+        let failed = |error: io::Error| Error::Netlink(error.to_string());
+        let socket = open().map_err(failed)?;
         let changed = Arc::new(Notify::new());
-        let notifier = Arc::clone(&changed);
-        let forward = async move {
-            while messages.next().await.is_some() {
-                notifier.notify_one();
-            }
-        };
-        Ok(Self {
-            changed,
-            tasks: [tokio::spawn(connection), tokio::spawn(forward)],
-        })
+        let task = tokio::spawn(forward(socket, Arc::clone(&changed)));
+        Ok(Self { changed, task })
     }
 
     /// Waits until something has changed since the last call and the burst is over. Cancelling the
@@ -76,8 +62,37 @@ impl Drop for RenotifyOnDrop<'_> {
 
 impl Drop for Changes {
     fn drop(&mut self) {
-        for task in &self.tasks {
-            task.abort();
-        }
+        self.task.abort();
+    }
+}
+
+/// A socket for the notifications. They are not parsed: that they come is enough.
+fn open() -> io::Result<TokioSocket> {
+    let groups = [
+        MulticastGroup::Link,
+        MulticastGroup::Ipv4Ifaddr,
+        MulticastGroup::Ipv6Ifaddr,
+        MulticastGroup::Ipv4Route,
+        MulticastGroup::Ipv6Route,
+        MulticastGroup::Ipv6Ifinfo,
+        // Parameters: forwarding and what goes with it.
+        MulticastGroup::Ipv4Netconf,
+        MulticastGroup::Ipv6Netconf,
+    ];
+    let mut listener = TokioSocket::new(NETLINK_ROUTE)?;
+    let socket = listener.socket_mut();
+    socket.bind(&SocketAddr::new(0, 0))?;
+    for group in groups {
+        socket.add_membership(group as u32)?;
+    }
+    Ok(listener)
+}
+
+async fn forward(socket: TokioSocket, changed: Arc<Notify>) {
+    loop {
+        // What has no room is cut off. The error of a socket is that notifications were lost
+        // (ENOBUFS), so that something has changed then too.
+        let _ = socket.recv(&mut &mut [0; 16][..]).await;
+        changed.notify_one();
     }
 }

@@ -1,22 +1,25 @@
-//! ICMPv6 messages of neighbour discovery, received and sent through a raw socket per link.
+//! ICMPv6 messages of neighbour discovery, received and sent through raw sockets.
 //!
-//! The socket filter passes messages of one type that no router has forwarded (hop limit 255), on
-//! request only those about one address. The kernel verifies the checksums of received messages and
-//! computes those of sent ones.
+//! The socket filter passes messages of one type that no router has forwarded (hop limit 255). The
+//! kernel verifies the checksums of received messages and computes those of sent ones.
+//! [`Solicitations`] are about an address that this host does not have: they are taken from the link
+//! before the kernel routes them.
+
+mod filter;
+mod solicitations;
 
 use std::io;
 use std::net::{Ipv6Addr, SocketAddr, SocketAddrV6};
 use std::time::Duration;
 
-use pnet_packet::icmpv6::{Icmpv6Type, Icmpv6Types};
+use pnet_packet::icmpv6::Icmpv6Types;
 use socket2::{Domain, Protocol, SockFilter, Socket, Type};
 use tokio::net::UdpSocket;
 
-use crate::host::Link;
+pub use self::solicitations::Solicitations;
 
-/// A socket for the neighbour solicitations for one address on one link.
-#[derive(Debug)]
-pub struct Solicitations(LinkSocket);
+use self::filter::{Hops, by_type};
+use crate::host::Link;
 
 /// Hop limit of neighbour discovery messages: with any other one a message may come from behind a
 /// router (RFC 4861 section 3.1).
@@ -24,35 +27,6 @@ const HOP_LIMIT: u32 = 255;
 
 /// Longest message in bytes. A longer one is truncated, and parsing it fails.
 const MESSAGE_MAX: usize = 1500;
-
-impl Solicitations {
-    /// Joins `group` on `link` and listens for neighbour solicitations about `target`. Must be
-    /// called within a tokio runtime.
-    ///
-    /// # Errors
-    /// If the system refuses; raw sockets need CAP_NET_RAW.
-    pub fn listen(link: &Link, target: Ipv6Addr, group: Ipv6Addr) -> io::Result<Self> {
-        let filter = filter(Icmpv6Types::NeighborSolicit, Hops::Untouched, Some(target));
-        open(link, &filter, group).map(Self)
-    }
-
-    /// Waits for the next message. Returns its source and the message.
-    ///
-    /// # Errors
-    /// If the socket is broken.
-    pub async fn recv(&self) -> io::Result<(Ipv6Addr, Vec<u8>)> {
-        let (from, message) = self.0.recv_from().await?;
-        Ok((*from.ip(), message))
-    }
-
-    /// Sends `message` to `to` on the link.
-    ///
-    /// # Errors
-    /// If the system refuses.
-    pub async fn send(&self, to: Ipv6Addr, message: &[u8]) -> io::Result<()> {
-        self.0.send(to, message).await
-    }
-}
 
 /// A socket for router discovery messages: a host receives advertisements, a router solicitations,
 /// and both can send any message.
@@ -65,7 +39,7 @@ impl RouterMessages {
     /// # Errors
     /// If the system refuses; raw sockets need CAP_NET_RAW.
     pub fn of_routers(link: &Link) -> io::Result<Self> {
-        let filter = filter(Icmpv6Types::RouterAdvert, Hops::Untouched, None);
+        let filter = by_type(Icmpv6Types::RouterAdvert, Hops::Untouched);
         open(link, &filter, ALL_NODES).map(Self)
     }
 
@@ -74,7 +48,7 @@ impl RouterMessages {
     /// # Errors
     /// If the system refuses; raw sockets need CAP_NET_RAW.
     pub fn of_all_routers() -> io::Result<Self> {
-        open_on_all(&filter(Icmpv6Types::RouterAdvert, Hops::Untouched, None)).map(Self)
+        open_on_all(&by_type(Icmpv6Types::RouterAdvert, Hops::Untouched)).map(Self)
     }
 
     /// Listens for forged router advertisements on all links: those that a router has forwarded.
@@ -83,7 +57,7 @@ impl RouterMessages {
     /// # Errors
     /// If the system refuses; raw sockets need CAP_NET_RAW.
     pub fn of_forgers() -> io::Result<Self> {
-        open_on_all(&filter(Icmpv6Types::RouterAdvert, Hops::Forwarded, None)).map(Self)
+        open_on_all(&by_type(Icmpv6Types::RouterAdvert, Hops::Forwarded)).map(Self)
     }
 
     /// Listens for router solicitations on `link`. Must be called within a tokio runtime.
@@ -91,7 +65,7 @@ impl RouterMessages {
     /// # Errors
     /// If the system refuses; raw sockets need CAP_NET_RAW.
     pub fn of_hosts(link: &Link) -> io::Result<Self> {
-        let filter = filter(Icmpv6Types::RouterSolicit, Hops::Untouched, None);
+        let filter = by_type(Icmpv6Types::RouterSolicit, Hops::Untouched);
         open(link, &filter, ALL_ROUTERS).map(Self)
     }
 
@@ -132,7 +106,7 @@ impl RouterMessages {
 pub async fn answers(link: &Link, target: Ipv6Addr, id: u16) -> io::Result<bool> {
     const TRIES: u8 = 3;
     const PAUSE: Duration = Duration::from_secs(1);
-    let filter = filter(Icmpv6Types::EchoReply, Hops::Any, None);
+    let filter = by_type(Icmpv6Types::EchoReply, Hops::Any);
     let socket = open(link, &filter, ALL_NODES)?;
     for sequence in 0..TRIES {
         let [high, low] = id.to_be_bytes();
@@ -212,56 +186,3 @@ impl LinkSocket {
 
 const ALL_NODES: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 1);
 const ALL_ROUTERS: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 2);
-
-/// The origin of a message, by its hop limit.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Hops {
-    /// 255: it was sent on the link itself.
-    Untouched,
-    /// Less than 255: a router forwarded it.
-    Forwarded,
-    /// Any hop limit.
-    Any,
-}
-
-/// A filter that passes messages of type `kind`, about `target` if there is one, with a hop limit
-/// that matches `hops`. Offsets are counted from the ICMPv6 header.
-fn filter(kind: Icmpv6Type, hops: Hops, target: Option<Ipv6Addr>) -> Vec<SockFilter> {
-    const LOAD_BYTE: u16 = 0x30;
-    const LOAD_WORD: u16 = 0x20;
-    const JUMP_IF_EQUAL: u16 = 0x15;
-    const RETURN: u16 = 0x06;
-    /// Base of offsets that are counted from the IP header (`SKF_NET_OFF`).
-    const IP_HEADER: u32 = 0xfff0_0000;
-    const HOPS_AT: u32 = IP_HEADER + 7;
-
-    let mut wanted = vec![(LOAD_BYTE, 0, u32::from(kind.0))];
-    if hops != Hops::Any {
-        wanted.push((LOAD_BYTE, HOPS_AT, HOP_LIMIT));
-    }
-    if let Some(target) = target {
-        let octets = target.octets();
-        let (words, _) = octets.as_chunks::<4>();
-        let words = words.iter().map(|word| u32::from_be_bytes(*word));
-        wanted.extend(
-            (8..)
-                .step_by(4)
-                .zip(words)
-                .map(|(at, word)| (LOAD_WORD, at, word)),
-        );
-    }
-
-    let checks = wanted.len();
-    let mut program = Vec::new();
-    for (number, (load, at, value)) in wanted.into_iter().enumerate() {
-        // Jumps over the remaining checks and the acceptance.
-        let reject = (2 * (checks - number - 1) + 1) as u8;
-        let is_turned = at == HOPS_AT && hops == Hops::Forwarded;
-        let (equal, other) = if is_turned { (reject, 0) } else { (0, reject) };
-        program.push(SockFilter::new(load, 0, 0, at));
-        program.push(SockFilter::new(JUMP_IF_EQUAL, equal, other, value));
-    }
-    program.push(SockFilter::new(RETURN, 0, 0, u32::MAX));
-    program.push(SockFilter::new(RETURN, 0, 0, 0));
-    program
-}

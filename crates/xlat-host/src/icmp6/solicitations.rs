@@ -1,0 +1,67 @@
+//! Neighbour solicitations for an address that is routed through this host and assigned to none of
+//! its interfaces.
+
+use std::io;
+use std::net::Ipv6Addr;
+
+use socket2::{Domain, Protocol, Socket, Type};
+use tokio::net::UdpSocket;
+
+use super::filter::{nothing, solicitations};
+use super::{LinkSocket, MESSAGE_MAX, open};
+use crate::host::Link;
+
+/// The neighbour solicitations for one address on one link, and the answers to them.
+///
+/// Neighbours solicit by multicast to find the address, and by unicast to check that it is still
+/// there (RFC 4861 section 7.3.3). The kernel delivers the former to raw sockets, but routes the
+/// latter: to the address, or back to the asking router as an ICMPv6 error, because a link-local
+/// source must not be forwarded. A packet socket receives both before that.
+#[derive(Debug)]
+pub struct Solicitations {
+    /// In fact a packet socket. It is bound to no interface; its filter knows the one it is for.
+    packets: UdpSocket,
+    /// Keeps the membership in the group, and sends.
+    link: LinkSocket,
+}
+
+impl Solicitations {
+    /// Joins `group` on `link` and listens for neighbour solicitations about `target`. Must be
+    /// called within a tokio runtime.
+    ///
+    /// # Errors
+    /// If the system refuses; both sockets need CAP_NET_RAW.
+    pub fn listen(link: &Link, target: Ipv6Addr, group: Ipv6Addr) -> io::Result<Self> {
+        const IPV6: u16 = 0x86dd;
+        let protocol = Protocol::from(i32::from(IPV6.to_be()));
+        let socket = Socket::new(Domain::PACKET, Type::DGRAM, Some(protocol))?;
+        // What arrives before the filter is attached is the caller's to sort out.
+        socket.attach_filter(&solicitations(link.index, target))?;
+        socket.set_nonblocking(true)?;
+        Ok(Self {
+            packets: UdpSocket::from_std(socket.into())?,
+            link: open(link, &nothing(), group)?,
+        })
+    }
+
+    /// Waits for the next packet. Returns it with its IPv6 header; its checksum has not been
+    /// verified.
+    ///
+    /// # Errors
+    /// If the socket is broken.
+    pub async fn recv(&self) -> io::Result<Vec<u8>> {
+        let mut packet = vec![0; MESSAGE_MAX];
+        let len = self.packets.recv(&mut packet).await?;
+        packet.truncate(len);
+        Ok(packet)
+    }
+
+    /// Sends `message` to `to` on the link, with a hop limit of 255; the kernel fills in the
+    /// checksum.
+    ///
+    /// # Errors
+    /// If the system refuses.
+    pub async fn send(&self, to: Ipv6Addr, message: &[u8]) -> io::Result<()> {
+        self.link.send(to, message).await
+    }
+}
