@@ -64,7 +64,7 @@ impl Transport {
 }
 
 /// Reads a whole TCP header.
-#[inline]
+#[inline(always)]
 fn parse_tcp(segment: &[u8]) -> Result<Transport, DropReason> {
     if segment.len() < tcp::HEADER || tcp::header_len(segment) < tcp::HEADER {
         return Err(DropReason::TransportTruncated);
@@ -78,7 +78,7 @@ fn parse_tcp(segment: &[u8]) -> Result<Transport, DropReason> {
 
 /// Reads a whole UDP header. `whole` says that the datagram is not fragmented, so that its length
 /// must fit.
-#[inline]
+#[inline(always)]
 fn parse_udp(datagram: &[u8], whole: bool) -> Result<Transport, DropReason> {
     if datagram.len() < udp::HEADER {
         return Err(DropReason::TransportTruncated);
@@ -138,7 +138,7 @@ fn tiny_if_fragment(reason: DropReason, fragmented: bool) -> DropReason {
 /// Checks the work that was put off against the packet it was put off for. A partial checksum of
 /// anything but TCP and UDP is completed here, so that nothing behind has to think of it.
 /// `pseudo` is the pseudo-header for a transport of so many bytes.
-#[inline]
+#[inline(always)]
 fn settle_offload(
     frame: &mut Frame<'_>,
     transport_at: usize,

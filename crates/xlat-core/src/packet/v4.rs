@@ -29,7 +29,7 @@ pub(crate) struct V4 {
 
 impl V4 {
     /// Validates the packet in `frame` and cuts off bytes behind its total length.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn parse(frame: &mut Frame<'_>) -> Result<Self, DropReason> {
         let bytes = frame.packet();
         let Some(fixed) = bytes.first_chunk::<{ ipv4::HEADER }>() else {
@@ -109,7 +109,7 @@ pub(crate) fn flow(ip: &ipv4::Header, header_len: usize, transport: &Transport) 
     }
 }
 
-#[inline]
+#[inline(always)]
 fn parse_transport(
     protocol: IpNextHeaderProtocol,
     offset: u16,

@@ -52,7 +52,7 @@ impl ExtensionHeaders {
 
 impl V6 {
     /// Validates the packet in `frame` and cuts off bytes behind its payload length.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn parse(frame: &mut Frame<'_>) -> Result<Self, DropReason> {
         let bytes = frame.packet();
         let Some(fixed) = bytes.first_chunk::<{ ipv6::HEADER }>() else {
@@ -231,7 +231,7 @@ fn extension<const N: usize>(bytes: &[u8], at: usize) -> Result<&[u8; N], DropRe
         .ok_or(DropReason::Ipv6ExtensionTruncated)
 }
 
-#[inline]
+#[inline(always)]
 fn parse_transport(
     extensions: &ExtensionHeaders,
     fragmented: bool,
