@@ -116,11 +116,22 @@ pub struct Inbound {
     pub refreshes: bool,
     /// They may open TCP connections through a binding.
     pub opens_tcp: bool,
-    /// SYNs that the address-dependent filter keeps out wait six seconds for one of the client's,
-    /// and are answered then. Otherwise they are dropped.
-    pub stores_syns: bool,
+    /// Which SYNs wait six seconds for one of the client's, and are answered then. Others are
+    /// dropped.
+    pub stores_syns: StoreSyns,
     /// TCP segments that belong to no session pass through an existing binding, in both directions.
     pub stray_tcp: bool,
+}
+
+/// SYNs from outside that wait for one of the client's (RFC 5382 REQ-4).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StoreSyns {
+    /// None.
+    Off,
+    /// Those to a binding that the address-dependent filter keeps out.
+    Filtered,
+    /// Those to ports of the pool without a binding, too.
+    All,
 }
 
 /// Limits of memory and fairness.
@@ -181,7 +192,7 @@ impl Config {
             inbound: Inbound {
                 refreshes: true,
                 opens_tcp: true,
-                stores_syns: true,
+                stores_syns: StoreSyns::Filtered,
                 stray_tcp: true,
             },
             limits: Limits {

@@ -4,6 +4,12 @@
 //! on bindings and filters and is decided in [`nat64`](crate::nat64). All other states are rows
 //! here, all events columns, and each cell says what the session becomes and what its lifetime is
 //! set to. Packets are sent on in every cell; only a stored SYN changes that.
+//!
+//! Five cells are not the RFC's. A SYN without ACK after the end of a connection is the first segment
+//! of another one between the same endpoints, and begins the session anew (NC-14): the RFC would let
+//! the new connection go on in the state of the old one and cut it 240 seconds after that one's end.
+//! And a RST that answers a FIN ends a connection as it does without the FIN (NC-13): the RFC would
+//! keep such a session for two hours.
 
 use xlat_core::wire::tcp::{ACK, FIN, PSH, RST, SYN, URG};
 
@@ -31,10 +37,14 @@ pub enum TcpState {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(u8)]
 pub(crate) enum TcpEvent {
-    /// A SYN from the IPv6 side, with or without ACK.
+    /// A SYN without ACK from the IPv6 side: the first segment of a connection.
     V6Syn,
-    /// A SYN from the IPv4 side, with or without ACK.
+    /// A SYN with ACK from the IPv6 side: the answer to one.
+    V6SynAck,
+    /// A SYN without ACK from the IPv4 side.
     V4Syn,
+    /// A SYN with ACK from the IPv4 side.
+    V4SynAck,
     /// A FIN from the IPv6 side.
     V6Fin,
     /// A FIN from the IPv4 side.
@@ -126,22 +136,31 @@ impl TcpEvent {
     /// The event that a segment with these flags from the IPv6 side is.
     #[inline]
     pub(crate) const fn from_v6(flags: u8) -> Self {
-        Self::of(flags, Self::V6Syn, Self::V6Fin)
+        Self::of(flags, [Self::V6Syn, Self::V6SynAck], Self::V6Fin)
     }
 
     /// The event that a segment with these flags from the IPv4 side is.
     #[inline]
     pub(crate) const fn from_v4(flags: u8) -> Self {
-        Self::of(flags, Self::V4Syn, Self::V4Fin)
+        Self::of(flags, [Self::V4Syn, Self::V4SynAck], Self::V4Fin)
     }
 
-    const fn of(flags: u8, syn: Self, fin: Self) -> Self {
+    /// True for a SYN, with or without ACK.
+    #[inline]
+    pub(crate) const fn is_syn(self) -> bool {
+        matches!(
+            self,
+            Self::V6Syn | Self::V6SynAck | Self::V4Syn | Self::V4SynAck
+        )
+    }
+
+    const fn of(flags: u8, syn: [Self; 2], fin: Self) -> Self {
         if flags & RST != 0 {
             Self::Rst
         } else if flags & FIN != 0 {
             fin
         } else if flags & SYN != 0 {
-            syn
+            syn[(flags & ACK != 0) as usize]
         } else {
             Self::Other
         }
@@ -160,7 +179,7 @@ pub(crate) const fn is_insane(flags: u8) -> bool {
 
 /// RFC 6146 section 3.5.2.2, one row per state in the order of [`TcpState`], one column per event
 /// in the order of [`TcpEvent`].
-const TABLE: [[Transition; 6]; 7] = {
+const TABLE: [[Transition; 8]; 7] = {
     use Lifetime::{Closing, Established as Est, Keep, Opening};
     use TcpState::{Established, Trans, V4Fin, V4Init, V4V6Fin, V6Fin, V6Init};
     const fn to(next: TcpState, lifetime: Lifetime) -> Transition {
@@ -168,21 +187,23 @@ const TABLE: [[Transition; 6]; 7] = {
     }
     #[rustfmt::skip]
     let table = [
-        // V6 SYN, V4 SYN, V6 FIN, V4 FIN, RST, other.
-        [to(Established, Est), to(V4Init, Keep), to(V4Init, Keep), to(V4Init, Keep),
-         to(V4Init, Keep), to(V4Init, Keep)],
-        [to(V6Init, Opening), to(Established, Est), to(V6Init, Keep), to(V6Init, Keep),
-         to(V6Init, Keep), to(V6Init, Keep)],
-        [to(Established, Est), to(Established, Est), to(V6Fin, Keep), to(V4Fin, Keep),
-         to(Trans, Closing), to(Established, Est)],
-        [to(V4Fin, Est), to(V4Fin, Est), to(V4V6Fin, Closing), to(V4Fin, Est),
-         to(V4Fin, Est), to(V4Fin, Est)],
-        [to(V6Fin, Est), to(V6Fin, Est), to(V6Fin, Est), to(V4V6Fin, Closing),
-         to(V6Fin, Est), to(V6Fin, Est)],
-        [to(V4V6Fin, Keep), to(V4V6Fin, Keep), to(V4V6Fin, Keep), to(V4V6Fin, Keep),
-         to(V4V6Fin, Keep), to(V4V6Fin, Keep)],
+        // V6 SYN, V6 SYN+ACK, V4 SYN, V4 SYN+ACK, V6 FIN, V4 FIN, RST, other.
+        [to(Established, Est), to(Established, Est), to(V4Init, Keep), to(V4Init, Keep),
+         to(V4Init, Keep), to(V4Init, Keep), to(V4Init, Keep), to(V4Init, Keep)],
+        [to(V6Init, Opening), to(V6Init, Opening), to(Established, Est), to(Established, Est),
+         to(V6Init, Keep), to(V6Init, Keep), to(V6Init, Keep), to(V6Init, Keep)],
         [to(Established, Est), to(Established, Est), to(Established, Est), to(Established, Est),
-         to(Trans, Keep), to(Established, Est)],
+         to(V6Fin, Keep), to(V4Fin, Keep), to(Trans, Closing), to(Established, Est)],
+        [to(V4Fin, Est), to(V4Fin, Est), to(V4Fin, Est), to(V4Fin, Est),
+         to(V4V6Fin, Closing), to(V4Fin, Est), to(Trans, Closing), to(V4Fin, Est)],
+        [to(V6Fin, Est), to(V6Fin, Est), to(V6Fin, Est), to(V6Fin, Est),
+         to(V6Fin, Est), to(V4V6Fin, Closing), to(Trans, Closing), to(V6Fin, Est)],
+        [to(V6Init, Opening), to(V4V6Fin, Keep), to(V4Init, Opening), to(V4V6Fin, Keep),
+         to(V4V6Fin, Keep), to(V4V6Fin, Keep), to(V4V6Fin, Keep), to(V4V6Fin, Keep)],
+        // A SYN from the IPv4 side revives as the RFC says: its source may be forged, like that of
+        // the RST before it, and the client's next segment must find the connection.
+        [to(V6Init, Opening), to(Established, Est), to(Established, Est), to(Established, Est),
+         to(Established, Est), to(Established, Est), to(Trans, Keep), to(Established, Est)],
     ];
     table
 };
@@ -191,16 +212,17 @@ const TABLE: [[Transition; 6]; 7] = {
 mod tests {
     use super::*;
 
-    /// RFC 6146 section 3.5.2.2 once more, in words, cell by cell: state, then for V6 SYN, V4 SYN,
-    /// V6 FIN, V4 FIN, RST and any other packet the next state and the lifetime.
+    /// RFC 6146 section 3.5.2.2 once more, in words, cell by cell: state, then for V6 SYN, V6
+    /// SYN+ACK, V4 SYN, V4 SYN+ACK, V6 FIN, V4 FIN, RST and any other packet the next state and the
+    /// lifetime. NC-13 and NC-14 have the five cells that differ.
     const WORDS: &str = "
-        v4-init     established/est -               -               -               -          -
-        v6-init     v6-init/opening established/est -               -               -          -
-        established established/est established/est v6-fin/-        v4-fin/-        trans/closing established/est
-        v4-fin      v4-fin/est      v4-fin/est      v4-v6-fin/closing v4-fin/est    v4-fin/est v4-fin/est
-        v6-fin      v6-fin/est      v6-fin/est      v6-fin/est      v4-v6-fin/closing v6-fin/est v6-fin/est
-        v4-v6-fin   -               -               -               -               -          -
-        trans       established/est established/est established/est established/est -          established/est
+        v4-init     established/est established/est - - - - - -
+        v6-init     v6-init/opening v6-init/opening established/est established/est - - - -
+        established established/est established/est established/est established/est v6-fin/- v4-fin/- trans/closing established/est
+        v4-fin      v4-fin/est v4-fin/est v4-fin/est v4-fin/est v4-v6-fin/closing v4-fin/est trans/closing v4-fin/est
+        v6-fin      v6-fin/est v6-fin/est v6-fin/est v6-fin/est v6-fin/est v4-v6-fin/closing trans/closing v6-fin/est
+        v4-v6-fin   v6-init/opening - v4-init/opening - - - - -
+        trans       v6-init/opening established/est established/est established/est established/est established/est - established/est
     ";
 
     #[test]
@@ -237,7 +259,9 @@ mod tests {
     #[test]
     fn flags_become_events_of_their_side() {
         assert_eq!(TcpEvent::from_v6(SYN), TcpEvent::V6Syn);
-        assert_eq!(TcpEvent::from_v4(SYN | ACK), TcpEvent::V4Syn);
+        assert_eq!(TcpEvent::from_v6(SYN | ACK), TcpEvent::V6SynAck);
+        assert_eq!(TcpEvent::from_v4(SYN | PSH), TcpEvent::V4Syn);
+        assert_eq!(TcpEvent::from_v4(SYN | ACK), TcpEvent::V4SynAck);
         assert_eq!(TcpEvent::from_v6(FIN | ACK), TcpEvent::V6Fin);
         assert_eq!(TcpEvent::from_v4(FIN | PSH | ACK), TcpEvent::V4Fin);
         assert_eq!(TcpEvent::from_v4(RST | ACK), TcpEvent::Rst);
@@ -285,9 +309,11 @@ mod tests {
         format!("{}/{lifetime}", transition.next.name())
     }
 
-    const EVENTS: [TcpEvent; 6] = [
+    const EVENTS: [TcpEvent; 8] = [
         TcpEvent::V6Syn,
+        TcpEvent::V6SynAck,
         TcpEvent::V4Syn,
+        TcpEvent::V4SynAck,
         TcpEvent::V6Fin,
         TcpEvent::V4Fin,
         TcpEvent::Rst,

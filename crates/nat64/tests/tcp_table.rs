@@ -7,7 +7,7 @@ mod world;
 use std::net::SocketAddrV4;
 use std::time::Duration;
 
-use nat64::config::{Config, Filtering, StaticBinding};
+use nat64::config::{Config, Filtering, StaticBinding, StoreSyns};
 use nat64::{Protocol, TcpState};
 use world::{ACK, FIN, RST, SYN, TCP, World, config, embed, flow4, silent, sock4, sock6};
 use xlat_core::DropReason;
@@ -25,16 +25,17 @@ enum Side {
     V4,
 }
 
-/// State, then what V6 SYN, V4 SYN, V6 FIN, V4 FIN, V6 RST, V4 RST, V6 data and V4 data make of it,
-/// each with the lifetime in seconds; `-` leaves state and lifetime as they are.
+/// State, then what V6 SYN, V4 SYN, V6 SYN+ACK, V4 SYN+ACK, V6 FIN, V4 FIN, V6 RST, V4 RST, V6 data
+/// and V4 data make of it, each with the lifetime in seconds; `-` leaves state and lifetime as they
+/// are.
 const TABLE: &str = "
-V4Init      Established/7440 -                -            -            -         -         -                -
-V6Init      V6Init/240       Established/7440 -            -            -         -         -                -
-Established Established/7440 Established/7440 V6Fin/-      V4Fin/-      Trans/240 Trans/240 Established/7440 Established/7440
-V4Fin       V4Fin/7440       V4Fin/7440       V4V6Fin/240  V4Fin/7440   V4Fin/7440 V4Fin/7440 V4Fin/7440     V4Fin/7440
-V6Fin       V6Fin/7440       V6Fin/7440       V6Fin/7440   V4V6Fin/240  V6Fin/7440 V6Fin/7440 V6Fin/7440     V6Fin/7440
-V4V6Fin     -                -                -            -            -         -         -                -
-Trans       Established/7440 Established/7440 Established/7440 Established/7440 - -       Established/7440 Established/7440
+V4Init      Established/7440 - Established/7440 - - - - - - -
+V6Init      V6Init/240 Established/7440 V6Init/240 Established/7440 - - - - - -
+Established Established/7440 Established/7440 Established/7440 Established/7440 V6Fin/- V4Fin/- Trans/240 Trans/240 Established/7440 Established/7440
+V4Fin       V4Fin/7440 V4Fin/7440 V4Fin/7440 V4Fin/7440 V4V6Fin/240 V4Fin/7440 Trans/240 Trans/240 V4Fin/7440 V4Fin/7440
+V6Fin       V6Fin/7440 V6Fin/7440 V6Fin/7440 V6Fin/7440 V6Fin/7440 V4V6Fin/240 Trans/240 Trans/240 V6Fin/7440 V6Fin/7440
+V4V6Fin     V6Init/240 V4Init/240 - - - - - - - -
+Trans       V6Init/240 Established/7440 Established/7440 Established/7440 Established/7440 Established/7440 - - Established/7440 Established/7440
 ";
 
 #[test]
@@ -49,9 +50,11 @@ fn nc_05_to_nc_15_every_cell_of_the_state_table_holds() {
     }
 }
 
-const EVENTS: [(Side, u8); 8] = [
+const EVENTS: [(Side, u8); 10] = [
     (Side::V6, SYN),
     (Side::V4, SYN),
+    (Side::V6, SYN | ACK),
+    (Side::V4, SYN | ACK),
     (Side::V6, FIN | ACK),
     (Side::V4, FIN | ACK),
     (Side::V6, RST),
@@ -206,6 +209,32 @@ fn nc_04_an_unsolicited_syn_gets_no_answer() {
 }
 
 #[test]
+fn nc_04_a_syn_to_an_unbound_port_is_answered_after_six_seconds_if_told_to() {
+    let mut config = config("192.0.2.0/28");
+    config.inbound.stores_syns = StoreSyns::All;
+    let mut world = World::new(config);
+    let unbound = sock4("192.0.2.1:4001");
+    assert_eq!(world.tcp_in(SYN, SERVER, unbound), Err(Refusal::Hold));
+    hold(&mut world, SERVER, unbound);
+    // Its repetitions, and the answers to SYNs that bear a forged address of the pool, do not wait.
+    for flags in [SYN, SYN | ACK, ACK, RST] {
+        let refused = world.tcp_in(flags, SERVER, unbound);
+        assert_eq!(refused, silent(DropReason::NoBinding), "{flags:#x}");
+    }
+    world.wait_ms(5900);
+    assert_eq!(world.worker.poll_packet(world.now), None);
+    world.wait_ms(400);
+    let Some(PendingPacket::Answer { packet, .. }) = world.worker.poll_packet(world.now) else {
+        panic!("no answer");
+    };
+    // ICMPv4 3/3 from the pool's address to who sent the SYN.
+    assert_eq!((packet[9], &packet[20..22]), (1, &[3, 3][..]));
+    assert_eq!(packet[12..16], [192, 0, 2, 1]);
+    assert_eq!(packet[16..20], [198, 51, 100, 7]);
+    assert_eq!(world.counts().bindings, 0);
+}
+
+#[test]
 fn se_19_outsiders_can_be_kept_from_opening_connections() {
     let mut config = config("192.0.2.0/28");
     config.inbound.opens_tcp = false;
@@ -227,13 +256,18 @@ fn stored_syn() -> (World, SocketAddrV4) {
     let mut world = World::new(config);
     let bound = world.tcp_out(SYN, CLIENT, SERVER).unwrap();
     assert_eq!(world.tcp_in(SYN, STRANGER, bound), Err(Refusal::Hold));
+    hold(&mut world, STRANGER, bound);
+    (world, bound)
+}
+
+/// Gives the translator a copy of a SYN that it wants to hold.
+fn hold(world: &mut World, from: &str, to: SocketAddrV4) {
     let mut syn = [0; 40];
     syn[0] = 0x45;
-    syn[12..16].copy_from_slice(&sock4(STRANGER).ip().octets());
-    syn[16..20].copy_from_slice(&bound.ip().octets());
-    let flow = flow4(TCP, SYN, sock4(STRANGER), bound);
+    syn[12..16].copy_from_slice(&sock4(from).ip().octets());
+    syn[16..20].copy_from_slice(&to.ip().octets());
+    let flow = flow4(TCP, SYN, sock4(from), to);
     assert_eq!(world.worker.hold_v4(&flow, &syn, world.now), Ok(()));
-    (world, bound)
 }
 
 const STRANGER: &str = "203.0.113.9:99";
@@ -345,6 +379,39 @@ fn nc_12_an_idle_connection_is_probed_and_a_live_peer_revives_it() {
     assert_eq!(sole_state(&world), Some(TcpState::Established));
 }
 
+/// A browser that closes a connection before it has read all of the answer.
+#[test]
+fn nc_13_a_rst_that_answers_a_fin_ends_the_session_soon() {
+    let (mut world, _) = in_state(TcpState::V6Fin);
+    packet(&mut world, Side::V4, ACK);
+    packet(&mut world, Side::V6, RST);
+    packet(&mut world, Side::V4, ACK);
+    packet(&mut world, Side::V6, RST);
+    world.wait(241);
+    world.expire();
+    assert_eq!(sole_state(&world), None);
+    // A forged one ends nothing: what follows revives the session, as without the FIN.
+    let (mut world, _) = in_state(TcpState::V4Fin);
+    packet(&mut world, Side::V4, RST);
+    packet(&mut world, Side::V6, ACK);
+    world.wait(7000);
+    world.expire();
+    assert_eq!(sole_state(&world), Some(TcpState::Established));
+}
+
+/// Accurate ECN (RFC 9768) negotiates with ECE and CWR in the SYN, Fast Open (RFC 7413) sends data.
+#[test]
+fn nc_20_a_syn_that_negotiates_ecn_opens_a_session() {
+    const ECE_CWR: u8 = 0xc0;
+    let mut world = World::with_pool("192.0.2.0/28");
+    let bound = world.tcp_out(SYN | ECE_CWR, CLIENT, SERVER).unwrap();
+    assert_eq!(
+        world.tcp_in(SYN | ACK | 0x40, SERVER, bound),
+        Ok(sock6(CLIENT))
+    );
+    assert_eq!(sole_state(&world), Some(TcpState::Established));
+}
+
 #[test]
 fn nc_14_last_segments_pass_for_240_seconds_after_both_fins() {
     let (mut world, _) = in_state(TcpState::V4V6Fin);
@@ -356,6 +423,71 @@ fn nc_14_last_segments_pass_for_240_seconds_after_both_fins() {
     world.wait(2);
     world.expire();
     assert_eq!(sole_state(&world), None);
+}
+
+/// A connection between the same endpoints as one that both sides closed, or that a RST ended.
+#[test]
+fn nc_14_a_connection_that_reuses_its_ports_outlives_the_one_before() {
+    for (end, opener) in [
+        (TcpState::V4V6Fin, Side::V6),
+        (TcpState::V4V6Fin, Side::V4),
+        (TcpState::Trans, Side::V6),
+    ] {
+        let (mut world, _) = in_state(end);
+        world.wait(60);
+        let answerer = match opener {
+            Side::V6 => Side::V4,
+            Side::V4 => Side::V6,
+        };
+        packet(&mut world, opener, SYN);
+        packet(&mut world, answerer, SYN | ACK);
+        packet(&mut world, opener, ACK);
+        assert_eq!(sole_state(&world), Some(TcpState::Established), "{end:?}");
+        for _ in 0..20 {
+            world.wait(60);
+            world.expire();
+            packet(&mut world, opener, ACK);
+            packet(&mut world, answerer, ACK);
+        }
+        assert_eq!(sole_state(&world), Some(TcpState::Established), "{end:?}");
+    }
+}
+
+/// The same port after a connection that the server never confirmed the end of: what is left of the
+/// old connection does not keep the new one from its lifetime.
+#[test]
+fn nc_14_segments_of_the_old_connection_do_not_disturb_the_new_one() {
+    let (mut world, _) = in_state(TcpState::V4V6Fin);
+    packet(&mut world, Side::V6, SYN);
+    // RFC 9293 section 3.10.7.4: a server that still has the old connection acknowledges that one,
+    // and the client resets it and tries again.
+    packet(&mut world, Side::V4, ACK);
+    packet(&mut world, Side::V6, RST);
+    packet(&mut world, Side::V4, FIN | ACK);
+    assert_eq!(sole_state(&world), Some(TcpState::V6Init));
+    packet(&mut world, Side::V6, SYN);
+    packet(&mut world, Side::V4, SYN | ACK);
+    assert_eq!(sole_state(&world), Some(TcpState::Established));
+}
+
+#[test]
+fn nc_14_se_19_an_outsider_does_not_open_a_closed_session_where_it_must_not() {
+    let mut config = config("192.0.2.0/28");
+    config.inbound.opens_tcp = false;
+    let mut world = World::new(config);
+    let bound = world.tcp_out(SYN, CLIENT, SERVER).unwrap();
+    for (from, flags) in [
+        (Side::V4, SYN | ACK),
+        (Side::V6, FIN | ACK),
+        (Side::V4, FIN | ACK),
+        (Side::V4, SYN),
+    ] {
+        match from {
+            Side::V6 => assert!(world.tcp_out(flags, CLIENT, SERVER).is_ok()),
+            Side::V4 => assert!(world.tcp_in(flags, SERVER, bound).is_ok()),
+        }
+    }
+    assert_eq!(sole_state(&world), Some(TcpState::V4V6Fin));
 }
 
 #[test]

@@ -7,7 +7,8 @@ use std::time::Duration;
 use clap::{Args, ValueEnum};
 use nat64::PoolSpec;
 use nat64::config::{
-    Config, Destination, Filtering, Inbound, Limits, PortBlocks, PortPolicy, StaticBinding, Timers,
+    Config, Destination, Filtering, Inbound, Limits, PortBlocks, PortPolicy, StaticBinding,
+    StoreSyns, Timers,
 };
 use nat64_host::LogLevel;
 use xlat_core::addr::{Ipv4Prefix, Ipv6Prefix};
@@ -43,9 +44,10 @@ pub(crate) struct StatefulFlags {
     /// IPv4 hosts may open TCP connections through a client's binding
     #[arg(long, group = RELOADABLE, value_enum, value_name = "on|off", default_value_t = Switch::On)]
     pub(crate) inbound_tcp: Switch,
-    /// Hold a SYN that the filter blocks for six seconds in case the client sends its own
-    #[arg(long, group = RELOADABLE, value_enum, value_name = "on|off", default_value_t = Switch::On)]
-    pub(crate) store_syns: Switch,
+    /// Hold a SYN that the filter blocks for six seconds in case the client sends its own, and answer
+    /// it then; `all`: those to ports without a binding, too
+    #[arg(long, group = RELOADABLE, value_enum, value_name = "on|all|off", default_value_t = Syns::On)]
+    pub(crate) store_syns: Syns,
     /// Translate TCP segments without a session by an existing binding
     #[arg(long, group = RELOADABLE, value_enum, value_name = "on|off", default_value_t = Switch::On)]
     pub(crate) stray_tcp: Switch,
@@ -136,7 +138,7 @@ impl StatefulFlags {
             inbound: Inbound {
                 refreshes: on(self.inbound_refresh),
                 opens_tcp: on(self.inbound_tcp),
-                stores_syns: on(self.store_syns),
+                stores_syns: self.store_syns.into(),
                 stray_tcp: on(self.stray_tcp),
             },
             limits: Limits {
@@ -253,6 +255,27 @@ impl From<FilteringFlag> for Filtering {
         match flag {
             FilteringFlag::EndpointIndependent => Self::EndpointIndependent,
             FilteringFlag::AddressDependent => Self::AddressDependent,
+        }
+    }
+}
+
+/// Which SYNs from outside wait for one of the client's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Syns {
+    /// Those that the filter blocks
+    On,
+    /// Those to ports without a binding, too
+    All,
+    /// None
+    Off,
+}
+
+impl From<Syns> for StoreSyns {
+    fn from(flag: Syns) -> Self {
+        match flag {
+            Syns::On => Self::Filtered,
+            Syns::All => Self::All,
+            Syns::Off => Self::Off,
         }
     }
 }

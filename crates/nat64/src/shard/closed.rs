@@ -6,6 +6,7 @@ use xlat_core::{DropReason, Instant};
 
 use super::{Shard, client_side, silently};
 use crate::clock::Tick;
+use crate::config::StoreSyns;
 use crate::table::slab::NONE;
 use crate::tcp::{TcpEvent, TcpState};
 use crate::tuple::{ClientTuple, ExternalTuple, Inside, Outside};
@@ -30,7 +31,7 @@ impl Shard {
         flags: u8,
         now: Instant,
     ) -> Result<Outside, Refusal> {
-        if TcpEvent::from_v6(flags) == TcpEvent::V6Syn {
+        if TcpEvent::from_v6(flags).is_syn() {
             let binding = self.binding_for(tuple, pref64, now)?;
             let (state, life) = if self.claims_syn(binding, &tuple, now) {
                 (TcpState::Established, self.rules.lifetimes.established)
@@ -59,13 +60,13 @@ impl Shard {
         if !self.is_admitted(binding, tuple.remote) {
             return Err(self.filtered_tcp(&tuple, flags));
         }
-        if TcpEvent::from_v4(flags) != TcpEvent::V4Syn {
+        if !TcpEvent::from_v4(flags).is_syn() {
             return match self.rules.inbound.stray_tcp {
                 true => Ok(self.bound(binding)),
                 false => Err(Refusal::Silent(DropReason::NoBinding)),
             };
         }
-        if !self.rules.inbound.opens_tcp && !self.is_static(binding) {
+        if !self.may_open_tcp(binding) {
             return Err(Refusal::Silent(DropReason::Filtered));
         }
         self.check_outsider(binding, now)?;
@@ -76,14 +77,37 @@ impl Shard {
         Ok(self.bound(binding))
     }
 
+    /// Whether hosts outside may open connections through a binding (SE-19).
+    pub(super) fn may_open_tcp(&self, binding: u32) -> bool {
+        self.rules.inbound.opens_tcp || self.is_static(binding)
+    }
+
     /// A segment that the filter keeps out. A SYN may be half of a simultaneous open.
     fn filtered_tcp(&self, tuple: &ExternalTuple, flags: u8) -> Refusal {
-        let may_wait = self.rules.inbound.stores_syns && self.rules.inbound.opens_tcp;
-        let is_syn = TcpEvent::from_v4(flags) == TcpEvent::V4Syn;
-        if may_wait && is_syn && !self.syns.is_waiting(tuple) {
+        let may_wait =
+            self.rules.inbound.stores_syns != StoreSyns::Off && self.rules.inbound.opens_tcp;
+        self.wait_or(may_wait, tuple, flags, DropReason::Filtered)
+    }
+
+    /// A segment to a port without a binding. For six seconds nothing may answer a SYN; then the
+    /// answer is a matter of policy (RFC 5382 REQ-4).
+    pub(super) fn unbound_tcp(&self, tuple: &ExternalTuple, flags: u8) -> Refusal {
+        let may_wait = self.rules.inbound.stores_syns == StoreSyns::All;
+        self.wait_or(may_wait, tuple, flags, DropReason::NoBinding)
+    }
+
+    fn wait_or(
+        &self,
+        may_wait: bool,
+        tuple: &ExternalTuple,
+        flags: u8,
+        reason: DropReason,
+    ) -> Refusal {
+        let is_opening = TcpEvent::from_v4(flags) == TcpEvent::V4Syn;
+        if may_wait && is_opening && !self.syns.is_waiting(tuple) {
             Refusal::Hold
         } else {
-            Refusal::Silent(DropReason::Filtered)
+            Refusal::Silent(reason)
         }
     }
 

@@ -222,7 +222,7 @@ impl Shard {
             port: tuple.external_port,
         };
         let Some(binding) = self.open_binding(self.bib.of_outside(outside)) else {
-            return Err(self.unbound(tuple.protocol));
+            return Err(self.unbound(&tuple, tcp_flags));
         };
         match tuple.protocol {
             Protocol::Udp => self.admit_query(binding, tuple, self.rules.lifetimes.udp, now),
@@ -316,10 +316,9 @@ impl Shard {
     }
 
     /// The answer to a packet for a transport address without a binding.
-    fn unbound(&self, protocol: Protocol) -> Refusal {
-        match protocol {
-            // RFC 5382 REQ-4: nothing may answer an unsolicited SYN for six seconds.
-            Protocol::Tcp => Refusal::Silent(DropReason::NoBinding),
+    fn unbound(&self, tuple: &ExternalTuple, tcp_flags: u8) -> Refusal {
+        match tuple.protocol {
+            Protocol::Tcp => self.unbound_tcp(tuple, tcp_flags),
             Protocol::Udp | Protocol::Icmp => {
                 Refusal::Answer(DropReason::NoBinding, Unreachable::Address)
             }

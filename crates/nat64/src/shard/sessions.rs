@@ -52,7 +52,12 @@ impl Shard {
     /// A packet of the remote node's in a known session.
     pub(super) fn pass_inbound(&mut self, handle: u32, tcp_flags: u8, now: Tick) -> (Inside, u8) {
         match self.sessions.session(handle).protocol {
-            Protocol::Tcp => self.step_tcp(handle, TcpEvent::from_v4(tcp_flags), now),
+            Protocol::Tcp => {
+                let event = TcpEvent::from_v4(tcp_flags);
+                if event != TcpEvent::V4Syn || self.may_begin_anew(handle) {
+                    self.step_tcp(handle, event, now);
+                }
+            }
             Protocol::Udp if self.rules.inbound.refreshes => {
                 self.refresh(handle, now.after(self.rules.lifetimes.udp));
             }
@@ -63,6 +68,14 @@ impl Shard {
         }
         let session = self.sessions.session(handle);
         (inside(session), session.pref64)
+    }
+
+    /// Whether a SYN from the remote node changes the state of a session. Where both sides have
+    /// closed it opens a connection, and hosts outside may be kept from that.
+    #[cold]
+    fn may_begin_anew(&self, handle: u32) -> bool {
+        let session = self.sessions.session(handle);
+        state(session) != TcpState::V4V6Fin || self.may_open_tcp(session.binding)
     }
 
     fn refresh(&mut self, handle: u32, expires: Tick) {
