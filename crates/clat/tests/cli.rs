@@ -138,7 +138,7 @@ fn help_names_every_flag() {
         "icmp-error-rate",
         "icmpv4-error-rate",
         "icmpv6-error-rate",
-        "tolerate-quoted-checksum",
+        "verify-quoted-checksum",
         "icmpv4-error-size",
         "log-format",
         "verbose",

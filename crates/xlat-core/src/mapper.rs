@@ -344,10 +344,12 @@ impl<M: PacketByPacket> PacketHolder for M {
         _: &[u8],
         _: Instant,
     ) -> Result<(), Refusal> {
-        Err(Refusal::Silent(match flow.protocol {
+        let reason = match flow.protocol {
             IpNextHeaderProtocols::Udp => DropReason::UdpZeroChecksum,
             _ => DropReason::FragmentedIcmp,
-        }))
+        };
+        // RFC 7915 section 4.4; ICMPv6 messages are never answered so (section 5.4).
+        Err(Refusal::Answer(reason, Unreachable::Prohibited))
     }
 
     fn hold_v6(&mut self, _: &Flow<Ipv6Addr>, _: &[u8], _: Instant) -> Result<(), DropReason> {

@@ -44,8 +44,8 @@ pub struct Policy {
     /// Longest ICMPv4 error, in bytes; what does not fit is cut off the quoted packet (RFC 1812
     /// section 4.3.2.3).
     pub icmpv4_error_size: u16,
-    /// Errors about a quoted IPv4 packet whose header checksum is wrong still cross (RFC 5508
-    /// REQ-3a says they must not).
+    /// Errors about a quoted IPv4 packet whose header checksum is wrong still cross: routers exist
+    /// that quote a header they have rewritten. RFC 5508 REQ-3a says that they should not.
     pub tolerate_quoted_checksum: bool,
 }
 
@@ -138,7 +138,7 @@ impl Policy {
             icmpv6_errors: errors,
             unmapped_source: UnmappedSource::NodeIdentification,
             icmpv4_error_size: 576,
-            tolerate_quoted_checksum: false,
+            tolerate_quoted_checksum: true,
         }
     }
 

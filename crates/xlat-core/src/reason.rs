@@ -117,6 +117,8 @@ reasons! {
     /// The packet quoted in an error is itself an ICMP error, or of an ICMP type that has no
     /// counterpart.
     QuotedIcmp = "quoted-icmp",
+    /// The packet quoted in an error has a protocol that never crosses.
+    QuotedProtocol = "quoted-protocol",
     /// An address of the packet quoted in an error cannot be mapped.
     QuotedUnmapped = "quoted-unmapped",
 

@@ -2,18 +2,18 @@
 //! packet they answer: the packet stays where it is and is cut, the error's headers go in front
 //! (RFC 7915 sections 4.4 and 5.4, RFC 4443 section 2.4, RFC 1812 section 4.3.2).
 
-use core::net::{Ipv4Addr, Ipv6Addr};
+use core::net::Ipv4Addr;
 
 use pnet_packet::ip::IpNextHeaderProtocols;
 
-use crate::addr::Ipv4Prefix;
+use crate::addr::{Ipv4Prefix, special};
 use crate::checksum::{self, Sum};
 use crate::error_limits::{Limits, source_v4, source_v6};
 use crate::frame::Frame;
 use crate::identification::Identifications;
 use crate::mapper::Unreachable;
 use crate::offload::{Checksum, Gso, GsoKind, Offload};
-use crate::packet::{ExtensionHeaders, complete_checksum, walk};
+use crate::packet::{ExtensionHeaders, complete_checksum, walk_to_transport};
 use crate::policy::{MIN_IPV6_MTU, Policy};
 use crate::reason::DropReason;
 use crate::reject::Response;
@@ -130,7 +130,7 @@ impl Replier {
         now: Instant,
     ) -> Option<()> {
         let ip = ipv6::Header::parse(frame.array(0)?);
-        let extensions = walk(ip.next_header, frame.packet()).ok()?;
+        let extensions = walk_to_transport(ip.next_header, frame.packet())?;
         if !may_answer_v6(frame, &ip, &extensions, response)
             || !self.v6.allow(response, source_v6(ip.src, ids), now)
         {
@@ -212,9 +212,7 @@ fn may_answer_v6(
             .is_none_or(|&kind| icmp::v6::is_error(kind) || kind == icmp::v6::REDIRECT);
     let prohibited = matches!(response, Response::Unreachable(Unreachable::Prohibited));
     let group = ip.dst.is_multicast() && !matches!(response, Response::TooBig { .. });
-    let from_host =
-        !ip.src.is_unspecified() && !ip.src.is_multicast() && ip.src != Ipv6Addr::LOCALHOST;
-    from_host && !(icmp_error || group || prohibited && is_icmp)
+    special::is_legal_v6_source(ip.src) && !(icmp_error || group || prohibited && is_icmp)
 }
 
 /// The eight bytes in front of the quoted packet, checksum zero.
@@ -228,6 +226,7 @@ fn message_v4(response: Response) -> Option<[u8; icmp::HEADER]> {
         Response::Unreachable(Unreachable::Address) => (v4::UNREACHABLE, 1, 0),
         Response::Unreachable(Unreachable::Port) => (v4::UNREACHABLE, 3, 0),
         Response::Unreachable(Unreachable::Protocol) => (v4::UNREACHABLE, 2, 0),
+        Response::UnknownProtocol { .. } => (v4::UNREACHABLE, 2, 0),
         Response::SourceRouteFailed => (v4::UNREACHABLE, 5, 0),
         Response::ErroneousField { .. } | Response::EchoReply => return None,
     };
@@ -246,6 +245,7 @@ fn message_v6(response: Response) -> Option<[u8; icmp::HEADER]> {
         Response::Unreachable(Unreachable::Address) => (v6::UNREACHABLE, 3, 0),
         Response::Unreachable(Unreachable::Port | Unreachable::Protocol) => (v6::UNREACHABLE, 4, 0),
         Response::ErroneousField { pointer } => (v6::PARAMETER_PROBLEM, 0, pointer),
+        Response::UnknownProtocol { pointer } => (v6::PARAMETER_PROBLEM, 1, pointer),
         Response::SourceRouteFailed | Response::EchoReply => return None,
     };
     let [a, b, c, d] = word.to_be_bytes();

@@ -23,13 +23,13 @@ use crate::icmp::v6_to_v4::ErrorV6;
 use crate::identification::Identifications;
 use crate::mapper::{
     Flow, Mapper, PREFETCH_BATCH, PacketHolder, Pass, PendingPacket, Prefetch, Refusal,
-    Unreachable, UpcomingFlow,
+    UpcomingFlow,
 };
 use crate::offload::Offload;
 use crate::packet::{Transport, V4, V6, peek};
 use crate::policy::{Policy, PolicyError};
 use crate::reason::DropReason;
-use crate::reject::{Reject, Response};
+use crate::reject::{self, Reject, Response};
 use crate::reply::Replier;
 use crate::split::Split;
 use crate::time::Instant;
@@ -173,9 +173,9 @@ impl<M: Mapper + PacketHolder + Prefetch> Translator<M> {
 
     #[inline]
     fn v6_to_v4(&mut self, frame: &mut Frame<'_>, now: Instant) -> Result<Fit, Reject> {
-        let mut packet = V6::parse(frame)?;
+        let mut packet = V6::parse(frame).map_err(|reason| reject::unreadable_v6(frame, reason))?;
         if packet.ip.dst == self.policy.own_v6 && self.policy.answer_v6 {
-            return Err(for_translator(&packet.transport));
+            return Err(reject::for_translator_v6(frame, &packet));
         }
         check_addresses_v6(packet.ip.src, packet.ip.dst)?;
         check_hops(packet.ip.hop_limit)?;
@@ -196,7 +196,8 @@ impl<M: Mapper + PacketHolder + Prefetch> Translator<M> {
             _ => {}
         }
         let partial = frame.offload.is_partial();
-        transport::check_v6_to_v4(&packet.transport, partial, &self.policy)?;
+        transport::check_v6_to_v4(&packet.transport, partial, &self.policy)
+            .map_err(reject::refused_transport)?;
         let fit = fit::v6_to_v4(frame, &packet, &self.policy)?;
         let flow = packet.flow();
         let rewrite = match self.mapper.map_v6(&flow, now) {
@@ -223,7 +224,7 @@ impl<M: Mapper + PacketHolder + Prefetch> Translator<M> {
         let packet = V4::parse(frame)?;
         if pass == Pass::First {
             if packet.ip.dst == self.policy.own_v4 && self.policy.answer_v4 {
-                return Err(for_translator(&packet.transport));
+                return Err(reject::for_translator_v4(&packet));
             }
             check_hops(packet.ip.ttl)?;
         }
@@ -253,7 +254,7 @@ impl<M: Mapper + PacketHolder + Prefetch> Translator<M> {
                     .reassemble_v4(&packet.flow(), frame.packet(), now);
                 return Err(held(kept));
             }
-            checked => checked?,
+            checked => checked.map_err(reject::refused_transport)?,
         }
         let fit = fit::v4_to_v6(frame, &packet, &self.policy)?;
         let flow = packet.flow();
@@ -407,19 +408,4 @@ fn check_addresses_v6(src: Ipv6Addr, dst: Ipv6Addr) -> Result<(), DropReason> {
         return Err(DropReason::IllegalDestination);
     }
     Ok(())
-}
-
-/// What an address of the translator's own answers: an echo request, and a UDP datagram so that a
-/// traceroute that ends here knows it.
-fn for_translator(transport: &Transport) -> Reject {
-    match transport {
-        Transport::Echo { request: true, .. } => {
-            Reject::Respond(DropReason::EchoToTranslator, Response::EchoReply)
-        }
-        Transport::Udp { .. } => Reject::Respond(
-            DropReason::ForTranslator,
-            Response::Unreachable(Unreachable::Port),
-        ),
-        _ => Reject::Silent(DropReason::ForTranslator),
-    }
 }

@@ -367,7 +367,7 @@ fn x4_17_fragmented_icmp_is_dropped() {
             ..V4::new(1)
         }
         .packet(&icmp4(8, 0, [0; 4], &pattern(56)));
-        assert_eq!(run(&packet).dropped(), DropReason::FragmentedIcmp);
+        assert_eq!(run(&packet).refused(), DropReason::FragmentedIcmp);
     }
 }
 

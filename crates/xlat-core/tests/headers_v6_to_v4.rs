@@ -177,7 +177,7 @@ fn x6_09_x6_11_headers_behind_a_fragment_header_are_refused() {
             pattern(64),
         ]
         .concat();
-        let reason = run(&V6::new(44).packet(&body)).dropped();
+        let reason = run(&V6::new(44).packet(&body)).refused();
         let misplaced = [
             DropReason::Ipv6ExtensionAfterFragment,
             DropReason::Ipv6MisplacedHopByHop,
@@ -377,7 +377,7 @@ fn se_09_a_chain_without_end_is_dropped() {
 #[test]
 fn se_10_and_se_13_fragments_that_cannot_be_honest_are_dropped() {
     let packet = |next, offset, more, body: Vec<u8>| {
-        run(&V6::new(44).packet(&[fragment(next, offset, more, 1), body].concat())).dropped()
+        run(&V6::new(44).packet(&[fragment(next, offset, more, 1), body].concat())).refused()
     };
     assert_eq!(packet(6, 0, true, pattern(16)), DropReason::FragmentTiny);
     assert_eq!(packet(6, 1, false, pattern(16)), DropReason::FragmentTiny);

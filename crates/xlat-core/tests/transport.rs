@@ -93,7 +93,7 @@ fn l4_04_udp_without_checksum_to_ipv6_by_policy_and_never_as_a_fragment() {
         ..policy()
     };
     assert_checksums(&run(&packet).forwarded());
-    let dropped = run_policy(with(UdpZeroChecksum::Drop), &packet).dropped();
+    let dropped = run_policy(with(UdpZeroChecksum::Drop), &packet).refused();
     assert_eq!(dropped, DropReason::UdpZeroChecksum);
     let forwarded = run_policy(with(UdpZeroChecksum::Forward), &packet).forwarded();
     assert_eq!(word_at(&forwarded, 46), 0);
@@ -107,7 +107,7 @@ fn l4_04_udp_without_checksum_to_ipv6_by_policy_and_never_as_a_fragment() {
         UdpZeroChecksum::Drop,
         UdpZeroChecksum::Forward,
     ] {
-        let dropped = run_policy(with(way), &first).dropped();
+        let dropped = run_policy(with(way), &first).refused();
         assert_eq!(dropped, DropReason::UdpZeroChecksum);
     }
 }
@@ -132,7 +132,7 @@ fn l4_06_udp_without_checksum_to_ipv4_is_dropped_unless_allowed() {
     let mut datagram = udp(from_node6(17), b"payload");
     datagram[6..8].fill(0);
     let packet = V6::new(17).packet(&datagram);
-    assert_eq!(run(&packet).dropped(), DropReason::UdpZeroChecksum);
+    assert_eq!(run(&packet).refused(), DropReason::UdpZeroChecksum);
     let allowed = Policy {
         udp_zero_checksum: UdpZeroChecksum::Forward,
         ..policy()

@@ -8,7 +8,9 @@ use pnet_packet::ip::{IpNextHeaderProtocol, IpNextHeaderProtocols};
 
 use crate::checksum::{self, Sum};
 use crate::mapper::{Flow, Ports};
-use crate::packet::{ExtensionHeaders, Transport, flow_v4, flow_v6, walk};
+use crate::packet::{
+    ExtensionHeaders, Transport, flow_v4, flow_v6, is_foreign_v4, is_foreign_v6, walk,
+};
 use crate::reason::DropReason;
 use crate::transport;
 use crate::wire::{DST_PORT, PORTS, SRC_PORT, icmp, ipv4, ipv6, set_word, tcp, udp, version, word};
@@ -63,6 +65,10 @@ impl QuotedV4 {
         if !tolerate_checksum && Sum::of(header).folded() != 0xffff {
             return Err(DropReason::QuotedHeader);
         }
+        // No such packet ever crossed, so no error about it can be genuine (SE-08).
+        if is_foreign_v4(ip.protocol) || ip.protocol == IpNextHeaderProtocols::Igmp {
+            return Err(DropReason::QuotedProtocol);
+        }
         let echo = Echo {
             request: icmp::v4::ECHO_REQUEST,
             reply: icmp::v4::ECHO_REPLY,
@@ -112,6 +118,9 @@ impl QuotedV6 {
             || ipv6::HEADER + usize::from(ip.payload_len) < extensions.headers_len
         {
             return Err(DropReason::QuotedHeader);
+        }
+        if is_foreign_v6(extensions.protocol) {
+            return Err(DropReason::QuotedProtocol);
         }
         let echo = Echo {
             request: icmp::v6::ECHO_REQUEST,

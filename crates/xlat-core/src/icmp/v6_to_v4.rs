@@ -9,7 +9,7 @@ use super::extension::{self, Extension};
 use super::quoted::QuotedV6;
 use super::{Counterpart, Rest, verify};
 use crate::checksum::Sum;
-use crate::fit::DF_THRESHOLD;
+use crate::fit::{DF_THRESHOLD, dont_fragment};
 use crate::frame::Frame;
 use crate::identification::Identifications;
 use crate::mapper::{ErrorFlow, ErrorRewrite, Rewrite};
@@ -114,8 +114,8 @@ impl ErrorV6 {
         set_word(frame.packet_mut(), icmp::CHECKSUM, checksum);
         let outer = Rewrite::new(src, new.dst);
         let mut header = v6_to_v4::header(packet, len, &outer, policy);
-        header.dont_fragment = ipv4::HEADER + len > DF_THRESHOLD;
-        if !header.dont_fragment {
+        header.dont_fragment = dont_fragment(packet, ipv4::HEADER + len);
+        if packet.extensions.fragment.is_none() && !header.dont_fragment {
             header.id = ids.next(src, new.dst, header.protocol, 1);
         }
         frame.push_front(&header.emit());

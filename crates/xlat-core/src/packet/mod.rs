@@ -10,8 +10,11 @@ mod v4;
 mod v6;
 
 pub(crate) use peek::peek;
-pub(crate) use v4::{V4, flow as flow_v4};
-pub(crate) use v6::{ExtensionHeaders, V6, flow as flow_v6, walk};
+pub(crate) use v4::{V4, flow as flow_v4, is_foreign as is_foreign_v4};
+pub(crate) use v6::{
+    ExtensionHeaders, V6, flow as flow_v6, is_foreign as is_foreign_v6, next_header_at, walk,
+    walk_to_transport,
+};
 
 use pnet_packet::ip::{IpNextHeaderProtocol, IpNextHeaderProtocols};
 

@@ -144,7 +144,7 @@ fn parse_transport(
 
 /// Protocol numbers that would become an IPv6 extension header or ICMPv6, and so could smuggle
 /// what no filter has seen (SE-08).
-const fn is_foreign(protocol: IpNextHeaderProtocol) -> bool {
+pub(crate) const fn is_foreign(protocol: IpNextHeaderProtocol) -> bool {
     matches!(protocol.0, 0 | 43 | 44 | 58 | 60 | 135 | 139 | 140)
 }
 

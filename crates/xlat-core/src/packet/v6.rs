@@ -42,6 +42,17 @@ pub(crate) struct ExtensionHeaders {
 }
 
 impl ExtensionHeaders {
+    /// Those of a packet that has none.
+    #[inline]
+    const fn none(protocol: IpNextHeaderProtocol) -> Self {
+        Self {
+            protocol,
+            headers_len: ipv6::HEADER,
+            fragment: None,
+            segments_left: None,
+        }
+    }
+
     /// True for a piece of a larger datagram. An atomic fragment is not one (RFC 6946).
     #[inline]
     pub(crate) fn is_fragmented(&self) -> bool {
@@ -152,12 +163,7 @@ pub(crate) fn walk(
     first: IpNextHeaderProtocol,
     bytes: &[u8],
 ) -> Result<ExtensionHeaders, DropReason> {
-    let mut extensions = ExtensionHeaders {
-        protocol: first,
-        headers_len: ipv6::HEADER,
-        fragment: None,
-        segments_left: None,
-    };
+    let mut extensions = ExtensionHeaders::none(first);
     for _ in 0..=EXTENSION_HEADERS_MAX {
         if !step(&mut extensions, bytes)? {
             return Ok(extensions);
@@ -204,6 +210,65 @@ fn step(extensions: &mut ExtensionHeaders, bytes: &[u8]) -> Result<bool, DropRea
             Ok(true)
         }
         _ => Ok(false),
+    }
+}
+
+/// Walks on where [`walk`] stops: over a Routing header with segments left, extension headers behind
+/// a Fragment header, an Authentication header. Whether an ICMPv6 error may answer a packet depends
+/// on what lies behind (RFC 4443 section 2.4e). `None` if that cannot be told: the packet ends
+/// before, or another fragment has it.
+#[cold]
+pub(crate) fn walk_to_transport(
+    first: IpNextHeaderProtocol,
+    bytes: &[u8],
+) -> Option<ExtensionHeaders> {
+    let mut extensions = ExtensionHeaders::none(first);
+    for _ in 0..=EXTENSION_HEADERS_MAX {
+        let at = extensions.headers_len;
+        let [next, len] = match extensions.protocol {
+            IpNextHeaderProtocols::Hopopt
+            | IpNextHeaderProtocols::Ipv6Opts
+            | IpNextHeaderProtocols::Ipv6Route
+            | IpNextHeaderProtocols::Ipv6Frag
+            | IpNextHeaderProtocol(AUTHENTICATION | MOBILITY | HIP | SHIM6) => {
+                *extension::<2>(bytes, at).ok()?
+            }
+            _ => return Some(extensions),
+        };
+        let is_later = |fragment: ipv6::FragmentHeader| fragment.offset != 0;
+        if extensions.fragment.is_some_and(is_later) {
+            return None;
+        }
+        let len = usize::from(len);
+        extensions.headers_len += match extensions.protocol {
+            IpNextHeaderProtocols::Ipv6Frag => {
+                let header = extension::<{ ipv6::FRAGMENT }>(bytes, at).ok()?;
+                extensions.fragment = Some(ipv6::FragmentHeader::parse(header));
+                ipv6::FRAGMENT
+            }
+            // RFC 4302 section 2.2: in units of four bytes, two less.
+            IpNextHeaderProtocol(AUTHENTICATION) => (len + 2) * 4,
+            _ => (len + 1) * ipv6::EXTENSION_UNIT,
+        };
+        extensions.protocol = IpNextHeaderProtocol(next);
+        if extensions.headers_len > bytes.len() {
+            return None;
+        }
+    }
+    None
+}
+
+/// Place of the Next Header field that names the first protocol which [`walk`] does not skip.
+#[cold]
+pub(crate) fn next_header_at(first: IpNextHeaderProtocol, bytes: &[u8]) -> usize {
+    let mut extensions = ExtensionHeaders::none(first);
+    let mut place = ipv6::NEXT_HEADER;
+    loop {
+        let at = extensions.headers_len;
+        match step(&mut extensions, bytes) {
+            Ok(true) => place = at,
+            _ => return place,
+        }
     }
 }
 
@@ -268,6 +333,6 @@ fn parse_transport(
 
 /// ICMPv4 and IGMP mean nothing behind an IPv6 header, and would be taken seriously behind an
 /// IPv4 one (SE-08).
-const fn is_foreign(protocol: IpNextHeaderProtocol) -> bool {
+pub(crate) const fn is_foreign(protocol: IpNextHeaderProtocol) -> bool {
     matches!(protocol.0, 1 | 2)
 }

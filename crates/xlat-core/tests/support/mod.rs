@@ -64,6 +64,15 @@ impl Out {
         }
     }
 
+    /// Not translated, whatever its sender learns.
+    #[track_caller]
+    pub fn refused(self) -> DropReason {
+        match self {
+            Self::Drop(reason) | Self::Reply(reason, _) => reason,
+            other => panic!("translated: {other:?}"),
+        }
+    }
+
     #[track_caller]
     pub fn replied(self) -> (DropReason, Vec<u8>) {
         match self {

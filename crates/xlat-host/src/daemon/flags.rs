@@ -149,8 +149,11 @@ pub struct PolicyFlags {
     /// The same for ICMPv6 alone
     #[arg(long, group = RELOADABLE, value_name = "N|off|unlimited", value_parser = error_rate)]
     pub icmpv6_error_rate: Option<ErrorRate>,
-    /// Translate ICMP errors about packets whose quoted header checksum is wrong
-    #[arg(long, group = RELOADABLE)]
+    /// Drop ICMP errors that quote an IPv4 header with a wrong checksum (RFC 5508 REQ-3a)
+    #[arg(long, group = RELOADABLE, conflicts_with = "tolerate_quoted_checksum")]
+    pub verify_quoted_checksum: bool,
+    /// Translate ICMP errors that quote an IPv4 header with a wrong checksum: the default
+    #[arg(long, group = RELOADABLE, hide = true)]
     pub tolerate_quoted_checksum: bool,
     /// Longest ICMPv4 error, in bytes; from 576
     #[arg(long, group = RELOADABLE, value_name = "BYTES", default_value_t = 576,
@@ -176,7 +179,7 @@ impl PolicyFlags {
                 .rfc6791_pool
                 .map_or(UnmappedSource::NodeIdentification, UnmappedSource::Pool),
             icmpv4_error_size: self.icmpv4_error_size,
-            tolerate_quoted_checksum: self.tolerate_quoted_checksum,
+            tolerate_quoted_checksum: !self.verify_quoted_checksum,
             ..Policy::new(own_v4, own_v6)
         }
     }
@@ -327,7 +330,7 @@ mod tests {
             "--rfc6791-pool=192.0.2.0/28",
             "--icmp-error-rate=off",
             "--icmpv6-error-rate=unlimited",
-            "--tolerate-quoted-checksum",
+            "--verify-quoted-checksum",
             "--icmpv4-error-size=1280",
         ];
         let policy = policy(&flags).unwrap();
@@ -340,7 +343,7 @@ mod tests {
         assert_eq!(policy.unmapped_source, UnmappedSource::Pool(pool));
         let rates = (policy.icmpv4_errors, policy.icmpv6_errors);
         assert_eq!(rates, (ErrorRate::Off, ErrorRate::Unlimited));
-        assert!(policy.tolerate_quoted_checksum);
+        assert!(!policy.tolerate_quoted_checksum);
         assert_eq!(policy.icmpv4_error_size, 1280);
     }
 
