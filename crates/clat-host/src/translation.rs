@@ -2,7 +2,7 @@
 //! can become another CLAT while the TUN and its IPv4 side stay.
 
 use tracing::info;
-use xlat_host::host::{Applied, Error, Host};
+use xlat_host::host::{Applied, Error, Host, Repairs};
 use xlat_proto::clat::Clat;
 
 use crate::plan::Parts;
@@ -100,11 +100,11 @@ impl Translation {
     }
 
     /// Makes changes again that other programs undid, and follows what they changed: the uplink's
-    /// link-layer address, and parameters that the plan depends on. Returns the number of repairs.
+    /// link-layer address, and parameters that the plan depends on. Returns the repairs.
     ///
     /// # Errors
-    /// The first change that was refused.
-    pub async fn repair(&mut self, host: &Host, config: &HostConfig) -> Result<usize, SetupError> {
+    /// If the host cannot be read, or the first change that follows from it is refused.
+    pub async fn repair(&mut self, host: &Host, config: &HostConfig) -> Result<Repairs, SetupError> {
         if let Some(responder) = &self.responder {
             responder.follow(&host.link(&self.clat.uplink).await?);
         }

@@ -227,12 +227,12 @@ fn a_route_that_was_taken_away_is_put_back() -> Result<()> {
     let repairs = fixture.on_host(async |host, run_dir| {
         let plan = plan();
         let mut applied = host.apply(&plan, run_dir, JOURNAL).await?;
-        let nothing = applied.reconcile(&plan).await?;
+        let nothing = applied.reconcile(&plan).await?.into_result()?;
         // Another journal's undo takes our route away.
         let mut route = Plan::new();
         route.route(Route::new(to(0), 24, DEV).metric(77).mtu(1400));
         host.apply(&route, run_dir, "other").await?.undo().await?;
-        let repairs = applied.reconcile(&plan).await?;
+        let repairs = applied.reconcile(&plan).await?.into_result()?;
         let way = host.way(to(9).into()).await;
         applied.undo().await?;
         Ok((nothing, repairs, way.is_ok()))
@@ -308,12 +308,12 @@ fn a_table_that_has_gone_is_made_again() -> Result<()> {
         .on_host(async |host, run_dir| {
             let plan = table_plan(1);
             let mut applied = host.apply(&plan, run_dir, JOURNAL).await?;
-            assert_eq!(applied.reconcile(&plan).await?, 0);
+            assert_eq!(applied.reconcile(&plan).await?.into_result()?, 0);
             delete_as_owner().expect("the owner may delete its table");
             assert_eq!(masqueraded(&fixture), [0; 0], "it has gone");
-            assert_eq!(applied.reconcile(&plan).await?, 1);
+            assert_eq!(applied.reconcile(&plan).await?.into_result()?, 1);
             assert_eq!(masqueraded(&fixture), [1]);
-            assert_eq!(applied.reconcile(&plan).await?, 0);
+            assert_eq!(applied.reconcile(&plan).await?.into_result()?, 0);
             applied.undo().await
         })?
         .map_err(Into::into)
@@ -328,7 +328,7 @@ fn others_cannot_touch_a_table_and_another_takes_its_place_without_a_gap() -> Re
         nft(&fixture.host, "flush ruleset").expect("nft flushes the tables it may");
         assert!(nft(&fixture.host, &format!("delete table ip {TABLE}")).is_err());
         assert!(nft(&fixture.host, &format!("flush table ip {TABLE}")).is_err());
-        assert_eq!(applied.reconcile(&one).await?, 0);
+        assert_eq!(applied.reconcile(&one).await?.into_result()?, 0);
         assert_eq!(masqueraded(&fixture), [1]);
 
         let difference = one.difference(&two);

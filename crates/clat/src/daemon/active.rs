@@ -4,10 +4,10 @@ use anyhow::{Context, Result};
 use clat_host::{DataPath, HostConfig, Translation};
 use tokio::sync::mpsc;
 use tracing::{info, warn};
-use xlat_host::host::Host;
+use xlat_host::host::{Host, RepairLog};
 use xlat_host::nft;
 use xlat_proto::clat::{Clat, State};
-use xlat_tun::Failure;
+use xlat_tun::{Failure, now};
 
 use crate::control::StatusSource;
 
@@ -17,6 +17,7 @@ pub(super) struct Active<'a> {
     config: HostConfig,
     path: Option<DataPath>,
     translation: Option<Translation>,
+    repair_log: RepairLog,
     failed: mpsc::UnboundedSender<Failure>,
     status: StatusSource,
 }
@@ -34,6 +35,7 @@ impl<'a> Active<'a> {
             config,
             path: None,
             translation: None,
+            repair_log: RepairLog::default(),
             failed,
             status,
         }
@@ -48,9 +50,8 @@ impl<'a> Active<'a> {
             None => self.start(clat, native_ipv4).await,
             Some(translation) if translation.clat() == clat => {
                 let repairs = translation.repair(self.host, &self.config).await?;
-                if repairs > 0 {
-                    info!("{repairs} changes were removed by other programs and restored");
-                }
+                self.repair_log.record(&repairs, now());
+                repairs.into_result()?;
                 Ok(())
             }
             Some(translation) => {

@@ -13,6 +13,7 @@ mod journal;
 mod lock;
 mod netlink;
 mod plan;
+mod repairs;
 pub mod reserved_ports;
 mod snapshot;
 mod sysctl;
@@ -24,6 +25,7 @@ pub use ipv4_route::Ipv4Route;
 pub use lock::Lock;
 pub use netlink::{Assigned, Link, Way};
 pub use plan::{Address, Difference, Plan, ROUTE_PROTOCOL, Route, Step, device_key};
+pub use repairs::{RepairCounters, RepairFigures, RepairLog, Repairs};
 pub use watch::Changes;
 
 use netlink::Netlink;

@@ -1,53 +1,122 @@
 //! Repairs what other programs, or the kernel, have removed since a plan was applied.
 
-use tracing::debug;
+use std::net::IpAddr;
+
+use netlink_packet_route::route::RouteMessage;
 
 use super::Applied;
 use crate::host::error::Error;
-use crate::host::netlink::{interfaces, is_ours, same_destination};
+use crate::host::netlink::{Assigned, Link, interfaces, is_ours, same_destination};
 use crate::host::plan::{Address, Plan, Route, Step};
+use crate::host::repairs::Repairs;
 use crate::host::sysctl;
 use crate::nft::{OwnedTable, TablePlace};
 
+/// What the kernel has, read once for all steps of a plan.
+struct Present {
+    links: Vec<Link>,
+    addresses: Vec<Assigned>,
+    /// Interface and address of each proxy neighbour entry.
+    proxies: Vec<(u32, IpAddr)>,
+}
+
+impl Present {
+    fn link(&self, name: &str) -> Result<&Link, Error> {
+        let found = self.links.iter().find(|link| link.name == name);
+        found.ok_or_else(|| Error::NoLink(name.into()))
+    }
+}
+
 impl Applied {
-    /// Restores what is missing since the plan was applied: routes that the kernel removed with a
-    /// link that was down, addresses that were flushed, parameters that were set back, nftables
-    /// tables. Returns the number of repairs.
+    /// Restores what is missing since the plan was applied: a TUN that was set down or got another
+    /// MTU, routes and proxy entries that the kernel removed with a link that was down, addresses
+    /// that were flushed, parameters that were set back, nftables tables. A step that cannot be
+    /// restored does not keep the others from it.
     ///
     /// # Errors
-    /// The first repair that fails.
-    pub async fn reconcile(&mut self, plan: &Plan) -> Result<usize, Error> {
-        let mut repairs = 0;
+    /// If the host cannot be read.
+    pub async fn reconcile(&mut self, plan: &Plan) -> Result<Repairs, Error> {
+        let present = self.present(plan).await?;
+        let mut repairs = Repairs::default();
         for step in plan.steps() {
-            let repaired = match step {
-                Step::Route(route) => self.repair_route(route).await?,
-                Step::Address(address) => self.repair_address(address).await?,
-                Step::Up { dev } => self.repair_up(dev).await?,
-                Step::Sysctl { key, value } => repair_sysctl(key, value),
-                Step::Table { table, .. } => self.repair_table(&table.place())?,
-                Step::Tun { .. } | Step::Claim { .. } | Step::Proxy { .. } => false,
-            };
-            if repaired {
-                debug!("restored: {step}");
+            match self.repair(step, &present).await {
+                Ok(false) => {}
+                Ok(true) => repairs.made(step),
+                Err(error) => repairs.failed(step, error),
             }
-            repairs += usize::from(repaired);
         }
         Ok(repairs)
     }
 
-    async fn repair_route(&self, route: &Route) -> Result<bool, Error> {
+    async fn present(&self, plan: &Plan) -> Result<Present, Error> {
         let netlink = &self.host.netlink;
-        let index = netlink.link(&route.dev).await?.index;
-        let there = netlink.routes(route.to.is_ipv6()).await?;
-        let found = there.iter().any(|message| {
+        let has = |is_it: fn(&Step) -> bool| plan.steps().iter().any(is_it);
+        Ok(Present {
+            links: netlink.links().await?,
+            addresses: if has(|step| matches!(step, Step::Address(_))) {
+                netlink.addresses().await?
+            } else {
+                Vec::new()
+            },
+            proxies: if has(|step| matches!(step, Step::Proxy { .. })) {
+                netlink.proxies().await?
+            } else {
+                Vec::new()
+            },
+        })
+    }
+
+    /// Makes one step again if it is missing. True if it was.
+    async fn repair(&mut self, step: &Step, present: &Present) -> Result<bool, Error> {
+        let netlink = &self.host.netlink;
+        let is_missing = match step {
+            Step::Tun { name, mtu } => present.link(name)?.mtu != *mtu,
+            Step::Up { dev } => !present.link(dev)?.up,
+            Step::Sysctl { key, value } => return self.repair_sysctl(key, value),
+            Step::Address(address) => !has_address(address, present)?,
+            Step::Route(route) => {
+                !self
+                    .has_route(route, present.link(&route.dev)?.index)
+                    .await?
+            }
+            Step::Proxy { dev, address } => {
+                let index = present.link(dev)?.index;
+                !present.proxies.contains(&(index, *address))
+            }
+            Step::Table { table, .. } => return self.repair_table(&table.place()),
+            Step::Claim { .. } => false,
+        };
+        if is_missing {
+            match step {
+                Step::Tun { name, mtu } => netlink.set_mtu(name, *mtu).await?,
+                Step::Up { dev } => netlink.set_up(dev).await?,
+                Step::Address(address) => netlink.add_address(address).await?,
+                Step::Route(route) => netlink.add_route(route, false).await?,
+                Step::Proxy { dev, address } => netlink.add_proxy(dev, *address).await?,
+                Step::Sysctl { .. } | Step::Table { .. } | Step::Claim { .. } => {}
+            }
+        }
+        Ok(is_missing)
+    }
+
+    /// The kernel's look-up finds the route at once. Only if it finds another one, which may be more
+    /// specific, are all routes listed: a gateway may have a million of them.
+    async fn has_route(&self, route: &Route, index: u32) -> Result<bool, Error> {
+        let netlink = &self.host.netlink;
+        let is_it = |message: &RouteMessage| {
             is_ours(message)
                 && same_destination(message, route)
                 && interfaces(message).contains(&index)
-        });
-        if !found {
-            netlink.add_route(route, false).await?;
+        };
+        if netlink
+            .matching(route.to)
+            .await
+            .is_some_and(|one| is_it(&one))
+        {
+            return Ok(true);
         }
-        Ok(!found)
+        let there = netlink.routes(route.to.is_ipv6()).await?;
+        Ok(there.iter().any(is_it))
     }
 
     /// An optional table that could not be made is not missing.
@@ -59,31 +128,21 @@ impl Applied {
         Ok(owned.map_or(Ok(false), OwnedTable::repair)?)
     }
 
-    async fn repair_address(&self, address: &Address) -> Result<bool, Error> {
-        let netlink = &self.host.netlink;
-        let index = netlink.link(&address.dev).await?.index;
-        let there = netlink.addresses().await?;
-        let found = there
-            .iter()
-            .any(|have| have.index == index && have.address == address.address);
-        if !found {
-            netlink.add_address(address).await?;
+    /// A missing interface has no parameters to repair.
+    fn repair_sysctl(&self, key: &str, value: &str) -> Result<bool, Error> {
+        if sysctl::read(key).is_ok_and(|now| now == value) || !sysctl::exists(key) {
+            return Ok(false);
         }
-        Ok(!found)
-    }
-
-    async fn repair_up(&self, dev: &str) -> Result<bool, Error> {
-        let netlink = &self.host.netlink;
-        let is_down = !netlink.link(dev).await?.up;
-        if is_down {
-            netlink.set_up(dev).await?;
-        }
-        Ok(is_down)
+        sysctl::write(key, value).map_err(|source| Error::Sysctl {
+            key: key.into(),
+            source,
+        })?;
+        Ok(true)
     }
 }
 
-/// True if the parameter was set again. A missing interface has no parameters to repair, and where
-/// setting fails the administrator has decided otherwise.
-fn repair_sysctl(key: &str, value: &str) -> bool {
-    sysctl::read(key).is_ok_and(|now| now != value) && sysctl::write(key, value).is_ok()
+fn has_address(address: &Address, present: &Present) -> Result<bool, Error> {
+    let index = present.link(&address.dev)?.index;
+    let mut there = present.addresses.iter();
+    Ok(there.any(|have| have.index == index && have.address == address.address))
 }

@@ -6,7 +6,7 @@ use netlink_packet_route::neighbour::{
     NeighbourAddress, NeighbourAttribute, NeighbourFlags, NeighbourMessage,
 };
 
-use super::{Netlink, family, ok_if_absent, refused};
+use super::{Netlink, collect, family, ok_if_absent, refused};
 use crate::host::error::Error;
 
 impl Netlink {
@@ -16,6 +16,13 @@ impl Netlink {
         let request = request.flags(NeighbourFlags::Proxy).replace();
         let done = request.execute().await;
         done.map_err(|error| refused(format!("answer for {address} on {dev}"), error))
+    }
+
+    /// The proxy neighbour entries of all interfaces: number of the interface, and address.
+    pub(in crate::host) async fn proxies(&self) -> Result<Vec<(u32, IpAddr)>, Error> {
+        let request = self.handle.neighbours().get().proxies();
+        let all = collect("list proxy entries", request.execute()).await?;
+        Ok(all.iter().filter_map(entry).collect())
     }
 
     /// Removes a proxy neighbour entry. An absent one is no error.
@@ -40,4 +47,14 @@ impl Netlink {
         let done = self.handle.neighbours().del(message).execute().await;
         ok_if_absent(done, || format!("answer for {address} on {dev} no longer"))
     }
+}
+
+fn entry(message: &NeighbourMessage) -> Option<(u32, IpAddr)> {
+    let mut attributes = message.attributes.iter();
+    let address = attributes.find_map(|attribute| match attribute {
+        NeighbourAttribute::Destination(NeighbourAddress::Inet(v4)) => Some(IpAddr::V4(*v4)),
+        NeighbourAttribute::Destination(NeighbourAddress::Inet6(v6)) => Some(IpAddr::V6(*v6)),
+        _ => None,
+    });
+    Some((message.header.ifindex, address?))
 }

@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use futures_util::TryStreamExt;
 use netlink_packet_route::route::{
-    RouteAttribute, RouteMessage, RouteMetric, RouteProtocol, RouteScope,
+    RouteAttribute, RouteFlags, RouteMessage, RouteMetric, RouteProtocol, RouteScope,
 };
 use rtnetlink::RouteMessageBuilder;
 
@@ -40,6 +40,15 @@ impl Netlink {
             Err(error) if leads_nowhere(&io_error(&error)) => Err(Error::NoRoute(to)),
             Err(error) => Err(refused("look up a route".into(), error)),
         }
+    }
+
+    /// The route of this host that packets to `to` match, as it is in its table; `None` if there is
+    /// none.
+    pub(in crate::host) async fn matching(&self, to: IpAddr) -> Option<RouteMessage> {
+        let mut question = host_route(to);
+        question.header.flags |= RouteFlags::FibMatch;
+        let found = self.handle.route().get(question).execute().try_next().await;
+        found.ok().flatten()
     }
 
     pub(in crate::host) async fn routes(&self, v6: bool) -> Result<Vec<RouteMessage>, Error> {

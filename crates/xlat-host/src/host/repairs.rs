@@ -1,0 +1,296 @@
+//! What was restored on the host, told once: in a log line, a counter and the status.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tracing::warn;
+use xlat_core::Instant;
+use xlat_tun::counters::{Metric, SharedCounter};
+
+use super::error::Error;
+use super::plan::Step;
+
+/// Time in which a kind of repairs has one log line.
+const PAUSE: Duration = Duration::from_secs(10);
+/// Time after which a failure that stays the same is logged again.
+const REMINDER: Duration = Duration::from_secs(600);
+
+const METRIC: Metric = Metric::counter(
+    "xlat_host_repairs_total",
+    "Changes of the host that others undid and that were made again.",
+);
+
+xlat_tun::counters! {
+    /// Counts the repairs.
+    cells RepairCounters;
+    /// The counters at one moment.
+    values RepairFigures;
+
+    /// The TUN was set down, or got another MTU.
+    links: SharedCounter => METRIC, "what=\"link\"";
+    /// Kernel parameters.
+    parameters: SharedCounter => METRIC, "what=\"sysctl\"";
+    /// Addresses of interfaces.
+    addresses: SharedCounter => METRIC, "what=\"address\"";
+    /// Routes.
+    routes: SharedCounter => METRIC, "what=\"route\"";
+    /// Proxy neighbour entries.
+    proxies: SharedCounter => METRIC, "what=\"proxy\"";
+    /// nftables tables.
+    tables: SharedCounter => METRIC, "what=\"nftables\"";
+}
+
+impl RepairFigures {
+    /// All repairs.
+    pub fn total(&self) -> u64 {
+        let Self {
+            links,
+            parameters,
+            addresses,
+            routes,
+            proxies,
+            tables,
+        } = self;
+        links + parameters + addresses + routes + proxies + tables
+    }
+}
+
+/// The kinds of steps that are repaired.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    Link,
+    Sysctl,
+    Address,
+    Route,
+    Proxy,
+    Table,
+}
+
+impl Kind {
+    const COUNT: usize = 6;
+
+    fn of(step: &Step) -> Self {
+        match step {
+            Step::Tun { .. } | Step::Up { .. } => Self::Link,
+            Step::Sysctl { .. } => Self::Sysctl,
+            Step::Address(_) | Step::Claim { .. } => Self::Address,
+            Step::Route(_) => Self::Route,
+            Step::Proxy { .. } => Self::Proxy,
+            Step::Table { .. } => Self::Table,
+        }
+    }
+}
+
+/// What [`Applied::reconcile`](super::Applied::reconcile) restored.
+#[derive(Debug, Default)]
+pub struct Repairs {
+    made: Vec<(Kind, String)>,
+    failed: Vec<(Kind, String, Error)>,
+}
+
+impl Repairs {
+    pub(super) fn made(&mut self, step: &Step) {
+        self.made.push((Kind::of(step), first_line(step)));
+    }
+
+    pub(super) fn failed(&mut self, step: &Step, error: Error) {
+        self.failed.push((Kind::of(step), first_line(step), error));
+    }
+
+    /// Number of steps that were made again.
+    pub fn len(&self) -> usize {
+        self.made.len()
+    }
+
+    /// True if nothing had to be made again.
+    pub fn is_empty(&self) -> bool {
+        self.made.is_empty()
+    }
+
+    /// The steps that were made again, each as the command that an administrator would type.
+    pub fn steps(&self) -> impl Iterator<Item = &str> {
+        self.made.iter().map(|(_, step)| step.as_str())
+    }
+
+    /// The number of repairs.
+    ///
+    /// # Errors
+    /// The first one that failed, except for a parameter: a host that refuses one goes on without.
+    pub fn into_result(self) -> Result<usize, Error> {
+        let mut failed = self.failed.into_iter();
+        match failed.find(|(kind, ..)| *kind != Kind::Sysctl) {
+            Some((_, _, error)) => Err(error),
+            None => Ok(self.made.len()),
+        }
+    }
+}
+
+/// A table is several commands; the first one names it.
+fn first_line(step: &Step) -> String {
+    let text = step.to_string();
+    text.lines().next().unwrap_or_default().to_owned()
+}
+
+/// Counts repairs and logs them, with one line for each kind and ten seconds.
+#[derive(Debug, Default)]
+pub struct RepairLog {
+    counters: Arc<RepairCounters>,
+    kinds: [Told; Kind::COUNT],
+}
+
+/// What was logged about one kind.
+#[derive(Debug, Default)]
+struct Told {
+    quiet_until: Option<Instant>,
+    /// Repairs since the last line.
+    untold: usize,
+    /// The last failure, and when it may be logged again.
+    failure: Option<(String, Instant)>,
+}
+
+impl RepairLog {
+    /// The counters, for status and metrics.
+    pub fn counters(&self) -> Arc<RepairCounters> {
+        Arc::clone(&self.counters)
+    }
+
+    /// Counts `repairs` and logs them.
+    pub fn record(&mut self, repairs: &Repairs, now: Instant) {
+        for line in self.lines(repairs, now) {
+            warn!("{line}");
+        }
+    }
+
+    fn lines(&mut self, repairs: &Repairs, now: Instant) -> Vec<String> {
+        let mut lines = Vec::new();
+        for (place, told) in self.kinds.iter_mut().enumerate() {
+            let mut of_kind = repairs
+                .made
+                .iter()
+                .filter(|(kind, _)| *kind as usize == place);
+            if let Some((kind, first)) = of_kind.next() {
+                let count = 1 + of_kind.count();
+                counter(&self.counters, *kind).add(count as u64);
+                lines.extend(told.restored(first, count, now));
+            }
+            let mut failed = repairs.failed.iter();
+            match failed.find(|(kind, ..)| *kind as usize == place) {
+                Some((_, step, error)) => lines.extend(told.failed(step, error, now)),
+                None => told.failure = None,
+            }
+        }
+        lines
+    }
+}
+
+fn counter(counters: &RepairCounters, kind: Kind) -> &SharedCounter {
+    match kind {
+        Kind::Link => &counters.links,
+        Kind::Sysctl => &counters.parameters,
+        Kind::Address => &counters.addresses,
+        Kind::Route => &counters.routes,
+        Kind::Proxy => &counters.proxies,
+        Kind::Table => &counters.tables,
+    }
+}
+
+impl Told {
+    fn restored(&mut self, first: &str, count: usize, now: Instant) -> Option<String> {
+        if self.quiet_until.is_some_and(|until| now < until) {
+            self.untold += count;
+            return None;
+        }
+        self.quiet_until = Some(now + PAUSE);
+        let mut line = format!("restored what another program or the kernel undid: {first}");
+        if count > 1 {
+            line += &format!(", and {} more", count - 1);
+        }
+        if self.untold > 0 {
+            line += &format!(" ({} others since the last such line)", self.untold);
+            self.untold = 0;
+        }
+        Some(line)
+    }
+
+    fn failed(&mut self, step: &str, error: &Error, now: Instant) -> Option<String> {
+        let line = format!("missing and cannot be restored, tried again soon: {step}: {error}");
+        if let Some((before, until)) = &self.failure
+            && *before == line
+            && now < *until
+        {
+            return None;
+        }
+        self.failure = Some((line.clone(), now + REMINDER));
+        Some(line)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::Ipv4Addr;
+
+    fn at(seconds: u64) -> Instant {
+        Instant::from_secs(1000 + seconds)
+    }
+
+    fn up() -> Step {
+        Step::Up {
+            dev: "nat64".into(),
+        }
+    }
+
+    fn proxy(last: u8) -> Step {
+        Step::Proxy {
+            dev: "eth0".into(),
+            address: Ipv4Addr::new(192, 0, 2, last).into(),
+        }
+    }
+
+    fn repairs(steps: &[Step]) -> Repairs {
+        let mut repairs = Repairs::default();
+        steps.iter().for_each(|step| repairs.made(step));
+        repairs
+    }
+
+    #[test]
+    fn a_kind_has_one_line_in_ten_seconds_and_all_repairs_are_counted() {
+        let mut log = RepairLog::default();
+        let both = repairs(&[up(), proxy(1), proxy(2), proxy(3)]);
+        let first = log.lines(&both, at(0));
+        let begin = "restored what another program or the kernel undid: ";
+        assert_eq!(
+            first,
+            [
+                format!("{begin}ip link set nat64 up"),
+                format!("{begin}ip neighbour add proxy 192.0.2.1 dev eth0, and 2 more"),
+            ]
+        );
+        assert!(log.lines(&repairs(&[up()]), at(5)).is_empty());
+        assert!(log.lines(&repairs(&[up()]), at(9)).is_empty());
+        let later = log.lines(&repairs(&[up()]), at(10));
+        let others = "(2 others since the last such line)";
+        assert_eq!(later, [format!("{begin}ip link set nat64 up {others}")]);
+        let figures = log.counters().snapshot();
+        assert_eq!((figures.links, figures.proxies), (4, 3));
+        assert_eq!(figures.total(), 7);
+    }
+
+    #[test]
+    fn a_failure_is_told_once_while_it_stays_the_same() {
+        let mut log = RepairLog::default();
+        let failing = |name: &str| {
+            let mut repairs = Repairs::default();
+            repairs.failed(&up(), Error::NoLink(name.into()));
+            repairs
+        };
+        assert_eq!(log.lines(&failing("nat64"), at(0)).len(), 1);
+        assert!(log.lines(&failing("nat64"), at(500)).is_empty());
+        assert_eq!(log.lines(&failing("eth0"), at(501)).len(), 1);
+        assert_eq!(log.lines(&failing("eth0"), at(1101)).len(), 1);
+        // It worked in between: the next failure is a new one.
+        assert!(log.lines(&Repairs::default(), at(1102)).is_empty());
+        assert_eq!(log.lines(&failing("eth0"), at(1103)).len(), 1);
+        assert!(failing("eth0").into_result().is_err());
+    }
+}
