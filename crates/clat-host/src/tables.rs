@@ -1,7 +1,7 @@
 //! The nftables tables that a CLAT needs on some hosts.
 
 use xlat_host::host::{Host, device_key};
-use xlat_host::nft::Table;
+use xlat_host::nft::{Interface, Table};
 use xlat_proto::clat::{Clat, Origin};
 
 use crate::HostConfig;
@@ -15,7 +15,11 @@ pub(crate) fn masquerade(config: &HostConfig) -> Option<Table> {
     let lans = config.lan.iter();
     let sources: Vec<_> = lans.map(|lan| lan.address()..=lan.last()).collect();
     let tun = &config.tun.name;
-    Some(Table::masquerade(&name(config), &sources, tun))
+    Some(Table::masquerade(
+        &name(config),
+        &sources,
+        &[Interface::Only(tun.into())],
+    ))
 }
 
 /// The table by which the CLAT shares an address of the uplink; `None` if it has its own.

@@ -104,7 +104,11 @@ impl Translation {
     ///
     /// # Errors
     /// If the host cannot be read, or the first change that follows from it is refused.
-    pub async fn repair(&mut self, host: &Host, config: &HostConfig) -> Result<Repairs, SetupError> {
+    pub async fn repair(
+        &mut self,
+        host: &Host,
+        config: &HostConfig,
+    ) -> Result<Repairs, SetupError> {
         if let Some(responder) = &self.responder {
             responder.follow(&host.link(&self.clat.uplink).await?);
         }

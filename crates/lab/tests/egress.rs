@@ -61,7 +61,10 @@ fn plat_without_flags_hides_all_clients_behind_its_own_address() -> Result<()> {
         }
     }
     let log = installed.plat.log();
-    ensure!(log.contains("--egress masquerade:eth0"), "{log}");
+    ensure!(
+        log.contains("--egress masquerade (the interface of the IPv4 default route, now eth0)"),
+        "{log}"
+    );
     Ok(())
 }
 
@@ -180,7 +183,11 @@ fn nothing_of_the_table_is_left_and_others_are_not_touched() -> Result<()> {
     for part in [
         "table ip xlat_nat64",
         "type nat hook postrouting priority srcnat; policy accept;",
-        r#"oifname "eth0" ip saddr 192.168.64.0-192.168.64.15 masquerade"#,
+        r#"oifname != "nat64" ip saddr 192.168.64.0-192.168.64.15 masquerade"#,
+        r#"iifname != "nat64" ip daddr 192.168.64.0-192.168.64.15 ct state new ct status ! dnat drop"#,
+        "type filter hook postrouting priority srcnat + 10; policy accept;",
+        r#"oifname != "nat64" ip saddr 192.168.64.0-192.168.64.15 ct direction original drop"#,
+        r#"oifname != "nat64" ip saddr 192.168.64.0-192.168.64.15 ct state invalid,untracked drop"#,
         "table ip theirs",
     ] {
         ensure!(during.contains(part), "{part} in {during}");

@@ -35,7 +35,7 @@ pub(crate) fn file(path: &Path) -> Result<()> {
 /// Refuses what a start refuses on any host. Returns what it chooses, for people.
 fn check(run: Run) -> Result<Vec<String>> {
     let mut choices = Vec::new();
-    let has_egress = run.egress.is_some();
+    let has_egress = !run.egress.is_empty();
     let has_prefix = !run.prefix.is_empty();
     let facts = HostFacts::example(&run)?;
     let settings = Settings::resolve(run, facts)?;
@@ -45,9 +45,7 @@ fn check(run: Run) -> Result<Vec<String>> {
             "pool: the first of {pools} that this host does not use, chosen at the start"
         ));
         if !has_egress {
-            let line = "egress: masquerade behind the interface of the IPv4 default route, chosen \
-                        at the start";
-            choices.push(line.into());
+            choices.push("egress: masquerade, wherever the IPv4 default route leads".into());
         }
         if !has_prefix {
             let prefixes: Vec<&Pref64> = settings.pref64s.iter().collect();

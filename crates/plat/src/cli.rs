@@ -74,10 +74,11 @@ pub(crate) struct Run {
     #[arg(long, value_enum, value_name = "MODE", default_value_t = HairpinMode::Intrinsic)]
     pub(crate) hairpin: HairpinMode,
     /// How IPv4 packets leave and return: the pool is routed to this host; it lies in the subnet of
-    /// an interface and plat answers ARP for it; or it is masqueraded behind an interface's address
+    /// an interface and plat answers ARP for it; or it is masqueraded behind the address of the
+    /// interface by which packets leave, which can be any or one of those given; several times
     /// [default: route]
-    #[arg(long, value_name = "route|proxy-arp:IFACE|masquerade:IFACE")]
-    pub(crate) egress: Option<Egress>,
+    #[arg(long, value_name = "route|proxy-arp:IFACE|masquerade[:IFACE,...]")]
+    pub(crate) egress: Vec<Egress>,
     /// Let clients reach the IPv4 addresses of this host through the prefix
     #[arg(long, group = RELOADABLE)]
     pub(crate) expose_host: bool,

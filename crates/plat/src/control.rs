@@ -8,11 +8,13 @@ use std::time::Duration;
 
 use nat64::dynamic::DynamicPool;
 use nat64_host::{NatStatus, SessionList};
+use router_advertiser::ReachStatus;
 use serde::{Deserialize, Serialize};
 use xlat_core::Instant;
 use xlat_core::addr::Ipv6Prefix;
 use xlat_host::daemon::control::Answer;
 use xlat_host::daemon::metrics::Page;
+use xlat_host::host::{RepairCounters, RepairFigures};
 use xlat_tun::counters::{Metric, Snapshot};
 use xlat_tun::{Totals, now};
 
@@ -50,6 +52,8 @@ pub(crate) struct StatusSource {
     pub(crate) leases: Option<Arc<Mutex<DynamicPool>>>,
     pub(crate) dns64: Option<Arc<dns64_server::Counters>>,
     pub(crate) advertisements: Option<Arc<router_advertiser::Counters>>,
+    pub(crate) reach: Arc<Mutex<ReachStatus>>,
+    pub(crate) repairs: Arc<RepairCounters>,
     pub(crate) reload: ReloadRequests,
 }
 
@@ -96,6 +100,9 @@ impl StatusSource {
         if let Some(advertise) = status.advertisements {
             page.families(advertise.families());
         }
+        let (metric, samples) = status.reach.family();
+        page.family(metric, samples);
+        page.families(status.repairs.families());
         page.into_text()
     }
 
@@ -114,6 +121,12 @@ impl StatusSource {
             leases,
             dns64: self.dns64.as_ref().map(|counters| counters.figures()),
             advertisements: self.advertisements.as_ref().map(|one| one.snapshot()),
+            reach: self
+                .reach
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .clone(),
+            repairs: self.repairs.snapshot(),
             packets: self.totals.snapshot(),
         }
     }
@@ -174,6 +187,8 @@ struct Status {
     dns64: Option<dns64_server::Figures>,
     #[serde(skip_serializing_if = "Option::is_none")]
     advertisements: Option<router_advertiser::Figures>,
+    reach: ReachStatus,
+    repairs: RepairFigures,
     packets: Snapshot,
 }
 
@@ -191,6 +206,14 @@ impl Status {
         writeln!(f, "prefix    {}", self.prefixes.join(", "))?;
         if !self.pool.is_empty() {
             writeln!(f, "pool      {}", self.pool.join(", "))?;
+        }
+        self.reach.write_to(f)?;
+        let repairs = self.repairs.total();
+        if repairs > 0 {
+            writeln!(
+                f,
+                "repaired  {repairs} changes of the host that others undid"
+            )?;
         }
         if let Some(stateful) = &self.stateful {
             stateful.write_to(f)?;

@@ -11,17 +11,23 @@ use crate::settings::Settings;
 
 /// All changes, in order.
 pub(crate) async fn plan(host: &Host, settings: &Settings, own_v6: Own6) -> Result<Plan> {
+    let mut plan = base(host, settings, own_v6).await?;
+    plan.append(client_side(settings)?);
+    Ok(plan)
+}
+
+/// The part that stays whoever the clients are.
+pub(crate) async fn base(host: &Host, settings: &Settings, own_v6: Own6) -> Result<Plan> {
     let tun = &settings.instance.tun;
     let mut plan = Plan::new();
     plan.tun(tun, u32::from(settings.mtu));
-    forward(&mut plan, host).await?;
+    forward(&mut plan, host, settings).await?;
     for prefix in settings.pref64s.iter().map(Pref64::prefix) {
         plan.route(Route::new(prefix.address(), prefix.len(), tun));
     }
     if own_v6.routed {
         plan.route(Route::new(own_v6.address, 128, tun));
     }
-    plan.append(client_side(settings)?);
     Ok(plan)
 }
 
@@ -40,16 +46,27 @@ pub(crate) fn client_side(settings: &Settings) -> Result<Plan> {
     Ok(plan)
 }
 
-/// A gateway forwards both families, and goes on to believe routers where it did.
-async fn forward(plan: &mut Plan, host: &Host) -> Result<()> {
+/// A gateway forwards both families, and goes on to believe routers where it did. IPv4 has a
+/// parameter for each interface besides that of the host, and an interface takes the host's default
+/// when it is made.
+async fn forward(plan: &mut Plan, host: &Host, settings: &Settings) -> Result<()> {
     plan.sysctl("net.ipv4.ip_forward", "1");
-    if host.sysctl("net.ipv6.conf.all.forwarding").as_deref() == Some("1") {
-        return Ok(());
+    let links = host.links().await?;
+    plan.sysctl(
+        device_key("ipv4", &settings.instance.tun, "forwarding"),
+        "1",
+    );
+    // One that comes later takes the default.
+    let egress = settings.egress.interfaces();
+    for link in links.iter().filter(|link| egress.contains(&link.name)) {
+        plan.sysctl(device_key("ipv4", &link.name, "forwarding"), "1");
     }
-    for link in host.links().await? {
-        let key = device_key("ipv6", &link.name, "accept_ra");
-        if host.sysctl(&key).as_deref() == Some("1") {
-            plan.sysctl(key, "2");
+    if host.sysctl("net.ipv6.conf.all.forwarding").as_deref() != Some("1") {
+        for link in links {
+            let key = device_key("ipv6", &link.name, "accept_ra");
+            if host.sysctl(&key).as_deref() == Some("1") {
+                plan.sysctl(key, "2");
+            }
         }
     }
     plan.sysctl("net.ipv6.conf.all.forwarding", "1");

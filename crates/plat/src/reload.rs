@@ -13,6 +13,7 @@ use nat64::dynamic::DynamicPool;
 use tokio::sync::{mpsc, oneshot};
 use xlat_host::daemon::flags::reloadable;
 use xlat_host::daemon::{exit, file};
+use xlat_host::host::Repairs;
 
 use crate::NAME;
 use crate::cli::{Cli, Command, Run};
@@ -112,13 +113,23 @@ pub(crate) async fn ask(requests: &ReloadRequests) -> Result<String, String> {
     receiver.await.map_err(|_| gone)?
 }
 
-/// The names, for people.
-pub(crate) fn describe(changed: &BTreeSet<String>) -> String {
-    if changed.is_empty() {
-        return "nothing has changed".into();
-    }
+/// What a reload changed, for people.
+pub(crate) fn describe(changed: &BTreeSet<String>, repairs: &Repairs) -> String {
     let names: Vec<&str> = changed.iter().map(String::as_str).collect();
-    format!("applied: {}", names.join(", "))
+    let restored: Vec<&str> = repairs.steps().collect();
+    match (names.as_slice(), restored.as_slice()) {
+        ([], []) => "nothing has changed".into(),
+        (names, []) => format!("applied: {}", names.join(", ")),
+        ([], restored) => format!(
+            "nothing has changed in the configuration; restored on the host: {}",
+            restored.join("; ")
+        ),
+        (names, restored) => format!(
+            "applied: {}; restored on the host: {}",
+            names.join(", "),
+            restored.join("; ")
+        ),
+    }
 }
 
 /// For messages about a reload that was refused.

@@ -1,6 +1,7 @@
 //! Translates until told to stop.
 
 mod reconfigure;
+mod watch;
 
 use std::collections::BTreeSet;
 use std::future::pending;
@@ -13,9 +14,9 @@ use dns64_server::Server as Dns64;
 use nat64::Modes;
 use nat64::dynamic::Dynamic;
 use nat64_host::{Keeper, Leases};
-use router_advertiser::Advertiser;
+use router_advertiser::{Advertiser, ReachWatch};
 use tokio::sync::mpsc;
-use tokio::time::interval;
+use tokio::time::{Instant, interval, sleep_until};
 use tracing::info;
 use xlat_core::Policy;
 use xlat_core::addr::Ipv4Prefix;
@@ -25,7 +26,7 @@ use xlat_host::daemon::metrics::Metrics;
 use xlat_host::daemon::notify;
 use xlat_host::daemon::recovered;
 use xlat_host::daemon::signals::{Request, Signals};
-use xlat_host::host::{Applied, Changes, Host};
+use xlat_host::host::{Changes, Host, Plan, RepairLog};
 use xlat_host::nft;
 use xlat_tun::{Failure, now};
 
@@ -35,7 +36,7 @@ use crate::data_path::{self, DataPath, Reconfigure};
 use crate::dns;
 use crate::egress;
 use crate::own6::Own6;
-use crate::plan::{check_overlaps, plan};
+use crate::plan::{self, check_overlaps};
 use crate::reload::{self, ReloadRequest, ReloadRequests, Values};
 use crate::settings::Settings;
 use crate::started::StartedDaemon;
@@ -55,7 +56,7 @@ pub(crate) async fn run(settings: Settings) -> Result<()> {
     check_overlaps(&host, &settings).await?;
     Advertiser::check(&host, &settings.advertise.lan).await?;
     if settings.dry_run {
-        let plan = plan(&host, &settings, own_v6).await?.to_string();
+        let plan = plan::plan(&host, &settings, own_v6).await?.to_string();
         return print(plan.trim_end());
     }
     let policy = settings.policy(own_v6)?;
@@ -63,6 +64,9 @@ pub(crate) async fn run(settings: Settings) -> Result<()> {
         tracing::warn!("--map {inner} lies inside --map {outer}: each wins on its own side");
     }
     let state = State::load(&settings)?;
+    let changes = Changes::listen()?;
+    let reach = egress::look(&host, &settings).await?;
+    let reach = ReachWatch::new(reach, !settings.advertise.lan.is_empty());
     let (requests, requested) = mpsc::channel(1);
     let daemon = Daemon {
         host: &host,
@@ -71,9 +75,12 @@ pub(crate) async fn run(settings: Settings) -> Result<()> {
         own_v6,
         policy,
         state,
-        changes: Changes::listen()?,
+        changes,
         addresses: addresses(&host).await?,
         advertisements: Arc::default(),
+        reach,
+        repair_log: RepairLog::default(),
+        next_repair: Instant::now() + watch::REPAIR_EVERY,
         requests,
     };
     daemon.run(requested).await
@@ -99,6 +106,11 @@ struct Daemon<'a> {
     /// What this host was last seen to have.
     addresses: BTreeSet<(IpAddr, u8)>,
     advertisements: Arc<router_advertiser::Counters>,
+    /// What this host reaches.
+    reach: ReachWatch,
+    repair_log: RepairLog,
+    /// When the host is compared with the plan again.
+    next_repair: Instant,
     /// Where a reload is asked for.
     requests: ReloadRequests,
 }
@@ -119,6 +131,7 @@ impl Daemon<'_> {
             workers,
             dns64,
             applied: None,
+            base: Plan::new(),
             advertising: None,
         };
         let outcome = match self.begin(&mut started).await {
@@ -174,7 +187,7 @@ impl Daemon<'_> {
 
     /// Changes the host and tells the clients. What was done before an error is in `started`.
     async fn begin(&self, started: &mut StartedDaemon) -> Result<()> {
-        started.applied = self.set_up().await?;
+        self.set_up(started).await?;
         started.advertising = Some(self.advertise(started.dns64.as_ref()).await?);
         Ok(())
     }
@@ -191,23 +204,26 @@ impl Daemon<'_> {
     async fn advertise(&self, dns64: Option<&Dns64>) -> Result<Advertiser> {
         let servers = dns64.map(Dns64::addresses).unwrap_or_default();
         let counters = Arc::clone(&self.advertisements);
-        let open = egress::is_open(self.host, &self.settings).await?;
         let config = advertise::config(&self.settings, servers);
         let links = &self.settings.advertise.lan;
-        Ok(Advertiser::start(self.host, links, config, counters, open).await?)
+        let reach = self.reach.announced();
+        Ok(Advertiser::start(self.host, links, config, counters, reach).await?)
     }
 
-    async fn set_up(&self) -> Result<Option<Applied>> {
+    async fn set_up(&self, started: &mut StartedDaemon) -> Result<()> {
         if self.settings.no_host_setup {
-            return Ok(None);
+            return Ok(());
         }
-        let plan = plan(self.host, &self.settings, self.own_v6).await?;
+        let base = plan::base(self.host, &self.settings, self.own_v6).await?;
+        let mut whole = base.clone();
+        whole.append(plan::client_side(&self.settings)?);
         let place = &self.settings.instance;
-        let applied = self.host.apply(&plan, &place.run_dir, &place.tun).await?;
+        let applied = self.host.apply(&whole, &place.run_dir, &place.tun).await?;
+        (started.applied, started.base) = (Some(applied), base);
         nft::warn_of_dropping_chains(&self.settings.instance.tun);
         egress::warn_of_reverse_paths(self.host, &self.settings).await;
         egress::say_hidden(&self.settings);
-        Ok(Some(applied))
+        Ok(())
     }
 
     /// What clients must not reach through the prefix: the addresses of this host (SE-06).
@@ -238,6 +254,8 @@ impl Daemon<'_> {
             dns64: dns64.map(Dns64::counters),
             advertisements: (!settings.advertise.lan.is_empty())
                 .then(|| Arc::clone(&self.advertisements)),
+            reach: self.reach.status(),
+            repairs: self.repair_log.counters(),
             reload: self.requests.clone(),
         }
     }
@@ -269,6 +287,7 @@ impl Daemon<'_> {
         let mut save = interval(SAVE_EVERY);
         let has_leases = self.state.leases.is_some();
         loop {
+            let next_look = self.next_look();
             tokio::select! {
                 request = signals.next() => match request {
                     Request::Stop => return Ok(()),
@@ -294,47 +313,13 @@ impl Daemon<'_> {
                     }
                 }
                 () = watchdog.feed() => {}
-                () = self.changes.next() => {
-                    self.watch_egress(started).await;
-                    if let Err(error) = self.watch_addresses(started).await {
-                        tracing::warn!("the addresses of this host are not known: {error:#}");
-                    }
-                }
+                () = self.changes.next() => self.on_change(started).await,
+                () = sleep_until(next_look) => self.look_again(started).await,
                 Some(failure) = failures.recv() => {
                     return Err(anyhow!("the data path failed: {failure}"));
                 }
             }
         }
-    }
-
-    /// Without an egress this host is no router for IPv4.
-    async fn watch_egress(&self, started: &StartedDaemon) {
-        let Some(advertising) = &started.advertising else {
-            return;
-        };
-        match egress::is_open(self.host, &self.settings).await {
-            Ok(open) => advertising.set_open(open),
-            Err(error) => tracing::debug!("{error:#}"),
-        }
-    }
-
-    /// An address that this host gets is kept from clients, and its network may ask the DNS64.
-    async fn watch_addresses(&mut self, started: &StartedDaemon) -> Result<()> {
-        let addresses = addresses(self.host).await?;
-        if addresses == self.addresses {
-            return Ok(());
-        }
-        self.addresses = addresses;
-        self.hide(started);
-        if let Some(server) = &started.dns64 {
-            server.update(dns::config(self.host, &self.settings).await?);
-        }
-        Ok(())
-    }
-
-    /// Keeps clients from the addresses that this host has now.
-    fn hide(&self, started: &StartedDaemon) {
-        started.workers.hide(self.hidden());
     }
 }
 

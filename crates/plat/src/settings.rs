@@ -92,8 +92,7 @@ impl Settings {
             expose_host: run.expose_host,
             mtu: run.mtu,
             dynamic_pool: run.dynamic_pool,
-            egress: run
-                .egress
+            egress: Egress::merge(run.egress)?
                 .or_else(|| facts.egress.clone())
                 .unwrap_or(Egress::Route),
             facts,

@@ -5,7 +5,7 @@ use dns64_server::Server as Dns64;
 use router_advertiser::Advertiser;
 use tokio::task::JoinHandle;
 use xlat_host::daemon::metrics::Metrics;
-use xlat_host::host::Applied;
+use xlat_host::host::{Applied, Plan};
 use xlat_tun::counters::Snapshot;
 
 use crate::data_path::DataPath;
@@ -18,6 +18,8 @@ pub(crate) struct StartedDaemon {
     pub(crate) metrics: Option<Metrics>,
     pub(crate) socket: JoinHandle<()>,
     pub(crate) applied: Option<Applied>,
+    /// The part of what was applied that no reload changes.
+    pub(crate) base: Plan,
     pub(crate) advertising: Option<Advertiser>,
 }
 

@@ -177,7 +177,7 @@ fn a_check_tells_what_a_start_chooses() {
     for line in [
         "lan = [\"lan0\"]",
         "# prefix: 64:ff9b::/96",
-        "# egress: masquerade behind the interface of the IPv4 default route, chosen at the start",
+        "# egress: masquerade, wherever the IPv4 default route leads",
         "# ipv6: an address of this host, chosen at the start",
         "# ra-lifetime: 1800",
     ] {

@@ -13,7 +13,9 @@ use xlat_core::wire::ipv6;
 use xlat_host::daemon::state_dir::random;
 use xlat_host::host::{Assigned, Changes, Host, Link};
 use xlat_host::icmp6::RouterMessages;
-use xlat_proto::advertise::{Announcement, Config, Due, Finding, OnLinkPrefix, Reported, Schedule};
+use xlat_proto::advertise::{
+    Announcement, Config, Due, Finding, OnLinkPrefix, Reach, Reported, Schedule,
+};
 use xlat_proto::ra::{ALL_NODES, Advertisement, Solicitation};
 use xlat_tun::now;
 
@@ -29,8 +31,7 @@ const FINAL_PAUSE: Duration = Duration::from_millis(50);
 #[derive(Clone, Debug)]
 pub(super) struct Input {
     pub(super) config: watch::Receiver<Config>,
-    /// False while the IPv4 Internet is unreachable.
-    pub(super) open: watch::Receiver<bool>,
+    pub(super) reach: watch::Receiver<Reach>,
 }
 
 /// The advertising on one link.
@@ -80,7 +81,7 @@ impl Lan {
         counters: Arc<Counters>,
     ) -> Result<Self, Error> {
         let config = input.config.borrow().clone();
-        let is_open = *input.open.borrow();
+        let reach = *input.reach.borrow();
         let mut lan = Self {
             // A netlink connection answers one request at a time, and all links see the same
             // changes.
@@ -89,7 +90,7 @@ impl Lan {
             sockets: Sockets::open(&link)?,
             schedule: Schedule::new(config.longest_interval(), now()),
             link_local: None,
-            announcement: Announcement::new(config, is_open),
+            announcement: Announcement::new(config, reach),
             link,
             input,
             counters,
@@ -118,8 +119,8 @@ impl Lan {
                     self.compare(router, &message);
                 }
                 () = self.changes.next() => self.look_again().await,
-                Ok(()) = self.input.open.changed() => {
-                    self.announcement.open = *self.input.open.borrow_and_update();
+                Ok(()) = self.input.reach.changed() => {
+                    self.announcement.reach = *self.input.reach.borrow_and_update();
                     self.schedule.on_change(now());
                 }
                 Ok(()) = self.input.config.changed() => {

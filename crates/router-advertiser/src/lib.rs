@@ -6,30 +6,31 @@
 mod counters;
 mod error;
 mod lan;
+mod reach_watch;
 
 use std::sync::Arc;
 
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use xlat_host::host::Host;
-pub use xlat_proto::advertise::Config;
+pub use xlat_proto::advertise::{Config, Reach};
 
 pub use counters::{Counters, Figures};
 pub use error::Error;
 use lan::Lan;
+pub use reach_watch::{ReachStatus, ReachWatch, Seen};
 
 /// The tasks of all links. [`Advertiser::stop`] ends them and withdraws this router.
 #[derive(Debug)]
 pub struct Advertiser {
     config: watch::Sender<Config>,
-    /// False while the IPv4 Internet is unreachable.
-    open: watch::Sender<bool>,
+    reach: watch::Sender<Reach>,
     stop: watch::Sender<bool>,
     tasks: Vec<JoinHandle<()>>,
 }
 
 impl Advertiser {
-    /// Starts to advertise on each of these links; `open` as in [`Self::set_open`].
+    /// Starts to advertise on each of these links; `reach` as in [`Self::set_reach`].
     ///
     /// # Errors
     /// If a link is missing or the kernel refuses its sockets.
@@ -38,9 +39,9 @@ impl Advertiser {
         links: &[String],
         config: Config,
         counters: Arc<Counters>,
-        open: bool,
+        reach: Reach,
     ) -> Result<Self, Error> {
-        let (open, is_open) = watch::channel(open);
+        let (reach, is_reached) = watch::channel(reach);
         let (config, is_changed) = watch::channel(config);
         let (stop, is_over) = watch::channel(false);
         let mut tasks = Vec::new();
@@ -48,14 +49,14 @@ impl Advertiser {
             let link = host.link(name).await?;
             let input = lan::Input {
                 config: is_changed.clone(),
-                open: is_open.clone(),
+                reach: is_reached.clone(),
             };
             let lan = Lan::new(link, input, Arc::clone(&counters)).await?;
             tasks.push(tokio::spawn(lan.run(is_over.clone())));
         }
         Ok(Self {
             config,
-            open,
+            reach,
             stop,
             tasks,
         })
@@ -84,12 +85,12 @@ impl Advertiser {
         });
     }
 
-    /// Sets whether the IPv4 Internet is reachable. If not, this host is advertised neither as a
-    /// NAT64 nor as a default router.
-    pub fn set_open(&self, open: bool) {
-        self.open.send_if_modified(|before| {
-            let is_changed = *before != open;
-            *before = open;
+    /// Sets what this host reaches. Without IPv4 it is not advertised as a NAT64, and without both
+    /// families not as a default router.
+    pub fn set_reach(&self, reach: Reach) {
+        self.reach.send_if_modified(|before| {
+            let is_changed = *before != reach;
+            *before = reach;
             is_changed
         });
     }

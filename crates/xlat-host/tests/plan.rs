@@ -15,7 +15,7 @@ use lab::suite::Test;
 use rustix::net::{SendFlags, netlink, sockopt};
 use rustix::process::{PidfdFlags, PidfdGetfdFlags, getpid, pidfd_getfd, pidfd_open};
 use xlat_host::host::{Error, Host, Plan, Route};
-use xlat_host::nft::Table;
+use xlat_host::nft::{Interface, Table};
 
 const TESTS: &[Test] = lab::tests![
     what_a_plan_changes_is_undone,
@@ -251,7 +251,11 @@ static NFTABLES: Mutex<()> = Mutex::new(());
 fn table_plan(last: u8) -> Plan {
     let source = Ipv4Addr::new(192, 0, 2, last);
     let mut plan = Plan::new();
-    plan.table(Table::masquerade(TABLE, &[source..=source], DEV));
+    plan.table(Table::masquerade(
+        TABLE,
+        &[source..=source],
+        &[Interface::Only(DEV.into())],
+    ));
     plan
 }
 

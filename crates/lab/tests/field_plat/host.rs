@@ -1,5 +1,173 @@
 //! What others do to the host `plat` runs on, and links that come late.
 
-use lab::suite::Test;
+use std::process::{Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
 
-pub(crate) const TESTS: &[Test] = lab::tests![];
+use anyhow::{Result, ensure};
+use lab::binaries::Binaries;
+use lab::inspect::{difference, inspect};
+use lab::installed::{Installed, PATIENCE, Setup};
+use lab::link::{set_down, set_mtu, set_up};
+use lab::namespace::Namespace;
+use lab::suite::Test;
+use lab::topology::{Plan, SERVER, Topology, UPLINK, embedded};
+use lab::traffic::ping::ping;
+
+pub(crate) const TESTS: &[Test] = lab::tests![
+    fp_01_what_others_undo_on_the_host_is_restored_and_told,
+    fp_01_proxy_entries_that_went_with_the_link_come_back,
+    fp_01_a_reload_says_what_it_restored,
+    fp_20_a_tun_that_does_not_forward_by_default_forwards,
+];
+
+/// Where Debian has it.
+pub(crate) const IP: &str = "/usr/sbin/ip";
+/// Within this the host is as it should be: five seconds, and some for a machine under load.
+const RESTORED: Duration = Duration::from_secs(8);
+const TUN: &str = "nat64";
+
+fn fp_01_what_others_undo_on_the_host_is_restored_and_told() -> Result<()> {
+    let installed = on(Topology::new(&Plan::default())?, &["--pool=192.168.64.9"])?;
+    let edge = &installed.topology.edge;
+    reaches(&installed, PATIENCE)?;
+    let disturbances: [(&str, &dyn Fn() -> Result<()>); 6] = [
+        ("ip link set nat64 up", &|| set_down(edge, TUN)),
+        ("route add 192.168.64.9/32 dev nat64", &|| {
+            ip(edge, "route flush proto 64")
+        }),
+        ("route add 2001:db8:64::/96 dev nat64", &|| {
+            ip(edge, "-6 route flush proto 64")
+        }),
+        ("sysctl -w net.ipv4.ip_forward=1", &|| {
+            edge.set_sysctl("ipv4/ip_forward", "0")
+        }),
+        ("sysctl -w net.ipv6.conf.all.forwarding=1", &|| {
+            edge.set_sysctl("ipv6/conf/all/forwarding", "0")
+        }),
+        ("sysctl -w net.ipv4.conf.nat64.forwarding=1", &|| {
+            edge.set_sysctl("ipv4/conf/nat64/forwarding", "0")
+        }),
+    ];
+    for (step, disturb) in disturbances {
+        disturb()?;
+        let begin = Instant::now();
+        reaches(&installed, PATIENCE)
+            .map_err(|error| error.context(format!("after it was undone: {step}")))?;
+        ensure!(begin.elapsed() < RESTORED, "{step}: {:?}", begin.elapsed());
+    }
+    // The MTU is no black hole for a ping.
+    set_mtu(edge, TUN, 1300)?;
+    wait_for(|| Ok(inspect(edge)?.contains("link nat64 mtu 1500 up true")))?;
+
+    let log = installed.plat.log();
+    let told = "restored what another program or the kernel undid: ";
+    ensure!(
+        log.contains(&format!("{told}ip link set nat64 up")),
+        "{log}"
+    );
+    for what in ["ip_forward=1", "conf.all.forwarding=1", "mtu 1500"] {
+        ensure!(log.contains(what), "{what} in {log}");
+    }
+    let status = installed.ask_plat(&["status"])?;
+    ensure!(status.contains("\nrepaired "), "{status}");
+    let json = installed.ask_plat(&["status", "--json"])?;
+    ensure!(json.contains("\"repairs\":{\"links\":2,"), "{json}");
+    let outcome = installed.ask_plat(&["reload"])?;
+    ensure!(outcome == "nothing has changed\n", "{outcome}");
+    Ok(())
+}
+
+fn fp_01_proxy_entries_that_went_with_the_link_come_back() -> Result<()> {
+    let flags = ["--pool=198.51.100.64/29", "--egress=proxy-arp:eth0"];
+    let installed = on(Topology::new(&Plan::default())?, &flags)?;
+    let edge = &installed.topology.edge;
+    let before = proxies(edge)?;
+    ensure!(before.len() == 8, "{before:?}");
+    // The kernel forgets them with the link.
+    set_down(edge, UPLINK)?;
+    wait_for(|| Ok(proxies(edge)?.is_empty()))?;
+    set_up(edge, UPLINK)?;
+    wait_for(|| Ok(proxies(edge)? == before))?;
+    let log = installed.plat.log();
+    let told = "undid: ip neighbour add proxy 198.51.100.64 dev eth0, and 7 more";
+    ensure!(log.contains(told), "{log}");
+    Ok(())
+}
+
+fn fp_01_a_reload_says_what_it_restored() -> Result<()> {
+    let topology = Topology::new(&Plan::default())?;
+    let before = inspect(&topology.edge)?;
+    let mut installed = on(topology, &["--pool=192.168.64.9"])?;
+    let edge = &installed.topology.edge;
+    edge.set_sysctl("ipv4/ip_forward", "0")?;
+    let outcome = installed.ask_plat(&["reload"])?;
+    let expected = "restored on the host: sysctl -w net.ipv4.ip_forward=1";
+    ensure!(outcome.contains(expected), "{outcome}");
+    ensure!(edge.sysctl("ipv4/ip_forward")? == "1");
+    installed.plat.stop(PATIENCE)?;
+    let left = difference(&before, &inspect(&installed.topology.edge)?);
+    ensure!(left.is_empty(), "{left:?}");
+    Ok(())
+}
+
+/// A host whose administrator lets only chosen interfaces forward: an interface that is made later
+/// takes the default.
+fn fp_20_a_tun_that_does_not_forward_by_default_forwards() -> Result<()> {
+    let topology = Topology::new(&Plan::default())?;
+    topology.edge.set_sysctl("ipv4/ip_forward", "1")?;
+    topology
+        .edge
+        .set_sysctl("ipv4/conf/default/forwarding", "0")?;
+    let installed = on(topology, &["--pool=192.168.64.9"])?;
+    reaches(&installed, PATIENCE)
+}
+
+/// Waits until the client reaches the server.
+fn reaches(installed: &Installed, patience: Duration) -> Result<()> {
+    let end = Instant::now() + patience;
+    let client = installed.topology.client();
+    loop {
+        let once = client.run(|| ping(embedded(SERVER), 56, Duration::from_millis(200)));
+        match once {
+            Ok(_) => return Ok(()),
+            Err(error) if Instant::now() > end => {
+                return Err(error.context(installed.plat.log()));
+            }
+            Err(_) => {}
+        }
+    }
+}
+
+fn proxies(namespace: &Namespace) -> Result<Vec<String>> {
+    let facts = inspect(namespace)?;
+    let proxies = facts
+        .into_iter()
+        .filter(|fact| fact.ends_with("proxy true"));
+    Ok(proxies.collect())
+}
+
+/// Polls until it is so.
+pub(crate) fn wait_for(is_so: impl FnMut() -> Result<bool>) -> Result<()> {
+    let mut is_so = is_so;
+    let end = Instant::now() + PATIENCE;
+    while !is_so()? {
+        ensure!(Instant::now() < end, "it did not come in time");
+        thread::sleep(Duration::from_millis(50));
+    }
+    Ok(())
+}
+
+/// Runs `ip` as an administrator would.
+pub(crate) fn ip(namespace: &Namespace, arguments: &str) -> Result<()> {
+    let mut process = Command::new(IP);
+    process.args(arguments.split(' ')).stderr(Stdio::piped());
+    let output = namespace.spawn(process)?.wait_with_output()?;
+    let complaint = String::from_utf8_lossy(&output.stderr);
+    ensure!(output.status.success(), "ip {arguments}: {complaint}");
+    Ok(())
+}
+
+pub(crate) fn on(topology: Topology, flags: &[&str]) -> Result<Installed> {
+    Installed::with(&Binaries::find()?, topology, Setup::plat_alone(flags))
+}

@@ -1,9 +1,29 @@
 //! `plat` where real networks and hosts have it: situations from public reports.
 
 mod dns;
+mod egress;
 mod host;
 mod sessions;
 
+use lab::nft::NFT;
+
+use host::IP;
+
 fn main() {
-    lab::suite::run_groups(&[host::TESTS, dns::TESTS, sessions::TESTS], &[])
+    lab::suite::run_groups(
+        &[host::TESTS, egress::TESTS, dns::TESTS, sessions::TESTS],
+        &[
+            (
+                "fp_01_what_others_undo_on_the_host_is_restored_and_told",
+                IP,
+            ),
+            ("fp_03_masquerading_follows_the_default_route", IP),
+            ("fp_03_several_egress_interfaces_and_no_other", IP),
+            (
+                "fp_03_what_the_kernel_cannot_masquerade_does_not_leave",
+                NFT,
+            ),
+            ("fp_11_the_private_pool_is_not_reached_from_outside", NFT),
+        ],
+    )
 }

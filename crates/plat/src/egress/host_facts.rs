@@ -25,7 +25,7 @@ pub(crate) const POOLS: [&str; 3] = ["192.168.64.0/28", "172.31.64.0/28", "10.64
 pub(crate) struct HostFacts {
     /// A private pool that this host does not use.
     pub(crate) free_pool: Option<PoolSpec>,
-    /// How it leaves unless --egress says so: behind the interface of the IPv4 default route.
+    /// How it leaves: behind the interface of the IPv4 default route unless --egress says otherwise.
     pub(crate) egress: Option<Egress>,
 }
 
@@ -40,12 +40,17 @@ impl HostFacts {
             // What a killed run left is not in the way.
             host.recover(&run.place.run_dir, &run.place.tun).await?;
         }
-        let egress = match &run.egress {
-            Some(egress) => egress.clone(),
-            None => Egress::Masquerade(default_interface(&host).await?),
-        };
+        let egress = Egress::merge(run.egress.clone())?;
+        let egress = egress.unwrap_or(Egress::Masquerade(Vec::new()));
         let pool = free_pool(&host).await?;
-        info!("no pool was given: all clients share {pool}, --egress {egress}");
+        let by = match default_interface(&host).await? {
+            Some(name) => format!(", now {name}"),
+            None => String::new(),
+        };
+        info!(
+            "no pool was given: all clients share {pool}, --egress {egress} (the interface of the \
+             IPv4 default route{by})"
+        );
         Ok(Self {
             free_pool: Some(pool.parse().context("a pool of ours")?),
             egress: Some(egress),
@@ -59,7 +64,7 @@ impl HostFacts {
         }
         Ok(Self {
             free_pool: Some(POOLS[0].parse().context("a pool of ours")?),
-            egress: None,
+            egress: Some(Egress::Masquerade(Vec::new())),
         })
     }
 }
@@ -75,25 +80,16 @@ fn is_to_choose(run: &Run) -> Result<bool, Usage> {
     Ok(true)
 }
 
-/// The interface of the IPv4 default route.
-pub(super) async fn default_interface(host: &Host) -> Result<String> {
+/// The interface of the IPv4 default route, if there is one.
+pub(super) async fn default_interface(host: &Host) -> Result<Option<String>> {
     let way = match host.way(SOMEWHERE.into()).await {
         Ok(way) => way,
-        Err(Error::NoRoute(_)) => {
-            let line = "no clients to translate for: give --pool SPEC (IPv4 addresses that all \
-            IPv6 \
-                        sources share), --dynamic-pool CIDR (one for each) or --map V4=V6; \
-                        without any of them this host needs an IPv4 default route to masquerade \
-                        them";
-            return Err(Usage(line.into()).into());
-        }
+        Err(Error::NoRoute(_)) => return Ok(None),
         Err(error) => return Err(error.into()),
     };
     let links = host.links().await?;
     let link = links.into_iter().find(|link| link.index == way.index);
-    Ok(link
-        .context("the interface of the default route has gone")?
-        .name)
+    Ok(link.map(|link| link.name))
 }
 
 async fn free_pool(host: &Host) -> Result<&'static str> {

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
+use xlat_host::daemon::exit::Usage;
 use xlat_host::daemon::flags::interface_name;
 
 /// How packets leave.
@@ -12,20 +13,64 @@ pub(crate) enum Egress {
     Route,
     /// The pool lies in the subnet of this interface.
     ProxyArp(String),
-    /// The pool hides behind the address of this interface.
-    Masquerade(String),
+    /// The pool hides behind the address of the interface by which packets leave: one of these, or
+    /// any if there are none.
+    Masquerade(Vec<String>),
+}
+
+impl Egress {
+    /// One egress of those that were given: several can only hide the pool.
+    pub(crate) fn merge(given: Vec<Self>) -> Result<Option<Self>, Usage> {
+        let mut given = given.into_iter();
+        let Some(mut one) = given.next() else {
+            return Ok(None);
+        };
+        for other in given {
+            match (&mut one, other) {
+                (Self::Masquerade(names), Self::Masquerade(more))
+                    if !names.is_empty() && !more.is_empty() =>
+                {
+                    names.extend(more);
+                }
+                (one, other) => {
+                    return Err(Usage(format!(
+                        "--egress {one} and --egress {other} do not go together: several can only \
+                         be of the kind masquerade:IFACE"
+                    )));
+                }
+            }
+        }
+        Ok(Some(one))
+    }
+}
+
+impl Egress {
+    /// The interfaces that are named.
+    pub(crate) fn interfaces(&self) -> &[String] {
+        match self {
+            Self::Route => &[],
+            Self::ProxyArp(name) => std::slice::from_ref(name),
+            Self::Masquerade(names) => names,
+        }
+    }
 }
 
 impl FromStr for Egress {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let interface = |name: &str| interface_name(name);
+        let interfaces = |names: &str| {
+            let names = names.split(',').map(interface_name);
+            names.collect::<Result<Vec<String>, String>>()
+        };
         match text.split_once(':') {
             None if text == "route" => Ok(Self::Route),
-            Some(("proxy-arp", name)) => interface(name).map(Self::ProxyArp),
-            Some(("masquerade", name)) => interface(name).map(Self::Masquerade),
-            _ => Err("not `route`, `proxy-arp:IFACE` or `masquerade:IFACE`".into()),
+            None if text == "masquerade" => Ok(Self::Masquerade(Vec::new())),
+            Some(("proxy-arp", name)) => interface_name(name).map(Self::ProxyArp),
+            Some(("masquerade", names)) => Ok(Self::Masquerade(interfaces(names)?)),
+            _ => {
+                Err("not `route`, `proxy-arp:IFACE`, `masquerade` or `masquerade:IFACE,...`".into())
+            }
         }
     }
 }
@@ -35,7 +80,8 @@ impl fmt::Display for Egress {
         match self {
             Self::Route => f.write_str("route"),
             Self::ProxyArp(name) => write!(f, "proxy-arp:{name}"),
-            Self::Masquerade(name) => write!(f, "masquerade:{name}"),
+            Self::Masquerade(names) if names.is_empty() => f.write_str("masquerade"),
+            Self::Masquerade(names) => write!(f, "masquerade:{}", names.join(",")),
         }
     }
 }
@@ -45,18 +91,41 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_three_ways_read_as_they_are_written() {
-        for text in ["route", "proxy-arp:eth0", "masquerade:wan0.7"] {
+    fn the_ways_read_as_they_are_written() {
+        for text in [
+            "route",
+            "proxy-arp:eth0",
+            "masquerade",
+            "masquerade:wan0.7",
+            "masquerade:wan0,wwan0",
+        ] {
             assert_eq!(text.parse::<Egress>().unwrap().to_string(), text);
         }
         for wrong in [
             "",
-            "masquerade",
             "masquerade:",
             "proxy:eth0",
             "masquerade:a/b",
+            "masquerade:a,",
         ] {
             assert!(wrong.parse::<Egress>().is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn fp_03_several_interfaces_can_hide_the_pool() {
+        let merge = |texts: &[&str]| {
+            Egress::merge(texts.iter().map(|text| text.parse().unwrap()).collect())
+        };
+        assert!(merge(&[]).unwrap().is_none());
+        let both = merge(&["masquerade:wan0", "masquerade:wan1"]).unwrap();
+        assert_eq!(both.unwrap().to_string(), "masquerade:wan0,wan1");
+        for wrong in [
+            ["route", "masquerade:wan0"],
+            ["proxy-arp:wan0", "proxy-arp:wan1"],
+            ["masquerade", "masquerade:wan0"],
+        ] {
+            assert!(merge(&wrong).is_err(), "{wrong:?}");
         }
     }
 }

@@ -1,5 +1,6 @@
 //! A reload of the running translator: what is different in its file is applied to every part.
 
+use std::collections::BTreeSet;
 use std::sync::PoisonError;
 
 use anyhow::Result;
@@ -32,9 +33,10 @@ impl Daemon<'_> {
         if let Some(stateful) = &self.state.stateful {
             stateful.reopen_log();
         }
+        let repairs = self.repair(started).await;
         let outcome = self.apply_file(started).await;
         self.hide(started);
-        match outcome {
+        match outcome.map(|changed| reload::describe(&changed, &repairs)) {
             Ok(line) => {
                 info!("{line}");
                 Ok(line)
@@ -48,7 +50,8 @@ impl Daemon<'_> {
     }
 
     /// Applies what is different in the configuration file: all of it or, with an error, nothing.
-    async fn apply_file(&mut self, started: &mut StartedDaemon) -> Result<String> {
+    /// Returns the names of the values that are others now.
+    async fn apply_file(&mut self, started: &mut StartedDaemon) -> Result<BTreeSet<String>> {
         let reading = reload::read_again(&self.settings, &self.values)?;
         let settings = &reading.settings;
         check_overlaps(self.host, settings).await?;
@@ -93,7 +96,7 @@ impl Daemon<'_> {
         }
         (self.settings, self.values) = (reading.settings, reading.values);
         self.policy = policy;
-        Ok(reload::describe(&reading.changed))
+        Ok(reading.changed)
     }
 
     /// Gives the new settings to the state and to the workers.

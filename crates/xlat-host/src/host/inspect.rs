@@ -6,7 +6,7 @@ use xlat_core::addr::{Ipv4Prefix, Ipv6Prefix};
 
 use super::error::Error;
 use super::ipv4_route::Ipv4Route;
-use super::netlink::{Assigned, Link, Way, delegated, is_ours, used};
+use super::netlink::{Assigned, Link, Way, delegated, interfaces, is_default, is_ours, used};
 use super::{Host, sysctl};
 
 impl Host {
@@ -71,6 +71,18 @@ impl Host {
         let routes = self.netlink.routes(false).await?;
         let others = routes.iter().filter(|route| !is_ours(route));
         Ok(others.filter_map(Ipv4Route::new).collect())
+    }
+
+    /// Numbers of the interfaces with a usable IPv6 default route that another program made.
+    ///
+    /// # Errors
+    /// If the kernel refuses.
+    pub async fn ipv6_default_links(&self) -> Result<Vec<u32>, Error> {
+        let routes = self.netlink.routes(true).await?;
+        let defaults = routes
+            .iter()
+            .filter(|route| is_default(route) && !is_ours(route));
+        Ok(defaults.flat_map(interfaces).collect())
     }
 
     /// An address of this host that lies in the IPv4 prefix, if there is one.

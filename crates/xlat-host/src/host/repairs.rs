@@ -1,5 +1,6 @@
 //! What was restored on the host, told once: in a log line, a counter and the status.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,7 +11,7 @@ use xlat_tun::counters::{Metric, SharedCounter};
 use super::error::Error;
 use super::plan::Step;
 
-/// Time in which a kind of repairs has one log line.
+/// Time in which the repair of one thing has one log line.
 const PAUSE: Duration = Duration::from_secs(10);
 /// Time after which a failure that stays the same is logged again.
 const REMINDER: Duration = Duration::from_secs(600);
@@ -131,7 +132,8 @@ fn first_line(step: &Step) -> String {
     text.lines().next().unwrap_or_default().to_owned()
 }
 
-/// Counts repairs and logs them, with one line for each kind and ten seconds.
+/// Counts repairs and logs them: one line for what is of one kind and was restored together, and none
+/// for what had a line in the last ten seconds.
 #[derive(Debug, Default)]
 pub struct RepairLog {
     counters: Arc<RepairCounters>,
@@ -141,8 +143,9 @@ pub struct RepairLog {
 /// What was logged about one kind.
 #[derive(Debug, Default)]
 struct Told {
-    quiet_until: Option<Instant>,
-    /// Repairs since the last line.
+    /// Steps with a line in the last ten seconds, and when those are over.
+    quiet: HashMap<String, Instant>,
+    /// Repairs without a line since the last one.
     untold: usize,
     /// The last failure, and when it may be logged again.
     failure: Option<(String, Instant)>,
@@ -164,15 +167,12 @@ impl RepairLog {
     fn lines(&mut self, repairs: &Repairs, now: Instant) -> Vec<String> {
         let mut lines = Vec::new();
         for (place, told) in self.kinds.iter_mut().enumerate() {
-            let mut of_kind = repairs
-                .made
-                .iter()
-                .filter(|(kind, _)| *kind as usize == place);
-            if let Some((kind, first)) = of_kind.next() {
-                let count = 1 + of_kind.count();
-                counter(&self.counters, *kind).add(count as u64);
-                lines.extend(told.restored(first, count, now));
+            let of_kind = repairs.made.iter();
+            let of_kind = of_kind.filter(|(kind, _)| *kind as usize == place);
+            for (kind, _) in of_kind.clone() {
+                counter(&self.counters, *kind).add(1);
             }
+            lines.extend(told.restored(of_kind.map(|(_, step)| step), now));
             let mut failed = repairs.failed.iter();
             match failed.find(|(kind, ..)| *kind as usize == place) {
                 Some((_, step, error)) => lines.extend(told.failed(step, error, now)),
@@ -195,20 +195,26 @@ fn counter(counters: &RepairCounters, kind: Kind) -> &SharedCounter {
 }
 
 impl Told {
-    fn restored(&mut self, first: &str, count: usize, now: Instant) -> Option<String> {
-        if self.quiet_until.is_some_and(|until| now < until) {
-            self.untold += count;
-            return None;
-        }
-        self.quiet_until = Some(now + PAUSE);
+    fn restored<'a>(
+        &mut self,
+        steps: impl Iterator<Item = &'a String>,
+        now: Instant,
+    ) -> Option<String> {
+        self.quiet.retain(|_, until| now < *until);
+        let (known, new): (Vec<_>, Vec<_>) = steps.partition(|step| self.quiet.contains_key(*step));
+        self.untold += known.len();
+        let first = new.first()?;
         let mut line = format!("restored what another program or the kernel undid: {first}");
-        if count > 1 {
-            line += &format!(", and {} more", count - 1);
+        if new.len() > 1 {
+            line += &format!(", and {} more", new.len() - 1);
         }
         if self.untold > 0 {
             line += &format!(" ({} others since the last such line)", self.untold);
             self.untold = 0;
         }
+        let until = now + PAUSE;
+        self.quiet
+            .extend(new.into_iter().map(|step| (step.clone(), until)));
         Some(line)
     }
 
@@ -254,7 +260,7 @@ mod tests {
     }
 
     #[test]
-    fn a_kind_has_one_line_in_ten_seconds_and_all_repairs_are_counted() {
+    fn fp_01_a_repair_has_one_line_in_ten_seconds_and_each_is_counted() {
         let mut log = RepairLog::default();
         let both = repairs(&[up(), proxy(1), proxy(2), proxy(3)]);
         let first = log.lines(&both, at(0));
@@ -277,7 +283,7 @@ mod tests {
     }
 
     #[test]
-    fn a_failure_is_told_once_while_it_stays_the_same() {
+    fn fp_01_a_failure_is_told_once_while_it_stays_the_same() {
         let mut log = RepairLog::default();
         let failing = |name: &str| {
             let mut repairs = Repairs::default();

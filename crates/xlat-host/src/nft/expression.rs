@@ -24,6 +24,39 @@ pub(super) fn compare(rule: &mut Attributes, operation: u32, value: &[u8]) {
     });
 }
 
+/// Compares an address of the IP header, `place` bytes into it, with the bounds of a range.
+pub(super) fn in_range(rule: &mut Attributes, place: u32, start: &[u8], end: &[u8]) {
+    const NETWORK_HEADER: u32 = 1;
+    expression(rule, "payload", |payload| {
+        payload.number(1, REGISTER);
+        payload.number(2, NETWORK_HEADER);
+        payload.number(3, place);
+        payload.number(4, start.len() as u32);
+    });
+    compare(rule, AT_LEAST, start);
+    compare(rule, AT_MOST, end);
+}
+
+/// Loads a property of the packet's connection.
+pub(super) fn load_connection(rule: &mut Attributes, key: u32) {
+    expression(rule, "ct", |ct| {
+        ct.number(1, REGISTER);
+        ct.number(2, key);
+    });
+}
+
+/// Leaves those bits of a number that are in `mask`.
+pub(super) fn mask(rule: &mut Attributes, mask: u32) {
+    expression(rule, "bitwise", |bitwise| {
+        bitwise.number(1, REGISTER);
+        bitwise.number(2, REGISTER);
+        bitwise.number(3, 4);
+        // The kernel keeps these numbers in its own byte order.
+        bitwise.nest(4, |data| data.bytes(1, &mask.to_ne_bytes()));
+        bitwise.nest(5, |data| data.bytes(1, &[0; 4]));
+    });
+}
+
 /// Drops the packet.
 pub(super) fn drop_packet(rule: &mut Attributes) {
     const VERDICT_REGISTER: u32 = 0;
@@ -59,3 +92,10 @@ pub(super) const EQUAL: u32 = 0;
 pub(super) const NOT_EQUAL: u32 = 1;
 pub(super) const AT_MOST: u32 = 3;
 pub(super) const AT_LEAST: u32 = 5;
+pub(super) const CT_STATE: u32 = 0;
+pub(super) const CT_DIRECTION: u32 = 1;
+pub(super) const CT_STATUS: u32 = 2;
+/// Offsets of addresses in the IP headers, in bytes.
+pub(super) const IPV4_SOURCE: u32 = 12;
+pub(super) const IPV4_DESTINATION: u32 = 16;
+pub(super) const IPV6_SOURCE: u32 = 8;

@@ -41,12 +41,16 @@ impl Batch {
         }
     }
 
-    /// Makes a table with one chain. It belongs to the socket that sends the batch.
-    pub(super) fn add_table(&mut self, name: &str, chain: &Chain) {
+    /// Makes a table. It belongs to the socket that sends the batch.
+    pub(super) fn add_table(&mut self, name: &str) {
         self.message(NEW_TABLE, CREATE | EXCLUSIVE, |attributes| {
             attributes.text(1, name);
             attributes.number(2, TABLE_OWNER);
         });
+    }
+
+    /// Adds a base chain to the table `name`.
+    pub(super) fn add_chain(&mut self, name: &str, chain: &Chain) {
         self.message(NEW_CHAIN, CREATE, |attributes| {
             attributes.text(1, name);
             attributes.text(3, chain.name);

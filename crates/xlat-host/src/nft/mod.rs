@@ -8,6 +8,8 @@ mod expression;
 mod family;
 mod filter;
 mod guard;
+mod hidden;
+mod interface;
 mod message;
 mod source_nat;
 mod table;
@@ -15,6 +17,7 @@ mod table;
 use std::io;
 
 pub use filter::{DroppingChain, dropping_forward_chains, warn_of_dropping_chains};
+pub use interface::Interface;
 pub use table::Table;
 pub(crate) use table::{OwnedTable, TablePlace};
 

@@ -5,17 +5,18 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::ops::RangeInclusive;
 
 use super::expression::{
-    AT_LEAST, AT_MOST, EQUAL, META_OUT, META_PROTOCOL, REGISTER, compare, expression,
-    interface_name, load, load_meta,
+    EQUAL, IPV4_SOURCE, IPV6_SOURCE, META_OUT, META_PROTOCOL, REGISTER, compare, expression,
+    in_range, load, load_meta,
 };
 use super::family::Family;
+use super::interface::Interface;
 use super::message::{Attributes, Chain};
 
-/// Packets from `sources` that leave by interface `out`, of one protocol if there is one, get the
+/// Packets from `sources` that leave by `out`, of one protocol if there is one, get the
 /// source `to`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct NewSource {
-    out: String,
+    out: Interface,
     sources: RangeInclusive<IpAddr>,
     protocol: Option<Protocol>,
     to: To,
@@ -38,9 +39,9 @@ enum To {
 
 impl NewSource {
     /// The address of interface `out`, for IPv4 packets from `sources` that leave by it.
-    pub(super) fn masquerade(sources: &RangeInclusive<Ipv4Addr>, out: &str) -> Self {
+    pub(super) fn masquerade(sources: &RangeInclusive<Ipv4Addr>, out: &Interface) -> Self {
         Self {
-            out: out.into(),
+            out: out.clone(),
             sources: (*sources.start()).into()..=(*sources.end()).into(),
             protocol: None,
             to: To::Interface,
@@ -56,7 +57,7 @@ impl NewSource {
         ports: &RangeInclusive<u16>,
     ) -> [Self; 3] {
         let rule = |protocol, to| Self {
-            out: out.into(),
+            out: Interface::Only(out.into()),
             sources: source.into()..=source.into(),
             protocol,
             to,
@@ -99,22 +100,14 @@ impl fmt::Display for NewSource {
 impl NewSource {
     /// Writes the expressions of the rule.
     pub(super) fn encode(&self, rule: &mut Attributes) {
-        load_meta(rule, META_OUT);
-        compare(rule, EQUAL, &interface_name(&self.out));
+        self.out.encode(rule, META_OUT);
         let (start, end) = (octets(self.sources.start()), octets(self.sources.end()));
         let place = if start.len() == 4 {
             IPV4_SOURCE
         } else {
             IPV6_SOURCE
         };
-        expression(rule, "payload", |payload| {
-            payload.number(1, REGISTER);
-            payload.number(2, NETWORK_HEADER);
-            payload.number(3, place);
-            payload.number(4, start.len() as u32);
-        });
-        compare(rule, AT_LEAST, &start);
-        compare(rule, AT_MOST, &end);
+        in_range(rule, place, &start, &end);
         if let Some(protocol) = self.protocol {
             load_meta(rule, META_PROTOCOL);
             compare(rule, EQUAL, &[protocol as u8]);
@@ -158,10 +151,6 @@ pub(super) const POSTROUTING: Chain = Chain {
     priority: 100,
     declaration: "type nat hook postrouting priority srcnat",
 };
-const NETWORK_HEADER: u32 = 1;
-/// Offsets of the source address in the IP headers, in bytes.
-const IPV4_SOURCE: u32 = 12;
-const IPV6_SOURCE: u32 = 8;
 const TO_SOURCE: u32 = 0;
 
 #[cfg(test)]
@@ -172,7 +161,7 @@ mod tests {
     #[test]
     fn the_commands_are_those_an_administrator_would_type() {
         let pool = Ipv4Addr::new(192, 168, 64, 0)..=Ipv4Addr::new(192, 168, 64, 255);
-        let table = Table::masquerade("464xlat_nat64", &[pool], "wan0");
+        let table = Table::masquerade("464xlat_nat64", &[pool], &[Interface::Only("wan0".into())]);
         assert_eq!(
             table.to_string(),
             "nft add table ip 464xlat_nat64\n\

@@ -11,15 +11,16 @@ use super::NftError;
 use super::family::Family;
 use super::filter::{dump, find, number, text};
 use super::guard::{FORWARD, ForwardOnlyTo};
-use super::message::{Batch, Chain, GET_TABLE, connect};
+use super::hidden::{LEAVING, NeverFrom, NoNewTo};
+use super::interface::Interface;
+use super::message::{Attributes, Batch, Chain, GET_TABLE, connect};
 use super::source_nat::{NewSource, POSTROUTING};
 
-/// A table with one chain.
+/// A table, whose chains are those that its rules need.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Table {
     family: Family,
     name: String,
-    chain: Chain,
     rules: Vec<Rule>,
 }
 
@@ -35,20 +36,76 @@ pub(crate) struct TablePlace {
 enum Rule {
     NewSource(NewSource),
     ForwardOnlyTo(ForwardOnlyTo),
+    NoNewTo(NoNewTo),
+    NeverFrom(NeverFrom),
+}
+
+impl Rule {
+    fn chain(&self) -> &'static Chain {
+        match self {
+            Self::NewSource(_) => &POSTROUTING,
+            Self::ForwardOnlyTo(_) | Self::NoNewTo(_) => &FORWARD,
+            Self::NeverFrom(_) => &LEAVING,
+        }
+    }
+
+    fn encode(&self, attributes: &mut Attributes) {
+        match self {
+            Self::NewSource(rule) => rule.encode(attributes),
+            Self::ForwardOnlyTo(rule) => rule.encode(attributes),
+            Self::NoNewTo(rule) => rule.encode(attributes),
+            Self::NeverFrom(rule) => rule.encode(attributes),
+        }
+    }
+}
+
+impl fmt::Display for Rule {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NewSource(rule) => rule.fmt(f),
+            Self::ForwardOnlyTo(rule) => rule.fmt(f),
+            Self::NoNewTo(rule) => rule.fmt(f),
+            Self::NeverFrom(rule) => rule.fmt(f),
+        }
+    }
 }
 
 impl Table {
-    /// IPv4 packets from `sources` that leave by interface `out` get the address of that interface.
-    pub fn masquerade(name: &str, sources: &[RangeInclusive<Ipv4Addr>], out: &str) -> Self {
-        let rules = sources
-            .iter()
-            .map(|sources| NewSource::masquerade(sources, out));
+    /// IPv4 packets from `sources` that leave by one of `outs` get the address of that interface.
+    pub fn masquerade(
+        name: &str,
+        sources: &[RangeInclusive<Ipv4Addr>],
+        outs: &[Interface],
+    ) -> Self {
+        let rule = |out| {
+            let rules = sources.iter();
+            rules.map(move |sources| Rule::NewSource(NewSource::masquerade(sources, out)))
+        };
         Self {
             family: Family::Ip,
             name: name.into(),
-            chain: POSTROUTING,
-            rules: rules.map(Rule::NewSource).collect(),
+            rules: outs.iter().flat_map(rule).collect(),
         }
+    }
+
+    /// Adds rules that make `hidden` addresses unknown outside. Packets of new connections to them
+    /// that arrive by one of `outs` are dropped, unless the host's own rules have redirected them
+    /// there (destination NAT). Packets from them never leave by another interface than `tun` with
+    /// such a source: those of a connection that no rule has masqueraded, and those that belong to
+    /// no connection and so cannot be.
+    pub fn hide(
+        mut self,
+        hidden: &[RangeInclusive<Ipv4Addr>],
+        outs: &[Interface],
+        tun: &str,
+    ) -> Self {
+        for range in hidden {
+            let in_by = outs.iter().map(|out| NoNewTo::new(out, range));
+            self.rules.extend(in_by.map(Rule::NoNewTo));
+            let never = NeverFrom::both(range, tun);
+            self.rules.extend(never.map(Rule::NeverFrom));
+        }
+        self
     }
 
     /// IPv6 packets from `source` that leave by interface `out` get the address `to`. TCP and UDP
@@ -65,7 +122,6 @@ impl Table {
         Self {
             family: Family::Ip6,
             name: name.into(),
-            chain: POSTROUTING,
             rules: rules.map(Rule::NewSource).into(),
         }
     }
@@ -76,7 +132,6 @@ impl Table {
         Self {
             family: Family::Ip6,
             name: name.into(),
-            chain: FORWARD,
             rules: vec![Rule::ForwardOnlyTo(ForwardOnlyTo::new(from, to))],
         }
     }
@@ -103,13 +158,26 @@ impl Table {
     }
 
     fn add_to(&self, batch: &mut Batch) {
-        batch.add_table(&self.name, &self.chain);
+        batch.add_table(&self.name);
+        for chain in self.chains() {
+            batch.add_chain(&self.name, chain);
+        }
         for rule in &self.rules {
-            batch.add_rule(&self.name, self.chain.name, |attributes| match rule {
-                Rule::NewSource(rule) => rule.encode(attributes),
-                Rule::ForwardOnlyTo(rule) => rule.encode(attributes),
+            batch.add_rule(&self.name, rule.chain().name, |attributes| {
+                rule.encode(attributes);
             });
         }
+    }
+
+    /// The chains of the rules, each once.
+    fn chains(&self) -> Vec<&'static Chain> {
+        let mut chains: Vec<&Chain> = Vec::new();
+        for chain in self.rules.iter().map(Rule::chain) {
+            if !chains.contains(&chain) {
+                chains.push(chain);
+            }
+        }
+        chains
     }
 
     fn refused(&self, what: &'static str) -> impl FnOnce(io::Error) -> NftError {
@@ -134,22 +202,16 @@ impl fmt::Display for Table {
         let Self {
             family,
             name,
-            chain,
             rules,
         } = self;
-        let hook = chain.declaration;
-        writeln!(f, "nft add table {family} {name}")?;
-        write!(
-            f,
-            "nft 'add chain {family} {name} {} {{ {hook}; }}'",
-            chain.name
-        )?;
+        write!(f, "nft add table {family} {name}")?;
+        for chain in self.chains() {
+            let (own, hook) = (chain.name, chain.declaration);
+            write!(f, "\nnft 'add chain {family} {name} {own} {{ {hook}; }}'")?;
+        }
         for rule in rules {
-            write!(f, "\nnft add rule {family} {name} {} ", chain.name)?;
-            match rule {
-                Rule::NewSource(rule) => write!(f, "{rule}")?,
-                Rule::ForwardOnlyTo(rule) => write!(f, "{rule}")?,
-            }
+            let chain = rule.chain().name;
+            write!(f, "\nnft add rule {family} {name} {chain} {rule}")?;
         }
         Ok(())
     }

@@ -9,6 +9,7 @@ use xlat_core::Instant;
 
 use super::config::Config;
 use super::prefixes::{OnLinkPrefix, Prefixes};
+use super::reach::Reach;
 use super::withdrawn::Withdrawn;
 use crate::ra::{
     Advertisement, Pref64Option, PrefixInformation, RouteInformation, RouterOption, pref64_units,
@@ -24,9 +25,8 @@ pub struct Announcement {
     config: Config,
     /// Link-layer address of this router, if the link has such addresses.
     pub link_layer: Option<[u8; 6]>,
-    /// False while the IPv4 Internet is unreachable: this host is then neither a NAT64 nor a
-    /// default router.
-    pub open: bool,
+    /// What this host reaches: without IPv4 it is no NAT64, and without both no default router.
+    pub reach: Reach,
     prefixes: Prefixes,
     withdrawn: Withdrawn,
 }
@@ -41,12 +41,12 @@ struct Lifetimes {
 }
 
 impl Announcement {
-    /// Announces a configuration; `open` as in [`Announcement::open`].
-    pub fn new(config: Config, open: bool) -> Self {
+    /// Announces a configuration, and what this host reaches.
+    pub fn new(config: Config, reach: Reach) -> Self {
         Self {
             config,
             link_layer: None,
-            open,
+            reach,
             prefixes: Prefixes::default(),
             withdrawn: Withdrawn::default(),
         }
@@ -77,21 +77,13 @@ impl Announcement {
 
     /// The advertisement to send now.
     pub fn advertisement(&self, now: Instant) -> Advertisement {
-        let rest = self.config.option_lifetime();
-        let closed = Lifetimes {
-            router: 0,
-            pref64: 0,
-            rest,
-        };
-        if !self.open {
-            return self.with(closed, now);
-        }
-        let router = self.config.lifetime;
+        let (router, rest) = (self.config.lifetime, self.config.option_lifetime());
+        // The router lifetime, or three intervals if that is 0 (RFC 8781 section 4.1).
+        let pref64 = pref64_units(rest.max(router.into())) * 8;
         let lifetimes = Lifetimes {
-            router,
-            // The router lifetime, or three intervals if that is 0 (RFC 8781 section 4.1).
-            pref64: pref64_units(rest.max(router.into())) * 8,
-            ..closed
+            router: if self.reach.is_router() { router } else { 0 },
+            pref64: if self.reach.ipv4 { pref64 } else { 0 },
+            rest,
         };
         self.with(lifetimes, now)
     }
@@ -207,6 +199,11 @@ mod tests {
 
     use xlat_core::addr::{Ipv6Prefix, Pref64};
 
+    const REACHED: Reach = Reach {
+        ipv4: true,
+        ipv6: false,
+    };
+
     fn at(seconds: u64) -> Instant {
         Instant::from_secs(100_000 + seconds)
     }
@@ -247,7 +244,7 @@ mod tests {
             router_address: true,
             ..Config::default()
         };
-        let mut announcement = Announcement::new(config, true);
+        let mut announcement = Announcement::new(config, REACHED);
         announcement.set_prefixes(vec![on_link("2001:db8:1::/64")], at(0));
         let message = announcement.advertisement(at(0)).build();
         let head = [
@@ -256,7 +253,7 @@ mod tests {
         assert_eq!(message[..16], head);
         let option = prefix_option(0x20, 2_592_000, 604_800, (1, 1));
         assert_eq!(message[16..], option);
-        let mut usual = Announcement::new(Config::default(), true);
+        let mut usual = Announcement::new(Config::default(), REACHED);
         usual.set_prefixes(vec![on_link("2001:db8:1::/64")], at(0));
         let message = usual.advertisement(at(0)).build();
         assert_eq!(message[4..16], [64, 0, 7, 8, 0, 0, 0, 0, 0, 0, 0, 0]);
@@ -267,8 +264,27 @@ mod tests {
     }
 
     #[test]
+    fn fp_02_without_ipv4_the_nat64_is_withdrawn_and_the_router_stays_while_ipv6_leads_somewhere() {
+        let config = Config {
+            pref64s: vec!["64:ff9b::/96".parse().unwrap()],
+            ..Config::default()
+        };
+        let mut announcement = Announcement::new(config, REACHED);
+        let mut lifetimes = |ipv4, ipv6| {
+            announcement.reach = Reach { ipv4, ipv6 };
+            let message = announcement.advertisement(at(0)).build();
+            assert_eq!(message[16..18], [38, 2]);
+            [6, 18].map(|place| u16::from_be_bytes([message[place], message[place + 1]]))
+        };
+        assert_eq!(lifetimes(true, true), [1800, 1800]);
+        assert_eq!(lifetimes(true, false), [1800, 1800]);
+        assert_eq!(lifetimes(false, true), [1800, 0]);
+        assert_eq!(lifetimes(false, false), [0, 0]);
+    }
+
+    #[test]
     fn ra_20_a_prefix_that_went_counts_down_and_is_forgotten() {
-        let mut announcement = Announcement::new(Config::default(), true);
+        let mut announcement = Announcement::new(Config::default(), REACHED);
         let (old, new) = (on_link("2001:db8:1::/64"), on_link("2001:db8:2::/64"));
         announcement.set_prefixes(vec![old], at(0));
         assert!(announcement.set_prefixes(vec![new], at(10)));
@@ -295,7 +311,7 @@ mod tests {
             preferred: Some(at(1800)),
             ..on_link("2001:db8:1::/64")
         };
-        let mut announcement = Announcement::new(Config::default(), true);
+        let mut announcement = Announcement::new(Config::default(), REACHED);
         announcement.set_prefixes(vec![delegated], at(0));
         let first = prefix_option(0xc0, 3600, 1800, (1, 0));
         assert_eq!(options(&announcement, 0), first);
@@ -324,7 +340,7 @@ mod tests {
             pref64s: vec![pref64],
             ..Config::default()
         };
-        let mut announcement = Announcement::new(before.clone(), true);
+        let mut announcement = Announcement::new(before.clone(), REACHED);
         announcement.set_config(Config::default(), at(0));
         let mut expected = vec![24, 2, 48, 0, 0, 0, 0, 0, 0x20, 1, 0x0d, 0xb8, 0, 2, 0, 0];
         expected.extend([25, 3, 0, 0, 0, 0, 0, 0]);
@@ -348,7 +364,7 @@ mod tests {
             search: vec!["a.example".into()],
             ..Config::default()
         };
-        let mut announcement = Announcement::new(config, true);
+        let mut announcement = Announcement::new(config, REACHED);
         announcement.set_prefixes(vec![on_link("2001:db8:1::/64")], at(0));
         let message = announcement.farewell(at(0)).build();
         assert_eq!(message[6..8], [0, 0]);

@@ -59,7 +59,7 @@ mod tests {
 
     use super::*;
     use crate::host::Route;
-    use crate::nft::Table;
+    use crate::nft::{Interface, Table};
 
     fn default_route(mtu: u32) -> Step {
         let route = Route::new(Ipv4Addr::UNSPECIFIED, 0, "clat");
@@ -73,7 +73,11 @@ mod tests {
     fn table(last: u8) -> Step {
         let address = Ipv4Addr::new(192, 0, 2, last);
         Step::Table {
-            table: Table::masquerade("xlat_clat", &[address..=address], "eth0"),
+            table: Table::masquerade(
+                "xlat_clat",
+                &[address..=address],
+                &[Interface::Only("eth0".into())],
+            ),
             optional: None,
         }
     }

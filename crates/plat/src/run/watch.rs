@@ -1,0 +1,105 @@
+//! The host, watched while the daemon runs: what others undid is restored, and what is reached is
+//! told.
+
+use std::time::Duration;
+
+use anyhow::Result;
+use tokio::time::Instant;
+use tracing::{debug, warn};
+use xlat_host::host::Repairs;
+use xlat_tun::now;
+
+use super::{Daemon, addresses};
+use crate::started::StartedDaemon;
+use crate::{dns, egress, plan};
+
+/// How often the host is compared with the plan. The kernel tells of links, addresses and routes at
+/// once, and not of parameters and proxy entries.
+pub(super) const REPAIR_EVERY: Duration = Duration::from_secs(4);
+/// Least time between two comparisons, however many changes the kernel tells of.
+const REPAIR_PAUSE: Duration = Duration::from_secs(1);
+
+impl Daemon<'_> {
+    /// When to look at the host even if the kernel tells of no change.
+    pub(super) fn next_look(&self) -> Instant {
+        let reach = self.reach.next_timeout();
+        let reach = reach.map(|at| Instant::now() + at.saturating_since(now()));
+        reach.map_or(self.next_repair, |at| at.min(self.next_repair))
+    }
+
+    /// The kernel has told of a change.
+    pub(super) async fn on_change(&mut self, started: &mut StartedDaemon) {
+        if let Err(error) = self.watch_addresses(started).await {
+            warn!("the addresses of this host are not known: {error:#}");
+        }
+        let last = self.next_repair - REPAIR_EVERY;
+        self.next_repair = self.next_repair.min(last + REPAIR_PAUSE);
+        self.look_again(started).await;
+    }
+
+    /// Looks at what is reached and, when it is time to, compares the host with the plan.
+    pub(super) async fn look_again(&mut self, started: &mut StartedDaemon) {
+        self.watch_reach(started).await;
+        if Instant::now() >= self.next_repair {
+            self.repair(started).await;
+        }
+    }
+
+    /// Restores what others undid.
+    pub(super) async fn repair(&mut self, started: &mut StartedDaemon) -> Repairs {
+        self.next_repair = Instant::now() + REPAIR_EVERY;
+        let Some(applied) = &mut started.applied else {
+            return Repairs::default();
+        };
+        let mut whole = started.base.clone();
+        let repaired = match plan::client_side(&self.settings) {
+            Ok(clients) => {
+                whole.append(clients);
+                applied.reconcile(&whole).await.map_err(anyhow::Error::from)
+            }
+            Err(error) => Err(error),
+        };
+        match repaired {
+            Ok(repairs) => {
+                self.repair_log.record(&repairs, now());
+                repairs
+            }
+            Err(error) => {
+                warn!("the host cannot be compared with the plan: {error:#}");
+                Repairs::default()
+            }
+        }
+    }
+
+    /// Without an egress this host is no NAT64, and without any default route no router.
+    async fn watch_reach(&mut self, started: &StartedDaemon) {
+        match egress::look(self.host, &self.settings).await {
+            Ok(seen) => {
+                let reach = self.reach.update(seen, now());
+                if let Some(advertising) = &started.advertising {
+                    advertising.set_reach(reach);
+                }
+            }
+            Err(error) => debug!("{error:#}"),
+        }
+    }
+
+    /// An address that this host gets is kept from clients, and its network may ask the DNS64.
+    async fn watch_addresses(&mut self, started: &StartedDaemon) -> Result<()> {
+        let addresses = addresses(self.host).await?;
+        if addresses == self.addresses {
+            return Ok(());
+        }
+        self.addresses = addresses;
+        self.hide(started);
+        if let Some(server) = &started.dns64 {
+            server.update(dns::config(self.host, &self.settings).await?);
+        }
+        Ok(())
+    }
+
+    /// Keeps clients from the addresses that this host has now.
+    pub(super) fn hide(&self, started: &StartedDaemon) {
+        started.workers.hide(self.hidden());
+    }
+}
