@@ -3,6 +3,7 @@
 mod dns;
 mod egress;
 mod host;
+mod packets;
 mod sessions;
 
 use lab::nft::NFT;
@@ -11,7 +12,13 @@ use host::IP;
 
 fn main() {
     lab::suite::run_groups(
-        &[host::TESTS, egress::TESTS, dns::TESTS, sessions::TESTS],
+        &[
+            host::TESTS,
+            egress::TESTS,
+            dns::TESTS,
+            sessions::TESTS,
+            packets::TESTS,
+        ],
         &[
             (
                 "fp_01_what_others_undo_on_the_host_is_restored_and_told",
