@@ -1,31 +1,33 @@
 //! Saves sessions to disk and restores them after a restart.
 //!
 //! They are written when the daemon ends and read when it starts: once a start has succeeded the
-//! file is removed, so that a later crash does not restore sessions of long ago. The first and the
-//! last line distinguish a complete file from a truncated one; a damaged file is set aside and not
-//! restored.
+//! file is removed, so that a later crash does not restore sessions of long ago. A damaged file is
+//! set aside and not restored.
 
 use std::collections::BTreeMap;
-use std::io::{self, BufRead, Write};
+use std::io::{self, BufRead};
 
 use nat64::Nat64;
 use nat64::snapshot::{Cursor, SavedSession};
 use tracing::{info, warn};
+use xlat_host::daemon::saved_file::Saved;
 use xlat_host::daemon::state_dir::{StateDir, StateError};
 use xlat_tun::now;
 
 use crate::wall_clock::epoch;
 
 const FILE: &str = "sessions";
-const HEADER: &str = "plat sessions 1";
+/// First line of a file of version 1, which has the number of sessions in its last line.
+const HEADER_1: &str = "plat sessions 1";
+/// What follows from a damaged file.
+const CONSEQUENCE: &str = "no session is restored";
 /// Sessions read from a shard while it is locked.
 const PAGE: usize = 4096;
 
 /// Writes all sessions and returns how many.
 pub(crate) fn save(nat: &Nat64, dir: &StateDir) -> Result<u64, StateError> {
     let mut count = 0;
-    dir.write_with(FILE, |file| {
-        writeln!(file, "{HEADER}")?;
+    dir.save(FILE, |file| {
         let mut cursor = Some(Cursor::default());
         while let Some(here) = cursor {
             let (sessions, next) = nat.sessions(here, PAGE, now(), epoch());
@@ -35,7 +37,7 @@ pub(crate) fn save(nat: &Nat64, dir: &StateDir) -> Result<u64, StateError> {
             count += sessions.len() as u64;
             cursor = next;
         }
-        writeln!(file, "end {count}")
+        Ok(())
     })?;
     Ok(count)
 }
@@ -43,19 +45,18 @@ pub(crate) fn save(nat: &Nat64, dir: &StateDir) -> Result<u64, StateError> {
 /// Restores the sessions of the file, if there is one. Errors are logged; the daemon then starts
 /// without sessions.
 pub(crate) fn restore(nat: &Nat64, dir: &StateDir) {
-    let file = match dir.open_file(FILE) {
-        Ok(Some(file)) => file,
-        Ok(None) => return,
-        Err(error) => return warn!("sessions are not restored: {error}"),
-    };
-    match check(file) {
-        Ok(()) => {}
-        Err(damage) => return set_aside(dir, &damage),
-    }
-    let Ok(Some(file)) = dir.open_file(FILE) else {
+    let Some(saved) = dir.open_saved(FILE, CONSEQUENCE) else {
         return;
     };
-    let (restored, skipped) = restore_from(nat, file);
+    if saved.is_old
+        && let Err(damage) = check(saved.body)
+    {
+        return dir.set_aside(FILE, &damage, CONSEQUENCE);
+    }
+    let Some(saved) = dir.open_saved(FILE, CONSEQUENCE) else {
+        return;
+    };
+    let (restored, skipped) = restore_from(nat, saved);
     info!("{restored} sessions restored");
     for (reason, count) in skipped {
         info!("{count} sessions not restored: {reason}");
@@ -64,17 +65,18 @@ pub(crate) fn restore(nat: &Nat64, dir: &StateDir) {
 
 /// Removes the file, if there is one.
 pub(crate) fn discard(dir: &StateDir) {
-    if let Ok(Some(_)) = dir.open_file(FILE)
-        && let Err(error) = dir.remove(FILE)
-    {
+    if let Err(error) = dir.remove(FILE) {
         warn!("{error}");
     }
 }
 
-fn restore_from(nat: &Nat64, file: impl BufRead) -> (u64, BTreeMap<String, u64>) {
+fn restore_from(nat: &Nat64, saved: Saved) -> (u64, BTreeMap<String, u64>) {
     let (mut restored, mut skipped) = (0, BTreeMap::new());
     let (now, epoch) = (now(), epoch());
-    for line in body(file) {
+    let frame = usize::from(saved.is_old);
+    let lines = saved.body.lines().skip(frame);
+    let is_end = |line: &io::Result<String>| line.as_ref().is_ok_and(|line| is_end(line));
+    for line in lines.take_while(|line| frame == 0 || !is_end(line)) {
         let outcome = line
             .map_err(|error| error.to_string())
             .and_then(|line| {
@@ -93,21 +95,15 @@ fn restore_from(nat: &Nat64, file: impl BufRead) -> (u64, BTreeMap<String, u64>)
     (restored, skipped)
 }
 
-/// The lines between the first and the last one.
-fn body(file: impl BufRead) -> impl Iterator<Item = io::Result<String>> {
-    let is_end = |line: &io::Result<String>| line.as_ref().is_ok_and(|line| is_end(line));
-    file.lines().skip(1).take_while(move |line| !is_end(line))
-}
-
 fn is_end(line: &str) -> bool {
     line.starts_with("end ")
 }
 
-/// Checks that the file is complete.
+/// Checks that a file of version 1 is complete.
 fn check(file: impl BufRead) -> Result<(), String> {
     let mut lines = file.lines();
     let first = lines.next().and_then(Result::ok);
-    if first.as_deref() != Some(HEADER) {
+    if first.as_deref() != Some(HEADER_1) {
         return Err("line 1: not a file of sessions, or of another version".into());
     }
     for (count, line) in (0_u64..).zip(lines) {
@@ -125,13 +121,6 @@ fn check(file: impl BufRead) -> Result<(), String> {
         session.map_err(|error| format!("line {number}: {error}"))?;
     }
     Err("its end is missing".into())
-}
-
-fn set_aside(dir: &StateDir, damage: &str) {
-    warn!("the file of sessions is damaged ({damage}): set aside, no session is restored");
-    if let Err(error) = dir.set_aside(FILE) {
-        warn!("{error}");
-    }
 }
 
 #[cfg(test)]
@@ -188,23 +177,38 @@ mod tests {
         for text in [
             String::new(),
             "nonsense\n".into(),
-            format!("{HEADER}\n{line}\n"),
-            format!("{HEADER}\n{line}\nend 2\n"),
-            format!("{HEADER}\n{line}\nend x\n"),
+            format!("{HEADER_1}\n{line}\n"),
+            format!("{HEADER_1}\n{line}\nend 2\n"),
+            format!("{HEADER_1}\n{line}\nend x\n"),
             format!(
-                "{HEADER}\n{}\nend 1\n",
+                "{HEADER_1}\n{}\nend 1\n",
                 line.to_string().replace("udp", "xdp")
             ),
             format!("plat sessions 2\n{line}\nend 1\n"),
+            format!("464xlat sessions 2\n{line}\nend 1\n"),
         ] {
             let root = tempfile::tempdir().unwrap();
             let dir = StateDir::open(root.path()).unwrap();
-            dir.write(FILE, &text).unwrap();
+            std::fs::write(root.path().join(FILE), &text).unwrap();
             let nat = nat();
             restore(&nat, &dir);
             assert_eq!(sessions(&nat), 0, "{text}");
             assert!(root.path().join("sessions.damaged").exists(), "{text}");
             assert!(!root.path().join("sessions").exists(), "{text}");
         }
+    }
+
+    #[test]
+    fn fp_14_a_file_of_version_1_is_read() {
+        let root = tempfile::tempdir().unwrap();
+        let dir = StateDir::open(root.path()).unwrap();
+        let lines: String = (2000..2003)
+            .map(|port| format!("{}\n", session(port)))
+            .collect();
+        let text = format!("{HEADER_1}\n{lines}end 3\n");
+        std::fs::write(root.path().join(FILE), text).unwrap();
+        let nat = nat();
+        restore(&nat, &dir);
+        assert_eq!(sessions(&nat), 3);
     }
 }

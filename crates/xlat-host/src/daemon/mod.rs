@@ -11,5 +11,6 @@ pub mod notify;
 pub mod privileges;
 pub mod recovered;
 pub mod reservation;
+pub mod saved_file;
 pub mod signals;
 pub mod state_dir;

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use tracing::info;
 
-use crate::host::{Error, Host};
+use crate::host::{Error, Host, Leftovers};
 
 /// Undoes the changes that the instance `name` left behind and lists them: in the log, or as JSON
 /// on standard output.
@@ -17,14 +17,18 @@ pub async fn run(run_dir: &Path, name: &str, json: bool) -> Result<(), Error> {
     let left = host.leftovers(run_dir, name)?;
     let count = host.recover(run_dir, name).await?;
     if json {
-        println!("{}", serde_json::json!({ "taken_back": left }));
+        let Leftovers { changes, damaged } = left;
+        println!(
+            "{}",
+            serde_json::json!({ "taken_back": changes, "unreadable": damaged })
+        );
         return Ok(());
     }
     match count {
         0 => info!("nothing to undo"),
         count => info!("{count} changes of a killed run were undone"),
     }
-    for one in left {
+    for one in left.changes {
         info!("  {one}");
     }
     Ok(())

@@ -1,10 +1,15 @@
 //! Files that survive a restart. A file is replaced atomically: it has either the old contents or
-//! the new.
+//! the new. One that was damaged all the same is set aside, and nothing of it is believed; none
+//! keeps a daemon from starting.
 
 use std::fs::{DirBuilder, File, OpenOptions};
-use std::io::{self, BufReader, BufWriter, Read, Write};
+use std::io::{self, BufWriter, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+
+use tracing::warn;
+
+use super::saved_file::{self, Saved};
 
 /// The state directory of a daemon.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -32,43 +37,40 @@ impl StateDir {
         Ok(Self(path.into()))
     }
 
-    /// The contents of the file `name`; `None` if there is no such file.
-    ///
-    /// # Errors
-    /// If it exists and cannot be read as text.
-    pub fn read(&self, name: &str) -> Result<Option<String>, StateError> {
-        match std::fs::read_to_string(self.0.join(name)) {
-            Ok(text) => Ok(Some(text)),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(source) => Err(self.failed(name, source)),
+    /// Opens the state file `name`; `None` if there is none that can be believed. A damaged file is
+    /// set aside, which the log says together with `consequence`, what follows from it.
+    pub fn open_saved(&self, name: &str, consequence: &str) -> Option<Saved> {
+        let file = match File::open(self.0.join(name)) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return None,
+            Err(error) => {
+                self.set_aside(name, &error.to_string(), consequence);
+                return None;
+            }
+        };
+        match saved_file::open(file, name) {
+            Ok(saved) => Some(saved),
+            Err(damage) => {
+                self.set_aside(name, &damage, consequence);
+                None
+            }
         }
     }
 
-    /// Opens the file `name` for reading; `None` if there is no such file.
-    ///
-    /// # Errors
-    /// If it exists and cannot be opened.
-    pub fn open_file(&self, name: &str) -> Result<Option<BufReader<File>>, StateError> {
-        match File::open(self.0.join(name)) {
-            Ok(file) => Ok(Some(BufReader::new(file))),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(source) => Err(self.failed(name, source)),
-        }
-    }
-
-    /// Writes `text` to the file `name` atomically: a new file is synced to disk and then renamed.
+    /// Writes the state file `name` atomically, with the contents that `fill` writes: a new file is
+    /// synced to disk and then renamed.
     ///
     /// # Errors
     /// If it cannot be written; the old file stays.
-    pub fn write(&self, name: &str, text: &str) -> Result<(), StateError> {
-        self.write_with(name, |file| file.write_all(text.as_bytes()))
+    pub fn save(
+        &self,
+        name: &str,
+        fill: impl FnOnce(&mut dyn Write) -> io::Result<()>,
+    ) -> Result<(), StateError> {
+        self.replace(name, |file| saved_file::write(file, name, fill))
     }
 
-    /// The same, with the contents that `fill` writes.
-    ///
-    /// # Errors
-    /// If it cannot be written; the old file stays.
-    pub fn write_with(
+    fn replace(
         &self,
         name: &str,
         fill: impl FnOnce(&mut BufWriter<File>) -> io::Result<()>,
@@ -86,45 +88,71 @@ impl StateDir {
         write().map_err(|source| self.failed(name, source))
     }
 
-    /// Removes the file `name`.
+    /// Removes the file `name`, if there is one.
     ///
     /// # Errors
     /// If it cannot be removed.
     pub fn remove(&self, name: &str) -> Result<(), StateError> {
-        std::fs::remove_file(self.0.join(name)).map_err(|source| self.failed(name, source))
+        match std::fs::remove_file(self.0.join(name)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(self.failed(name, error)),
+            _ => Ok(()),
+        }
     }
 
-    /// Renames a damaged file to `name.damaged`, for inspection.
-    ///
-    /// # Errors
-    /// If it cannot be renamed.
-    pub fn set_aside(&self, name: &str) -> Result<(), StateError> {
-        let aside = self.0.join(format!("{name}.damaged"));
-        std::fs::rename(self.0.join(name), aside).map_err(|source| self.failed(name, source))
+    /// Renames a damaged file to `name.damaged`, for inspection, and says so in the log, with what
+    /// is wrong with the file and what follows.
+    pub fn set_aside(&self, name: &str, damage: &str, consequence: &str) {
+        let (path, aside) = (self.0.join(name), self.0.join(format!("{name}.damaged")));
+        warn!(
+            "{} is damaged ({damage}) and set aside: {consequence}",
+            path.display()
+        );
+        if let Err(error) = std::fs::rename(&path, &aside) {
+            warn!("{} stays where it is: {error}", path.display());
+        }
     }
 
     /// The secret in the file `secret`: two random numbers, generated at the first call. They are
-    /// hash keys for values that must stay the same over restarts and be unpredictable.
+    /// hash keys for values that must stay the same over restarts and be unpredictable. One that
+    /// cannot be written to disk serves until the process ends.
     ///
     /// # Errors
-    /// If the file can be neither read nor written.
+    /// If the kernel gives no random numbers.
     pub fn secret(&self) -> Result<[u64; 2], StateError> {
-        const NAME: &str = "secret";
-        if let Some(key) = self.read(NAME)?.as_deref().and_then(parse_key) {
-            return Ok(key);
+        let consequence = "a new one is made, and what was derived from it is another one now";
+        let saved = self.open_saved(SECRET, consequence);
+        let is_current = saved.as_ref().is_some_and(|saved| !saved.is_old);
+        let known = match saved.map(read_key) {
+            Some(Ok(key)) => Some(key),
+            Some(Err(damage)) => {
+                self.set_aside(SECRET, &damage, consequence);
+                None
+            }
+            None => None,
+        };
+        let key = match known {
+            Some(key) if is_current => return Ok(key),
+            Some(key) => key,
+            None => random().map_err(|source| self.failed(SECRET, source))?,
+        };
+        let line = format!("{:016x} {:016x}", key[0], key[1]);
+        if let Err(error) = self.save(SECRET, |file| writeln!(file, "{line}")) {
+            warn!("the next start will have another secret: {error}");
         }
-        let key = random().map_err(|source| self.failed(NAME, source))?;
-        self.write(NAME, &format!("{:016x} {:016x}\n", key[0], key[1]))?;
         Ok(key)
     }
 
-    /// The secret in the directory `path`, if it has one. Creates nothing.
+    /// The secret in the directory `path`, if it has one that is whole. Changes nothing.
     ///
     /// # Errors
     /// If the file exists and cannot be read.
     pub fn known_secret(path: &Path) -> Result<Option<[u64; 2]>, StateError> {
-        let text = Self(path.into()).read("secret")?;
-        Ok(text.as_deref().and_then(parse_key))
+        let dir = Self(path.into());
+        match File::open(path.join(SECRET)) {
+            Ok(file) => Ok(saved_file::open(file, SECRET).and_then(read_key).ok()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(source) => Err(dir.failed(SECRET, source)),
+        }
     }
 
     fn failed(&self, name: &str, source: io::Error) -> StateError {
@@ -135,12 +163,21 @@ impl StateDir {
     }
 }
 
+const SECRET: &str = "secret";
+
+fn read_key(saved: Saved) -> Result<[u64; 2], String> {
+    let text = saved.text().map_err(|error| error.to_string())?;
+    parse_key(&text).ok_or_else(|| "not two numbers".into())
+}
+
+/// Two numbers of 16 hexadecimal digits, and nothing else.
 fn parse_key(text: &str) -> Option<[u64; 2]> {
-    let (first, second) = text.trim().split_once(' ')?;
-    Some([
-        u64::from_str_radix(first, 16).ok()?,
-        u64::from_str_radix(second, 16).ok()?,
-    ])
+    let (first, second) = text.strip_suffix('\n').unwrap_or(text).split_once(' ')?;
+    let number = |text: &str| {
+        let is_whole = text.len() == 16 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
+        is_whole.then(|| u64::from_str_radix(text, 16).ok())?
+    };
+    Some([number(first)?, number(second)?])
 }
 
 /// Two random numbers from the kernel.
@@ -164,10 +201,11 @@ mod tests {
         let root = tempfile::tempdir().unwrap();
         let path = root.path().join("deep/state");
         let dir = StateDir::open(&path).unwrap();
-        assert_eq!(dir.read("map").unwrap(), None);
-        dir.write("map", "one").unwrap();
-        dir.write("map", "two").unwrap();
-        assert_eq!(dir.read("map").unwrap().as_deref(), Some("two"));
+        let text = |dir: &StateDir| dir.open_saved("map", "").map(|saved| saved.text().unwrap());
+        assert_eq!(text(&dir), None);
+        dir.save("map", |file| writeln!(file, "one")).unwrap();
+        dir.save("map", |file| writeln!(file, "two")).unwrap();
+        assert_eq!(text(&dir).as_deref(), Some("two\n"));
         let names: Vec<_> = std::fs::read_dir(&path).unwrap().collect();
         assert_eq!(names.len(), 1, "{names:?}");
         let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
@@ -175,13 +213,21 @@ mod tests {
     }
 
     #[test]
-    fn a_damaged_file_is_kept_for_inspection() {
+    fn fp_14_a_damaged_file_is_kept_for_inspection() {
         let root = tempfile::tempdir().unwrap();
         let dir = StateDir::open(root.path()).unwrap();
-        dir.write("map", "\u{0}").unwrap();
-        dir.set_aside("map").unwrap();
-        assert_eq!(dir.read("map").unwrap(), None);
-        assert!(root.path().join("map.damaged").exists());
+        for damaged in [&b"464xlat map 2\none\nend 0\n"[..], b"464xlat map \xff\xfe"] {
+            std::fs::write(root.path().join("map"), damaged).unwrap();
+            assert!(dir.open_saved("map", "").is_none());
+            assert!(!root.path().join("map").exists());
+            let kept = std::fs::read(root.path().join("map.damaged"));
+            assert_eq!(kept.unwrap(), damaged);
+        }
+        // What is no file at all is no reason to end either.
+        std::fs::create_dir(root.path().join("map")).unwrap();
+        std::fs::remove_file(root.path().join("map.damaged")).unwrap();
+        assert!(dir.open_saved("map", "").is_none());
+        assert!(!root.path().join("map").exists());
     }
 
     #[test]
@@ -196,5 +242,43 @@ mod tests {
         assert_eq!(StateDir::known_secret(root.path()).unwrap(), Some(secret));
         assert_eq!(dir.secret().unwrap(), secret);
         assert_ne!(secret[0], secret[1]);
+    }
+
+    #[test]
+    fn fp_14_the_secret_of_version_1_stays_and_a_damaged_one_is_replaced() {
+        let root = tempfile::tempdir().unwrap();
+        let dir = StateDir::open(root.path()).unwrap();
+        let path = root.path().join("secret");
+        let old = "0123456789abcdef fedcba9876543210\n";
+        std::fs::write(&path, old).unwrap();
+        let key = [0x0123_4567_89ab_cdef, 0xfedc_ba98_7654_3210];
+        assert_eq!(StateDir::known_secret(root.path()).unwrap(), Some(key));
+        assert_eq!(dir.secret().unwrap(), key);
+        let new = std::fs::read_to_string(&path).unwrap();
+        assert!(new.starts_with("464xlat secret 2\n") && new.contains(old));
+        assert_eq!(dir.secret().unwrap(), key);
+
+        for damaged in [
+            &b"0123456789abcdef fedcba987654321\n"[..],
+            b"+123456789abcdef fedcba9876543210\n",
+            b"\xff\xfe",
+            b"",
+            new.replace('a', "b").as_bytes(),
+        ] {
+            std::fs::write(&path, damaged).unwrap();
+            assert_eq!(StateDir::known_secret(root.path()).unwrap(), None);
+            let secret = dir.secret().unwrap();
+            assert_ne!(secret, key);
+            assert_eq!(dir.secret().unwrap(), secret);
+        }
+    }
+
+    #[test]
+    fn fp_14_a_secret_that_cannot_be_saved_serves_for_now() {
+        let root = tempfile::tempdir().unwrap();
+        let dir = StateDir::open(root.path()).unwrap();
+        // The name of the new file is taken.
+        std::fs::create_dir(root.path().join("secret.new")).unwrap();
+        assert_ne!(dir.secret().unwrap(), [0, 0]);
     }
 }

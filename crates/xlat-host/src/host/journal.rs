@@ -1,11 +1,11 @@
 //! The changes to undo, on disk before they are made.
 //!
-//! One line of JSON for each change. The file is locked while its process lives, so a file without
+//! One line for each change (`line`), with a checksum of its own: the lines that are whole are
+//! believed, the others are named and kept in a copy of the file. The file is locked while its process lives, so a file without
 //! a lock was left by a killed process. Most of the changes it lists disappeared together with the
 //! TUN device; what remains are kernel parameters and the address on the uplink.
-//!
-//! A change of an interface is recorded with the number of the interface: the kernel keeps what was
-//! changed when the interface is renamed, so its present name is the one to undo it by.
+
+mod line;
 
 use std::fmt;
 use std::fs::{File, OpenOptions};
@@ -16,12 +16,12 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{FlockOperation, flock};
 use serde::{Deserialize, Serialize};
+use tracing::warn;
 
 use super::error::Error;
-use super::interface;
-use super::plan::{Address, Renamed, Route, Step, Subject};
-use super::sysctl;
+use super::plan::{Address, Route, Step, Subject};
 use crate::nft::TablePlace;
+use line::Line;
 
 /// How to undo one change.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -48,30 +48,6 @@ impl Undo {
     /// True if this undoes `step`.
     pub(super) fn is_of(&self, step: &Step) -> bool {
         step.subject() == Some(self.subject())
-    }
-
-    /// The name of the interface that was changed; `None` if the change is of the whole host.
-    fn device(&self) -> Option<String> {
-        match self {
-            Self::Sysctl { key, .. } => sysctl::device(key),
-            Self::Address(Address { dev, .. })
-            | Self::Route(Route { dev, .. })
-            | Self::Proxy { dev, .. } => Some(dev.clone()),
-            Self::Table(_) => None,
-        }
-    }
-
-    /// The same change of the interface that is called `name`.
-    fn on_device(&self, name: &str) -> Self {
-        let mut same = self.clone();
-        match &mut same {
-            Self::Sysctl { key, .. } => *key = sysctl::on_device(key, name),
-            Self::Address(Address { dev, .. })
-            | Self::Route(Route { dev, .. })
-            | Self::Proxy { dev, .. } => name.clone_into(dev),
-            Self::Table(_) => {}
-        }
-        same
     }
 
     fn subject(&self) -> Subject<'_> {
@@ -106,43 +82,18 @@ impl fmt::Display for Undo {
     }
 }
 
-/// A line of the file.
-#[derive(Serialize, Deserialize)]
-#[serde(untagged)]
-enum Line {
-    /// The change in this line of the file, counted from 0, was undone.
-    Done { done: usize },
-    /// A change to undo.
-    Change {
-        #[serde(flatten)]
-        undo: Undo,
-        /// Number of the changed interface.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        link: Option<u32>,
-    },
-}
-
-/// A change to undo.
-#[derive(Debug)]
-pub(super) struct Entry {
-    undo: Undo,
-    /// Number of the changed interface; `None` if it is unknown or the change is of the whole host.
-    link: Option<u32>,
-    /// The number of its line in the file; `None` if it is not on disk.
-    place: Option<usize>,
-}
-
-/// The changes in a journal.
-pub(super) type Entries<'a> = std::iter::Map<std::slice::Iter<'a, Entry>, fn(&Entry) -> &Undo>;
-
 /// A journal that this process holds.
 #[derive(Debug)]
 pub(super) struct Journal {
     path: PathBuf,
     file: File,
-    entries: Vec<Entry>,
-    /// Number of lines in the file.
-    lines: usize,
+    entries: Vec<Undo>,
+    /// For each entry the number of its line in the file; `None` for an entry that is not on disk.
+    numbers: Vec<Option<usize>>,
+    /// The number of the next line.
+    next: usize,
+    /// Lines of the file that are not believed, for people.
+    damaged: Vec<String>,
 }
 
 impl Journal {
@@ -161,24 +112,31 @@ impl Journal {
         if flock(&file, FlockOperation::NonBlockingLockExclusive).is_err() {
             return Err(Error::Running(path));
         }
-        let mut text = String::new();
-        file.read_to_string(&mut text).map_err(failed)?;
-        // A line that was cut off by a crash belongs to a change that was never made.
+        let mut bytes = Vec::new();
+        file.read_to_end(&mut bytes).map_err(failed)?;
+        if !bytes.is_empty() && !bytes.ends_with(b"\n") {
+            // A crash cut the last line off: the next one begins anew.
+            file.write_all(b"\n").map_err(failed)?;
+        }
+        let contents = line::parse(&bytes);
+        if !contents.damaged.is_empty() {
+            keep_copy(&path, &bytes);
+        }
         let mut journal = Self {
             path,
             file,
             entries: Vec::new(),
-            lines: text.lines().count(),
+            numbers: Vec::new(),
+            next: contents.next,
+            damaged: contents.damaged,
         };
-        for (place, line) in text.lines().enumerate() {
-            match serde_json::from_str(line) {
-                Ok(Line::Change { undo, link }) => journal.entries.push(Entry {
-                    undo,
-                    link,
-                    place: Some(place),
-                }),
-                Ok(Line::Done { done }) => journal.drop_entry(done),
-                Err(_) => {}
+        for (number, line) in contents.lines {
+            match line {
+                Line::Change(undo) => {
+                    journal.entries.push(undo);
+                    journal.numbers.push(Some(number));
+                }
+                Line::Done { done } => journal.drop_entry(done),
             }
         }
         Ok(journal)
@@ -186,76 +144,66 @@ impl Journal {
 
     /// Writes `undo` to disk. Call this before making the change.
     pub(super) fn record(&mut self, undo: Undo) -> Result<(), Error> {
-        let link = undo.device().and_then(|name| interface::index(&name));
-        let place = if undo.ends_with_process() {
+        let number = if undo.ends_with_process() {
             None
         } else {
-            let undo = undo.clone();
-            self.append(&Line::Change { undo, link })?;
-            Some(self.lines - 1)
+            self.append(&Line::Change(undo.clone()))?;
+            Some(self.next - 1)
         };
-        self.entries.push(Entry { undo, link, place });
+        self.entries.push(undo);
+        self.numbers.push(number);
         Ok(())
     }
 
     /// Removes one entry, whose change was undone.
     pub(super) fn forget(&mut self, undo: &Undo) -> Result<(), Error> {
-        let is_it = |entry: &Entry| entry.undo == *undo;
-        let Some(number) = self.entries.iter().rposition(is_it) else {
+        let Some(at) = self.entries.iter().rposition(|entry| entry == undo) else {
             return Ok(());
         };
-        if let Some(done) = self.entries[number].place {
+        if let Some(done) = self.numbers[at] {
             self.append(&Line::Done { done })?;
         }
-        self.entries.remove(number);
+        self.entries.remove(at);
+        self.numbers.remove(at);
         Ok(())
     }
 
-    /// Gives the entries the present names of their interfaces. An entry whose interface has gone
-    /// keeps its name: another interface may have it by now. Returns what was renamed.
-    pub(super) fn follow_renames(&mut self) -> Vec<Renamed> {
-        let mut all = Vec::new();
-        for entry in &mut self.entries {
-            let now = entry.link.and_then(interface::name);
-            let (Some(old), Some(new)) = (entry.undo.device(), now) else {
-                continue;
-            };
-            if old != new {
-                entry.undo = entry.undo.on_device(&new);
-                all.push(Renamed { old, new });
-            }
-        }
-        all.sort_unstable();
-        all.dedup();
-        all
-    }
-
     fn append(&mut self, line: &Line) -> Result<(), Error> {
-        let written = serde_json::to_string(line)
+        let written = line::format(self.next, line)
             .map_err(io::Error::other)
-            .and_then(|line| writeln!(self.file, "{line}"))
+            .and_then(|text| self.file.write_all(text.as_bytes()))
             .and_then(|()| self.file.sync_data());
         written.map_err(|source| Error::Journal {
             path: self.path.clone(),
             source,
         })?;
-        self.lines += 1;
+        self.next += 1;
         Ok(())
     }
 
-    fn drop_entry(&mut self, place: usize) {
-        self.entries.retain(|entry| entry.place != Some(place));
+    fn drop_entry(&mut self, number: usize) {
+        if let Some(at) = self.numbers.iter().position(|one| *one == Some(number)) {
+            self.entries.remove(at);
+            self.numbers.remove(at);
+        }
+    }
+
+    /// Lines that are not believed, for people: their changes, if they were made, are not known.
+    pub(super) fn damaged(&self) -> &[String] {
+        &self.damaged
     }
 
     /// The changes to undo, oldest first.
-    pub(super) fn entries(&self) -> Entries<'_> {
-        self.entries.iter().map(|entry| &entry.undo)
+    pub(super) fn entries(&self) -> &[Undo] {
+        &self.entries
     }
 
     /// Removes all entries, whose changes were undone.
     pub(super) fn clear(&mut self) -> Result<(), Error> {
         self.entries.clear();
-        self.lines = 0;
+        self.numbers.clear();
+        self.damaged.clear();
+        self.next = 0;
         let failed = |source| Error::Journal {
             path: self.path.clone(),
             source,
@@ -273,14 +221,19 @@ impl Journal {
     }
 }
 
+/// Keeps the bytes of a damaged journal for inspection, as far as the disk lets us.
+fn keep_copy(path: &Path, bytes: &[u8]) {
+    let mut aside = path.as_os_str().to_owned();
+    aside.push(".damaged");
+    if let Err(error) = std::fs::write(&aside, bytes) {
+        warn!("no copy of the damaged {} is kept: {error}", path.display());
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::nft::Table;
-
-    fn entries(journal: &Journal) -> Vec<Undo> {
-        journal.entries().cloned().collect()
-    }
 
     fn sysctl(key: &str) -> Undo {
         Undo::Sysctl {
@@ -303,7 +256,7 @@ mod tests {
         drop(journal);
 
         let mut left = Journal::open(dir.path(), "clat").unwrap();
-        assert_eq!(entries(&left), [sysctl("a"), sysctl("b")]);
+        assert_eq!(left.entries(), [sysctl("a"), sysctl("b")]);
         left.clear().unwrap();
         left.remove().unwrap();
         assert!(std::fs::read_dir(dir.path()).unwrap().next().is_none());
@@ -320,10 +273,10 @@ mod tests {
         journal.record(sysctl("b")).unwrap();
         journal.forget(&sysctl("a")).unwrap();
         journal.forget(&sysctl("x")).unwrap();
-        assert_eq!(entries(&journal), [sysctl("c"), sysctl("b")]);
+        assert_eq!(journal.entries(), [sysctl("c"), sysctl("b")]);
         drop(journal);
         let left = Journal::open(dir.path(), "clat").unwrap();
-        assert_eq!(entries(&left), [sysctl("c"), sysctl("b")]);
+        assert_eq!(left.entries(), [sysctl("c"), sysctl("b")]);
     }
 
     /// One of each; a new one does not compile until it is here.
@@ -359,12 +312,12 @@ mod tests {
         for undo in each() {
             journal.record(undo).unwrap();
         }
-        assert_eq!(entries(&journal), each());
+        assert_eq!(journal.entries(), each());
         drop(journal);
         let left = Journal::open(dir.path(), "clat").unwrap();
         let mut expected = each();
         expected.retain(|undo| !undo.ends_with_process());
-        assert_eq!(entries(&left), expected);
+        assert_eq!(left.entries(), expected);
         assert_eq!(expected.len(), 4);
     }
 
@@ -380,7 +333,7 @@ mod tests {
         journal.forget(&table).unwrap();
         drop(journal);
         let left = Journal::open(dir.path(), "clat").unwrap();
-        assert_eq!(entries(&left), [sysctl("a"), sysctl("c")]);
+        assert_eq!(left.entries(), [sysctl("a"), sysctl("c")]);
     }
 
     #[test]
@@ -404,57 +357,92 @@ mod tests {
             }),
             Undo::Route(route.src([192, 0, 0, 1])),
         ];
-        assert_eq!(entries(&journal), expected);
+        assert_eq!(journal.entries(), expected);
     }
 
     #[test]
-    fn fc_08_a_change_of_an_interface_has_its_number_and_follows_its_name() {
-        let dir = tempfile::tempdir().unwrap();
-        let mut journal = Journal::open(dir.path(), "clat").unwrap();
-        journal
-            .record(sysctl("net.ipv6.conf.lo.forwarding"))
-            .unwrap();
-        journal.record(sysctl("net.ipv4.ip_forward")).unwrap();
-        drop(journal);
-        let path = dir.path().join("clat.journal");
-        let text = std::fs::read_to_string(&path).unwrap();
-        let (first, second) = text.split_once('\n').unwrap();
-        // The loopback interface is number 1 in every network namespace.
-        assert!(first.contains(r#""link":1"#), "{first}");
-        assert!(!second.contains("link"), "{second}");
-
-        // It had other names when these changes were made.
-        let text = text.replace("conf.lo.", "conf.eth0/5.");
-        let route = r#"{"Route":{"to":"::","len":0,"dev":"lan","metric":null,"mtu":null,"src":null},"link":1}
-{"Proxy":{"dev":"wan","address":"192.0.2.1"},"link":4000000}
-"#;
-        std::fs::write(&path, text + route).unwrap();
-        let mut journal = Journal::open(dir.path(), "clat").unwrap();
-        let renamed = journal.follow_renames();
-        let to_lo = |old: &str| Renamed {
-            old: old.into(),
-            new: "lo".into(),
-        };
-        assert_eq!(renamed, [to_lo("eth0.5"), to_lo("lan")]);
-        let expected = [
-            sysctl("net.ipv6.conf.lo.forwarding"),
-            sysctl("net.ipv4.ip_forward"),
-            Undo::Route(Route::new(std::net::Ipv6Addr::UNSPECIFIED, 0, "lo")),
-            Undo::Proxy {
-                dev: "wan".into(),
-                address: [192, 0, 2, 1].into(),
-            },
-        ];
-        assert_eq!(entries(&journal), expected);
-        assert!(journal.follow_renames().is_empty());
-    }
-
-    #[test]
-    fn a_line_cut_off_by_a_crash_is_no_entry() {
+    fn a_line_cut_off_by_a_crash_is_no_entry_and_the_next_line_stands_alone() {
         let dir = tempfile::tempdir().unwrap();
         let line = serde_json::to_string(&sysctl("a")).unwrap();
         std::fs::write(dir.path().join("clat.journal"), format!("{line}\n{{\"Sysc")).unwrap();
-        let journal = Journal::open(dir.path(), "clat").unwrap();
-        assert_eq!(entries(&journal), [sysctl("a")]);
+        let mut journal = Journal::open(dir.path(), "clat").unwrap();
+        assert_eq!(journal.entries(), [sysctl("a")]);
+        assert_eq!(journal.damaged().len(), 1);
+        journal.record(sysctl("b")).unwrap();
+        journal.forget(&sysctl("a")).unwrap();
+        drop(journal);
+        let left = Journal::open(dir.path(), "clat").unwrap();
+        assert_eq!(left.entries(), [sysctl("b")]);
+    }
+
+    #[test]
+    fn fp_14_lines_that_are_whole_are_believed_and_the_others_are_named() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("clat.journal");
+        let mut journal = Journal::open(dir.path(), "clat").unwrap();
+        for key in ["a", "b", "c"] {
+            journal.record(sysctl(key)).unwrap();
+        }
+        journal.forget(&sysctl("c")).unwrap();
+        drop(journal);
+        // Still valid JSON with another key: only the checksum tells. And bytes that are no text.
+        let mut bytes = std::fs::read(&path).unwrap();
+        let at = bytes
+            .windows(3)
+            .position(|three| three == b"\"b\"")
+            .unwrap();
+        bytes[at + 1] = b'x';
+        bytes.extend([0xff, 0xfe, b'\n']);
+        std::fs::write(&path, &bytes).unwrap();
+        let left = Journal::open(dir.path(), "clat").unwrap();
+        assert_eq!(left.entries(), [sysctl("a")]);
+        let [first, second] = left.damaged() else {
+            panic!("{:?}", left.damaged());
+        };
+        assert!(first.starts_with("line 2: ") && second.starts_with("line 5: "));
+        let copy = std::fs::read(dir.path().join("clat.journal.damaged"));
+        assert_eq!(copy.unwrap(), bytes);
+    }
+
+    /// Random numbers enough to damage files: xorshift.
+    fn random(state: &mut u64) -> usize {
+        *state ^= *state << 13;
+        *state ^= *state >> 7;
+        *state ^= *state << 17;
+        *state as usize
+    }
+
+    #[test]
+    fn fp_14_of_two_thousand_damaged_journals_nothing_altered_is_believed() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("clat.journal");
+        let keys = ["a", "b", "c", "d"];
+        let mut journal = Journal::open(dir.path(), "clat").unwrap();
+        for key in keys {
+            journal.record(sysctl(key)).unwrap();
+        }
+        drop(journal);
+        let whole = std::fs::read(&path).unwrap();
+        let mut state = 0x5eed;
+        for round in 0..2000 {
+            let mut bytes = whole.clone();
+            for _ in 0..=random(&mut state) % 4 {
+                let (at, value) = (random(&mut state) % bytes.len(), random(&mut state) as u8);
+                match random(&mut state) % 5 {
+                    0 => bytes[at] ^= 1 << (value % 8),
+                    1 => bytes[at] = value,
+                    2 => bytes.truncate(at.max(1)),
+                    3 => bytes.insert(at, value),
+                    _ => bytes.extend_from_within(at..),
+                }
+            }
+            std::fs::write(&path, &bytes).unwrap();
+            let journal = Journal::open(dir.path(), "clat").unwrap();
+            let mut keys = keys.iter();
+            for entry in journal.entries() {
+                // Each is one of the real ones, in their order and none twice.
+                assert!(keys.any(|key| sysctl(key) == *entry), "{round}: {entry}");
+            }
+        }
     }
 }

@@ -14,7 +14,7 @@ use super::Host;
 use super::error::Error;
 use super::journal::{Journal, Undo};
 use super::netlink::{interfaces, is_exist, is_ours, same_destination};
-use super::plan::{Plan, Renamed, Route, Step};
+use super::plan::{Plan, Route, Step};
 use crate::nft::{OwnedTable, Table};
 use parameter::restore_sysctl;
 
@@ -27,6 +27,15 @@ pub struct Applied {
     tables: Vec<OwnedTable>,
 }
 
+/// What a killed process left, as text for the operator.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Leftovers {
+    /// The changes to undo, last first.
+    pub changes: Vec<String>,
+    /// Lines of the journal that are not whole: their changes are not known.
+    pub damaged: Vec<String>,
+}
+
 impl Host {
     /// Undoes the changes of a killed process with journal `name` in `run_dir`. Returns the number
     /// of changes undone.
@@ -35,6 +44,7 @@ impl Host {
     /// [`Error::Running`] if the process lives, or the first change that cannot be undone.
     pub async fn recover(&self, run_dir: &Path, name: &str) -> Result<usize, Error> {
         let journal = Journal::open(run_dir, name)?;
+        name_damaged(run_dir, name, &journal);
         let count = journal.entries().len();
         Applied {
             host: self.clone(),
@@ -46,15 +56,17 @@ impl Host {
         Ok(count)
     }
 
-    /// The changes that [`recover`](Self::recover) would undo, last first, as text for the
-    /// operator.
+    /// What [`recover`](Self::recover) would undo, and what it cannot know.
     ///
     /// # Errors
     /// [`Error::Running`] if the process lives, or the journal cannot be read.
-    pub fn leftovers(&self, run_dir: &Path, name: &str) -> Result<Vec<String>, Error> {
+    pub fn leftovers(&self, run_dir: &Path, name: &str) -> Result<Leftovers, Error> {
         let journal = Journal::open(run_dir, name)?;
-        let entries = journal.entries().rev();
-        Ok(entries.map(ToString::to_string).collect())
+        let entries = journal.entries().iter().rev();
+        Ok(Leftovers {
+            changes: entries.map(ToString::to_string).collect(),
+            damaged: journal.damaged().to_vec(),
+        })
     }
 
     /// Applies `plan`, with a journal of this name in `run_dir`. The changes of a killed process
@@ -64,12 +76,13 @@ impl Host {
     /// The first step that fails; the steps before it are undone.
     pub async fn apply(&self, plan: &Plan, run_dir: &Path, name: &str) -> Result<Applied, Error> {
         let journal = Journal::open(run_dir, name)?;
+        name_damaged(run_dir, name, &journal);
         let mut applied = Applied {
             host: self.clone(),
             journal,
             tables: Vec::new(),
         };
-        if applied.journal.entries().len() > 0 {
+        if !applied.journal.entries().is_empty() {
             info!("undoing the changes that a killed process left behind");
             applied.undo_entries().await?;
         }
@@ -82,6 +95,18 @@ impl Host {
                 Err(error)
             }
         }
+    }
+}
+
+/// Names the lines of the journal that are not whole, once.
+fn name_damaged(run_dir: &Path, name: &str, journal: &Journal) {
+    let path = run_dir.join(format!("{name}.journal"));
+    for line in journal.damaged() {
+        warn!(
+            "{} is damaged in {line}: what it says is not undone; a copy is in {}.damaged",
+            path.display(),
+            path.display()
+        );
     }
 }
 
@@ -110,8 +135,7 @@ impl Applied {
 
     async fn undo_entries(&mut self) -> Result<(), Error> {
         let mut failed = None;
-        self.follow_renames();
-        let entries: Vec<Undo> = self.journal.entries().cloned().collect();
+        let entries = self.journal.entries().to_vec();
         for undo in entries.iter().rev() {
             if let Err(error) = self.undo_entry(undo).await {
                 warn!("{error}");
@@ -122,16 +146,6 @@ impl Applied {
             None => self.journal.clear(),
             Some(error) => Err(error),
         }
-    }
-
-    /// Undoes and repairs by the present names of the interfaces from now on. Returns what was
-    /// renamed, for [`Plan::renamed`].
-    pub fn follow_renames(&mut self) -> Vec<Renamed> {
-        let all = self.journal.follow_renames();
-        for Renamed { old, new } in &all {
-            info!("interface {old} is now called {new}");
-        }
-        all
     }
 
     async fn carry_out(&mut self, step: &Step) -> Result<(), Error> {
@@ -180,7 +194,7 @@ impl Applied {
         match (made, without) {
             (Ok(()), _) => {
                 let undo = Undo::Table(place);
-                if !self.journal.entries().any(|entry| *entry == undo) {
+                if !self.journal.entries().contains(&undo) {
                     self.journal.record(undo)?;
                 }
                 Ok(())
