@@ -14,6 +14,7 @@ use xlat_core::Instant;
 use xlat_core::addr::Ipv6Prefix;
 use xlat_host::daemon::control::Answer;
 use xlat_host::daemon::metrics::Page;
+use xlat_host::daemon::waiting;
 use xlat_host::host::{RepairCounters, RepairFigures};
 use xlat_tun::counters::{Metric, Snapshot};
 use xlat_tun::{Totals, now};
@@ -85,6 +86,7 @@ impl StatusSource {
             Metric::gauge("xlat_uptime_seconds", "Time since the start."),
             single(status.uptime_s),
         );
+        waiting::write_page(&mut page, false);
         if let Some(stateful) = &status.stateful {
             stateful.write_page(&mut page);
         }

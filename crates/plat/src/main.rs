@@ -29,8 +29,6 @@ use xlat_host::daemon::exit::{self, Usage};
 use xlat_host::daemon::privileges;
 
 use cli::{Cli, Command};
-use egress::host_facts::HostFacts;
-use settings::Settings;
 
 const NAME: &str = "plat";
 
@@ -86,10 +84,7 @@ fn dispatch(cli: Cli) -> Result<()> {
 fn translate(runtime: &tokio::runtime::Runtime, run: cli::Run) -> Result<()> {
     run.log.init();
     privileges::keep_what_is_needed(&run.flags).context("privileges cannot be dropped")?;
-    runtime.block_on(async {
-        let facts = HostFacts::look_up(&run).await?;
-        run::run(Settings::resolve(run, facts)?).await
-    })
+    runtime.block_on(run::start(run))
 }
 
 fn ask(place: &cli::Place, request: &control::Request) -> Result<()> {

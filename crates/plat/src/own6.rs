@@ -2,8 +2,9 @@
 
 use std::net::{IpAddr, Ipv6Addr};
 
-use anyhow::{Result, bail};
+use anyhow::Result;
 use xlat_core::addr::{Pref64s, special};
+use xlat_host::daemon::waiting::Missing;
 use xlat_host::host::Host;
 
 /// The translator's IPv6 address.
@@ -47,14 +48,16 @@ impl Own6 {
                 is_ours: false,
                 routed: false,
             }),
-            None => bail!(
-                "this host has no global IPv6 address for the translator's own ICMPv6 errors; \
-                 give one with --ipv6"
-            ),
+            None => {
+                let line = "this host has no global IPv6 address for the translator's own ICMPv6 \
+                            errors; give one with --ipv6";
+                Err(Missing(line.into()).into())
+            }
         }
     }
 }
 
-fn is_global(address: Ipv6Addr) -> bool {
+/// True if hosts elsewhere can have this address.
+pub(crate) fn is_global(address: Ipv6Addr) -> bool {
     special::is_legal_v6_source(address) && !address.is_unicast_link_local()
 }

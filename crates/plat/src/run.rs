@@ -19,24 +19,28 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, interval, sleep_until};
 use tracing::info;
 use xlat_core::Policy;
-use xlat_core::addr::Ipv4Prefix;
+use xlat_core::addr::{Ipv4Prefix, Ipv6Prefix};
 use xlat_core::mappers::{Guarded, Siit};
 use xlat_host::daemon::control::Socket;
 use xlat_host::daemon::metrics::Metrics;
 use xlat_host::daemon::notify;
 use xlat_host::daemon::recovered;
 use xlat_host::daemon::signals::{Request, Signals};
+use xlat_host::daemon::waiting::{self, Waiting};
 use xlat_host::host::{Changes, Host, Plan, RepairLog};
 use xlat_host::nft;
 use xlat_tun::{Failure, now};
 
+use crate::NAME;
 use crate::advertise;
+use crate::cli::Run;
 use crate::control::StatusSource;
 use crate::data_path::{self, DataPath, Reconfigure};
 use crate::dns;
 use crate::egress;
+use crate::egress::host_facts::HostFacts;
 use crate::own6::Own6;
-use crate::plan::{self, check_overlaps};
+use crate::plan::{self, check_overlaps, warn_of_on_link_prefixes};
 use crate::reload::{self, ReloadRequest, ReloadRequests, Values};
 use crate::settings::Settings;
 use crate::started::StartedDaemon;
@@ -45,16 +49,24 @@ use crate::state::State;
 /// How often changed leases are written to disk.
 const SAVE_EVERY: Duration = Duration::from_secs(60);
 
-pub(crate) async fn run(settings: Settings) -> Result<()> {
+/// Starts as soon as what the flags leave to the host is there, and runs.
+pub(crate) async fn start(run: Run) -> Result<()> {
+    let place = (&*run.place.run_dir, &*run.place.tun);
+    let mut waiting = Waiting::new(NAME, place, run.flags.metrics)?;
+    let is_patient = !run.flags.dry_run;
+    let missing = |error: &anyhow::Error| error.downcast_ref().cloned().filter(|_| is_patient);
+    let facts = HostFacts::look_up(&run).await?;
+    let settings = Settings::resolve(run, facts)?;
     let host = Host::connect()?;
     if !settings.dry_run && !settings.no_host_setup {
         // The plan is made for the host as it is without the leftovers of a killed run.
         let place = &settings.instance;
         host.recover(&place.run_dir, &place.tun).await?;
     }
-    let own_v6 = Own6::find(&host, settings.own_v6, &settings.pref64s).await?;
-    check_overlaps(&host, &settings).await?;
-    Advertiser::check(&host, &settings.advertise.lan).await?;
+    let own_v6 = waiting.until_there(missing, || look_at(&host, &settings));
+    let Some(own_v6) = own_v6.await? else {
+        return Ok(());
+    };
     if settings.dry_run {
         let plan = plan::plan(&host, &settings, own_v6).await?.to_string();
         return print(plan.trim_end());
@@ -64,6 +76,8 @@ pub(crate) async fn run(settings: Settings) -> Result<()> {
         tracing::warn!("--map {inner} lies inside --map {outer}: each wins on its own side");
     }
     let state = State::load(&settings)?;
+    let own_networks = host.inner_networks(&settings.advertise.lan).await?;
+    state.serve(&settings, &own_networks)?;
     let changes = Changes::listen()?;
     let reach = egress::look(&host, &settings).await?;
     let reach = ReachWatch::new(reach, !settings.advertise.lan.is_empty());
@@ -77,13 +91,26 @@ pub(crate) async fn run(settings: Settings) -> Result<()> {
         state,
         changes,
         addresses: addresses(&host).await?,
+        own_networks,
         advertisements: Arc::default(),
         reach,
         repair_log: RepairLog::default(),
         next_repair: Instant::now() + watch::REPAIR_EVERY,
         requests,
     };
-    daemon.run(requested).await
+    daemon.run(waiting.into_signals(), requested).await
+}
+
+/// Looks at the host: what the start needs is there, and nothing is in the way.
+async fn look_at(host: &Host, settings: &Settings) -> Result<Own6> {
+    waiting::links(host, &settings.advertise.lan).await??;
+    waiting::addresses(host, &settings.dns.dns64).await??;
+    dns::check_upstreams(settings)?;
+    let own_v6 = Own6::find(host, settings.own_v6, &settings.pref64s).await?;
+    check_overlaps(host, settings).await?;
+    Advertiser::check(host, &settings.advertise.lan).await?;
+    warn_of_on_link_prefixes(host, settings).await?;
+    Ok(own_v6)
 }
 
 /// Takes back what a killed run left.
@@ -105,6 +132,9 @@ struct Daemon<'a> {
     changes: Changes,
     /// What this host was last seen to have.
     addresses: BTreeSet<(IpAddr, u8)>,
+    /// Its networks and those behind it, as they were last seen: the clients, unless others are
+    /// named.
+    own_networks: Vec<Ipv6Prefix>,
     advertisements: Arc<router_advertiser::Counters>,
     /// What this host reaches.
     reach: ReachWatch,
@@ -116,8 +146,11 @@ struct Daemon<'a> {
 }
 
 impl Daemon<'_> {
-    async fn run(mut self, requested: mpsc::Receiver<ReloadRequest>) -> Result<()> {
-        let mut signals = Signals::catch()?;
+    async fn run(
+        mut self,
+        mut signals: Signals,
+        requested: mpsc::Receiver<ReloadRequest>,
+    ) -> Result<()> {
         // Its port may be taken: that is found out before anything is changed.
         let dns64 = dns::start(self.host, &self.settings).await?;
         let (workers, failures) = self.start_workers()?;
@@ -180,8 +213,7 @@ impl Daemon<'_> {
         &self,
         mapper: M,
     ) -> Result<(Box<dyn DataPath>, mpsc::UnboundedReceiver<Failure>)> {
-        let mapper = Guarded::new(mapper, self.settings.pref64s.clone(), self.hidden())
-            .with_nodes(self.settings.translatable.clone());
+        let mapper = Guarded::new(mapper, self.settings.pref64s.clone(), self.hidden());
         let wakeup = self.state.stateful.as_ref().map(Keeper::wakeup);
         data_path::start(&self.settings.tun, &self.policy, &mapper, wakeup.as_ref())
     }
@@ -198,6 +230,7 @@ impl Daemon<'_> {
         let line = self.settings.describe();
         let (v4, v6) = (self.settings.own_v4, self.own_v6.address);
         info!("translator is {v4} and {v6}");
+        self.say_clients();
         info!("ready: {line}");
         notify::ready(&line);
     }

@@ -1,8 +1,13 @@
 //! What the translator remembers, by the kinds of clients that it has.
 
+use std::sync::PoisonError;
+
 use anyhow::Result;
+use nat64::View;
 use nat64_host::{Keeper, Leases};
+use xlat_core::addr::Ipv6Prefix;
 use xlat_host::daemon::state_dir::StateDir;
+use xlat_tun::now;
 
 use crate::settings::Settings;
 
@@ -30,6 +35,23 @@ impl State {
             None => None,
         };
         Ok(Self { leases, stateful })
+    }
+
+    /// Serves these networks of the host where nobody has named clients. Returns what the workers
+    /// have to adopt.
+    pub(crate) fn serve(&self, settings: &Settings, own: &[Ipv6Prefix]) -> Result<Option<View>> {
+        if !settings.serves_own_networks() {
+            return Ok(None);
+        }
+        if let Some(leases) = &self.leases {
+            let pool = leases.pool();
+            let mut pool = pool.lock().unwrap_or_else(PoisonError::into_inner);
+            pool.set_clients(own.to_vec());
+        }
+        match (&self.stateful, settings.stateful_for(own)?) {
+            (Some(stateful), Some(config)) => Ok(Some(stateful.nat().reconfigure(config, now())?)),
+            _ => Ok(None),
+        }
     }
 
     /// The start has succeeded: from now on the files are out of date.

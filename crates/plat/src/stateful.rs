@@ -29,7 +29,8 @@ pub(crate) struct StatefulFlags {
     /// Port forward from an IPv4 address and port to a client; several times
     #[arg(long, group = RELOADABLE, value_name = "PROTO:V4:PORT=[V6]:PORT")]
     pub(crate) bind: Vec<StaticBinding>,
-    /// Serve only IPv6 sources of this prefix; several times [default: all]
+    /// Serve only IPv6 sources of this prefix; several times; ::/0 serves all [default: those of
+    /// this host's own networks]
     #[arg(long, group = RELOADABLE, value_name = "PREFIX")]
     pub(crate) client: Vec<Ipv6Prefix>,
     /// IPv4 destination that is blocked for all clients, all ports or some; several times

@@ -1,10 +1,11 @@
 //! `plat` where real networks and hosts have it: situations from public reports.
 
+mod clients;
 mod dns;
 mod egress;
 mod host;
-mod packets;
 mod sessions;
+mod starts;
 
 use lab::nft::NFT;
 
@@ -17,7 +18,8 @@ fn main() {
             egress::TESTS,
             dns::TESTS,
             sessions::TESTS,
-            packets::TESTS,
+            starts::TESTS,
+            clients::TESTS,
         ],
         &[
             (

@@ -97,6 +97,11 @@ impl DynamicPool {
         })
     }
 
+    /// Serves other clients from now on, as [`PoolConfig::clients`] says. Leases stay.
+    pub fn set_clients(&mut self, clients: Vec<Ipv6Prefix>) {
+        self.config.clients = clients;
+    }
+
     /// The pool's configuration.
     pub fn config(&self) -> &PoolConfig {
         &self.config

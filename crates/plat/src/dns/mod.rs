@@ -9,6 +9,7 @@ use dns64::Rules;
 use dns64_server::{Config, PORT, Server, Trust, Upstream, resolv_conf_servers};
 use xlat_core::addr::Ipv6Prefix;
 use xlat_host::daemon::exit::Usage;
+use xlat_host::daemon::waiting::Missing;
 use xlat_host::host::Host;
 
 use crate::settings::Settings;
@@ -68,17 +69,25 @@ fn upstreams(settings: &Settings) -> Result<Vec<Upstream>> {
     if servers.is_empty() {
         let line = "--dns64 has nobody to ask: /etc/resolv.conf names no resolver; give \
                     --dns64-upstream";
-        return Err(Usage(line.into()).into());
+        return Err(Missing(line.into()).into());
     }
     Ok(servers)
 }
 
-/// Refuses what makes no sense on any host.
-pub(crate) fn check(settings: &Settings) -> Result<()> {
-    if settings.dns.dns64.is_empty() || settings.dns.dns64_upstream.is_empty() {
+/// Checks that a DNS64, if one is wanted, has somebody to ask.
+pub(crate) fn check_upstreams(settings: &Settings) -> Result<()> {
+    if settings.dns.dns64.is_empty() {
         return Ok(());
     }
     upstreams(settings).map(drop)
+}
+
+/// Refuses what makes no sense on any host.
+pub(crate) fn check(settings: &Settings) -> Result<()> {
+    if settings.dns.dns64_upstream.is_empty() {
+        return Ok(());
+    }
+    check_upstreams(settings)
 }
 
 /// The clients that may ask.
@@ -87,11 +96,7 @@ async fn allowed(host: &Host, settings: &Settings) -> Result<Vec<Ipv6Prefix>> {
     if !given.is_empty() {
         return Ok(given.clone());
     }
-    let mut allowed = settings.clients.clone();
-    for have in host.addresses().await? {
-        if let IpAddr::V6(address) = have.address {
-            allowed.push(Ipv6Prefix::containing(address, have.len));
-        }
-    }
+    let mut allowed = host.inner_networks(&settings.advertise.lan).await?;
+    allowed.extend(&settings.clients);
     Ok(allowed)
 }

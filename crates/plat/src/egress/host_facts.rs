@@ -3,7 +3,7 @@
 
 use std::net::Ipv4Addr;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use nat64::PoolSpec;
 use tracing::info;
 use xlat_core::addr::Ipv4Prefix;
@@ -71,8 +71,7 @@ impl HostFacts {
 
 /// True if nobody has said whom to translate for.
 fn is_to_choose(run: &Run) -> Result<bool, Usage> {
-    let has_hosts = !run.map.is_empty() || !run.translatable.is_empty();
-    if has_hosts || run.dynamic_pool.is_some() || !run.stateful.pool.is_empty() {
+    if !run.map.is_empty() || run.dynamic_pool.is_some() || !run.stateful.pool.is_empty() {
         return Ok(false);
     }
     if !run.stateful.bind.is_empty() {
@@ -109,5 +108,5 @@ async fn free_pool(host: &Host) -> Result<&'static str> {
             return Ok(pool);
         }
     }
-    Err(Usage("this host uses all private pools that were tried; give --pool".into()).into())
+    bail!("this host uses all private pools that were tried; give --pool")
 }

@@ -60,7 +60,7 @@ impl Daemon<'_> {
             Some(_) => Some(dns::config(self.host, settings).await?),
             None => None,
         };
-        let config = settings.checked_stateful()?.cloned();
+        let config = settings.stateful_for(&self.own_networks)?;
         // While both are wanted, the table hides the old addresses and the new ones.
         let host = client_side(&self.settings)?.difference(&client_side(settings)?);
         if let Some(applied) = &mut started.applied

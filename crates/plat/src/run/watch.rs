@@ -5,11 +5,16 @@ use std::time::Duration;
 
 use anyhow::Result;
 use tokio::time::Instant;
-use tracing::{debug, warn};
+use tracing::{debug, info, warn};
+use xlat_core::addr::Ipv6Prefix;
 use xlat_host::host::Repairs;
 use xlat_tun::now;
 
 use super::{Daemon, addresses};
+use crate::data_path::WorkerConfig;
+use crate::own6::is_global;
+use crate::plan::warn_of_on_link_prefixes;
+use crate::settings::join;
 use crate::started::StartedDaemon;
 use crate::{dns, egress, plan};
 
@@ -31,6 +36,9 @@ impl Daemon<'_> {
     pub(super) async fn on_change(&mut self, started: &mut StartedDaemon) {
         if let Err(error) = self.watch_addresses(started).await {
             warn!("the addresses of this host are not known: {error:#}");
+        }
+        if let Err(error) = self.watch_networks(started).await {
+            warn!("the networks of this host are not known: {error:#}");
         }
         let last = self.next_repair - REPAIR_EVERY;
         self.next_repair = self.next_repair.min(last + REPAIR_PAUSE);
@@ -92,10 +100,42 @@ impl Daemon<'_> {
         }
         self.addresses = addresses;
         self.hide(started);
+        warn_of_on_link_prefixes(self.host, &self.settings).await?;
         if let Some(server) = &started.dns64 {
             server.update(dns::config(self.host, &self.settings).await?);
         }
         Ok(())
+    }
+
+    /// Networks that come and go are served and may ask the DNS64, or no longer.
+    async fn watch_networks(&mut self, started: &StartedDaemon) -> Result<()> {
+        let lans = &self.settings.advertise.lan;
+        let networks = self.host.inner_networks(lans).await?;
+        if networks == self.own_networks {
+            return Ok(());
+        }
+        self.own_networks = networks;
+        if let Some(view) = self.state.serve(&self.settings, &self.own_networks)? {
+            started.workers.apply(WorkerConfig {
+                eams: self.settings.eams.clone(),
+                view: Some(view),
+                policy: self.policy.clone(),
+            });
+        }
+        self.say_clients();
+        if let Some(server) = &started.dns64 {
+            server.update(dns::config(self.host, &self.settings).await?);
+        }
+        Ok(())
+    }
+
+    pub(super) fn say_clients(&self) {
+        if self.settings.serves_own_networks() {
+            let is_global = |network: &&Ipv6Prefix| is_global(network.address());
+            let networks: Vec<_> = self.own_networks.iter().filter(is_global).collect();
+            let networks = join(&networks);
+            info!("clients are those of this host's own networks: {networks}; see --client");
+        }
     }
 
     /// Keeps clients from the addresses that this host has now.

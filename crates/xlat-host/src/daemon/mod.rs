@@ -14,3 +14,4 @@ pub mod reservation;
 pub mod saved_file;
 pub mod signals;
 pub mod state_dir;
+pub mod waiting;

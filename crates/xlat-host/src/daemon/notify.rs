@@ -15,6 +15,12 @@ pub fn status(status: &str) {
     send(&[NotifyState::Status(status)]);
 }
 
+/// Notifies that the start goes on, whatever it waits for, and so takes longer.
+pub fn waiting(status: &str) {
+    let patience = NotifyState::ExtendTimeoutUsec(PATIENCE.as_micros() as u32);
+    send(&[NotifyState::Status(status), patience]);
+}
+
 /// Notifies that the daemon is stopping.
 pub fn stopping() {
     send(&[NotifyState::Stopping]);
@@ -49,6 +55,9 @@ impl Default for Watchdog {
         Self::new()
     }
 }
+
+/// How long systemd goes on waiting after each notification of a start that waits.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Shortest interval between two notifications.
 const SHORTEST: Duration = Duration::from_millis(100);

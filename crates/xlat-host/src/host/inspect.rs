@@ -1,12 +1,15 @@
 //! Queries about the host. None of them changes anything or needs privileges.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 
+use netlink_packet_route::route::RouteMessage;
 use xlat_core::addr::{Ipv4Prefix, Ipv6Prefix};
 
 use super::error::Error;
 use super::ipv4_route::Ipv4Route;
-use super::netlink::{Assigned, Link, Way, delegated, interfaces, is_default, is_ours, used};
+use super::netlink::{
+    Assigned, Link, Way, delegated, interfaces, is_default, is_ours, leads_somewhere, used,
+};
 use super::{Host, sysctl};
 
 impl Host {
@@ -113,6 +116,22 @@ impl Host {
             }))
     }
 
+    /// The addresses of this host whose network the IPv6 prefix lies in.
+    ///
+    /// # Errors
+    /// If the kernel refuses.
+    pub async fn networks_around(&self, prefix: Ipv6Prefix) -> Result<Vec<Assigned>, Error> {
+        let mut addresses = self.addresses().await?;
+        addresses.retain(|have| match have.address {
+            IpAddr::V6(v6) => {
+                let network = Ipv6Prefix::containing(v6, have.len);
+                have.len <= prefix.len() && network.overlaps(&prefix)
+            }
+            IpAddr::V4(_) => false,
+        });
+        Ok(addresses)
+    }
+
     /// IPv6 prefixes of at most 64 bits that have an `unreachable` route on this host: what a
     /// DHCPv6 client leaves of a delegated prefix (RFC 7084 requirement WPD-5).
     ///
@@ -131,6 +150,49 @@ impl Host {
     pub async fn networks_v6(&self) -> Result<Vec<Ipv6Prefix>, Error> {
         let routes = self.netlink.routes(true).await?;
         Ok(routes.iter().filter_map(used).collect())
+    }
+
+    /// The IPv6 networks that belong to this host or lie behind it: those that it has addresses in or
+    /// routes to, its delegated prefixes, and its own addresses; the default route is no such route.
+    /// Where `lans` names interfaces with clients, the networks of the other interfaces that have a
+    /// default route lie before this host, not behind it.
+    ///
+    /// # Errors
+    /// If the kernel refuses.
+    pub async fn inner_networks(&self, lans: &[String]) -> Result<Vec<Ipv6Prefix>, Error> {
+        let (v6, v4) = (
+            self.netlink.routes(true).await?,
+            self.netlink.routes(false).await?,
+        );
+        let links = self.links().await?;
+        let is_lan = |index| {
+            let mut named = links.iter().filter(|link| link.index == index);
+            named.any(|link| lans.contains(&link.name))
+        };
+        let defaults = v6
+            .iter()
+            .chain(&v4)
+            .filter(|route| is_default(route) && !is_ours(route));
+        let outer: Vec<u32> = if lans.is_empty() {
+            Vec::new()
+        } else {
+            defaults
+                .flat_map(interfaces)
+                .filter(|index| !is_lan(*index))
+                .collect()
+        };
+        let is_inner = |route: &&RouteMessage| {
+            leads_somewhere(route) && interfaces(route).iter().any(|one| !outer.contains(one))
+        };
+        let routed = v6.iter().filter(is_inner).filter_map(used);
+        let delegated = v6.iter().filter_map(delegated);
+        let addresses = self.addresses().await?;
+        let own = addresses.iter().filter_map(|have| match have.address {
+            IpAddr::V6(address) if outer.contains(&have.index) => Some(Ipv6Prefix::host(address)),
+            IpAddr::V6(address) => Some(Ipv6Prefix::containing(address, have.len)),
+            IpAddr::V4(_) => None,
+        });
+        Ok(outermost(routed.chain(delegated).chain(own)))
     }
 
     /// The value of a kernel parameter; `None` if the kernel does not have it.
@@ -166,6 +228,21 @@ impl Host {
     }
 }
 
+/// These networks without those that lie in another one and without the default route; never empty.
+fn outermost(networks: impl Iterator<Item = Ipv6Prefix>) -> Vec<Ipv6Prefix> {
+    let is_some = |network: &Ipv6Prefix| network.len() > 0;
+    let loopback = Ipv6Prefix::host(Ipv6Addr::LOCALHOST);
+    let mut all: Vec<Ipv6Prefix> = networks.filter(is_some).chain([loopback]).collect();
+    all.sort_by_key(|network| (network.len(), network.address()));
+    let mut outer: Vec<Ipv6Prefix> = Vec::new();
+    for network in all {
+        if !outer.iter().any(|have| have.overlaps(&network)) {
+            outer.push(network);
+        }
+    }
+    outer
+}
+
 /// Number of members of ff02::2 on an interface, from the text of `/proc/net/igmp6`: number, name,
 /// group, members, and more.
 fn members_of_all_routers(groups: &str, interface: &str) -> u32 {
@@ -183,6 +260,30 @@ fn members_of_all_routers(groups: &str, interface: &str) -> u32 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn fp_12_networks_in_other_networks_and_the_default_route_are_left_out() {
+        let networks = |texts: &[&str]| -> Vec<Ipv6Prefix> {
+            texts.iter().map(|text| text.parse().unwrap()).collect()
+        };
+        let all = networks(&[
+            "::/0",
+            "2001:db8:1:7::/64",
+            "2001:db8:1::/48",
+            "2001:db8:1:7::1/128",
+            "fe80::/64",
+            "fe80::1/128",
+            "2001:db8:9::1/128",
+        ]);
+        let outer = networks(&[
+            "2001:db8:1::/48",
+            "fe80::/64",
+            "::1/128",
+            "2001:db8:9::1/128",
+        ]);
+        assert_eq!(outermost(all.into_iter()), outer);
+        assert_eq!(outermost([].into_iter()), networks(&["::1/128"]));
+    }
 
     #[test]
     fn members_of_a_group_are_counted_by_interface() {

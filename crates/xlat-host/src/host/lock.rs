@@ -1,8 +1,7 @@
 //! Locks a name in a run directory for as long as the process lives.
 
 use std::fs::{File, OpenOptions};
-use std::io;
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{FlockOperation, flock};
@@ -31,26 +30,11 @@ impl Lock {
         std::fs::create_dir_all(run_dir).map_err(failed)?;
         let mut options = OpenOptions::new();
         options.write(true).create(true).truncate(false).mode(0o600);
-        loop {
-            let file = options.open(&path).map_err(failed)?;
-            if flock(&file, FlockOperation::NonBlockingLockExclusive).is_err() {
-                return Err(Error::Running(path));
-            }
-            // Its last owner may have removed it after it was opened here.
-            if is_file(&path, &file).map_err(failed)? {
-                return Ok(Self { path, _file: file });
-            }
+        let file = options.open(&path).map_err(failed)?;
+        if flock(&file, FlockOperation::NonBlockingLockExclusive).is_err() {
+            return Err(Error::Running(path));
         }
-    }
-}
-
-/// True if `file` still is the file at `path`.
-fn is_file(path: &Path, file: &File) -> io::Result<bool> {
-    let ours = file.metadata()?;
-    match std::fs::metadata(path) {
-        Ok(now) => Ok((now.dev(), now.ino()) == (ours.dev(), ours.ino())),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
-        Err(error) => Err(error),
+        Ok(Self { path, _file: file })
     }
 }
 
