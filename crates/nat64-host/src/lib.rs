@@ -2,12 +2,14 @@
 //!
 //! A [`Keeper`] expires sessions, passes their records to the session log (RFC 6888), logs floods,
 //! and saves the sessions for the next start (`saved_sessions`). Workers wake it by a
-//! [`Wakeup`]; a [`StatusSource`] reads its tables. [`Leases`] saves those of the dynamic pool.
+//! [`Wakeup`]; a [`StatusSource`] reads its tables. [`Leases`] saves those of the dynamic pool; [`PoolNeighbours`] tells the
+//! neighbours on a link where the addresses of the pool are.
 
 mod error;
 mod floods;
 mod keeper;
 mod leases;
+mod pool_neighbours;
 mod saved_sessions;
 mod session_list;
 mod session_log;
@@ -18,6 +20,7 @@ mod wall_clock;
 pub use error::Error;
 pub use keeper::Keeper;
 pub use leases::Leases;
+pub use pool_neighbours::{Conflict, Conflicts, PoolNeighbours};
 pub use session_list::SessionList;
 pub use session_log::{LogLevel, SessionLogError};
 pub use status::{NatStatus, StatusSource};

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use nat64::dynamic::DynamicPool;
-use nat64_host::{NatStatus, SessionList};
+use nat64_host::{Conflict, Conflicts, NatStatus, SessionList};
 use router_advertiser::ReachStatus;
 use serde::{Deserialize, Serialize};
 use xlat_core::Instant;
@@ -55,6 +55,7 @@ pub(crate) struct StatusSource {
     pub(crate) advertisements: Option<Arc<router_advertiser::Counters>>,
     pub(crate) reach: Arc<Mutex<ReachStatus>>,
     pub(crate) repairs: Arc<RepairCounters>,
+    pub(crate) conflicts: Conflicts,
     pub(crate) reload: ReloadRequests,
 }
 
@@ -105,6 +106,7 @@ impl StatusSource {
         let (metric, samples) = status.reach.family();
         page.family(metric, samples);
         page.families(status.repairs.families());
+        page.family(Conflicts::metric(), single(status.conflicts.len() as u64));
         page.into_text()
     }
 
@@ -129,6 +131,7 @@ impl StatusSource {
                 .unwrap_or_else(PoisonError::into_inner)
                 .clone(),
             repairs: self.repairs.snapshot(),
+            conflicts: self.conflicts.list(),
             packets: self.totals.snapshot(),
         }
     }
@@ -191,6 +194,9 @@ struct Status {
     advertisements: Option<router_advertiser::Figures>,
     reach: ReachStatus,
     repairs: RepairFigures,
+    /// Addresses of the pool that other hosts have.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    conflicts: Vec<Conflict>,
     packets: Snapshot,
 }
 
@@ -216,6 +222,13 @@ impl Status {
                 f,
                 "repaired  {repairs} changes of the host that others undid"
             )?;
+        }
+        for Conflict {
+            address,
+            link_layer,
+        } in &self.conflicts
+        {
+            writeln!(f, "conflict  {address} is also {link_layer}")?;
         }
         if let Some(stateful) = &self.stateful {
             stateful.write_to(f)?;

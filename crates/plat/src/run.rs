@@ -13,7 +13,7 @@ use anyhow::{Result, anyhow};
 use dns64_server::Server as Dns64;
 use nat64::Modes;
 use nat64::dynamic::Dynamic;
-use nat64_host::{Keeper, Leases};
+use nat64_host::{Conflicts, Keeper, Leases, PoolNeighbours};
 use router_advertiser::{Advertiser, ReachWatch};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, interval, sleep_until};
@@ -157,7 +157,8 @@ impl Daemon<'_> {
         if let Some(stateful) = &mut self.state.stateful {
             stateful.watch(workers.totals());
         }
-        let source = self.status_source(&*workers, dns64.as_ref());
+        let neighbours = PoolNeighbours::default();
+        let source = self.status_source(&*workers, dns64.as_ref(), neighbours.conflicts());
         let mut started = StartedDaemon {
             metrics: self.metrics(&source).await?,
             socket: self.control_socket(source)?,
@@ -166,6 +167,7 @@ impl Daemon<'_> {
             applied: None,
             base: Plan::new(),
             advertising: None,
+            neighbours,
         };
         let outcome = match self.begin(&mut started).await {
             Ok(()) => {
@@ -254,6 +256,7 @@ impl Daemon<'_> {
         let place = &self.settings.instance;
         let applied = self.host.apply(&whole, &place.run_dir, &place.tun).await?;
         (started.applied, started.base) = (Some(applied), base);
+        egress::announce(self.host, &self.settings, &mut started.neighbours).await;
         nft::warn_of_dropping_chains(&self.settings.instance.tun);
         egress::warn_of_reverse_paths(self.host, &self.settings).await;
         egress::say_hidden(&self.settings);
@@ -275,7 +278,12 @@ impl Daemon<'_> {
         v4.collect()
     }
 
-    fn status_source(&self, workers: &dyn DataPath, dns64: Option<&Dns64>) -> StatusSource {
+    fn status_source(
+        &self,
+        workers: &dyn DataPath,
+        dns64: Option<&Dns64>,
+        conflicts: Conflicts,
+    ) -> StatusSource {
         let settings = &self.settings;
         let stateful = self.state.stateful.as_ref();
         StatusSource {
@@ -290,6 +298,7 @@ impl Daemon<'_> {
                 .then(|| Arc::clone(&self.advertisements)),
             reach: self.reach.status(),
             repairs: self.repair_log.counters(),
+            conflicts,
             reload: self.requests.clone(),
         }
     }

@@ -2,6 +2,7 @@
 
 use anyhow::{Context, Result};
 use dns64_server::Server as Dns64;
+use nat64_host::PoolNeighbours;
 use router_advertiser::Advertiser;
 use tokio::task::JoinHandle;
 use xlat_host::daemon::metrics::Metrics;
@@ -21,6 +22,7 @@ pub(crate) struct StartedDaemon {
     /// The part of what was applied that no reload changes.
     pub(crate) base: Plan,
     pub(crate) advertising: Option<Advertiser>,
+    pub(crate) neighbours: PoolNeighbours,
 }
 
 impl StartedDaemon {

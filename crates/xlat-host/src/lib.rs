@@ -1,10 +1,11 @@
 //! The Linux host around a translator, and the services that both daemons share.
 //!
 //! [`host`] queries the kernel through netlink and applies plans, [`nft`] holds the nftables
-//! tables, [`icmp6`] the raw sockets for neighbour discovery, [`daemon`] flags, files, control
+//! tables, [`arp`] and [`icmp6`] the raw sockets for ARP and neighbour discovery, [`daemon`] flags, files, control
 //! socket, metrics and privileges. No packet to be translated passes through this crate: that is
 //! `xlat-tun`.
 
+pub mod arp;
 pub mod daemon;
 pub mod host;
 pub mod icmp6;

@@ -3,6 +3,7 @@
 #![forbid(unsafe_code)]
 
 pub mod advertise;
+pub mod arp;
 pub mod clat;
 pub mod discovery;
 pub mod ndp;

@@ -32,6 +32,7 @@ use rustix::io::Errno;
 pub use handle::{Failure, Handle, Totals};
 pub use negotiate::Offloads;
 pub use queue::{Queue, Received, Slot};
+pub use sys::bind_to_link;
 pub use worker::{Engine, now, start};
 
 /// Options of a TUN interface and its workers.

@@ -9,6 +9,8 @@
 //! - `SIOCSIFTXQLEN`, a request to any socket, takes a `struct ifreq` with a name and one `int`;
 //! - `TUNSETOFFLOAD` takes its value itself as the argument, not a pointer.
 //!
+//! And the one socket address that no library makes: that of a packet socket.
+//!
 //! Everything else about the device goes through safe calls.
 #![allow(unsafe_code)]
 
@@ -17,6 +19,7 @@ use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 
 use rustix::fs::{Mode, OFlags};
 use rustix::ioctl::{Getter, IntegerSetter, Opcode, Setter, Updater, ioctl, opcode};
+use rustix::net::addr::{SocketAddrArg, SocketAddrLen, SocketAddrOpaque};
 use rustix::net::{AddressFamily, SocketType};
 
 /// Room for an interface name with its final zero byte (`IFNAMSIZ`).
@@ -128,6 +131,42 @@ pub(super) fn set_offload(fd: BorrowedFd<'_>, offloads: u32) -> io::Result<()> {
     let request = unsafe { IntegerSetter::<SET_OFFLOAD>::new_usize(offloads as usize) };
     // SAFETY: as above.
     Ok(unsafe { ioctl(fd, request) }?)
+}
+
+/// Binds a packet socket to the interface with number `index` and to an EtherType.
+///
+/// # Errors
+/// Those of the kernel.
+pub fn bind_to_link(socket: BorrowedFd<'_>, index: u32, ether_type: u16) -> io::Result<()> {
+    let address = LinkAddress {
+        family: AF_PACKET,
+        protocol: ether_type.to_be(),
+        index,
+        rest: [0; 12],
+    };
+    Ok(rustix::net::bind(socket, &address)?)
+}
+
+/// `struct sockaddr_ll` (`include/uapi/linux/if_packet.h`).
+#[repr(C)]
+struct LinkAddress {
+    family: u16,
+    protocol: u16,
+    index: u32,
+    rest: [u8; 12],
+}
+
+const AF_PACKET: u16 = 17;
+
+// SAFETY: the pointer is to a whole `struct sockaddr_ll`, which lives until `f` has returned.
+unsafe impl SocketAddrArg for LinkAddress {
+    unsafe fn with_sockaddr<R>(
+        &self,
+        f: impl FnOnce(*const SocketAddrOpaque, SocketAddrLen) -> R,
+    ) -> R {
+        let length = size_of::<Self>() as SocketAddrLen;
+        f(std::ptr::from_ref(self).cast(), length)
+    }
 }
 
 /// The device's descriptor, for polling.

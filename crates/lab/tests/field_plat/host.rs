@@ -1,14 +1,17 @@
 //! What others do to the host `plat` runs on, and links that come late.
 
+use std::net::{Ipv4Addr, UdpSocket};
 use std::process::{Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
+use ipnet::IpNet;
 use lab::binaries::Binaries;
+use lab::capture::{Capture, Packet};
 use lab::inspect::{difference, inspect};
 use lab::installed::{Installed, PATIENCE, Setup};
-use lab::link::{set_down, set_mtu, set_up};
+use lab::link::{add_address, set_down, set_mtu, set_up};
 use lab::namespace::Namespace;
 use lab::suite::Test;
 use lab::topology::{Plan, SERVER, Topology, UPLINK, embedded};
@@ -18,6 +21,8 @@ pub(crate) const TESTS: &[Test] = lab::tests![
     fp_01_what_others_undo_on_the_host_is_restored_and_told,
     fp_01_proxy_entries_that_went_with_the_link_come_back,
     fp_01_a_reload_says_what_it_restored,
+    fp_10_neighbours_are_answered_at_once_and_told_at_the_start,
+    fp_10_a_neighbour_with_an_address_of_the_pool_is_named,
     fp_20_a_tun_that_does_not_forward_by_default_forwards,
 ];
 
@@ -26,6 +31,8 @@ pub(crate) const IP: &str = "/usr/sbin/ip";
 /// Within this the host is as it should be: five seconds, and some for a machine under load.
 const RESTORED: Duration = Duration::from_secs(8);
 const TUN: &str = "nat64";
+/// A pool in the subnet of the edge and the server.
+const PROXY_ARP: [&str; 2] = ["--pool=198.51.100.64/29", "--egress=proxy-arp:eth0"];
 
 fn fp_01_what_others_undo_on_the_host_is_restored_and_told() -> Result<()> {
     let installed = on(Topology::new(&Plan::default())?, &["--pool=192.168.64.9"])?;
@@ -34,10 +41,10 @@ fn fp_01_what_others_undo_on_the_host_is_restored_and_told() -> Result<()> {
     let disturbances: [(&str, &dyn Fn() -> Result<()>); 6] = [
         ("ip link set nat64 up", &|| set_down(edge, TUN)),
         ("route add 192.168.64.9/32 dev nat64", &|| {
-            ip(edge, "route flush proto 64")
+            ip(edge, "route flush proto 64").map(drop)
         }),
         ("route add 2001:db8:64::/96 dev nat64", &|| {
-            ip(edge, "-6 route flush proto 64")
+            ip(edge, "-6 route flush proto 64").map(drop)
         }),
         ("sysctl -w net.ipv4.ip_forward=1", &|| {
             edge.set_sysctl("ipv4/ip_forward", "0")
@@ -79,8 +86,7 @@ fn fp_01_what_others_undo_on_the_host_is_restored_and_told() -> Result<()> {
 }
 
 fn fp_01_proxy_entries_that_went_with_the_link_come_back() -> Result<()> {
-    let flags = ["--pool=198.51.100.64/29", "--egress=proxy-arp:eth0"];
-    let installed = on(Topology::new(&Plan::default())?, &flags)?;
+    let installed = on(Topology::new(&Plan::default())?, &PROXY_ARP)?;
     let edge = &installed.topology.edge;
     let before = proxies(edge)?;
     ensure!(before.len() == 8, "{before:?}");
@@ -109,6 +115,83 @@ fn fp_01_a_reload_says_what_it_restored() -> Result<()> {
     let left = difference(&before, &inspect(&installed.topology.edge)?);
     ensure!(left.is_empty(), "{left:?}");
     Ok(())
+}
+
+fn fp_10_neighbours_are_answered_at_once_and_told_at_the_start() -> Result<()> {
+    let topology = Topology::new(&Plan::default())?;
+    let before = topology.edge.sysctl("ipv4/neigh/eth0/proxy_delay")?;
+    ensure!(before != "0", "the kernel's default");
+    let server = &topology.server;
+    // It knows the gateway that did this before, which has gone.
+    let known = "198.51.100.65 lladdr 02:00:00:00:00:99 dev eth0 nud stale";
+    ip(server, &format!("neigh add {known}"))?;
+    let capture = Capture::start(&[(server, UPLINK)], 64)?;
+    let mut installed = on(topology, &PROXY_ARP)?;
+    let server = &installed.topology.server;
+    wait_for(|| Ok(!ip(server, "neigh show 198.51.100.65")?.contains("02:00:00:00:00:99")))?;
+    let packets = capture.stop()?.packets;
+    for last in 64..72 {
+        let is_told = |packet: &&Packet| arp(packet) == Some((1, last, last));
+        ensure!(
+            packets.iter().any(|one| is_told(&one)),
+            "{last} is not announced"
+        );
+    }
+
+    let capture = Capture::start(&[(server, UPLINK)], 64)?;
+    for last in 66..72 {
+        let socket = server.run(|| Ok(UdpSocket::bind((SERVER, 0))?))?;
+        socket.send_to(b"who has it?", (Ipv4Addr::new(198, 51, 100, last), 9))?;
+        let told = format!("neigh show 198.51.100.{last}");
+        wait_for(|| Ok(ip(server, &told)?.contains("lladdr")))?;
+    }
+    let packets = capture.stop()?.packets;
+    for last in 66..72 {
+        let time = |is_it: &dyn Fn((u8, u8, u8)) -> bool| {
+            let packet = packets.iter().find(|packet| arp(packet).is_some_and(is_it));
+            packet.map(|packet| packet.time).context("no ARP message")
+        };
+        let asked = time(&|arp| arp == (1, 2, last))?;
+        let answered = time(&|arp| arp == (2, last, 2))?;
+        let delay = answered.duration_since(asked)?;
+        ensure!(delay < Duration::from_millis(100), "{last}: {delay:?}");
+    }
+    installed.plat.stop(PATIENCE)?;
+    let after = installed
+        .topology
+        .edge
+        .sysctl("ipv4/neigh/eth0/proxy_delay")?;
+    ensure!(after == before, "{after}");
+    Ok(())
+}
+
+fn fp_10_a_neighbour_with_an_address_of_the_pool_is_named() -> Result<()> {
+    let topology = Topology::new(&Plan::default())?;
+    let taken = Ipv4Addr::new(198, 51, 100, 66);
+    add_address(
+        (&topology.server, UPLINK),
+        IpNet::new_assert(taken.into(), 24),
+    )?;
+    let installed = on(topology, &PROXY_ARP)?;
+    let line = "198.51.100.66 of the pool is in use by another host on eth0, ";
+    installed.plat.wait_for_line(line, PATIENCE)?;
+    let status = installed.ask_plat(&["status"])?;
+    ensure!(
+        status.contains("\nconflict  198.51.100.66 is also "),
+        "{status}"
+    );
+    let log = installed.plat.log();
+    ensure!(
+        log.matches("is in use by another host").count() == 1,
+        "{log}"
+    );
+    Ok(())
+}
+
+/// An ARP message: what it is, and the last byte of the sender's and the target's address.
+fn arp(packet: &Packet) -> Option<(u8, u8, u8)> {
+    let frame = packet.bytes.get(..42)?;
+    (frame[12..14] == [8, 6]).then(|| (frame[21], frame[31], frame[41]))
 }
 
 /// A host whose administrator lets only chosen interfaces forward: an interface that is made later
@@ -159,13 +242,14 @@ pub(crate) fn wait_for(is_so: impl FnMut() -> Result<bool>) -> Result<()> {
 }
 
 /// Runs `ip` as an administrator would.
-pub(crate) fn ip(namespace: &Namespace, arguments: &str) -> Result<()> {
+pub(crate) fn ip(namespace: &Namespace, arguments: &str) -> Result<String> {
     let mut process = Command::new(IP);
-    process.args(arguments.split(' ')).stderr(Stdio::piped());
+    process.args(arguments.split(' '));
+    process.stdout(Stdio::piped()).stderr(Stdio::piped());
     let output = namespace.spawn(process)?.wait_with_output()?;
     let complaint = String::from_utf8_lossy(&output.stderr);
     ensure!(output.status.success(), "ip {arguments}: {complaint}");
-    Ok(())
+    Ok(String::from_utf8(output.stdout)?)
 }
 
 pub(crate) fn on(topology: Topology, flags: &[&str]) -> Result<Installed> {

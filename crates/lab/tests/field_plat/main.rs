@@ -26,6 +26,10 @@ fn main() {
                 "fp_01_what_others_undo_on_the_host_is_restored_and_told",
                 IP,
             ),
+            (
+                "fp_10_neighbours_are_answered_at_once_and_told_at_the_start",
+                IP,
+            ),
             ("fp_03_masquerading_follows_the_default_route", IP),
             ("fp_03_several_egress_interfaces_and_no_other", IP),
             (

@@ -12,6 +12,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::ops::RangeInclusive;
 
 use anyhow::Result;
+use nat64_host::PoolNeighbours;
 use router_advertiser::{Reach, Seen};
 use tracing::{info, warn};
 use xlat_core::addr::{Ipv4Prefix, special};
@@ -31,13 +32,7 @@ pub(crate) fn plan(settings: &Settings, plan: &mut Plan) -> Result<()> {
     let Egress::ProxyArp(interface) = &settings.egress else {
         return Ok(());
     };
-    let addresses: Vec<Ipv4Addr> = settings
-        .ipv4_prefixes()
-        .iter()
-        .flat_map(|prefix| prefix.address().to_bits()..=prefix.last().to_bits())
-        .map(Ipv4Addr::from_bits)
-        .take(PROXIES_MAX + 1)
-        .collect();
+    let addresses = addresses(settings);
     if addresses.len() > PROXIES_MAX {
         let line = format!(
             "--egress proxy-arp answers for {PROXIES_MAX} addresses at most; have larger pools \
@@ -45,10 +40,38 @@ pub(crate) fn plan(settings: &Settings, plan: &mut Plan) -> Result<()> {
         );
         return Err(Usage(line).into());
     }
+    // The kernel would wait for up to 0.8 s with each answer.
+    plan.sysctl(
+        format!("net.ipv4.neigh.{}.proxy_delay", interface.replace('.', "/")),
+        "0",
+    );
     for address in addresses {
         plan.proxy(interface, IpAddr::V4(address));
     }
     Ok(())
+}
+
+/// The addresses that the translator speaks for, sorted, as far as they can be answered for one by
+/// one.
+fn addresses(settings: &Settings) -> Vec<Ipv4Addr> {
+    let prefixes = settings.ipv4_prefixes();
+    let each = prefixes.iter();
+    let each = each.flat_map(|prefix| prefix.address().to_bits()..=prefix.last().to_bits());
+    let mut addresses: Vec<Ipv4Addr> = each
+        .map(Ipv4Addr::from_bits)
+        .take(PROXIES_MAX + 1)
+        .collect();
+    addresses.sort_unstable();
+    addresses
+}
+
+/// Tells the neighbours on the link of the pool, if it lies in a link's subnet, where it is.
+pub(crate) async fn announce(host: &Host, settings: &Settings, neighbours: &mut PoolNeighbours) {
+    let Egress::ProxyArp(name) = &settings.egress else {
+        return;
+    };
+    let link = host.link(name).await.ok();
+    neighbours.follow(link.as_ref(), addresses(settings));
 }
 
 /// The table that hides the addresses where they are to be hidden. It needs no change when the

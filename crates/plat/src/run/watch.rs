@@ -69,6 +69,7 @@ impl Daemon<'_> {
         };
         match repaired {
             Ok(repairs) => {
+                egress::announce(self.host, &self.settings, &mut started.neighbours).await;
                 self.repair_log.record(&repairs, now());
                 repairs
             }
