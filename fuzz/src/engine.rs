@@ -114,7 +114,7 @@ pub(crate) fn policy(choice: u8) -> Policy {
     }
     if choice & 4 != 0 {
         policy.udp_zero_checksum = UdpZeroChecksum::Forward;
-        policy.tolerate_quoted_checksum = true;
+        policy.tolerate_quoted_checksum = false;
     }
     policy
 }

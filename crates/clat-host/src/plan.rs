@@ -6,7 +6,7 @@
 use std::net::Ipv4Addr;
 use std::ops::RangeInclusive;
 
-use xlat_host::host::{Host, Plan, Route, device_key, reserved_ports};
+use xlat_host::host::{Host, Plan, Renamed, Route, device_key, reserved_ports};
 use xlat_proto::clat::{Clat, Lead, Origin};
 
 use crate::config::Sysctl;
@@ -81,6 +81,15 @@ impl Parts {
         let mut whole = self.setup.clone();
         whole.append(self.route.clone());
         whole
+    }
+
+    /// The same parts with the present names of the interfaces.
+    pub(crate) fn renamed(&self, all: &[Renamed]) -> Self {
+        Self {
+            setup: self.setup.renamed(all),
+            route: self.route.renamed(all),
+            guard: self.guard.clone(),
+        }
     }
 }
 

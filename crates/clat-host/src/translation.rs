@@ -77,6 +77,7 @@ impl Translation {
         path: &DataPath,
         clat: &Clat,
     ) -> Result<(), SetupError> {
+        self.follow_renames();
         let applied = &mut self.applied;
         let sysctl = |key: &str| applied.sysctl_before(key);
         let parts = Parts::new(host, config, clat, &sysctl).await?;
@@ -109,6 +110,7 @@ impl Translation {
         host: &Host,
         config: &HostConfig,
     ) -> Result<Repairs, SetupError> {
+        self.follow_renames();
         if let Some(responder) = &self.responder {
             responder.follow(&host.link(&self.clat.uplink).await?);
         }
@@ -128,6 +130,12 @@ impl Translation {
         log_guard(&self.clat.uplink, &self.parts, &parts);
         self.parts = parts;
         Ok(())
+    }
+
+    /// An interface that gets another name keeps the changes that were made to it.
+    fn follow_renames(&mut self) {
+        let renamed = self.applied.follow_renames();
+        self.parts = self.parts.renamed(&renamed);
     }
 
     /// Undoes all changes.

@@ -94,6 +94,7 @@ fn a_dry_run_prints_the_plan_as_commands() {
     let expected = [
         "ip tuntap add mode tun clat && ip link set clat mtu 1400",
         "sysctl -w net.ipv6.conf.clat.addr_gen_mode=1",
+        "sysctl -w net.ipv6.conf.clat.disable_ipv6=0",
         "ip link set clat up",
         "sysctl -w net.ipv6.conf.clat.router_solicitations=0",
         "ip address add 192.0.0.1/32 dev clat",

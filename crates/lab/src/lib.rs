@@ -12,7 +12,7 @@
 //!
 //! | what | modules |
 //! |---|---|
-//! | networks | [`namespace`], [`link`], [`topology`], [`nft`], [`inspect`] |
+//! | networks | [`namespace`], [`link`], [`topology`], [`ip`], [`nft`], [`inspect`] |
 //! | programs | [`binaries`], [`process`], [`privilege`], [`suite`] |
 //! | hosts that a test plays itself | [`router`], [`fake_host`], [`tun`] |
 //! | networks with programs in them | [`installed`], [`client_host`], [`fixture`], [`dns64_fixture`], [`classic`], [`load`] |
@@ -27,6 +27,7 @@ pub mod fake_host;
 pub mod fixture;
 pub mod inspect;
 pub mod installed;
+pub mod ip;
 pub mod link;
 pub mod load;
 pub mod namespace;

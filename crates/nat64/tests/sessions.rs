@@ -5,6 +5,7 @@
 mod world;
 
 use std::collections::BTreeSet;
+use std::net::SocketAddrV4;
 
 use nat64::Protocol;
 use nat64::config::{Destination, Filtering, StaticBinding};
@@ -14,6 +15,7 @@ use world::{
     ACK, BINDINGS, ICMP, ICMPV6, SESSIONS, SYN, TCP, UDP, World, answer, config, embed, flow4,
     flow6, silent, sock4, sock6,
 };
+use xlat_core::addr::Pref64s;
 use xlat_core::mapper::Unreachable::{Address, Prohibited, Protocol as ProtocolUnreachable};
 use xlat_core::mapper::{ErrorFlow, Pass};
 use xlat_core::{DropReason, Mapper};
@@ -511,6 +513,24 @@ fn ne_01_ne_03_an_inbound_error_comes_from_its_router_and_quotes_the_clients_pac
         .error_in(ICMP, "203.0.113.1", ping, "198.51.100.7:0")
         .unwrap();
     assert_eq!(error.quoted.ports.unwrap().src, 77);
+}
+
+/// RFC 7915 section 4.1: who complains is shown, whatever its address. The rule for the well-known
+/// prefix (RFC 6052 section 3.1) would keep routers that a provider numbers privately out of each
+/// traceroute.
+#[test]
+fn ne_03_a_private_router_is_shown_in_the_well_known_prefix() {
+    let pref64s = Pref64s::new(["64:ff9b::/96".parse().unwrap()], true);
+    let mut world = World::behind(pref64s, config("192.88.97.0/28"));
+    let (client, server) = (sock6("[2001:db8::7]:5000"), sock6("[64:ff9b::9.9.9.9]:53"));
+    let flow = flow6(UDP, 0, client, server);
+    let bound = world.worker.map_v6(&flow, world.now).unwrap();
+    let outside = SocketAddrV4::new(bound.src, bound.ports.unwrap().src);
+    let told = world
+        .error_in(UDP, "10.1.2.3", outside, "9.9.9.9:53")
+        .unwrap();
+    assert_eq!(told.src, "64:ff9b::10.1.2.3".parse().ok());
+    assert_eq!(told.dst, *client.ip());
 }
 
 #[test]

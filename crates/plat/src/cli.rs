@@ -4,7 +4,7 @@ use std::net::{Ipv4Addr, Ipv6Addr, SocketAddrV4};
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
-use xlat_core::addr::{Eam, Ipv4Prefix, Pref64};
+use xlat_core::addr::{Eam, Ipv4Prefix, Ipv6Prefix, Pref64};
 use xlat_host::daemon::flags::{
     HairpinMode, LogFlags, PolicyFlags, RELOADABLE, RunFlags, Switch, interface_name,
 };
@@ -50,6 +50,10 @@ pub(crate) struct Run {
     /// Static map between IPv4 and IPv6 addresses or prefixes (RFC 7757); several times
     #[arg(long, group = RELOADABLE, value_name = "V4[/N]=V6[/M]")]
     pub(crate) map: Vec<Eam>,
+    /// Serve the hosts of this part of the NAT64 prefix by the IPv4 addresses in their own (RFC 6052);
+    /// several times
+    #[arg(long, value_name = "PREFIX")]
+    pub(crate) translatable: Vec<Ipv6Prefix>,
     /// Give each IPv6 source an IPv4 address of this prefix
     #[arg(long, value_name = "CIDR")]
     pub(crate) dynamic_pool: Option<Ipv4Prefix>,

@@ -90,8 +90,13 @@ pub(crate) async fn check_overlaps(host: &Host, settings: &Settings) -> Result<(
             );
         }
     }
+    let addresses = host.addresses().await?;
     for prefix in settings.pref64s.iter().map(Pref64::prefix) {
-        if let Some(have) = host.address_in_v6(prefix).await? {
+        let have = addresses.iter().find(|have| match have.address {
+            IpAddr::V6(v6) => prefix.contains(v6) && !settings.is_translatable(v6),
+            IpAddr::V4(_) => false,
+        });
+        if let Some(have) = have {
             bail!(
                 "the NAT64 prefix {prefix} overlaps the address {} of this host; choose another \
                  --prefix",

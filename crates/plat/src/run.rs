@@ -215,7 +215,8 @@ impl Daemon<'_> {
         &self,
         mapper: M,
     ) -> Result<(Box<dyn DataPath>, mpsc::UnboundedReceiver<Failure>)> {
-        let mapper = Guarded::new(mapper, self.settings.pref64s.clone(), self.hidden());
+        let mapper = Guarded::new(mapper, self.settings.pref64s.clone(), self.hidden())
+            .with_nodes(self.settings.translatable.clone());
         let wakeup = self.state.stateful.as_ref().map(Keeper::wakeup);
         data_path::start(&self.settings.tun, &self.policy, &mapper, wakeup.as_ref())
     }

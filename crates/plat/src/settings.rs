@@ -7,7 +7,9 @@ use nat64::PoolSpec;
 use nat64::config::{Config, ConfigError};
 use nat64::dynamic::PoolConfig;
 use xlat_core::Policy;
-use xlat_core::addr::{EamTable, Ipv4Prefix, Ipv6Prefix, Pref64, Pref64s, special};
+use xlat_core::addr::{
+    Eam, EamTable, Ipv4Prefix, Ipv6Prefix, Pref64, Pref64s, special, translatable,
+};
 use xlat_core::mappers::Hairpin;
 use xlat_core::policy::{DUMMY_V4, PolicyError};
 use xlat_host::daemon::exit::Usage;
@@ -25,7 +27,10 @@ use crate::stateful::{self, SessionLog};
 #[derive(Clone, Debug)]
 pub(crate) struct Settings {
     pub(crate) pref64s: Pref64s,
+    /// Static maps, and those of `translatable`.
     pub(crate) eams: EamTable,
+    /// Hosts with IPv4-translatable addresses (RFC 6052 section 2).
+    pub(crate) translatable: Vec<Eam>,
     pub(crate) own_v4: Ipv4Addr,
     /// `None` if it has to be an address of this host.
     pub(crate) own_v6: Option<Ipv6Addr>,
@@ -71,12 +76,13 @@ impl Settings {
         let prefixes = prefixes(&run, &facts)?;
         check_clients(&run, &pools, &prefixes)?;
         let wkp_strict = run.wkp_strict == Switch::On;
-        let eams = EamTable::new(run.map.iter().copied())
-            .map_err(|error| Usage(format!("--map: {error}")))?;
+        check_maps(&run.map, &prefixes)?;
+        let translatable = translatable_hosts(&run, &prefixes)?;
+        let maps = run.map.iter().chain(&translatable).copied();
+        let eams = EamTable::new(maps).map_err(|error| Usage(format!("--map: {error}")))?;
         let pref64s = Pref64s::new(prefixes.iter().copied(), wkp_strict);
         check_prefixes(&prefixes)?;
-        check_maps(&eams, &prefixes)?;
-        check_pools(&run, &pools)?;
+        check_pools(&run, &pools, &eams)?;
         run.advertise.check().map_err(Usage)?;
         let own_v4 = own_v4(&run, &pools)?;
         let own_v6 = run.ipv6.or_else(|| embedded(&pref64s, own_v4, wkp_strict));
@@ -85,6 +91,7 @@ impl Settings {
         let settings = Self {
             pref64s,
             eams,
+            translatable,
             own_v4,
             own_v6,
             wkp_strict,
@@ -185,7 +192,12 @@ impl Settings {
         if let Some(config) = &self.stateful {
             clients.push(format!("IPv6 sources share {}", join(&config.pool)));
         }
-        clients.push(format!("{} static maps", self.eams.iter().count()));
+        let maps = self.eams.iter().count() - self.translatable.len();
+        clients.push(format!("{maps} static maps"));
+        if !self.translatable.is_empty() {
+            let hosts: Vec<Ipv6Prefix> = self.translatable.iter().map(Eam::v6).collect();
+            clients.push(format!("IPv4-translatable hosts in {}", join(&hosts)));
+        }
         let prefixes: Vec<&Pref64> = self.pref64s.iter().collect();
         match prefixes.as_slice() {
             [] => format!("translating; {}", clients.join("; ")),
@@ -206,6 +218,12 @@ impl Settings {
     pub(crate) fn own_v4_is_shared(&self) -> bool {
         let mut shared = self.stateful.iter();
         shared.any(|config| stateful::shares(config, self.own_v4))
+    }
+
+    /// True for the address of a host that is IPv4-translatable.
+    pub(crate) fn is_translatable(&self, address: Ipv6Addr) -> bool {
+        let mut hosts = self.translatable.iter();
+        hosts.any(|hosts| hosts.v6().contains(address))
     }
 
     /// IPv4 prefixes that belong to the translator: packets to them must come to the TUN.
@@ -271,7 +289,7 @@ fn prefixes(run: &Run, facts: &HostFacts) -> Result<Vec<Pref64>, Usage> {
 
 fn check_clients(run: &Run, pools: &[PoolSpec], prefixes: &[Pref64]) -> Result<(), Usage> {
     let has_pool = run.dynamic_pool.is_some() || !pools.is_empty();
-    if run.map.is_empty() && !has_pool {
+    if run.map.is_empty() && run.translatable.is_empty() && !has_pool {
         let line = "no clients to translate for: give --pool SPEC (IPv4 addresses that all IPv6 \
                     sources share), --dynamic-pool CIDR (one for each) or --map V4=V6";
         return Err(Usage(line.into()));
@@ -303,8 +321,23 @@ fn check_prefixes(prefixes: &[Pref64]) -> Result<(), Usage> {
     Ok(())
 }
 
-fn check_maps(eams: &EamTable, prefixes: &[Pref64]) -> Result<(), Usage> {
-    for eam in eams.iter() {
+/// The hosts of each `--translatable`, in the NAT64 prefix that it is a part of.
+fn translatable_hosts(run: &Run, prefixes: &[Pref64]) -> Result<Vec<Eam>, Usage> {
+    let hosts = run.translatable.iter().map(|hosts| {
+        let pref64 = prefixes
+            .iter()
+            .filter(|pref64| pref64.contains(hosts.address()))
+            .max_by_key(|pref64| pref64.prefix().len());
+        let Some(pref64) = pref64 else {
+            return Err(Usage(format!("--translatable {hosts} lies in no --prefix")));
+        };
+        translatable(pref64, *hosts).map_err(|error| Usage(format!("--translatable: {error}")))
+    });
+    hosts.collect()
+}
+
+fn check_maps(maps: &[Eam], prefixes: &[Pref64]) -> Result<(), Usage> {
+    for eam in maps {
         if let Some(prefix) = prefixes
             .iter()
             .find(|prefix| prefix.prefix().overlaps(&eam.v6()))
@@ -319,7 +352,7 @@ fn check_maps(eams: &EamTable, prefixes: &[Pref64]) -> Result<(), Usage> {
 }
 
 /// Each IPv4 address must have one meaning.
-fn check_pools(run: &Run, pools: &[PoolSpec]) -> Result<(), Usage> {
+fn check_pools(run: &Run, pools: &[PoolSpec], eams: &EamTable) -> Result<(), Usage> {
     for spec in pools {
         for address in [spec.addresses.start(), spec.addresses.end()] {
             if special::is_never_v4(*address) {
@@ -333,7 +366,7 @@ fn check_pools(run: &Run, pools: &[PoolSpec]) -> Result<(), Usage> {
                 "--pool {spec} and --dynamic-pool {pool} share addresses"
             )));
         }
-        if let Some(map) = run.map.iter().find(|map| spec.overlaps(&map.v4())) {
+        if let Some(map) = eams.iter().find(|map| spec.overlaps(&map.v4())) {
             return Err(Usage(format!(
                 "--pool {spec} and --map {map} share addresses"
             )));
@@ -454,6 +487,18 @@ mod tests {
     }
 
     #[test]
+    fn ad_07_translatable_hosts_have_their_ipv4_network_routed_here() {
+        let flags = [
+            "--prefix=2001:db8:64::/96",
+            "--translatable=2001:db8:64::192.0.2.0/120",
+        ];
+        let settings = settings(&flags).unwrap();
+        assert_eq!(settings.ipv4_prefixes(), ["192.0.2.0/24".parse().unwrap()]);
+        assert!(settings.is_translatable("2001:db8:64::192.0.2.9".parse().unwrap()));
+        assert!(!settings.is_translatable("2001:db8:64::192.0.3.9".parse().unwrap()));
+    }
+
+    #[test]
     fn flags_that_contradict_each_other_are_refused() {
         let prefix = "--prefix=2001:db8:64::/96";
         for flags in [
@@ -464,6 +509,13 @@ mod tests {
             &[prefix, "--map=192.0.2.1=2001:db8:64::1"],
             &[prefix, "--map=192.0.2.1=2001:db8:1::1", "--ipv4=192.0.2.1"],
             &[prefix, "--dynamic-pool=192.168.64.0/30"],
+            &[prefix, "--translatable=2001:db8:65::192.0.2.0/120"],
+            &["--translatable=2001:db8:64::192.0.2.0/120"],
+            &[
+                prefix,
+                "--translatable=2001:db8:64::192.0.2.0/120",
+                "--pool=192.0.2.0/28",
+            ],
             &[prefix, "--dynamic-pool=127.0.0.0/24"],
             &["--prefix=fe80::/64", "--dynamic-pool=192.168.64.0/24"],
             &["--pool=192.0.2.0/28"],

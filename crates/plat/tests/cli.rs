@@ -232,6 +232,7 @@ fn a_dry_run_prints_the_plan_as_commands() {
     let expected = [
         "ip tuntap add mode tun nat64 && ip link set nat64 mtu 1500",
         "sysctl -w net.ipv6.conf.nat64.addr_gen_mode=1",
+        "sysctl -w net.ipv6.conf.nat64.disable_ipv6=0",
         "ip link set nat64 up",
         "sysctl -w net.ipv4.ip_forward=1",
         "ip -6 route add 2001:db8:64::/96 dev nat64 proto 64",

@@ -104,17 +104,15 @@ impl LinkDiscovery {
         Ok(discovery)
     }
 
-    /// True if `link` is still the same network: it has not lost its carrier since.
-    pub fn is_of(&self, link: &Link) -> bool {
-        let identity = |link: &Link| {
-            (
-                link.index,
-                link.name.clone(),
-                link.mac,
-                link.carrier_changes,
-            )
-        };
-        identity(&self.link) == identity(link)
+    /// Follows changes of `link` that leave it the same network, as a new name. False if it may be
+    /// another network: it has lost its carrier since.
+    pub fn follow(&mut self, link: &Link) -> bool {
+        let identity = |link: &Link| (link.index, link.mac, link.carrier_changes);
+        let is_same = identity(&self.link) == identity(link);
+        if is_same {
+            self.link.name.clone_from(&link.name);
+        }
+        is_same
     }
 
     /// Sends the messages that are due.

@@ -262,12 +262,17 @@ async fn metrics(status: &StatusSource, settings: &Settings) -> Result<Option<Me
 async fn side4(host: &Host, settings: &Settings) -> Result<(Side4, Option<Reservation>)> {
     let taken: Vec<Ipv4Addr> = ipv4_addresses(host, &settings.instance.tun).await?;
     let reserved = std::cell::RefCell::new(None);
-    let reserve = |address: Ipv4Addr| match Reservation::take(&address.to_string()) {
+    let run_dir = &settings.instance.run_dir;
+    let reserve = |address: Ipv4Addr| match Reservation::take(run_dir, &address.to_string()) {
         Ok(ours) => {
             *reserved.borrow_mut() = Some(ours);
             true
         }
-        Err(error) => error.kind() != std::io::ErrorKind::AddrInUse,
+        Err(Error::Running(_)) => false,
+        Err(error) => {
+            warn!("{address} is not reserved against other instances: {error}");
+            true
+        }
     };
     let side4 = settings.side4(&taken, reserve)?;
     Ok((side4, reserved.into_inner()))

@@ -68,8 +68,8 @@ impl Network {
         if self.is_given() {
             return Ok(());
         }
-        let is_known = match (&self.link, link) {
-            (Some(network), Some(link)) => network.is_of(link),
+        let is_known = match (&mut self.link, link) {
+            (Some(network), Some(link)) => network.follow(link),
             (None, None) => true,
             _ => false,
         };

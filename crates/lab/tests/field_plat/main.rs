@@ -4,6 +4,7 @@ mod clients;
 mod dns;
 mod egress;
 mod host;
+mod packets;
 mod sessions;
 mod starts;
 
@@ -20,6 +21,7 @@ fn main() {
             sessions::TESTS,
             starts::TESTS,
             clients::TESTS,
+            packets::TESTS,
         ],
         &[
             (

@@ -71,7 +71,8 @@ impl HostFacts {
 
 /// True if nobody has said whom to translate for.
 fn is_to_choose(run: &Run) -> Result<bool, Usage> {
-    if !run.map.is_empty() || run.dynamic_pool.is_some() || !run.stateful.pool.is_empty() {
+    let has_hosts = !run.map.is_empty() || !run.translatable.is_empty();
+    if has_hosts || run.dynamic_pool.is_some() || !run.stateful.pool.is_empty() {
         return Ok(false);
     }
     if !run.stateful.bind.is_empty() {

@@ -6,13 +6,15 @@
 //! And no host behind it has an address in a prefix. A packet from one is forged, or comes from a
 //! translator that sends back what it got (RFC 6146 section 3.5); a packet to one would come back
 //! to this translator at once. So neither goes through, and there are no loops but those that other
-//! routers make, which end by the hop limit.
+//! routers make, which end by the hop limit. Excepted are hosts with IPv4-translatable addresses, where
+//! they are told of: more specific routes lead to them, so that a packet from another IPv6 host comes
+//! here only where such a route is missing, and is refused.
 
 use alloc::vec::Vec;
 use core::net::{Ipv4Addr, Ipv6Addr};
 
 use super::prohibited;
-use crate::addr::{Ipv4Prefix, Pref64s};
+use crate::addr::{Eam, Ipv4Prefix, Pref64s};
 use crate::mapper::{
     ErrorFlow, ErrorRewrite, Flow, Mapper, PacketHolder, Pass, PendingPacket, Prefetch, Refusal,
     Rewrite, Unreachable, UpcomingFlow,
@@ -26,6 +28,8 @@ pub struct Guarded<M> {
     inner: M,
     pref64s: Pref64s,
     hidden: Vec<Ipv4Prefix>,
+    /// Hosts with IPv4-translatable addresses; their IPv4 addresses are hidden, too.
+    nodes: Vec<Eam>,
 }
 
 impl<M> Guarded<M> {
@@ -35,11 +39,23 @@ impl<M> Guarded<M> {
             inner,
             pref64s,
             hidden,
+            nodes: Vec::new(),
         }
     }
 
+    /// The same with hosts that have IPv4-translatable addresses in a NAT64 prefix: the IPv6 side of
+    /// each of these mappings.
+    #[must_use]
+    pub fn with_nodes(mut self, nodes: Vec<Eam>) -> Self {
+        self.nodes = nodes;
+        let hidden = core::mem::take(&mut self.hidden);
+        self.hide(hidden);
+        self
+    }
+
     /// Hides other destinations from now on.
-    pub fn hide(&mut self, hidden: Vec<Ipv4Prefix>) {
+    pub fn hide(&mut self, mut hidden: Vec<Ipv4Prefix>) {
+        hidden.extend(self.nodes.iter().map(Eam::v4));
         self.hidden = hidden;
     }
 
@@ -56,17 +72,24 @@ impl<M> Guarded<M> {
     #[inline]
     fn check_source(&self, src: Ipv6Addr) -> Result<(), Refusal> {
         match self.pref64s.lookup(src) {
-            Some(_) => Err(Refusal::Silent(DropReason::SourceInPref64)),
-            None => Ok(()),
+            Some(_) if !self.is_node(src) => Err(Refusal::Silent(DropReason::SourceInPref64)),
+            _ => Ok(()),
         }
+    }
+
+    /// True for a host with an IPv4-translatable address.
+    #[cold]
+    fn is_node(&self, address: Ipv6Addr) -> bool {
+        let mut nodes = self.nodes.iter();
+        nodes.any(|nodes| nodes.v6().contains(address))
     }
 
     /// Refuses to send a packet where it would come back from.
     #[inline]
     fn check_receiver(&self, dst: Ipv6Addr) -> Result<(), Refusal> {
         match self.pref64s.lookup(dst) {
-            Some(_) => Err(prohibited(DropReason::UnmappedDestination)),
-            None => Ok(()),
+            Some(_) if !self.is_node(dst) => Err(prohibited(DropReason::UnmappedDestination)),
+            _ => Ok(()),
         }
     }
 

@@ -1,39 +1,95 @@
 //! Reserves names within a network namespace, each for one process at a time.
 //!
-//! Two instances that start at the same moment find the same address free. The name of an abstract
-//! Unix socket can be bound by only one of them, and the kernel releases it when that process ends,
-//! however it ends.
+//! Two instances that start at the same moment find the same address free. A lock on a file keeps
+//! them apart, and the kernel releases it when its process ends, however it ends. The directory is
+//! root's (or that of the daemon's user), so that no other user can take a name.
 
+use std::fs::DirBuilder;
 use std::io;
-use std::os::linux::net::SocketAddrExt;
-use std::os::unix::net::{SocketAddr, UnixDatagram};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
+use std::path::{Path, PathBuf};
+
+use crate::host::{Error, Lock};
+
+/// The directory that all instances of this host share.
+const SHARED: &str = "/run/464xlat";
 
 /// A reserved name, released when dropped.
 #[derive(Debug)]
-pub struct Reservation(#[expect(dead_code, reason = "it holds the name")] UnixDatagram);
+pub struct Reservation(#[expect(dead_code, reason = "it holds the lock")] Lock);
 
 impl Reservation {
-    /// Reserves a name.
+    /// Reserves a name. A process that may not use the directory that all instances share uses
+    /// `run_dir`.
     ///
     /// # Errors
-    /// [`io::ErrorKind::AddrInUse`] if another process has reserved it.
-    pub fn take(name: &str) -> io::Result<Self> {
-        let address = SocketAddr::from_abstract_name(format!("464xlat/{name}"))?;
-        UnixDatagram::bind_addr(&address).map(Self)
+    /// [`Error::Running`] if another process has reserved the name.
+    pub fn take(run_dir: &Path, name: &str) -> Result<Self, Error> {
+        let shared = Path::new(SHARED);
+        let directory = if is_ours(shared) { shared } else { run_dir };
+        take_in(directory, name)
     }
+}
+
+fn take_in(directory: &Path, name: &str) -> Result<Reservation, Error> {
+    let namespace = namespace().map_err(|source| Error::Journal {
+        path: PathBuf::from(NAMESPACE),
+        source,
+    })?;
+    Lock::take(directory, &format!("{namespace}-{name}")).map(Reservation)
+}
+
+/// This network namespace. The files of all namespaces of a host are in one directory.
+const NAMESPACE: &str = "/proc/thread-self/ns/net";
+
+/// The number of this network namespace.
+fn namespace() -> io::Result<u64> {
+    Ok(std::fs::metadata(NAMESPACE)?.ino())
+}
+
+/// Makes the directory if it is missing. True if this user alone may write to it.
+fn is_ours(directory: &Path) -> bool {
+    let made = DirBuilder::new().mode(0o700).create(directory);
+    if let Err(error) = made
+        && error.kind() != io::ErrorKind::AlreadyExists
+    {
+        return false;
+    }
+    let user = rustix::process::geteuid().as_raw();
+    std::fs::symlink_metadata(directory)
+        .is_ok_and(|found| found.is_dir() && found.uid() == user && found.mode() & 0o022 == 0)
 }
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
     use super::*;
 
     #[test]
     fn a_name_has_one_owner_at_a_time() {
-        let name = format!("test {}", std::process::id());
-        let first = Reservation::take(&name).expect("free");
-        let second = Reservation::take(&name).expect_err("taken");
-        assert_eq!(second.kind(), io::ErrorKind::AddrInUse);
+        let dir = tempfile::tempdir().unwrap();
+        let first = take_in(dir.path(), "192.0.0.1").unwrap();
+        let second = take_in(dir.path(), "192.0.0.1").unwrap_err();
+        assert!(matches!(second, Error::Running(_)), "{second}");
+        take_in(dir.path(), "192.0.0.3").unwrap();
         drop(first);
-        Reservation::take(&name).expect("free again");
+        take_in(dir.path(), "192.0.0.1").unwrap();
+    }
+
+    #[test]
+    fn fc_12_a_directory_that_others_may_write_to_is_not_used() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("464xlat");
+        assert!(is_ours(&path));
+        let mode = std::fs::metadata(&path).unwrap().mode() & 0o777;
+        assert_eq!(mode, 0o700);
+        assert!(is_ours(&path));
+        std::fs::set_permissions(&path, PermissionsExt::from_mode(0o777)).unwrap();
+        assert!(!is_ours(&path));
+        let link = dir.path().join("link");
+        std::os::unix::fs::symlink(dir.path(), &link).unwrap();
+        assert!(!is_ours(&link));
+        assert!(!is_ours(&dir.path().join("no/such/parent")));
     }
 }

@@ -4,6 +4,9 @@
 //! believed, the others are named and kept in a copy of the file. The file is locked while its process lives, so a file without
 //! a lock was left by a killed process. Most of the changes it lists disappeared together with the
 //! TUN device; what remains are kernel parameters and the address on the uplink.
+//!
+//! A change of an interface is recorded with the number of the interface: the kernel keeps what was
+//! changed when the interface is renamed, so its present name is the one to undo it by.
 
 mod line;
 
@@ -19,7 +22,9 @@ use serde::{Deserialize, Serialize};
 use tracing::warn;
 
 use super::error::Error;
-use super::plan::{Address, Route, Step, Subject};
+use super::interface;
+use super::plan::{Address, Renamed, Route, Step, Subject};
+use super::sysctl;
 use crate::nft::TablePlace;
 use line::Line;
 
@@ -48,6 +53,30 @@ impl Undo {
     /// True if this undoes `step`.
     pub(super) fn is_of(&self, step: &Step) -> bool {
         step.subject() == Some(self.subject())
+    }
+
+    /// The name of the interface that was changed; `None` if the change is of the whole host.
+    fn device(&self) -> Option<String> {
+        match self {
+            Self::Sysctl { key, .. } => sysctl::device(key),
+            Self::Address(Address { dev, .. })
+            | Self::Route(Route { dev, .. })
+            | Self::Proxy { dev, .. } => Some(dev.clone()),
+            Self::Table(_) => None,
+        }
+    }
+
+    /// The same change of the interface that is called `name`.
+    fn on_device(&self, name: &str) -> Self {
+        let mut same = self.clone();
+        match &mut same {
+            Self::Sysctl { key, .. } => *key = sysctl::on_device(key, name),
+            Self::Address(Address { dev, .. })
+            | Self::Route(Route { dev, .. })
+            | Self::Proxy { dev, .. } => name.clone_into(dev),
+            Self::Table(_) => {}
+        }
+        same
     }
 
     fn subject(&self) -> Subject<'_> {
@@ -82,14 +111,25 @@ impl fmt::Display for Undo {
     }
 }
 
+/// A change to undo.
+#[derive(Debug)]
+pub(super) struct Entry {
+    undo: Undo,
+    /// Number of the changed interface; `None` if it is unknown or the change is of the whole host.
+    link: Option<u32>,
+    /// The number of its line in the file; `None` if it is not on disk.
+    line: Option<usize>,
+}
+
+/// The changes in a journal.
+pub(super) type Entries<'a> = std::iter::Map<std::slice::Iter<'a, Entry>, fn(&Entry) -> &Undo>;
+
 /// A journal that this process holds.
 #[derive(Debug)]
 pub(super) struct Journal {
     path: PathBuf,
     file: File,
-    entries: Vec<Undo>,
-    /// For each entry the number of its line in the file; `None` for an entry that is not on disk.
-    numbers: Vec<Option<usize>>,
+    entries: Vec<Entry>,
     /// The number of the next line.
     next: usize,
     /// Lines of the file that are not believed, for people.
@@ -126,16 +166,16 @@ impl Journal {
             path,
             file,
             entries: Vec::new(),
-            numbers: Vec::new(),
             next: contents.next,
             damaged: contents.damaged,
         };
         for (number, line) in contents.lines {
             match line {
-                Line::Change(undo) => {
-                    journal.entries.push(undo);
-                    journal.numbers.push(Some(number));
-                }
+                Line::Change { undo, link } => journal.entries.push(Entry {
+                    undo,
+                    link,
+                    line: Some(number),
+                }),
                 Line::Done { done } => journal.drop_entry(done),
             }
         }
@@ -144,28 +184,48 @@ impl Journal {
 
     /// Writes `undo` to disk. Call this before making the change.
     pub(super) fn record(&mut self, undo: Undo) -> Result<(), Error> {
-        let number = if undo.ends_with_process() {
+        let link = undo.device().and_then(|name| interface::index(&name));
+        let line = if undo.ends_with_process() {
             None
         } else {
-            self.append(&Line::Change(undo.clone()))?;
+            let undo = undo.clone();
+            self.append(&Line::Change { undo, link })?;
             Some(self.next - 1)
         };
-        self.entries.push(undo);
-        self.numbers.push(number);
+        self.entries.push(Entry { undo, link, line });
         Ok(())
     }
 
     /// Removes one entry, whose change was undone.
     pub(super) fn forget(&mut self, undo: &Undo) -> Result<(), Error> {
-        let Some(at) = self.entries.iter().rposition(|entry| entry == undo) else {
+        let is_it = |entry: &Entry| entry.undo == *undo;
+        let Some(at) = self.entries.iter().rposition(is_it) else {
             return Ok(());
         };
-        if let Some(done) = self.numbers[at] {
+        if let Some(done) = self.entries[at].line {
             self.append(&Line::Done { done })?;
         }
         self.entries.remove(at);
-        self.numbers.remove(at);
         Ok(())
+    }
+
+    /// Gives the entries the present names of their interfaces. An entry whose interface has gone
+    /// keeps its name: another interface may have it by now. Returns what was renamed.
+    pub(super) fn follow_renames(&mut self) -> Vec<Renamed> {
+        let mut all = Vec::new();
+        for entry in &mut self.entries {
+            let now = entry.link.and_then(interface::name);
+            let (Some(old), Some(new)) = (entry.undo.device(), now) else {
+                continue;
+            };
+            if old != new {
+                entry.undo = entry.undo.on_device(&new);
+                all.push(Renamed { old, new });
+            }
+        }
+        all.sort_unstable();
+        all.dedup();
+        all
     }
 
     fn append(&mut self, line: &Line) -> Result<(), Error> {
@@ -182,10 +242,7 @@ impl Journal {
     }
 
     fn drop_entry(&mut self, number: usize) {
-        if let Some(at) = self.numbers.iter().position(|one| *one == Some(number)) {
-            self.entries.remove(at);
-            self.numbers.remove(at);
-        }
+        self.entries.retain(|entry| entry.line != Some(number));
     }
 
     /// Lines that are not believed, for people: their changes, if they were made, are not known.
@@ -194,14 +251,13 @@ impl Journal {
     }
 
     /// The changes to undo, oldest first.
-    pub(super) fn entries(&self) -> &[Undo] {
-        &self.entries
+    pub(super) fn entries(&self) -> Entries<'_> {
+        self.entries.iter().map(|entry| &entry.undo)
     }
 
     /// Removes all entries, whose changes were undone.
     pub(super) fn clear(&mut self) -> Result<(), Error> {
         self.entries.clear();
-        self.numbers.clear();
         self.damaged.clear();
         self.next = 0;
         let failed = |source| Error::Journal {
@@ -235,6 +291,10 @@ mod tests {
     use super::*;
     use crate::nft::Table;
 
+    fn entries(journal: &Journal) -> Vec<Undo> {
+        journal.entries().cloned().collect()
+    }
+
     fn sysctl(key: &str) -> Undo {
         Undo::Sysctl {
             key: key.into(),
@@ -256,7 +316,7 @@ mod tests {
         drop(journal);
 
         let mut left = Journal::open(dir.path(), "clat").unwrap();
-        assert_eq!(left.entries(), [sysctl("a"), sysctl("b")]);
+        assert_eq!(entries(&left), [sysctl("a"), sysctl("b")]);
         left.clear().unwrap();
         left.remove().unwrap();
         assert!(std::fs::read_dir(dir.path()).unwrap().next().is_none());
@@ -273,10 +333,10 @@ mod tests {
         journal.record(sysctl("b")).unwrap();
         journal.forget(&sysctl("a")).unwrap();
         journal.forget(&sysctl("x")).unwrap();
-        assert_eq!(journal.entries(), [sysctl("c"), sysctl("b")]);
+        assert_eq!(entries(&journal), [sysctl("c"), sysctl("b")]);
         drop(journal);
         let left = Journal::open(dir.path(), "clat").unwrap();
-        assert_eq!(left.entries(), [sysctl("c"), sysctl("b")]);
+        assert_eq!(entries(&left), [sysctl("c"), sysctl("b")]);
     }
 
     /// One of each; a new one does not compile until it is here.
@@ -312,12 +372,12 @@ mod tests {
         for undo in each() {
             journal.record(undo).unwrap();
         }
-        assert_eq!(journal.entries(), each());
+        assert_eq!(entries(&journal), each());
         drop(journal);
         let left = Journal::open(dir.path(), "clat").unwrap();
         let mut expected = each();
         expected.retain(|undo| !undo.ends_with_process());
-        assert_eq!(left.entries(), expected);
+        assert_eq!(entries(&left), expected);
         assert_eq!(expected.len(), 4);
     }
 
@@ -333,7 +393,7 @@ mod tests {
         journal.forget(&table).unwrap();
         drop(journal);
         let left = Journal::open(dir.path(), "clat").unwrap();
-        assert_eq!(left.entries(), [sysctl("a"), sysctl("c")]);
+        assert_eq!(entries(&left), [sysctl("a"), sysctl("c")]);
     }
 
     #[test]
@@ -357,7 +417,49 @@ mod tests {
             }),
             Undo::Route(route.src([192, 0, 0, 1])),
         ];
-        assert_eq!(journal.entries(), expected);
+        assert_eq!(entries(&journal), expected);
+    }
+
+    #[test]
+    fn fc_08_a_change_of_an_interface_has_its_number_and_follows_its_name() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut journal = Journal::open(dir.path(), "clat").unwrap();
+        journal
+            .record(sysctl("net.ipv6.conf.lo.forwarding"))
+            .unwrap();
+        journal.record(sysctl("net.ipv4.ip_forward")).unwrap();
+        drop(journal);
+        let path = dir.path().join("clat.journal");
+        let text = std::fs::read_to_string(&path).unwrap();
+        let (first, second) = text.split_once('\n').unwrap();
+        // The loopback interface is number 1 in every network namespace.
+        assert!(first.contains(r#""link":1"#), "{first}");
+        assert!(!second.contains("link"), "{second}");
+
+        // It had other names when these changes were made.
+        let text = text.replace("conf.lo.", "conf.eth0/5.");
+        let route = r#"{"Route":{"to":"::","len":0,"dev":"lan","metric":null,"mtu":null,"src":null},"link":1}
+{"Proxy":{"dev":"wan","address":"192.0.2.1"},"link":4000000}
+"#;
+        std::fs::write(&path, text + route).unwrap();
+        let mut journal = Journal::open(dir.path(), "clat").unwrap();
+        let renamed = journal.follow_renames();
+        let to_lo = |old: &str| Renamed {
+            old: old.into(),
+            new: "lo".into(),
+        };
+        assert_eq!(renamed, [to_lo("eth0.5"), to_lo("lan")]);
+        let expected = [
+            sysctl("net.ipv6.conf.lo.forwarding"),
+            sysctl("net.ipv4.ip_forward"),
+            Undo::Route(Route::new(std::net::Ipv6Addr::UNSPECIFIED, 0, "lo")),
+            Undo::Proxy {
+                dev: "wan".into(),
+                address: [192, 0, 2, 1].into(),
+            },
+        ];
+        assert_eq!(entries(&journal), expected);
+        assert!(journal.follow_renames().is_empty());
     }
 
     #[test]
@@ -366,13 +468,13 @@ mod tests {
         let line = serde_json::to_string(&sysctl("a")).unwrap();
         std::fs::write(dir.path().join("clat.journal"), format!("{line}\n{{\"Sysc")).unwrap();
         let mut journal = Journal::open(dir.path(), "clat").unwrap();
-        assert_eq!(journal.entries(), [sysctl("a")]);
+        assert_eq!(entries(&journal), [sysctl("a")]);
         assert_eq!(journal.damaged().len(), 1);
         journal.record(sysctl("b")).unwrap();
         journal.forget(&sysctl("a")).unwrap();
         drop(journal);
         let left = Journal::open(dir.path(), "clat").unwrap();
-        assert_eq!(left.entries(), [sysctl("b")]);
+        assert_eq!(entries(&left), [sysctl("b")]);
     }
 
     #[test]
@@ -395,7 +497,7 @@ mod tests {
         bytes.extend([0xff, 0xfe, b'\n']);
         std::fs::write(&path, &bytes).unwrap();
         let left = Journal::open(dir.path(), "clat").unwrap();
-        assert_eq!(left.entries(), [sysctl("a")]);
+        assert_eq!(entries(&left), [sysctl("a")]);
         let [first, second] = left.damaged() else {
             panic!("{:?}", left.damaged());
         };

@@ -1,7 +1,8 @@
 //! Locks a name in a run directory for as long as the process lives.
 
 use std::fs::{File, OpenOptions};
-use std::os::unix::fs::OpenOptionsExt;
+use std::io;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{FlockOperation, flock};
@@ -30,11 +31,26 @@ impl Lock {
         std::fs::create_dir_all(run_dir).map_err(failed)?;
         let mut options = OpenOptions::new();
         options.write(true).create(true).truncate(false).mode(0o600);
-        let file = options.open(&path).map_err(failed)?;
-        if flock(&file, FlockOperation::NonBlockingLockExclusive).is_err() {
-            return Err(Error::Running(path));
+        loop {
+            let file = options.open(&path).map_err(failed)?;
+            if flock(&file, FlockOperation::NonBlockingLockExclusive).is_err() {
+                return Err(Error::Running(path));
+            }
+            // Its last owner may have removed it after it was opened here.
+            if is_file(&path, &file).map_err(failed)? {
+                return Ok(Self { path, _file: file });
+            }
         }
-        Ok(Self { path, _file: file })
+    }
+}
+
+/// True if `file` still is the file at `path`.
+fn is_file(path: &Path, file: &File) -> io::Result<bool> {
+    let ours = file.metadata()?;
+    match std::fs::metadata(path) {
+        Ok(now) => Ok((now.dev(), now.ino()) == (ours.dev(), ours.ino())),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(error),
     }
 }
 

@@ -8,6 +8,7 @@
 mod apply;
 mod error;
 mod inspect;
+mod interface;
 mod ipv4_route;
 mod journal;
 mod lock;
@@ -24,7 +25,7 @@ pub use error::Error;
 pub use ipv4_route::Ipv4Route;
 pub use lock::Lock;
 pub use netlink::{Assigned, Link, Way};
-pub use plan::{Address, Difference, Plan, ROUTE_PROTOCOL, Route, Step, device_key};
+pub use plan::{Address, Difference, Plan, ROUTE_PROTOCOL, Renamed, Route, Step, device_key};
 pub use repairs::{RepairCounters, RepairFigures, RepairLog, Repairs};
 pub use watch::Changes;
 

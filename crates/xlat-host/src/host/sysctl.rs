@@ -18,6 +18,25 @@ pub(super) fn exists(key: &str) -> bool {
     path(key).exists()
 }
 
+/// The interface that the parameter `net.FAMILY.conf.DEV.NAME` belongs to; `None` for a parameter of
+/// the whole host.
+pub(super) fn device(key: &str) -> Option<String> {
+    let words: Vec<&str> = key.split('.').collect();
+    let ["net", _, "conf" | "neigh", dev, _] = words[..] else {
+        return None;
+    };
+    (!matches!(dev, "all" | "default")).then(|| dev.replace('/', "."))
+}
+
+/// The same parameter of the interface `name`.
+pub(super) fn on_device(key: &str, name: &str) -> String {
+    let mut words: Vec<String> = key.split('.').map(str::to_owned).collect();
+    if device(key).is_some() {
+        words[3] = name.replace('.', "/");
+    }
+    words.join(".")
+}
+
 /// Dots separate components; a slash stands for a dot inside a name, as in sysctl(8).
 fn path(key: &str) -> PathBuf {
     let swapped = key.chars().map(|c| match c {
@@ -36,5 +55,16 @@ mod tests {
     fn a_slash_in_a_key_is_a_dot_in_a_name() {
         let expected = PathBuf::from("/proc/sys/net/ipv6/conf/eth0.5/forwarding");
         assert_eq!(path("net.ipv6.conf.eth0/5.forwarding"), expected);
+    }
+
+    #[test]
+    fn a_parameter_of_an_interface_is_told_from_one_of_the_host() {
+        let key = "net.ipv6.conf.eth0/5.accept_ra";
+        assert_eq!(device(key).as_deref(), Some("eth0.5"));
+        assert_eq!(on_device(key, "wan.7"), "net.ipv6.conf.wan/7.accept_ra");
+        for key in ["net.ipv4.ip_forward", "net.ipv6.conf.all.forwarding"] {
+            assert_eq!(device(key), None);
+            assert_eq!(on_device(key, "wan"), key);
+        }
     }
 }

@@ -78,7 +78,7 @@ impl Applied {
     }
 
     async fn retract_step(&mut self, step: &Step) -> Result<(), Error> {
-        let mut entries = self.journal.entries().iter().rev();
+        let mut entries = self.journal.entries().rev();
         let Some(undo) = entries.find(|undo| undo.is_of(step)).cloned() else {
             return Ok(());
         };
@@ -93,7 +93,7 @@ impl Applied {
             Step::Table { table, optional } => self.make_table(table, optional.as_deref()),
             Step::Sysctl { key, value } => self.replace_sysctl(key, value),
             Step::Route(_) => {
-                let mut entries = self.journal.entries().iter();
+                let mut entries = self.journal.entries();
                 let replaced = entries.find(|undo| undo.is_of(old)).cloned();
                 self.carry_out(new).await?;
                 match replaced {

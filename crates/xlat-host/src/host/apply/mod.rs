@@ -14,7 +14,7 @@ use super::Host;
 use super::error::Error;
 use super::journal::{Journal, Undo};
 use super::netlink::{interfaces, is_exist, is_ours, same_destination};
-use super::plan::{Plan, Route, Step};
+use super::plan::{Plan, Renamed, Route, Step};
 use crate::nft::{OwnedTable, Table};
 use parameter::restore_sysctl;
 
@@ -62,7 +62,7 @@ impl Host {
     /// [`Error::Running`] if the process lives, or the journal cannot be read.
     pub fn leftovers(&self, run_dir: &Path, name: &str) -> Result<Leftovers, Error> {
         let journal = Journal::open(run_dir, name)?;
-        let entries = journal.entries().iter().rev();
+        let entries = journal.entries().rev();
         Ok(Leftovers {
             changes: entries.map(ToString::to_string).collect(),
             damaged: journal.damaged().to_vec(),
@@ -82,7 +82,7 @@ impl Host {
             journal,
             tables: Vec::new(),
         };
-        if !applied.journal.entries().is_empty() {
+        if applied.journal.entries().len() > 0 {
             info!("undoing the changes that a killed process left behind");
             applied.undo_entries().await?;
         }
@@ -135,7 +135,8 @@ impl Applied {
 
     async fn undo_entries(&mut self) -> Result<(), Error> {
         let mut failed = None;
-        let entries = self.journal.entries().to_vec();
+        self.follow_renames();
+        let entries: Vec<Undo> = self.journal.entries().cloned().collect();
         for undo in entries.iter().rev() {
             if let Err(error) = self.undo_entry(undo).await {
                 warn!("{error}");
@@ -146,6 +147,16 @@ impl Applied {
             None => self.journal.clear(),
             Some(error) => Err(error),
         }
+    }
+
+    /// Undoes and repairs by the present names of the interfaces from now on. Returns what was
+    /// renamed, for [`Plan::renamed`].
+    pub fn follow_renames(&mut self) -> Vec<Renamed> {
+        let all = self.journal.follow_renames();
+        for Renamed { old, new } in &all {
+            info!("interface {old} is now called {new}");
+        }
+        all
     }
 
     async fn carry_out(&mut self, step: &Step) -> Result<(), Error> {
@@ -194,7 +205,7 @@ impl Applied {
         match (made, without) {
             (Ok(()), _) => {
                 let undo = Undo::Table(place);
-                if !self.journal.entries().contains(&undo) {
+                if !self.journal.entries().any(|entry| *entry == undo) {
                     self.journal.record(undo)?;
                 }
                 Ok(())

@@ -13,7 +13,7 @@ impl Applied {
     /// The value of a kernel parameter before this process changed it; `None` if the kernel does
     /// not have the parameter.
     pub fn sysctl_before(&self, key: &str) -> Option<String> {
-        let mut before = self.journal.entries().iter().filter_map(|undo| match undo {
+        let mut before = self.journal.entries().filter_map(|undo| match undo {
             Undo::Sysctl { key: of, was, .. } => (of == key).then(|| was.clone()),
             Undo::Address(_) | Undo::Route(_) | Undo::Proxy { .. } | Undo::Table(_) => None,
         });
@@ -45,7 +45,7 @@ impl Applied {
 
     /// Changes a parameter that this process has set before. Undoing restores the original value.
     pub(super) fn replace_sysctl(&mut self, key: &str, value: &str) -> Result<(), Error> {
-        let mut entries = self.journal.entries().iter().rev();
+        let mut entries = self.journal.entries().rev();
         let ours = entries.find(|undo| matches!(undo, Undo::Sysctl { key: of, .. } if of == key));
         let Some(Undo::Sysctl { was, .. }) = ours else {
             return self.set_sysctl(key, value);

@@ -15,7 +15,13 @@ pub(super) enum Line {
     /// The change in the line of this number was undone.
     Done { done: usize },
     /// A change to undo.
-    Change(Undo),
+    Change {
+        #[serde(flatten)]
+        undo: Undo,
+        /// Number of the changed interface.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        link: Option<u32>,
+    },
 }
 
 /// The text of a line, with its end.

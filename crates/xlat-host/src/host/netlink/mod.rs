@@ -3,6 +3,7 @@
 mod addresses;
 mod links;
 mod neighbours;
+mod refusal;
 mod route_message;
 mod routes;
 
@@ -11,9 +12,13 @@ use std::net::IpAddr;
 
 use futures_util::{Stream, TryStreamExt};
 use netlink_packet_route::AddressFamily;
+use netlink_sys::AsyncSocket;
 use rtnetlink::Handle;
+use tracing::debug;
 
 use super::error::Error;
+
+use refusal::refused;
 
 pub use addresses::Assigned;
 pub use links::Link;
@@ -31,8 +36,11 @@ pub(super) struct Netlink {
 impl Netlink {
     /// Connects; the connection runs as a task of the current tokio runtime.
     pub(super) fn connect() -> Result<Self, Error> {
-        let (connection, handle, _) =
+        let (mut connection, handle, _) =
             rtnetlink::new_connection().map_err(|error| Error::Netlink(error.to_string()))?;
+        if let Err(error) = connection.socket_mut().socket_ref().set_ext_ack(true) {
+            debug!("the kernel does not say why it refuses a request: {error}");
+        }
         tokio::spawn(connection);
         Ok(Self { handle })
     }
@@ -51,14 +59,6 @@ async fn collect<T>(
         .try_collect()
         .await
         .map_err(|error| refused(what.into(), error))
-}
-
-fn refused(what: String, error: rtnetlink::Error) -> Error {
-    let source = io_error(&error);
-    if source.kind() == ErrorKind::PermissionDenied {
-        return Error::Permission { what };
-    }
-    Error::Kernel { what, source }
 }
 
 fn io_error(error: &rtnetlink::Error) -> std::io::Error {

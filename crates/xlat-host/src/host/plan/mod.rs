@@ -5,6 +5,7 @@
 //! touches the kernel.
 
 mod difference;
+mod renamed;
 mod route;
 mod step;
 
@@ -15,6 +16,7 @@ use crate::nft::Table;
 
 pub(super) use difference::Addition;
 pub use difference::Difference;
+pub use renamed::Renamed;
 pub use route::{Address, ROUTE_PROTOCOL, Route};
 pub use step::Step;
 pub(super) use step::Subject;
@@ -42,14 +44,16 @@ impl Plan {
         self
     }
 
-    /// Sets the MTU of the TUN device and sets it up. The kernel gives it no link-local address, and
-    /// without one it solicits no routers.
+    /// Sets the MTU of the TUN device and sets it up. It has IPv6 even where the host gives new
+    /// interfaces none. The kernel gives it no link-local address, and without one it solicits no
+    /// routers.
     pub fn tun(&mut self, name: &str, mtu: u32) -> &mut Self {
         self.step(Step::Tun {
             name: name.into(),
             mtu,
         });
         self.sysctl(device_key("ipv6", name, "addr_gen_mode"), "1");
+        self.sysctl(device_key("ipv6", name, "disable_ipv6"), "0");
         self.step(Step::Up { dev: name.into() })
     }
 
@@ -148,6 +152,7 @@ mod tests {
         let expected = "\
 ip tuntap add mode tun clat && ip link set clat mtu 1500
 sysctl -w net.ipv6.conf.clat.addr_gen_mode=1
+sysctl -w net.ipv6.conf.clat.disable_ipv6=0
 ip link set clat up
 sysctl -w net.ipv6.conf.eth0/5.force_forwarding=1
 ip address add 192.0.0.1/32 dev clat
