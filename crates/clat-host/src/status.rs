@@ -1,7 +1,7 @@
 //! The status of a CLAT, for `clat status` and the metrics page.
 
 use std::fmt::Write as _;
-use std::net::{Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
 use serde::Serialize;
@@ -50,7 +50,7 @@ pub struct Known {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub prefix_source: Option<String>,
     /// DNS servers of the uplink's network that are asked for the prefix.
-    pub dns_servers: Vec<Ipv6Addr>,
+    pub dns_servers: Vec<IpAddr>,
     /// Router advertisements, and prefixes in them, that were ignored.
     pub ignored_advertisements: u64,
     /// DNS messages that were ignored.
@@ -104,7 +104,7 @@ impl Status {
             }
         }
         if !known.dns_servers.is_empty() {
-            let servers: Vec<String> = known.dns_servers.iter().map(Ipv6Addr::to_string).collect();
+            let servers: Vec<String> = known.dns_servers.iter().map(IpAddr::to_string).collect();
             line("dns", &servers.join(", "));
         }
         if known.ignored_dns_messages > 0 {

@@ -26,7 +26,7 @@ struct Report {
     /// MTU of the IPv4 default route, in bytes.
     ipv4_mtu: Option<u16>,
     prefixes: Vec<Prefix>,
-    dns_servers: Vec<Ipv6Addr>,
+    dns_servers: Vec<IpAddr>,
     /// The CLAT's address, where it is known already.
     address: Option<Ipv6Addr>,
     /// The prefix of the CLAT's address: a /64, or a /128 that it would share.
@@ -161,7 +161,7 @@ impl Report {
         if self.prefixes.is_empty() {
             line("NAT64 prefix", "none");
         }
-        let servers: Vec<String> = self.dns_servers.iter().map(Ipv6Addr::to_string).collect();
+        let servers: Vec<String> = self.dns_servers.iter().map(IpAddr::to_string).collect();
         let servers = if servers.is_empty() {
             none()
         } else {

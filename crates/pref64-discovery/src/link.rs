@@ -2,7 +2,7 @@
 //! probes. What they mean is decided in [`xlat_proto::discovery`].
 
 use std::collections::HashMap;
-use std::net::{Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -118,7 +118,7 @@ impl LinkDiscovery {
     /// Sends the messages that are due.
     pub async fn send(&mut self) {
         self.discovery
-            .set_servers(resolvers::of_link(self.link.index), now());
+            .set_servers(resolvers::to_ask(self.link.index), now());
         while let Some(ask) = self.discovery.poll(now()) {
             match ask {
                 Ask::Routers => self.solicit().await,
@@ -241,9 +241,10 @@ impl LinkDiscovery {
         self.discovery.all(now())
     }
 
-    /// The DNS servers of the link.
-    pub fn servers(&self) -> Vec<Ipv6Addr> {
-        self.discovery.servers(now())
+    /// The DNS servers that are asked: those of the link, then those on this host.
+    pub fn servers(&self) -> Vec<IpAddr> {
+        let all = self.discovery.servers(now());
+        all.iter().map(Ipv6Addr::to_canonical).collect()
     }
 
     /// Interface index of the link.

@@ -1,7 +1,7 @@
 //! Asks a network's DNS servers for `ipv4only.arpa` (RFC 7050).
 
 use std::io;
-use std::net::{Ipv6Addr, SocketAddr, SocketAddrV6};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -14,10 +14,12 @@ use thiserror::Error;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, UdpSocket};
 use tokio::time::{Instant, timeout_at};
-use tracing::{debug, warn};
+use tracing::{debug, info, warn};
 use xlat_host::daemon::state_dir::random;
 use xlat_host::host::Link;
 use xlat_proto::discovery::{Answer, rfc7050};
+
+use crate::resolvers;
 
 /// Timeout of a server.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -27,16 +29,30 @@ const SERVERS_MAX: usize = 3;
 const MESSAGE_MAX: usize = 4096;
 const PORT: u16 = 53;
 
-/// Queries the servers in turn until one returns addresses. The query leaves on this link. Messages
-/// that do not match it are counted in `ignored`.
+/// Queries the servers in turn until one returns addresses: first those of the link, where the query
+/// leaves, then those on this host. Messages that do not match it are counted in `ignored`.
 ///
-/// A server that returns none may lack DNS64 while the next one has it.
+/// A server that returns none may lack DNS64 while the next one has it. One on this host may ask
+/// other networks: where the link has servers, it does not tell that there is no DNS64.
 pub(crate) async fn ask(link: &Link, servers: &[Ipv6Addr], ignored: &AtomicU64) -> Answer {
+    let (local, own): (Vec<Ipv6Addr>, Vec<Ipv6Addr>) =
+        servers.iter().partition(|one| resolvers::is_local(**one));
     let mut answer = Answer::Failed;
-    for server in servers.iter().take(SERVERS_MAX) {
+    for server in own.iter().take(SERVERS_MAX).chain(&local) {
         match ask_one(link, *server, ignored).await {
+            Ok(Answer::Absent) if resolvers::is_local(*server) && !own.is_empty() => {}
             Ok(Answer::Absent) => answer = Answer::Absent,
-            Ok(addresses) => return addresses,
+            Ok(addresses) => {
+                if resolvers::is_local(*server) {
+                    let server = server.to_canonical();
+                    info!(
+                        "{}: none of the network's DNS servers says where its NAT64 is, the \
+                        resolver {server} on this host does",
+                        link.name
+                    );
+                }
+                return addresses;
+            }
             Err(error) => debug!("DNS server {server}: {error}"),
         }
     }
@@ -49,8 +65,11 @@ async fn ask_one(link: &Link, server: Ipv6Addr, ignored: &AtomicU64) -> Result<A
     } else {
         0
     };
-    let server = SocketAddr::V6(SocketAddrV6::new(server, PORT, 0, scope));
-    let socket = UdpSocket::from_std(open(link, Type::DGRAM)?.into())?;
+    let server = match server.to_canonical() {
+        IpAddr::V4(v4) => SocketAddr::from((v4, PORT)),
+        IpAddr::V6(v6) => SocketAddr::V6(SocketAddrV6::new(v6, PORT, 0, scope)),
+    };
+    let socket = UdpSocket::from_std(open(link, server, Type::DGRAM)?.into())?;
     // The socket receives only from this server.
     let connected = socket.connect(server).await;
     connected.map_err(QueryError::NoRoute)?;
@@ -86,7 +105,7 @@ async fn ask_by_tcp(
     server: SocketAddr,
     query: &Message,
 ) -> Result<Response, QueryError> {
-    let socket = TcpSocket::from_std_stream(open(link, Type::STREAM)?.into());
+    let socket = TcpSocket::from_std_stream(open(link, server, Type::STREAM)?.into());
     let mut stream = socket.connect(server).await?;
     let bytes = query.to_vec()?;
     let length = (bytes.len() as u16).to_be_bytes();
@@ -100,12 +119,19 @@ async fn ask_by_tcp(
     read(query, &answer)
 }
 
-fn open(link: &Link, kind: Type) -> io::Result<Socket> {
-    let socket = Socket::new(Domain::IPV6, kind, None)?;
+/// A socket for queries to `server`, which leave on `link` unless the server is on this host.
+fn open(link: &Link, server: SocketAddr, kind: Type) -> io::Result<Socket> {
+    let socket = Socket::new(Domain::for_address(server), kind, None)?;
     socket.set_nonblocking(true)?;
-    socket.bind_device(Some(link.name.as_bytes()))?;
+    if !server.ip().is_loopback() {
+        socket.bind_device(Some(link.name.as_bytes()))?;
+    }
+    let any: IpAddr = match server {
+        SocketAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
+        SocketAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
+    };
     // The kernel chooses the port.
-    socket.bind(&SocketAddr::from((Ipv6Addr::UNSPECIFIED, 0)).into())?;
+    socket.bind(&SocketAddr::from((any, 0)).into())?;
     Ok(socket)
 }
 

@@ -1,14 +1,30 @@
 //! The DNS servers that this host knows for a link: those that systemd-resolved or systemd-networkd
 //! have for it, or else those of `/etc/resolv.conf`. `xlat_proto` has those that routers announce.
 //!
-//! Only IPv6 servers count, since there is nothing else on the link, and not those on this host,
-//! which may ask any server.
+//! Only IPv6 servers count, since there is nothing else on the link. A resolver on this host (dnsmasq,
+//! unbound) may ask any server: it comes last.
 
-use std::net::Ipv6Addr;
+use std::net::{IpAddr, Ipv6Addr};
 use std::path::Path;
 
-/// The servers, in the order in which they are listed.
-pub(crate) fn of_link(index: u32) -> Vec<Ipv6Addr> {
+/// The servers to ask, in this order: those of the link, then those on this host. IPv4 addresses are
+/// IPv4-mapped.
+pub(crate) fn to_ask(index: u32) -> Vec<Ipv6Addr> {
+    let mut all = of_link(index);
+    let text = std::fs::read_to_string(FILES[0]).unwrap_or_default();
+    all.extend(of_resolv_conf(&text, local));
+    all
+}
+
+/// True if the server is on this host. `server` may be IPv4-mapped.
+pub(crate) fn is_local(server: Ipv6Addr) -> bool {
+    server.to_canonical().is_loopback()
+}
+
+/// The last file lists the servers of systemd-resolved; the first lists only its stub.
+const FILES: [&str; 2] = ["/etc/resolv.conf", "/run/systemd/resolve/resolv.conf"];
+
+fn of_link(index: u32) -> Vec<Ipv6Addr> {
     let lists = [
         ("/run/systemd/resolve/netif", "SERVERS="),
         ("/run/systemd/netif/links", "DNS="),
@@ -22,11 +38,9 @@ pub(crate) fn of_link(index: u32) -> Vec<Ipv6Addr> {
             return servers;
         }
     }
-    // The last file lists the servers of systemd-resolved; the first lists only its stub.
-    let files = ["/etc/resolv.conf", "/run/systemd/resolve/resolv.conf"];
-    let mut lists = files.iter().map(|file| {
+    let mut lists = FILES.iter().map(|file| {
         let text = std::fs::read_to_string(file).unwrap_or_default();
-        of_resolv_conf(&text)
+        of_resolv_conf(&text, server)
     });
     lists
         .find(|servers| !servers.is_empty())
@@ -40,12 +54,22 @@ fn of_link_state(text: &str, key: &str) -> Vec<Ipv6Addr> {
     servers.filter_map(server).collect()
 }
 
-fn of_resolv_conf(text: &str) -> Vec<Ipv6Addr> {
+fn of_resolv_conf(text: &str, usable: fn(&str) -> Option<Ipv6Addr>) -> Vec<Ipv6Addr> {
     let lines = text.lines().filter_map(|line| {
         let mut words = line.split_whitespace();
         (words.next()? == "nameserver").then(|| words.next())?
     });
-    lines.filter_map(server).collect()
+    lines.filter_map(usable).collect()
+}
+
+/// A server on this host.
+fn local(text: &str) -> Option<Ipv6Addr> {
+    let address: IpAddr = text.split(['%', '#']).next()?.parse().ok()?;
+    let mapped = match address {
+        IpAddr::V4(v4) => v4.to_ipv6_mapped(),
+        IpAddr::V6(v6) => v6,
+    };
+    is_local(mapped).then_some(mapped)
 }
 
 /// The zone of a link-local address, and what systemd-resolved appends, mean nothing here.
@@ -68,7 +92,23 @@ mod tests {
     fn pd_02_only_ipv6_servers_beyond_this_host_count() {
         let text = "# made by hand\nsearch example\nnameserver 192.0.2.53\nnameserver ::1\n\
                     nameserver 2001:db8::53 # first\nnameserver fe80::1%eth0\nnameserver\noptions x\n";
-        assert_eq!(texts(of_resolv_conf(text)), ["2001:db8::53", "fe80::1"]);
+        assert_eq!(
+            texts(of_resolv_conf(text, server)),
+            ["2001:db8::53", "fe80::1"]
+        );
+    }
+
+    #[test]
+    fn fc_10_resolvers_on_this_host_are_told_from_those_of_the_network() {
+        let text = "nameserver 127.0.0.1\nnameserver 2001:db8::53\nnameserver ::1\n\
+                    nameserver 127.0.0.53\nnameserver 192.0.2.53\n";
+        let local = of_resolv_conf(text, local);
+        assert!(local.iter().all(|one| is_local(*one)));
+        assert_eq!(
+            texts(local),
+            ["::ffff:127.0.0.1", "::1", "::ffff:127.0.0.53"]
+        );
+        assert_eq!(texts(of_resolv_conf(text, server)), ["2001:db8::53"]);
     }
 
     #[test]
