@@ -6,7 +6,7 @@
 use std::net::Ipv4Addr;
 use std::ops::RangeInclusive;
 
-use xlat_host::host::{Host, Plan, Renamed, Route, device_key, reserved_ports};
+use xlat_host::host::{Host, LinkLocalDefault, Plan, Renamed, Route, device_key, reserved_ports};
 use xlat_proto::clat::{Clat, Lead, Origin};
 
 use crate::config::Sysctl;
@@ -24,6 +24,8 @@ pub struct Parts {
     /// The name of the table of `setup` that keeps neighbours from this host's other networks;
     /// `None` if others want the uplink to forward.
     pub(crate) guard: Option<String>,
+    /// A default route that leads no further than the link, and would come before ours.
+    pub(crate) outranked: Option<LinkLocalDefault>,
 }
 
 impl Parts {
@@ -62,17 +64,16 @@ impl Parts {
         for table in tables.into_iter().flatten() {
             setup.table(table);
         }
-        let mut route = Plan::new();
-        route.route(
-            Route::new(Ipv4Addr::UNSPECIFIED, 0, tun)
-                .metric(config.side4.metric)
-                .mtu(u32::from(config.mtu4(clat.mtu)))
-                .src(config.side4.host),
-        );
+        let ipv4 = host.ipv4_defaults().await?;
+        let outranked = ipv4.link_local.filter(|other| {
+            let is_native = ipv4.native || ipv4.over_ipv6.is_some();
+            !is_native && other.metric <= config.side4.metric
+        });
         Ok(Self {
             setup,
-            route,
+            route: default_route(config, clat, outranked.as_ref()),
             guard: guard_name,
+            outranked,
         })
     }
 
@@ -89,8 +90,35 @@ impl Parts {
             setup: self.setup.renamed(all),
             route: self.route.renamed(all),
             guard: self.guard.clone(),
+            outranked: self.outranked.clone(),
         }
     }
+}
+
+/// The IPv4 default route, preferred to `outranked`. Where that has the metric 0, the two halves of
+/// the default route are: they are more specific.
+///
+/// A lower metric is better where it is possible: VPNs pass over default routes (`ip rule ...
+/// suppress_prefixlength 0`), and would not pass over the halves.
+fn default_route(config: &HostConfig, clat: &Clat, outranked: Option<&LinkLocalDefault>) -> Plan {
+    const WHOLE: &[(u8, u8)] = &[(0, 0)];
+    const HALVES: &[(u8, u8)] = &[(0, 1), (128, 1)];
+    let ours = config.side4.metric;
+    let (destinations, metric) = match outranked.map(|other| other.metric) {
+        None => (WHOLE, ours),
+        Some(0) => (HALVES, ours),
+        Some(other) => (WHOLE, other - 1),
+    };
+    let mut plan = Plan::new();
+    for (first, len) in destinations {
+        plan.route(
+            Route::new(Ipv4Addr::new(*first, 0, 0, 0), *len, &*config.tun.name)
+                .metric(metric)
+                .mtu(u32::from(config.mtu4(clat.mtu)))
+                .src(config.side4.host),
+        );
+    }
+    plan
 }
 
 /// The CLAT's IPv6 address.

@@ -2,7 +2,7 @@
 //! can become another CLAT while the TUN and its IPv4 side stay.
 
 use tracing::info;
-use xlat_host::host::{Applied, Error, Host, Repairs};
+use xlat_host::host::{Applied, Error, Host, LinkLocalDefault, Repairs, Step};
 use xlat_proto::clat::Clat;
 
 use crate::plan::Parts;
@@ -51,11 +51,20 @@ impl Translation {
             );
         }
         log_shared(config, clat);
+        log_outranked(config, &parts, None);
         Ok(Self {
             clat: clat.clone(),
             parts,
             applied,
             responder,
+        })
+    }
+
+    /// Metric of the IPv4 default route.
+    pub fn metric(&self) -> Option<u32> {
+        self.parts.route.steps().iter().find_map(|step| match step {
+            Step::Route(route) => route.metric,
+            _ => None,
         })
     }
 
@@ -96,6 +105,7 @@ impl Translation {
         if tables::share(config, clat) != tables::share(config, &self.clat) {
             log_shared(config, clat);
         }
+        log_outranked(config, &parts, Some(&self.parts));
         (self.parts, self.clat) = (parts, clat.clone());
         Ok(())
     }
@@ -122,12 +132,16 @@ impl Translation {
         let applied = &mut self.applied;
         let sysctl = |key: &str| applied.sysctl_before(key);
         let parts = Parts::new(host, config, &self.clat, &sysctl).await?;
-        let difference = self.parts.setup.difference(&parts.setup);
-        if difference.is_empty() {
-            return Ok(());
+        let setup = self.parts.setup.difference(&parts.setup);
+        if !setup.is_empty() {
+            applied.change(&setup).await?;
+            log_guard(&self.clat.uplink, &self.parts, &parts);
         }
-        applied.change(&difference).await?;
-        log_guard(&self.clat.uplink, &self.parts, &parts);
+        let route = self.parts.route.difference(&parts.route);
+        if !route.is_empty() {
+            applied.change(&route).await?;
+            log_outranked(config, &parts, Some(&self.parts));
+        }
         self.parts = parts;
         Ok(())
     }
@@ -189,6 +203,26 @@ fn log_shared(config: &HostConfig, clat: &Clat) {
         ports.start(),
         ports.end(),
         table.name()
+    );
+}
+
+/// Logs a default route of another program that ours has to get ahead of, if that is new.
+fn log_outranked(config: &HostConfig, parts: &Parts, before: Option<&Parts>) {
+    let Some(LinkLocalDefault { dev, metric }) = &parts.outranked else {
+        return;
+    };
+    if before.is_some_and(|before| before.outranked == parts.outranked) {
+        return;
+    }
+    info!(
+        "the IPv4 default route of {dev} (metric {metric}) leads to no router and would come before \
+         ours: {} is preferred by {}",
+        config.tun.name,
+        if *metric == 0 {
+            "the routes 0.0.0.0/1 and 128.0.0.0/1"
+        } else {
+            "a lower metric"
+        }
     );
 }
 

@@ -6,7 +6,7 @@ use xlat_core::addr::{Ipv4Prefix, Ipv6Prefix, Pref64};
 use xlat_host::host::{Error, Host, Link, device_key};
 use xlat_proto::clat::address::Candidate;
 use xlat_proto::clat::address::free_delegated;
-use xlat_proto::clat::{Lead, Uplink, View};
+use xlat_proto::clat::{Lack, Lead, MissingUplink, OtherClat, Uplink, View};
 use xlat_proto::discovery::rfc7050::WELL_KNOWN;
 
 /// What the configuration fixes, for [`look`].
@@ -29,7 +29,7 @@ pub struct Wanted {
 /// # Errors
 /// If the kernel refuses a request.
 pub async fn look(host: &Host, wanted: &Wanted) -> Result<(View, Option<Link>), Error> {
-    let native_ipv4 = host.has_native_ipv4().await?;
+    let ipv4 = host.ipv4_defaults().await?;
     let link = find_uplink(host, wanted).await?;
     let uplink = match &link {
         Some(link) => Some(describe(host, wanted, link).await?),
@@ -37,11 +37,30 @@ pub async fn look(host: &Host, wanted: &Wanted) -> Result<(View, Option<Link>), 
     };
     let view = View {
         uplink,
-        native_ipv4,
+        native_ipv4: ipv4.native,
+        other_clat: ipv4.over_ipv6.map(|other| OtherClat {
+            dev: other.dev,
+            address: other.address,
+        }),
+        missing_uplink: match (&link, &wanted.uplink) {
+            (None, Some(name)) => Some(missing(&host.links().await?, name)),
+            _ => None,
+        },
         missing_lan: missing_lan(host, &wanted.lan).await?,
         delegated: free_delegated(&host.delegated().await?, &networks_in_use(host).await?),
     };
     Ok((view, link))
+}
+
+/// What the interface lacks to be the uplink.
+fn missing(links: &[Link], name: &str) -> MissingUplink {
+    let lack = match links.iter().find(|link| link.is_called(name)) {
+        None => Lack::Interface,
+        Some(link) if !link.up => Lack::Up,
+        Some(_) => Lack::Carrier,
+    };
+    let name = name.into();
+    MissingUplink { name, lack }
 }
 
 async fn missing_lan(host: &Host, lans: &[Ipv4Prefix]) -> Result<Option<Ipv4Prefix>, Error> {
@@ -71,7 +90,7 @@ async fn find_uplink(host: &Host, wanted: &Wanted) -> Result<Option<Link>, Error
     if let Some(name) = &wanted.uplink {
         return Ok(links
             .into_iter()
-            .find(|link| link.name == *name && usable(link)));
+            .find(|link| link.is_called(name) && usable(link)));
     }
     match host.way(far(wanted).into()).await {
         Ok(way) => Ok(links

@@ -27,9 +27,9 @@ pub(crate) async fn run(host: &Host, settings: &Settings) -> Result<()> {
     let mut life = Lifecycle::new(lifecycle::config(settings, side4)?);
     let mut wanted = settings.wanted();
     let (mut view, link) = look(host, &wanted).await?;
-    if view.native_ipv4 && !settings.always {
-        warn!("this host has native IPv4: without --always clat would change nothing");
-        view.native_ipv4 = false;
+    if view.has_ipv4() && !settings.always {
+        warn!("this host has IPv4 already: without --always clat would change nothing");
+        (view.native_ipv4, view.other_clat) = (false, None);
     }
     let found = match (discover::configured(settings.prefix), &link) {
         (None, Some(link)) => {

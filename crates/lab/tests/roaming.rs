@@ -103,7 +103,7 @@ fn an_uplink_that_comes_late_is_waited_for() -> Result<()> {
     let (client, edge) = (net.topology().client(), &net.topology().edge);
     let mut clat = net.clat(&["--uplink=eth1"])?;
     net.wait_for("waiting", |status| {
-        status.contains("state     waiting: no interface leads to IPv6")
+        status.contains("state     waiting: there is no interface eth1 (--uplink)")
     })?;
     join((client, "eth1"), (edge, "second"), 1500)?;
     client.set_sysctl("ipv6/conf/eth1/accept_ra", "1")?;

@@ -1,10 +1,13 @@
 //! The data path and the translation: started, changed and ended as the lifecycle decides.
 
-use anyhow::{Context, Result};
-use clat_host::{DataPath, HostConfig, Translation};
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use clat_host::{DataPath, HostConfig, Translation, WorkerFailed};
 use tokio::sync::mpsc;
 use tracing::{info, warn};
-use xlat_host::host::{Host, RepairLog};
+use xlat_core::Instant;
+use xlat_host::host::{Error, Host, Link, RepairLog};
 use xlat_host::nft;
 use xlat_proto::clat::{Clat, State};
 use xlat_tun::{Failure, now};
@@ -19,17 +22,23 @@ pub(super) struct Active<'a> {
     translation: Option<Translation>,
     repair_log: RepairLog,
     failed: mpsc::UnboundedSender<Failure>,
+    failures: mpsc::UnboundedReceiver<Failure>,
+    /// Interface number of the TUN.
+    tun: Option<u32>,
+    /// A worker has lost the TUN.
+    is_broken: bool,
+    /// When the TUN was lost for the last time.
+    lost: Option<Instant>,
     status: StatusSource,
 }
 
+/// A TUN that is lost again within this time is not made again at once.
+const LOST_AGAIN: Duration = Duration::from_secs(10);
+
 impl<'a> Active<'a> {
-    /// Nothing started yet. Workers that end by themselves send their failure to `failed`.
-    pub(super) fn new(
-        host: &'a Host,
-        config: HostConfig,
-        failed: mpsc::UnboundedSender<Failure>,
-        status: StatusSource,
-    ) -> Self {
+    /// Nothing started yet.
+    pub(super) fn new(host: &'a Host, config: HostConfig, status: StatusSource) -> Self {
+        let (failed, failures) = mpsc::unbounded_channel();
         Self {
             host,
             config,
@@ -37,7 +46,26 @@ impl<'a> Active<'a> {
             translation: None,
             repair_log: RepairLog::default(),
             failed,
+            failures,
+            tun: None,
+            is_broken: false,
+            lost: None,
             status,
+        }
+    }
+
+    /// Waits until a worker has lost the TUN.
+    ///
+    /// # Errors
+    /// A worker panicked.
+    pub(super) async fn broken(&mut self) -> Result<(), WorkerFailed> {
+        match self.failures.recv().await {
+            Some(failure) if failure.error.is_none() => Err(WorkerFailed(failure)),
+            Some(_) => {
+                self.is_broken = true;
+                Ok(())
+            }
+            None => std::future::pending().await,
         }
     }
 
@@ -46,6 +74,9 @@ impl<'a> Active<'a> {
         let State::Running(clat) = state else {
             return self.end(&state.to_string()).await;
         };
+        if self.path.is_some() && !self.has_tun().await? {
+            self.lose().await?;
+        }
         match &mut self.translation {
             None => self.start(clat, native_ipv4).await,
             Some(translation) if translation.clat() == clat => {
@@ -94,6 +125,36 @@ impl<'a> Active<'a> {
         Ok(())
     }
 
+    /// True if the TUN is still there under its name, and the workers read from it.
+    async fn has_tun(&self) -> Result<bool, Error> {
+        let links = self.host.links().await?;
+        let name = &self.config.tun.name;
+        let is_ours = |link: &Link| Some(link.index) == self.tun && link.name == *name;
+        Ok(!self.is_broken && links.iter().any(is_ours))
+    }
+
+    /// Undoes what is left after another program has removed or renamed the TUN.
+    ///
+    /// # Errors
+    /// If that has happened only just before: it is made again after a pause.
+    async fn lose(&mut self) -> Result<()> {
+        let tun = &self.config.tun.name;
+        warn!("another program has removed or renamed the TUN interface {tun}: it is made again");
+        if let Some(translation) = self.translation.take() {
+            translation.take_back().await?;
+        }
+        if let Some(path) = self.path.take() {
+            self.status.retire(path.stop());
+        }
+        // The workers have ended: these are their last words.
+        while self.failures.try_recv().is_ok() {}
+        let before = self.lost.replace(now());
+        if before.is_some_and(|before| now() < before + LOST_AGAIN) {
+            bail!("the TUN interface {} does not stay", self.config.tun.name);
+        }
+        Ok(())
+    }
+
     async fn end(&mut self, reason: &str) -> Result<()> {
         if let Some(translation) = self.translation.take() {
             info!("IPv4 is off: {reason}");
@@ -117,10 +178,12 @@ impl<'a> Active<'a> {
             None => {
                 let path = DataPath::start(config, clat, self.failed.clone())?;
                 self.status.set_totals(path.workers().totals());
+                self.is_broken = false;
                 path
             }
         };
         self.path = Some(path);
+        self.tun = Some(self.host.link(tun).await?.index);
         let translation = Translation::set_up(self.host, config, clat).await?;
         nft::warn_of_dropping_chains(tun);
         if native_ipv4 && self.host.has_strict_filter(tun) {
@@ -130,10 +193,10 @@ impl<'a> Active<'a> {
                  loose"
             );
         }
+        let metric = translation.metric().unwrap_or(side4.metric);
         self.translation = Some(translation);
         info!(
-            "IPv4 default route via {tun} (metric {}, mtu {}), from {}",
-            side4.metric,
+            "IPv4 default route via {tun} (metric {metric}, mtu {}), from {}",
             config.mtu4(clat.mtu),
             side4.host
         );

@@ -13,7 +13,6 @@ use std::time::Duration;
 
 use anyhow::Result;
 use clat_host::{SetupError, WorkerFailed, ipv4_addresses, look};
-use tokio::sync::mpsc;
 use tokio::time::sleep;
 use tracing::{info, warn};
 use xlat_core::Instant;
@@ -24,7 +23,7 @@ use xlat_host::daemon::reservation::Reservation;
 use xlat_host::daemon::signals::{Request, Signals};
 use xlat_host::host::{Changes, Error, Host};
 use xlat_proto::clat::{Backoff, Lifecycle, Side4, State, View};
-use xlat_tun::{Failure, now};
+use xlat_tun::now;
 
 use self::active::Active;
 use self::announce::Announcer;
@@ -47,7 +46,6 @@ pub(crate) struct Daemon<'a> {
     view: View,
     network: Network,
     active: Active<'a>,
-    failures: mpsc::UnboundedReceiver<Failure>,
     backoff: Backoff,
     /// When to read the host's state again after that failed.
     blinked: Option<Instant>,
@@ -69,14 +67,13 @@ enum Woken {
     Host,
     /// A message of the network has arrived, or a request is due.
     Network,
-    Broken(Failure),
+    Broken(WorkerFailed),
 }
 
 impl<'a> Daemon<'a> {
     pub(crate) async fn new(host: &'a Host, settings: &'a Settings) -> Result<Self> {
         let instance = &settings.instance;
         let (side4, reserved) = side4(host, settings).await?;
-        let (failed, failures) = mpsc::unbounded_channel();
         let status = StatusSource::new(side4);
         let socket = Socket::bind(&instance.run_dir, &instance.tun)?;
         let answers = status.clone();
@@ -90,8 +87,7 @@ impl<'a> Daemon<'a> {
             lifecycle: Lifecycle::new(lifecycle::config(settings, side4)?),
             view: View::default(),
             network,
-            active: Active::new(host, config, failed, status.clone()),
-            failures,
+            active: Active::new(host, config, status.clone()),
             backoff: Backoff::new(),
             blinked: None,
             has_run: false,
@@ -121,7 +117,7 @@ impl<'a> Daemon<'a> {
             let state = self.lifecycle.decide(&self.view, self.network.prefix());
             if !self.backoff.holds_back(&state, now()) {
                 let made = tokio::select! {
-                    made = self.active.bring(&state, self.view.native_ipv4) => made,
+                    made = self.active.bring(&state, self.view.has_ipv4()) => made,
                     () = stop(&mut signals) => return Ok(()),
                 };
                 look_again = self.judge(&state, made)?;
@@ -137,7 +133,7 @@ impl<'a> Daemon<'a> {
                 }
                 Woken::Host => look_again = true,
                 Woken::Network => {}
-                Woken::Broken(failure) => return Err(WorkerFailed(failure).into()),
+                Woken::Broken(failure) => return Err(failure.into()),
             }
         }
     }
@@ -163,7 +159,10 @@ impl<'a> Daemon<'a> {
                 Request::Stop => Woken::Stop,
                 Request::Reload => Woken::Afresh,
             },
-            Some(failure) = self.failures.recv() => Woken::Broken(failure),
+            broken = self.active.broken() => match broken {
+                Ok(()) => Woken::Host,
+                Err(failure) => Woken::Broken(failure),
+            },
             () = changes.next() => Woken::Host,
             () = retry => Woken::Host,
             () = self.network.next() => Woken::Network,

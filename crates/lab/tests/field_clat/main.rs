@@ -4,7 +4,10 @@ mod addresses;
 mod guard;
 mod hosts;
 mod neighbours;
+mod resolvers;
+mod routes;
 mod tools;
+mod tun;
 mod uplinks;
 
 fn main() {
@@ -15,6 +18,9 @@ fn main() {
             neighbours::TESTS,
             guard::TESTS,
             hosts::TESTS,
+            tun::TESTS,
+            routes::TESTS,
+            resolvers::TESTS,
         ],
         neighbours::PROGRAMS,
     )

@@ -121,13 +121,13 @@ pub(crate) async fn look(host: &Host, settings: &Settings) -> Result<Seen> {
     };
     let (by, wanted) = match &settings.egress {
         Egress::Masquerade(names) if names.is_empty() => (
-            leads_by(&|link, route| route.is_default && link.name != settings.instance.tun),
+            leads_by(&|link, route| route.leads_on() && link.name != settings.instance.tun),
             "IPv4 default route".into(),
         ),
         Egress::Masquerade(_) | Egress::ProxyArp(_) => {
             let names = settings.egress.interfaces();
             let is_one =
-                |link: &Link, route: &Ipv4Route| route.is_default && names.contains(&link.name);
+                |link: &Link, route: &Ipv4Route| route.leads_on() && names.contains(&link.name);
             (
                 leads_by(&is_one),
                 format!("IPv4 default route by {}", names.join(" or ")),

@@ -66,7 +66,7 @@ pub enum Error {
         source: io::Error,
     },
     /// A kernel parameter cannot be read or set.
-    #[error("sysctl {key}: {source}")]
+    #[error("sysctl {key}: {source}{}", sysctl_remedy(source))]
     Sysctl {
         /// Dotted name of the parameter.
         key: String,
@@ -87,6 +87,17 @@ pub enum Error {
     /// The rtnetlink socket cannot be opened.
     #[error("netlink: {0}")]
     Netlink(String),
+}
+
+fn sysctl_remedy(source: &io::Error) -> &'static str {
+    match source.kind() {
+        io::ErrorKind::ReadOnlyFilesystem => {
+            "; kernel parameters are read-only here, as in containers: set it from outside, for \
+             example by `docker run --sysctl`"
+        }
+        io::ErrorKind::NotFound => "; is IPv6 switched off for the whole kernel (ipv6.disable=1)?",
+        _ => "",
+    }
 }
 
 fn remedy(source: &io::Error) -> &'static str {

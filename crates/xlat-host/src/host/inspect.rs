@@ -6,7 +6,7 @@ use netlink_packet_route::route::RouteMessage;
 use xlat_core::addr::{Ipv4Prefix, Ipv6Prefix};
 
 use super::error::Error;
-use super::ipv4_route::Ipv4Route;
+use super::ipv4_route::{Ipv4Defaults, Ipv4Route};
 use super::netlink::{
     Assigned, Link, Way, delegated, interfaces, is_default, is_ours, leads_somewhere, used,
 };
@@ -54,16 +54,20 @@ impl Host {
         self.netlink.way(to, Some(index)).await
     }
 
-    /// True if this host has a usable IPv4 default route that another program made. A route through
-    /// a tunnel does not count: the tunnel itself needs IPv4, and may get it from this daemon.
+    /// What the usable IPv4 default routes lead to that other programs made.
     ///
     /// # Errors
     /// If the kernel refuses.
-    pub async fn has_native_ipv4(&self) -> Result<bool, Error> {
-        let (routes, links) = (self.ipv4_routes().await?, self.links().await?);
-        let is_tunnel = |index| links.iter().any(|link| link.index == index && link.tunnel);
-        let leaves = |route: &Ipv4Route| route.links.iter().any(|index| !is_tunnel(*index));
-        Ok(routes.iter().any(|route| route.is_default && leaves(route)))
+    pub async fn ipv4_defaults(&self) -> Result<Ipv4Defaults, Error> {
+        let routes = self.netlink.routes(false).await?;
+        let (ours, others): (Vec<_>, Vec<_>) = routes.iter().partition(|route| is_ours(route));
+        let ours: Vec<u32> = ours.iter().flat_map(|route| interfaces(route)).collect();
+        let others: Vec<_> = others
+            .iter()
+            .filter_map(|route| Ipv4Route::new(route))
+            .collect();
+        let (links, addresses) = (self.links().await?, self.addresses().await?);
+        Ok(Ipv4Defaults::new(&others, &links, &addresses, &ours))
     }
 
     /// The usable IPv4 routes of the main table that other programs made.

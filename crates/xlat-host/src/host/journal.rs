@@ -273,7 +273,11 @@ impl Journal {
             path: self.path.clone(),
             source,
         };
-        std::fs::remove_file(&self.path).map_err(failed)
+        match std::fs::remove_file(&self.path) {
+            // The run directory may have been removed meanwhile.
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(failed(error)),
+            _ => Ok(()),
+        }
     }
 }
 

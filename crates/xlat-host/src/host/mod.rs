@@ -22,7 +22,7 @@ mod watch;
 
 pub use apply::{Applied, Leftovers};
 pub use error::Error;
-pub use ipv4_route::Ipv4Route;
+pub use ipv4_route::{Ipv4Defaults, Ipv4OverIpv6, Ipv4Route, LinkLocalDefault};
 pub use lock::Lock;
 pub use netlink::{Assigned, Link, Way};
 pub use plan::{Address, Difference, Plan, ROUTE_PROTOCOL, Renamed, Route, Step, device_key};

@@ -82,10 +82,16 @@ impl Lifecycle {
 
     fn judge(&self, view: &View, prefix: Option<Pref64>) -> State {
         let Some(uplink) = &view.uplink else {
-            return State::WaitingForIpv6;
+            let missing = view.missing_uplink.clone();
+            return missing.map_or(State::WaitingForIpv6, State::WaitingForUplink);
         };
-        if view.native_ipv4 && !self.config.always {
-            return State::NativeIpv4;
+        if !self.config.always {
+            if view.native_ipv4 {
+                return State::NativeIpv4;
+            }
+            if let Some(other) = &view.other_clat {
+                return State::OtherClat(other.clone());
+            }
         }
         let Some(prefix) = prefix else {
             return State::WaitingForPrefix;
@@ -196,6 +202,7 @@ impl Lifecycle {
 mod tests {
     use xlat_core::addr::Ipv4Prefix;
 
+    use super::super::view::{Lack, MissingUplink, OtherClat};
     use super::*;
 
     fn candidate(address: &str) -> Candidate {
@@ -218,6 +225,8 @@ mod tests {
                 lead: Lead::Ordinary,
             }),
             native_ipv4: false,
+            other_clat: None,
+            missing_uplink: None,
             delegated: Vec::new(),
             missing_lan: None,
         }
@@ -258,6 +267,43 @@ mod tests {
         assert_eq!(lifecycle.decide(&whole, None), State::WaitingForPrefix);
         assert_eq!(running(lifecycle.decide(&whole, wkp())), clat);
         assert_eq!(lifecycle.decide(&none, wkp()), State::WaitingForIpv6);
+    }
+
+    #[test]
+    fn fc_13_another_clat_goes_first_unless_told_otherwise() {
+        let other = OtherClat {
+            dev: "eth0".into(),
+            address: Ipv4Addr::new(192, 0, 0, 5),
+        };
+        let view = View {
+            other_clat: Some(other.clone()),
+            ..view(&["2001:db8:1::5"])
+        };
+        let state = lifecycle().decide(&view, wkp());
+        assert!(state.to_string().contains("192.0.0.5 on eth0"), "{state}");
+        assert_eq!(state, State::OtherClat(other));
+        let mut always = lifecycle();
+        always.config.always = true;
+        running(always.decide(&view, wkp()));
+    }
+
+    #[test]
+    fn fc_20_the_waiting_line_names_the_uplink_that_was_asked_for() {
+        for (lack, line) in [
+            (
+                Lack::Interface,
+                "waiting: there is no interface eth9 (--uplink)",
+            ),
+            (Lack::Up, "waiting: eth9 (--uplink) is down"),
+            (Lack::Carrier, "waiting: eth9 (--uplink) has no carrier"),
+        ] {
+            let name = "eth9".into();
+            let view = View {
+                missing_uplink: Some(MissingUplink { name, lack }),
+                ..View::default()
+            };
+            assert_eq!(lifecycle().decide(&view, wkp()).to_string(), line);
+        }
     }
 
     #[test]

@@ -13,4 +13,4 @@ pub use backoff::Backoff;
 pub use lifecycle::{Config, Lifecycle};
 pub use side4::Side4;
 pub use state::{Clat, Origin, State};
-pub use view::{Lead, Uplink, View};
+pub use view::{Lack, Lead, MissingUplink, OtherClat, Uplink, View};

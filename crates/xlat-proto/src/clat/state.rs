@@ -5,15 +5,19 @@ use std::net::Ipv6Addr;
 
 use xlat_core::addr::{Ipv4Prefix, Pref64};
 
-use super::view::Lead;
+use super::view::{Lead, MissingUplink, OtherClat};
 
 /// The desired state.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum State {
     /// No interface leads to IPv6.
     WaitingForIpv6,
+    /// The uplink that was asked for cannot be used (yet).
+    WaitingForUplink(MissingUplink),
     /// The host has native IPv4.
     NativeIpv4,
+    /// Another program brings IPv4 over IPv6.
+    OtherClat(OtherClat),
     /// No NAT64 prefix is known (yet).
     WaitingForPrefix,
     /// The uplink has no usable IPv6 address (yet).
@@ -100,6 +104,12 @@ impl fmt::Display for State {
             Self::NativeIpv4 => {
                 f.write_str("waiting: this host has native IPv4 (--always runs beside it)")
             }
+            Self::WaitingForUplink(missing) => write!(f, "waiting: {missing}"),
+            Self::OtherClat(OtherClat { dev, address }) => write!(
+                f,
+                "waiting: another CLAT or a tunnel over IPv6 gives this host IPv4: {address} on \
+                 {dev} has the default route (--always runs beside it)"
+            ),
             Self::WaitingForPrefix => {
                 f.write_str("waiting: neither routers nor DNS tell a NAT64 prefix")
             }

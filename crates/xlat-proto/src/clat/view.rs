@@ -1,6 +1,7 @@
 //! The part of the host's state that a CLAT depends on.
 
-use std::net::Ipv6Addr;
+use std::fmt;
+use std::net::{Ipv4Addr, Ipv6Addr};
 
 use xlat_core::addr::{Ipv4Prefix, Ipv6Prefix};
 
@@ -14,10 +15,61 @@ pub struct View {
     pub uplink: Option<Uplink>,
     /// The host has an IPv4 default route that is not of a CLAT.
     pub native_ipv4: bool,
+    /// Another CLAT, or a tunnel over IPv6, brings this host IPv4.
+    pub other_clat: Option<OtherClat>,
+    /// The uplink that the administrator asked for cannot be used now.
+    pub missing_uplink: Option<MissingUplink>,
     /// Unused /64 prefixes that are routed to this host.
     pub delegated: Vec<Ipv6Prefix>,
     /// A network of `--lan` in which no interface has an address.
     pub missing_lan: Option<Ipv4Prefix>,
+}
+
+impl View {
+    /// True if the host has IPv4 by another way.
+    pub fn has_ipv4(&self) -> bool {
+        self.native_ipv4 || self.other_clat.is_some()
+    }
+}
+
+/// Another program that brings IPv4 over IPv6 (RFC 6877, RFC 6333).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OtherClat {
+    /// Name of the interface of its IPv4 default route.
+    pub dev: String,
+    /// The host's address there.
+    pub address: Ipv4Addr,
+}
+
+/// An uplink that was asked for and cannot be used.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MissingUplink {
+    /// Its name.
+    pub name: String,
+    /// What it lacks.
+    pub lack: Lack,
+}
+
+/// Why an interface cannot be the uplink.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Lack {
+    /// There is no interface of this name.
+    Interface,
+    /// It is administratively down.
+    Up,
+    /// It has no carrier.
+    Carrier,
+}
+
+impl fmt::Display for MissingUplink {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let name = &self.name;
+        match self.lack {
+            Lack::Interface => write!(f, "there is no interface {name} (--uplink)"),
+            Lack::Up => write!(f, "{name} (--uplink) is down"),
+            Lack::Carrier => write!(f, "{name} (--uplink) has no carrier"),
+        }
+    }
 }
 
 /// The interface that leads to the IPv6-only network.

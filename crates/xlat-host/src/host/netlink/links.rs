@@ -1,6 +1,6 @@
 //! Network interfaces: list, set the MTU, set up.
 
-use netlink_packet_route::link::{InfoKind, LinkAttribute, LinkFlags, LinkInfo, LinkMessage};
+use netlink_packet_route::link::{InfoKind, LinkAttribute, LinkFlags, LinkInfo, LinkMessage, Prop};
 use rtnetlink::LinkUnspec;
 
 use super::{Netlink, collect, refused};
@@ -28,6 +28,15 @@ pub struct Link {
     pub carrier_changes: u32,
     /// It is a tunnel: it sends packets inside other packets, as a VPN does.
     pub tunnel: bool,
+    /// Further names that it goes by (`ip link property add dev eth0 altname NAME`).
+    pub other_names: Vec<String>,
+}
+
+impl Link {
+    /// True if this is one of its names.
+    pub fn is_called(&self, name: &str) -> bool {
+        self.name == name || self.other_names.iter().any(|one| one == name)
+    }
 }
 
 impl Netlink {
@@ -38,7 +47,7 @@ impl Netlink {
 
     pub(in crate::host) async fn link(&self, name: &str) -> Result<Link, Error> {
         let links = self.links().await?;
-        let found = links.into_iter().find(|link| link.name == name);
+        let found = links.into_iter().find(|link| link.is_called(name));
         found.ok_or_else(|| Error::NoLink(name.into()))
     }
 
@@ -77,12 +86,14 @@ fn link(message: &LinkMessage) -> Link {
         mac: None,
         carrier_changes: 0,
         tunnel: false,
+        other_names: Vec::new(),
     };
     for attribute in &message.attributes {
         match attribute {
             LinkAttribute::CarrierChanges(count) => link.carrier_changes = *count,
             LinkAttribute::LinkInfo(infos) => link.tunnel = infos.iter().any(is_tunnel),
             LinkAttribute::IfName(name) => link.name.clone_from(name),
+            LinkAttribute::PropList(all) => link.other_names.extend(all.iter().filter_map(altname)),
             LinkAttribute::Mtu(mtu) => link.mtu = *mtu,
             LinkAttribute::Address(bytes) if !flags.contains(LinkFlags::Noarp) => {
                 link.mac = bytes.as_slice().try_into().ok();
@@ -91,6 +102,13 @@ fn link(message: &LinkMessage) -> Link {
         }
     }
     link
+}
+
+fn altname(property: &Prop) -> Option<String> {
+    match property {
+        Prop::AltIfName(name) => Some(name.clone()),
+        _ => None,
+    }
 }
 
 fn is_tunnel(info: &LinkInfo) -> bool {

@@ -23,7 +23,7 @@ use refusal::refused;
 pub use addresses::Assigned;
 pub use links::Link;
 pub(super) use route_message::{
-    delegated, interfaces, is_default, is_ours, leads_somewhere, same_destination, used,
+    delegated, interfaces, ip, is_default, is_ours, leads_somewhere, same_destination, used,
 };
 pub use routes::Way;
 

@@ -92,7 +92,7 @@ pub(in crate::host) fn same_destination(route: &RouteMessage, wanted: &Route) ->
         && (wanted.metric.is_none() || metric == wanted.metric)
 }
 
-pub(super) fn ip(address: &RouteAddress) -> Option<IpAddr> {
+pub(in crate::host) fn ip(address: &RouteAddress) -> Option<IpAddr> {
     match address {
         RouteAddress::Inet(v4) => Some((*v4).into()),
         RouteAddress::Inet6(v6) => Some((*v6).into()),
