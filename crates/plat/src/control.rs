@@ -16,6 +16,7 @@ use xlat_host::daemon::control::Answer;
 use xlat_host::daemon::metrics::Page;
 use xlat_host::daemon::waiting;
 use xlat_host::host::{RepairCounters, RepairFigures};
+use xlat_host::nft::DroppingChains;
 use xlat_tun::counters::{Metric, Snapshot};
 use xlat_tun::{Totals, now};
 
@@ -56,6 +57,7 @@ pub(crate) struct StatusSource {
     pub(crate) reach: Arc<Mutex<ReachStatus>>,
     pub(crate) repairs: Arc<RepairCounters>,
     pub(crate) conflicts: Conflicts,
+    pub(crate) dropping: DroppingChains,
     pub(crate) reload: ReloadRequests,
 }
 
@@ -107,6 +109,13 @@ impl StatusSource {
         page.family(metric, samples);
         page.families(status.repairs.families());
         page.family(Conflicts::metric(), single(status.conflicts.len() as u64));
+        page.family(
+            Metric::gauge(
+                "plat_dropping_chains",
+                "Chains of other programs that drop translated packets.",
+            ),
+            single(status.dropping.len() as u64),
+        );
         page.into_text()
     }
 
@@ -132,6 +141,11 @@ impl StatusSource {
                 .clone(),
             repairs: self.repairs.snapshot(),
             conflicts: self.conflicts.list(),
+            dropping: self
+                .dropping
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .clone(),
             packets: self.totals.snapshot(),
         }
     }
@@ -197,6 +211,9 @@ struct Status {
     /// Addresses of the pool that other hosts have.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     conflicts: Vec<Conflict>,
+    /// Chains of other programs that drop translated packets.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    dropping: Vec<String>,
     packets: Snapshot,
 }
 
@@ -222,6 +239,9 @@ impl Status {
                 f,
                 "repaired  {repairs} changes of the host that others undid"
             )?;
+        }
+        for chain in &self.dropping {
+            writeln!(f, "dropping  {chain}")?;
         }
         for Conflict {
             address,

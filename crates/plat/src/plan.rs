@@ -4,6 +4,8 @@
 use std::fmt;
 use std::net::IpAddr;
 
+use std::net::Ipv6Addr;
+
 use anyhow::{Result, bail};
 use tracing::warn;
 use xlat_core::addr::{Ipv6Prefix, Pref64};
@@ -13,6 +15,11 @@ use xlat_host::host::{Host, Plan, Route, device_key};
 use crate::egress;
 use crate::own6::Own6;
 use crate::settings::Settings;
+
+/// Any link-local address, which stands for all destinations behind the TUN. Without a next hop the
+/// kernel would enter each of them into its neighbour table, a thousand entries for all links, where
+/// they push out the hosts of the LAN.
+const NEXT_HOP: Ipv6Addr = Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 1);
 
 /// All changes, in order.
 pub(crate) async fn plan(host: &Host, settings: &Settings, own_v6: Own6) -> Result<Plan> {
@@ -28,7 +35,7 @@ pub(crate) async fn base(host: &Host, settings: &Settings, own_v6: Own6) -> Resu
     plan.tun(tun, u32::from(settings.mtu));
     forward(&mut plan, host, settings).await?;
     for prefix in settings.pref64s.iter().map(Pref64::prefix) {
-        plan.route(Route::new(prefix.address(), prefix.len(), tun));
+        plan.route(Route::new(prefix.address(), prefix.len(), tun).via(NEXT_HOP));
     }
     if own_v6.routed {
         plan.route(Route::new(own_v6.address, 128, tun));
@@ -67,6 +74,11 @@ async fn forward(plan: &mut Plan, host: &Host, settings: &Settings) -> Result<()
         plan.sysctl(device_key("ipv4", &link.name, "forwarding"), "1");
     }
     if host.sysctl("net.ipv6.conf.all.forwarding").as_deref() != Some("1") {
+        let default = "net.ipv6.conf.default.accept_ra";
+        if host.sysctl(default).as_deref() == Some("1") {
+            // For an uplink that comes later.
+            plan.sysctl(default, "2");
+        }
         for link in links {
             let key = device_key("ipv6", &link.name, "accept_ra");
             if host.sysctl(&key).as_deref() == Some("1") {

@@ -28,7 +28,7 @@ use xlat_host::daemon::recovered;
 use xlat_host::daemon::signals::{Request, Signals};
 use xlat_host::daemon::waiting::{self, Waiting};
 use xlat_host::host::{Changes, Host, Plan, RepairLog};
-use xlat_host::nft;
+use xlat_host::nft::{self, ForwardWatch};
 use xlat_tun::{Failure, now};
 
 use crate::NAME;
@@ -85,6 +85,7 @@ pub(crate) async fn start(run: Run) -> Result<()> {
     let daemon = Daemon {
         host: &host,
         values: reload::values_at_start()?,
+        forward_watch: ForwardWatch::new(&settings.instance.tun),
         settings,
         own_v6,
         policy,
@@ -139,6 +140,7 @@ struct Daemon<'a> {
     /// What this host reaches.
     reach: ReachWatch,
     repair_log: RepairLog,
+    forward_watch: ForwardWatch,
     /// When the host is compared with the plan again.
     next_repair: Instant,
     /// Where a reload is asked for.
@@ -222,7 +224,7 @@ impl Daemon<'_> {
     }
 
     /// Changes the host and tells the clients. What was done before an error is in `started`.
-    async fn begin(&self, started: &mut StartedDaemon) -> Result<()> {
+    async fn begin(&mut self, started: &mut StartedDaemon) -> Result<()> {
         self.set_up(started).await?;
         started.advertising = Some(self.advertise(started.dns64.as_ref()).await?);
         Ok(())
@@ -247,7 +249,7 @@ impl Daemon<'_> {
         Ok(Advertiser::start(self.host, links, config, counters, reach).await?)
     }
 
-    async fn set_up(&self, started: &mut StartedDaemon) -> Result<()> {
+    async fn set_up(&mut self, started: &mut StartedDaemon) -> Result<()> {
         if self.settings.no_host_setup {
             return Ok(());
         }
@@ -258,7 +260,8 @@ impl Daemon<'_> {
         let applied = self.host.apply(&whole, &place.run_dir, &place.tun).await?;
         (started.applied, started.base) = (Some(applied), base);
         egress::announce(self.host, &self.settings, &mut started.neighbours).await;
-        nft::warn_of_dropping_chains(&self.settings.instance.tun);
+        self.forward_watch.look();
+        nft::warn_of_legacy_rules();
         egress::warn_of_reverse_paths(self.host, &self.settings).await;
         egress::say_hidden(&self.settings);
         Ok(())
@@ -300,6 +303,7 @@ impl Daemon<'_> {
             reach: self.reach.status(),
             repairs: self.repair_log.counters(),
             conflicts,
+            dropping: self.forward_watch.found(),
             reload: self.requests.clone(),
         }
     }

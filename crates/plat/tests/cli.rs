@@ -235,7 +235,8 @@ fn a_dry_run_prints_the_plan_as_commands() {
         "sysctl -w net.ipv6.conf.nat64.disable_ipv6=0",
         "ip link set nat64 up",
         "sysctl -w net.ipv4.ip_forward=1",
-        "ip -6 route add 2001:db8:64::/96 dev nat64 proto 64",
+        "sysctl -w net.ipv4.conf.nat64.forwarding=1",
+        "ip -6 route add 2001:db8:64::/96 via fe80::1 dev nat64 proto 64",
         "ip route add 192.168.64.0/24 dev nat64 proto 64",
         "ip route add 192.0.2.1/32 dev nat64 proto 64",
     ];

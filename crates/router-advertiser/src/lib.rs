@@ -6,6 +6,7 @@
 mod counters;
 mod error;
 mod lan;
+mod neighbour_table;
 mod reach_watch;
 
 use std::sync::Arc;
@@ -44,6 +45,9 @@ impl Advertiser {
         let (reach, is_reached) = watch::channel(reach);
         let (config, is_changed) = watch::channel(config);
         let (stop, is_over) = watch::channel(false);
+        if !links.is_empty() {
+            neighbour_table::warn_of_limits(host);
+        }
         let mut tasks = Vec::new();
         for name in links {
             let link = host.link(name).await?;

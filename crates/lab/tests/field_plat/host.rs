@@ -1,6 +1,6 @@
 //! What others do to the host `plat` runs on, and links that come late.
 
-use std::net::{Ipv4Addr, UdpSocket};
+use std::net::{Ipv4Addr, Ipv6Addr, UdpSocket};
 use std::process::{Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -13,6 +13,7 @@ use lab::inspect::{difference, inspect};
 use lab::installed::{Installed, PATIENCE, Setup};
 use lab::link::{add_address, set_down, set_mtu, set_up};
 use lab::namespace::Namespace;
+use lab::nft::nft;
 use lab::suite::Test;
 use lab::topology::{Plan, SERVER, Topology, UPLINK, embedded};
 use lab::traffic::ping::ping;
@@ -24,6 +25,9 @@ pub(crate) const TESTS: &[Test] = lab::tests![
     fp_10_neighbours_are_answered_at_once_and_told_at_the_start,
     fp_10_a_neighbour_with_an_address_of_the_pool_is_named,
     fp_20_a_tun_that_does_not_forward_by_default_forwards,
+    fp_22_many_destinations_leave_room_in_the_neighbour_table,
+    fp_23_a_firewall_that_is_loaded_later_is_named_until_it_accepts,
+    fp_24_an_uplink_that_comes_later_believes_routers,
 ];
 
 /// Where Debian has it.
@@ -204,6 +208,87 @@ fn fp_20_a_tun_that_does_not_forward_by_default_forwards() -> Result<()> {
         .set_sysctl("ipv4/conf/default/forwarding", "0")?;
     let installed = on(topology, &["--pool=192.168.64.9"])?;
     reaches(&installed, PATIENCE)
+}
+
+fn fp_22_many_destinations_leave_room_in_the_neighbour_table() -> Result<()> {
+    let installed = on(Topology::new(&Plan::default())?, &["--pool=192.168.64.9"])?;
+    let edge = &installed.topology.edge;
+    let socket = installed
+        .topology
+        .client()
+        .run(|| Ok(UdpSocket::bind((Ipv6Addr::UNSPECIFIED, 0))?))?;
+    for number in 1..=300_u32 {
+        let somewhere = Ipv4Addr::from_bits(SERVER.to_bits() + (number << 8));
+        socket.send_to(b"scan", (embedded(somewhere), 9))?;
+    }
+    reaches(&installed, PATIENCE)?;
+    let entries = ip(edge, "-6 neigh show nud all dev nat64")?;
+    let count = entries.lines().count();
+    ensure!(count <= 2, "{count} entries");
+    Ok(())
+}
+
+/// Docker sets a policy of DROP when it starts, and a firewall's own chain may be what drops.
+fn fp_23_a_firewall_that_is_loaded_later_is_named_until_it_accepts() -> Result<()> {
+    let installed = on(Topology::new(&Plan::default())?, &["--pool=192.168.64.9"])?;
+    let edge = &installed.topology.edge;
+    nft(
+        edge,
+        "add table ip filter; \
+         add chain ip filter REFUSE; \
+         add rule ip filter REFUSE counter reject; \
+         add chain ip filter FORWARD { type filter hook forward priority 0; }; \
+         add rule ip filter FORWARD ct state established accept; \
+         add rule ip filter FORWARD iifname lan0 accept; \
+         add rule ip filter FORWARD jump REFUSE; \
+         add table ip6 docker; \
+         add chain ip6 docker FORWARD { type filter hook forward priority 0; policy drop; }",
+    )?;
+    for named in ["ip filter", "ip6 docker"] {
+        let line = format!("chain FORWARD of table {named} drops forwarded packets");
+        installed.plat.wait_for_line(&line, PATIENCE)?;
+    }
+    let status = installed.ask_plat(&["status"])?;
+    let line = "dropping  chain FORWARD of table ip filter\n";
+    ensure!(status.contains(line), "{status}");
+    // What the log advises.
+    for table in ["ip filter", "ip6 docker"] {
+        for name in ["iifname", "oifname"] {
+            nft(
+                edge,
+                &format!("insert rule {table} FORWARD {name} nat64 accept"),
+            )?;
+        }
+        let line = format!("chain FORWARD of table {table} no longer drops translated packets");
+        installed.plat.wait_for_line(&line, PATIENCE)?;
+    }
+    let status = installed.ask_plat(&["status"])?;
+    ensure!(!status.contains("dropping"), "{status}");
+    reaches(&installed, PATIENCE)
+}
+
+/// A modem or a dialled line is an interface that is made when it is connected.
+fn fp_24_an_uplink_that_comes_later_believes_routers() -> Result<()> {
+    let topology = Topology::new(&Plan::default())?;
+    let edge = &topology.edge;
+    edge.set_sysctl("ipv6/conf/all/forwarding", "0")?;
+    ensure!(edge.sysctl("ipv6/conf/default/accept_ra")? == "1");
+    let before = inspect(edge)?;
+    let mut installed = on(topology, &["--pool=192.168.64.9"])?;
+    ip(
+        &installed.topology.edge,
+        "link add wwan0 type veth peer name far0",
+    )?;
+    let accepts = installed
+        .topology
+        .edge
+        .sysctl("ipv6/conf/wwan0/accept_ra")?;
+    ensure!(accepts == "2", "{accepts}");
+    ip(&installed.topology.edge, "link del wwan0")?;
+    installed.plat.stop(PATIENCE)?;
+    let left = difference(&before, &inspect(&installed.topology.edge)?);
+    ensure!(left.is_empty(), "{left:?}");
+    Ok(())
 }
 
 /// Waits until the client reaches the server.

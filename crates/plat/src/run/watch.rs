@@ -67,6 +67,7 @@ impl Daemon<'_> {
             }
             Err(error) => Err(error),
         };
+        self.forward_watch.look();
         match repaired {
             Ok(repairs) => {
                 egress::announce(self.host, &self.settings, &mut started.neighbours).await;

@@ -1,16 +1,19 @@
-//! Finds chains of other programs that may drop translated packets.
+//! Finds chains of other programs that drop translated packets, and follows them.
 
+use std::fmt;
 use std::io;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use netlink_sys::Socket;
 
 use super::NftError;
 use super::message::{
-    DONE, DUMP, ERROR, GET_CHAIN, GET_RULE, REQUEST, attributes, connect, message, messages,
-    outcome,
+    DONE, DUMP, ERROR, GET_CHAIN, GET_GENERATION, GET_RULE, REQUEST, attributes, connect, message,
+    messages, outcome,
 };
+use super::ruleset::{IP, IP6, Ruleset};
 
-/// A chain that drops forwarded packets without a matching rule.
+/// A chain that drops new connections of the translator.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DroppingChain {
     /// `ip`, `ip6` or `inet`.
@@ -21,44 +24,115 @@ pub struct DroppingChain {
     pub name: String,
 }
 
-/// Chains that drop forwarded packets unless one of their rules accepts them: by their policy, or
-/// by a last rule that matches every packet (as firewalld does).
+/// Chains that drop what `tun` translates: by their policy or a last rule for every packet (as
+/// firewalld does), also in a chain that they jump to, unless rules about `tun` accept it before.
 ///
 /// # Errors
 /// If the kernel refuses; also where it has no nf_tables.
-pub fn dropping_forward_chains() -> Result<Vec<DroppingChain>, NftError> {
+pub fn dropping_forward_chains(tun: &str) -> Result<Vec<DroppingChain>, NftError> {
     let failed = |source| NftError {
         what: "the chains cannot be listed",
         table: None,
         source,
     };
     let socket = connect().map_err(failed)?;
-    let mut chains = Vec::new();
-    dump(&socket, GET_CHAIN, |body| {
-        chains.extend(forward_chain(body))
-    })
-    .map_err(failed)?;
-    if chains.iter().any(|chain: &Chain| !chain.drops) {
-        dump(&socket, GET_RULE, |body| apply_rule(&mut chains, body)).map_err(failed)?;
-    }
-    let dropping = chains.into_iter().filter(|chain| chain.drops);
-    Ok(dropping.map(|chain| chain.place).collect())
+    let mut all = Ruleset::default();
+    dump(&socket, GET_CHAIN, |body| all.add_chain(body)).map_err(failed)?;
+    dump(&socket, GET_RULE, |body| all.add_rule(body)).map_err(failed)?;
+    let dropping = all.dropping(tun).into_iter();
+    Ok(dropping
+        .map(|(family, table, name)| DroppingChain {
+            family: match family {
+                IP => "ip",
+                IP6 => "ip6",
+                _ => "inet",
+            },
+            table,
+            name,
+        })
+        .collect())
 }
 
-/// Warns in the log about chains that may drop the packets that `tun` translates.
-pub fn warn_of_dropping_chains(tun: &str) {
-    let chains = match dropping_forward_chains() {
-        Ok(chains) => chains,
-        Err(error) => return tracing::debug!("{error}"),
-    };
-    for chain in chains {
-        let (family, table, name) = (chain.family, &chain.table, &chain.name);
+/// Follows the chains that drop what a TUN translates. Firewalls are loaded again, and Docker comes
+/// after the daemon.
+#[derive(Debug)]
+pub struct ForwardWatch {
+    tun: String,
+    /// The ruleset that was looked at, by the kernel's number for it.
+    generation: Option<u32>,
+    dropping: Vec<DroppingChain>,
+    found: DroppingChains,
+}
+
+/// The chains that drop translated packets, for status and metrics: each as `chain NAME of table
+/// FAMILY TABLE`.
+pub type DroppingChains = Arc<Mutex<Vec<String>>>;
+
+impl ForwardWatch {
+    /// Nothing looked at yet.
+    pub fn new(tun: &str) -> Self {
+        Self {
+            tun: tun.into(),
+            generation: None,
+            dropping: Vec::new(),
+            found: Arc::default(),
+        }
+    }
+
+    /// The chains that drop translated packets, at any time.
+    pub fn found(&self) -> DroppingChains {
+        Arc::clone(&self.found)
+    }
+
+    /// Looks at the ruleset if it has changed since the last call. Warns in the log about chains
+    /// that drop translated packets, and says when one no longer does.
+    pub fn look(&mut self) {
+        let generation = generation().ok().flatten();
+        if generation.is_some() && generation == self.generation {
+            return;
+        }
+        let dropping = match dropping_forward_chains(&self.tun) {
+            Ok(dropping) => dropping,
+            Err(error) => return tracing::debug!("{error}"),
+        };
+        for chain in dropping.iter().filter(|one| !self.dropping.contains(one)) {
+            chain.warn(&self.tun);
+        }
+        for chain in self.dropping.iter().filter(|one| !dropping.contains(one)) {
+            tracing::info!("{chain} no longer drops translated packets");
+        }
+        let texts = dropping.iter().map(ToString::to_string).collect();
+        *self.found.lock().unwrap_or_else(PoisonError::into_inner) = texts;
+        (self.generation, self.dropping) = (generation, dropping);
+    }
+}
+
+impl fmt::Display for DroppingChain {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (family, table, name) = (self.family, &self.table, &self.name);
+        write!(f, "chain {name} of table {family} {table}")
+    }
+}
+
+impl DroppingChain {
+    fn warn(&self, tun: &str) {
+        let (family, table, name) = (self.family, &self.table, &self.name);
         tracing::warn!(
-            "chain {name} of table {family} {table} drops forwarded packets that it has no rule \
-             for; if translated ones are among them: nft insert rule {family} {table} {name} \
-             iifname {tun} accept, and the same with oifname"
+            "{self} drops forwarded packets that it has no rule \
+             for, translated ones among them; to accept these: nft insert rule {family} {table} \
+             {name} iifname {tun} accept, and the same with oifname"
         );
     }
+}
+
+/// Warns in the log about chains that drop the packets that `tun` translates.
+pub fn warn_of_dropping_chains(tun: &str) {
+    ForwardWatch::new(tun).look();
+    warn_of_legacy_rules();
+}
+
+/// Says in the log that there are rules which are not looked at.
+pub fn warn_of_legacy_rules() {
     for (command, list) in [
         ("iptables-legacy", "/proc/thread-self/net/ip_tables_names"),
         ("ip6tables-legacy", "/proc/thread-self/net/ip6_tables_names"),
@@ -66,20 +140,28 @@ pub fn warn_of_dropping_chains(tun: &str) {
         let tables = std::fs::read_to_string(list).unwrap_or_default();
         if tables.lines().any(|table| table == "filter") {
             tracing::info!(
-                "this host has rules of {command}, which plat does not inspect; if translated \
-                packets \
+                "this host has rules of {command}, which are not looked at; if translated packets \
                  do not pass, see {command} -S FORWARD"
             );
         }
     }
 }
 
-/// A chain that forwarded packets pass.
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct Chain {
-    place: DroppingChain,
-    /// Its policy, or one of its rules, drops every packet that gets there.
-    drops: bool,
+/// The number of the present ruleset, which each change makes another one.
+fn generation() -> io::Result<Option<u32>> {
+    let socket = connect()?;
+    socket.send(&message(GET_GENERATION, REQUEST, 0, UNSPECIFIED, &[]), 0)?;
+    let (bytes, _) = socket.recv_from_full()?;
+    let mut generation = None;
+    for (kind, body) in messages(&bytes) {
+        if kind == ERROR {
+            outcome(body)?;
+        } else {
+            let attributes = body.get(4..).unwrap_or_default();
+            generation = find(attributes, 1).and_then(number);
+        }
+    }
+    Ok(generation)
 }
 
 pub(super) fn dump(socket: &Socket, what: u16, mut each: impl FnMut(&[u8])) -> io::Result<()> {
@@ -94,70 +176,6 @@ pub(super) fn dump(socket: &Socket, what: u16, mut each: impl FnMut(&[u8])) -> i
             }
         }
     }
-}
-
-fn forward_chain(body: &[u8]) -> Option<Chain> {
-    let (family, rest) = family(body)?;
-    let hook = find(rest, 4)?;
-    if number(find(hook, 1)?)? != FORWARD {
-        return None;
-    }
-    Some(Chain {
-        place: DroppingChain {
-            family,
-            table: text(find(rest, 1)?),
-            name: text(find(rest, 3)?),
-        },
-        drops: number(find(rest, 5)?)? == DROP,
-    })
-}
-
-/// Once a rule drops every packet, the rules after it do not matter.
-fn apply_rule(chains: &mut [Chain], body: &[u8]) {
-    let rule = || {
-        let (family, rest) = family(body)?;
-        let place = DroppingChain {
-            family,
-            table: text(find(rest, 1)?),
-            name: text(find(rest, 2)?),
-        };
-        Some((place, drops_everything(find(rest, 4).unwrap_or_default())))
-    };
-    let Some((place, drops)) = rule() else { return };
-    for chain in chains.iter_mut().filter(|chain| chain.place == place) {
-        chain.drops |= drops;
-    }
-}
-
-/// True if a rule matches every packet and drops or rejects it.
-fn drops_everything(expressions: &[u8]) -> bool {
-    let mut drops = false;
-    for (_, expression) in attributes(expressions) {
-        let name = find(expression, 1).map(text).unwrap_or_default();
-        match name.as_str() {
-            "counter" | "log" => {}
-            "reject" => drops = true,
-            "immediate" => drops = find(expression, 2).is_some_and(is_drop),
-            _ => return false,
-        }
-    }
-    drops
-}
-
-fn is_drop(immediate: &[u8]) -> bool {
-    let verdict = || find(find(find(immediate, 2)?, 2)?, 1).and_then(number);
-    verdict() == Some(DROP)
-}
-
-fn family(body: &[u8]) -> Option<(&'static str, &[u8])> {
-    let (header, rest) = body.split_at_checked(4)?;
-    let family = match header[0] {
-        1 => "inet",
-        2 => "ip",
-        10 => "ip6",
-        _ => return None,
-    };
-    Some((family, rest))
 }
 
 pub(super) fn find(bytes: &[u8], kind: u16) -> Option<&[u8]> {
@@ -175,72 +193,3 @@ pub(super) fn text(bytes: &[u8]) -> String {
 }
 
 const UNSPECIFIED: (u8, u16) = (0, 0);
-const FORWARD: u32 = 2;
-const DROP: u32 = 0;
-
-#[cfg(test)]
-mod tests {
-    use super::super::expression::{
-        EQUAL, META_IN, compare, drop_packet, expression, interface_name, load_meta,
-    };
-    use super::super::message::Attributes;
-    use super::*;
-
-    fn chain(hook: u32, policy: u32) -> Option<Chain> {
-        let mut all = Attributes(Vec::new());
-        all.text(1, "filter");
-        all.text(3, "FORWARD");
-        all.nest(4, |attributes| attributes.number(1, hook));
-        all.number(5, policy);
-        forward_chain(&[&[2, 0, 0, 0][..], &all.0].concat())
-    }
-
-    fn rule(fill: impl FnOnce(&mut Attributes)) -> Vec<u8> {
-        let mut all = Attributes(Vec::new());
-        all.text(1, "filter");
-        all.text(2, "FORWARD");
-        all.nest(4, fill);
-        [&[2, 0, 0, 0][..], &all.0].concat()
-    }
-
-    #[test]
-    fn a_chain_that_drops_what_is_forwarded_is_recognised() {
-        let dropping = chain(FORWARD, DROP).unwrap();
-        let expected = DroppingChain {
-            family: "ip",
-            table: "filter".into(),
-            name: "FORWARD".into(),
-        };
-        assert_eq!((dropping.place, dropping.drops), (expected, true));
-        assert_eq!(chain(FORWARD, 1).map(|chain| chain.drops), Some(false));
-        assert_eq!(chain(1, DROP), None);
-        assert_eq!(forward_chain(&[2, 0, 0]), None);
-    }
-
-    #[test]
-    fn a_last_rule_that_takes_everything_is_as_good_as_a_policy() {
-        let after = |rules: &[Vec<u8>]| {
-            let mut chains = vec![chain(FORWARD, 1).unwrap()];
-            rules.iter().for_each(|rule| apply_rule(&mut chains, rule));
-            chains[0].drops
-        };
-        let reject = || rule(|rule| expression(rule, "reject", |_| {}));
-        let counted = || {
-            rule(|rule| {
-                expression(rule, "counter", |_| {});
-                drop_packet(rule);
-            })
-        };
-        let of_one = || {
-            rule(|rule| {
-                load_meta(rule, META_IN);
-                compare(rule, EQUAL, &interface_name("eth0"));
-                drop_packet(rule);
-            })
-        };
-        assert!(after(&[reject()]));
-        assert!(after(&[of_one(), counted()]));
-        assert!(!after(&[of_one()]));
-        assert!(after(&[reject(), of_one()]));
-    }
-}

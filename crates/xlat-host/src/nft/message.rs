@@ -218,6 +218,7 @@ pub(super) const GET_TABLE: u16 = (NFTABLES << 8) | 1;
 const DELETE_TABLE: u16 = (NFTABLES << 8) | 2;
 const NEW_CHAIN: u16 = (NFTABLES << 8) | 3;
 pub(super) const GET_RULE: u16 = (NFTABLES << 8) | 7;
+pub(super) const GET_GENERATION: u16 = (NFTABLES << 8) | 16;
 pub(super) const GET_CHAIN: u16 = (NFTABLES << 8) | 4;
 const NEW_RULE: u16 = (NFTABLES << 8) | 6;
 

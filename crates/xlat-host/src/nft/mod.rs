@@ -11,12 +11,16 @@ mod guard;
 mod hidden;
 mod interface;
 mod message;
+mod ruleset;
 mod source_nat;
 mod table;
 
 use std::io;
 
-pub use filter::{DroppingChain, dropping_forward_chains, warn_of_dropping_chains};
+pub use filter::{
+    DroppingChain, DroppingChains, ForwardWatch, dropping_forward_chains, warn_of_dropping_chains,
+    warn_of_legacy_rules,
+};
 pub use interface::Interface;
 pub use table::Table;
 pub(crate) use table::{OwnedTable, TablePlace};

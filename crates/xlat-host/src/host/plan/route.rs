@@ -91,6 +91,12 @@ impl Route {
         self
     }
 
+    /// Sets the next hop.
+    pub fn via(mut self, via: Ipv6Addr) -> Self {
+        self.via = Some(via);
+        self
+    }
+
     /// Sets the source address for packets of this host.
     pub fn src(mut self, src: impl Into<IpAddr>) -> Self {
         self.src = Some(src.into());
