@@ -48,6 +48,11 @@ impl TokenBucket {
         }
         enough
     }
+
+    /// Puts a token back that was taken and is not used.
+    pub fn give_back(&mut self) {
+        self.credit = (self.credit + self.cost).min(self.full);
+    }
 }
 
 #[cfg(test)]

@@ -40,8 +40,8 @@ impl Limits {
         }
     }
 
-    /// True if an error may be sent to a source now; `source` is its hash.
-    pub(crate) fn allow(&mut self, response: Response, source: u64, now: Instant) -> bool {
+    /// True if an error may be sent to a source now.
+    pub(crate) fn allow(&mut self, response: Response, source: Source, now: Instant) -> bool {
         match self.rate {
             ErrorRate::Off => false,
             ErrorRate::Unlimited => true,
@@ -53,40 +53,77 @@ impl Limits {
     }
 }
 
-/// A bucket for all, and one for each of the sources that share a place.
+/// A bucket for all, and one for each of the sources and of the networks that share a place.
 #[derive(Debug)]
 struct Buckets {
     all: TokenBucket,
     each: Box<[TokenBucket]>,
+    networks: Box<[TokenBucket]>,
 }
 
 impl Buckets {
     fn new(per_second: u32, burst: u32) -> Self {
-        let one = TokenBucket::new(per_second.div_ceil(SHARE), burst.div_ceil(SHARE));
+        let part = |share: u32| {
+            let one = TokenBucket::new(per_second.div_ceil(share), burst.div_ceil(share));
+            [one; PLACES].into()
+        };
         Self {
             all: TokenBucket::new(per_second, burst),
-            each: [one; PLACES].into(),
+            each: part(SHARE),
+            networks: part(NETWORK_SHARE),
         }
     }
 
-    /// The source's own comes first: what it is refused takes nothing from the others.
-    fn take(&mut self, source: u64, now: Instant) -> bool {
-        self.each[source as usize % PLACES].take(now) && self.all.take(now)
+    /// The source's own comes first: what it is refused takes nothing from the others. What its
+    /// network is refused takes nothing from the place that it may share with a host elsewhere.
+    fn take(&mut self, source: Source, now: Instant) -> bool {
+        let own = &mut self.each[place(source.own)];
+        if !own.take(now) {
+            return false;
+        }
+        if let Some(network) = source.network
+            && !self.networks[place(network)].take(now)
+        {
+            own.give_back();
+            return false;
+        }
+        self.all.take(now)
     }
 }
 
-/// What an IPv4 source is known by.
-pub(crate) fn source_v4(source: Ipv4Addr, ids: &Identifications) -> u64 {
-    ids.hash(u64::from(source.to_bits()))
+fn place(hash: u64) -> usize {
+    hash as usize % PLACES
 }
 
-/// What an IPv6 source is known by: a host has as many addresses as it likes, but one /64.
-pub(crate) fn source_v6(source: Ipv6Addr, ids: &Identifications) -> u64 {
-    ids.hash((source.to_bits() >> 64) as u64)
+/// What a source is known by, as hashes: its address and, for IPv6, its /64. A host has as many
+/// addresses in it as it likes, but it may share it with all the hosts of a link.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Source {
+    own: u64,
+    network: Option<u64>,
 }
 
-/// One source gets one in so many of all errors.
+impl Source {
+    pub(crate) fn v4(source: Ipv4Addr, ids: &Identifications) -> Self {
+        Self {
+            own: ids.hash(u64::from(source.to_bits())),
+            network: None,
+        }
+    }
+
+    pub(crate) fn v6(source: Ipv6Addr, ids: &Identifications) -> Self {
+        let bits = source.to_bits();
+        let network = ids.hash((bits >> 64) as u64);
+        Self {
+            own: ids.hash(network ^ bits as u64),
+            network: Some(network),
+        }
+    }
+}
+
+/// One source gets one in so many of all errors, and one IPv6 /64 one in so many.
 const SHARE: u32 = 4;
+const NETWORK_SHARE: u32 = 2;
 /// Sources that are distinguished.
 const PLACES: usize = 256;
 
@@ -104,7 +141,7 @@ mod tests {
         let ids = Identifications::new([1, 2], 0, 1);
         let mut limits = Limits::new(LIMITED, 1);
         let mut told = |source: u32, count: usize| {
-            let source = source_v4(Ipv4Addr::from_bits(source), &ids);
+            let source = Source::v4(Ipv4Addr::from_bits(source), &ids);
             (0..count)
                 .filter(|_| limits.allow(Response::TimeExceeded, source, Instant::ZERO))
                 .count()
@@ -120,17 +157,31 @@ mod tests {
         let mut workers = [0; 4].map(|_| Limits::new(LIMITED, 4));
         let told = |limits: &mut Limits| {
             (0..1000)
-                .filter(|&source| limits.allow(Response::TimeExceeded, source, Instant::ZERO))
+                .filter(|&own| {
+                    let source = Source { own, network: None };
+                    limits.allow(Response::TimeExceeded, source, Instant::ZERO)
+                })
                 .count()
         };
         assert_eq!(workers.iter_mut().map(told).sum::<usize>(), 40);
     }
 
+    /// One host of a link does not use up what all of them have.
     #[test]
-    fn se_17_addresses_of_one_64_are_one_source() {
-        let ids = Identifications::new([1, 2], 0, 1);
-        let source = |text: &str| source_v6(text.parse().unwrap(), &ids);
-        assert_eq!(source("2001:db8::1"), source("2001:db8::ffff:0:0:2"));
-        assert_ne!(source("2001:db8::1"), source("2001:db8:0:1::1"));
+    fn fp_05_se_17_addresses_of_one_64_have_their_own_share_and_half_together() {
+        let ids = Identifications::new([0x9e37_79b9_7f4a_7c15, 0xbf58_476d_1ce4_e5b9], 0, 1);
+        let mut limits = Limits::new(LIMITED, 1);
+        let net: u128 = 0x2001_0db8 << 96;
+        let mut told = |bits: u128, count: usize| {
+            let source = Source::v6(Ipv6Addr::from_bits(bits), &ids);
+            (0..count)
+                .filter(|_| limits.allow(Response::TimeExceeded, source, Instant::ZERO))
+                .count()
+        };
+        assert_eq!(told(net | 1, 1000), 10);
+        assert_eq!(told(net | 2, 3), 3);
+        let many = (0x1000..0x2000).map(|host| told(net | host, 1));
+        assert_eq!(many.sum::<usize>(), 7);
+        assert_eq!(told(net | 1 << 64 | 1, 1000), 10);
     }
 }

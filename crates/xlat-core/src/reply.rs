@@ -8,7 +8,7 @@ use pnet_packet::ip::IpNextHeaderProtocols;
 
 use crate::addr::{Ipv4Prefix, special};
 use crate::checksum::{self, Sum};
-use crate::error_limits::{Limits, source_v4, source_v6};
+use crate::error_limits::{Limits, Source};
 use crate::frame::Frame;
 use crate::identification::Identifications;
 use crate::mapper::Unreachable;
@@ -45,7 +45,7 @@ impl Replier {
     /// True if an ICMPv4 error that a mapper has made may go to `dst` now.
     pub(crate) fn allows_v4(&mut self, dst: Ipv4Addr, ids: &Identifications, now: Instant) -> bool {
         let response = Response::Unreachable(Unreachable::Port);
-        self.v4.allow(response, source_v4(dst, ids), now)
+        self.v4.allow(response, Source::v4(dst, ids), now)
     }
 
     /// Answers the packet in `frame`, or drops it where no answer may be given.
@@ -80,7 +80,7 @@ impl Replier {
         let ip = ipv4::Header::parse(frame.array(0)?);
         let header_len = ipv4::header_len(frame.packet()[0]);
         if !may_answer_v4(frame, &ip, header_len)
-            || !self.v4.allow(response, source_v4(ip.src, ids), now)
+            || !self.v4.allow(response, Source::v4(ip.src, ids), now)
         {
             return None;
         }
@@ -132,7 +132,7 @@ impl Replier {
         let ip = ipv6::Header::parse(frame.array(0)?);
         let extensions = walk_to_transport(ip.next_header, frame.packet())?;
         if !may_answer_v6(frame, &ip, &extensions, response)
-            || !self.v6.allow(response, source_v6(ip.src, ids), now)
+            || !self.v6.allow(response, Source::v6(ip.src, ids), now)
         {
             return None;
         }

@@ -15,12 +15,20 @@ pub(crate) enum Side {
     V4,
 }
 
-/// One budget, with each source's share of it.
+/// Who is charged: a source and, for IPv6, the /64 that it shares with others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Source {
+    pub(super) own: u128,
+    pub(super) network: Option<u128>,
+}
+
+/// One budget, with each source's and each network's share of it.
 #[derive(Debug)]
 pub(super) struct Budget {
     limit: usize,
     used: usize,
     per_source: HashMap<u128, usize, SipKey>,
+    per_network: HashMap<u128, usize, SipKey>,
 }
 
 impl Budget {
@@ -29,37 +37,55 @@ impl Budget {
             limit,
             used: 0,
             per_source: HashMap::with_hasher(key),
+            per_network: HashMap::with_hasher(key),
         }
     }
 
     /// Charges a source; false, and nothing is charged, if that is too much.
-    pub(super) fn charge(&mut self, source: u128, cost: usize) -> bool {
-        let its = self.per_source.get(&source).copied().unwrap_or_default();
-        if self.used + cost > self.limit || its + cost > self.limit / SHARE {
+    pub(super) fn charge(&mut self, source: Source, cost: usize) -> bool {
+        let of = |used: &HashMap<_, usize, _>, key| used.get(&key).copied().unwrap_or_default();
+        let its = of(&self.per_source, source.own);
+        let shared = source.network.map(|key| of(&self.per_network, key));
+        if self.used + cost > self.limit
+            || its + cost > self.limit / SHARE
+            || shared.is_some_and(|shared| shared + cost > self.limit / NETWORK_SHARE)
+        {
             return false;
         }
         self.used += cost;
-        self.per_source.insert(source, its + cost);
+        self.per_source.insert(source.own, its + cost);
+        if let (Some(network), Some(shared)) = (source.network, shared) {
+            self.per_network.insert(network, shared + cost);
+        }
         true
     }
 
     /// Gives back what a source was charged.
-    pub(super) fn release(&mut self, source: u128, cost: usize) {
+    pub(super) fn release(&mut self, source: Source, cost: usize) {
         self.used -= cost;
-        let Some(its) = self.per_source.get_mut(&source) else {
-            return;
-        };
-        *its -= cost;
-        if *its == 0 {
-            self.per_source.remove(&source);
+        give_back(&mut self.per_source, source.own, cost);
+        if let Some(network) = source.network {
+            give_back(&mut self.per_network, network, cost);
         }
     }
 
     #[cfg(test)]
     pub(super) fn used(&self) -> (usize, usize) {
-        (self.used, self.per_source.len())
+        (self.used, self.per_source.len() + self.per_network.len())
+    }
+}
+
+fn give_back(used: &mut HashMap<u128, usize, SipKey>, key: u128, cost: usize) {
+    let Some(its) = used.get_mut(&key) else {
+        return;
+    };
+    *its -= cost;
+    if *its == 0 {
+        used.remove(&key);
     }
 }
 
 /// The share of a budget that one source may use: one part in this many.
 pub(super) const SHARE: usize = 8;
+/// The share of one IPv6 /64 that has several sources.
+pub(super) const NETWORK_SHARE: usize = 2;

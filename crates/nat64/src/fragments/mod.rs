@@ -27,7 +27,7 @@ use xlat_core::DropReason;
 
 use crate::clock::{Tick, Ticks};
 use crate::siphash::SipKey;
-use budget::{Budget, Side};
+use budget::{Budget, Side, Source};
 use datagram::{Coverage, Datagram, Noted, Waiting};
 pub(crate) use datagram::{Decision, Piece};
 
@@ -83,7 +83,7 @@ pub(crate) struct Bounds {
     pub(crate) life: Ticks,
     /// Bytes in total.
     pub(crate) memory: usize,
-    /// IPv6 sources that share so many bits are one.
+    /// IPv6 sources that share so many bits are one: those of one subscriber.
     pub(crate) source_prefix: u8,
 }
 
@@ -442,10 +442,16 @@ impl Fragments {
         }
     }
 
-    fn source(&self, key: &DatagramKey) -> u128 {
+    fn source(&self, key: &DatagramKey) -> Source {
         match key.side() {
-            Side::V6 => key.src & self.source_mask,
-            Side::V4 => key.src,
+            Side::V6 => Source {
+                own: key.src & self.source_mask,
+                network: (self.source_mask & u128::from(u64::MAX) != 0).then_some(key.src >> 64),
+            },
+            Side::V4 => Source {
+                own: key.src,
+                network: None,
+            },
         }
     }
 }

@@ -146,14 +146,43 @@ fn nf_02_se_14_a_flood_stays_within_its_share() {
 }
 
 #[test]
-fn se_14_addresses_of_one_64_share() {
-    let mut fragments = fragments();
-    let kept = (0..10_000_u128).filter(|&low| {
-        let src = Ipv6Addr::from_bits((0x2001_0db8 << 96) | low);
-        let key = DatagramKey::v6(src, Ipv6Addr::LOCALHOST, 7, UDP);
-        hold(&mut fragments, key, 1, &[0; 1400]) == Held::Kept
-    });
+fn se_14_addresses_of_one_subscriber_share() {
+    let mut fragments = fragments_by(64);
+    let kept = (0..10_000).filter(|&low| hold_v6(&mut fragments, low, 7));
     assert!(kept.count() * 1400 <= MEMORY / BUDGETS / budget::SHARE);
+    fragments.expire(at(3));
+    assert_empty(&mut fragments);
+}
+
+/// A link is one /64, and one of its hosts does not use up what all of them have.
+#[test]
+fn fp_05_se_14_addresses_of_one_64_have_their_own_share_and_half_together() {
+    let budget = MEMORY / BUDGETS;
+    let mut fragments = fragments();
+    let own = (0..10_000)
+        .filter(|&id| hold_v6(&mut fragments, 1, id))
+        .count();
+    assert!(own > 0 && own * 1400 <= budget / budget::SHARE);
+    assert!(hold_v6(&mut fragments, 2, 1));
+    let others = (3..10_000)
+        .filter(|&low| hold_v6(&mut fragments, low, 7))
+        .count();
+    let all = (own + 1 + others) * (1400 + DATAGRAM + PIECE + PACKET);
+    assert!(
+        all <= budget / 2 && all > budget / 2 - budget / 10,
+        "{all} of {budget}"
+    );
+    // Another network has room beside them.
+    assert!(hold_v6(&mut fragments, 1 << 64, 1));
+    fragments.expire(at(3));
+    assert_empty(&mut fragments);
+}
+
+/// True if there is room for a piece from 2001:db8:: and this offset.
+fn hold_v6(fragments: &mut Fragments, low: u128, id: u32) -> bool {
+    let src = Ipv6Addr::from_bits((0x2001_0db8 << 96) + low);
+    let key = DatagramKey::v6(src, Ipv6Addr::LOCALHOST, id, UDP);
+    hold(fragments, key, 1, &[0; 1400]) == Held::Kept
 }
 
 #[test]
@@ -273,10 +302,15 @@ fn assert_empty(fragments: &mut Fragments) {
 }
 
 fn fragments() -> Fragments {
+    fragments_by(128)
+}
+
+/// With sources of so many bits.
+fn fragments_by(source_prefix: u8) -> Fragments {
     let bounds = Bounds {
         life: Ticks::covering(Duration::from_secs(2)),
         memory: MEMORY,
-        source_prefix: 64,
+        source_prefix,
     };
     Fragments::new(bounds, SipKey::new([1, 2]))
 }

@@ -95,7 +95,7 @@ impl Nat64 {
         let bounds = Bounds {
             life: Ticks::covering(config.timers.fragment),
             memory: config.limits.fragment_memory as usize / FRAGMENT_PARTS,
-            source_prefix: config.limits.subscriber_prefix.min(HOST_PREFIX),
+            source_prefix: config.limits.subscriber_prefix,
         };
         let fragments = (0..FRAGMENT_PARTS)
             .map(|_| Mutex::new(Fragments::new(bounds, key)))
@@ -208,8 +208,6 @@ impl Nat64 {
 const LARGE: u32 = 30_000;
 /// Independent parts of the fragments.
 const FRAGMENT_PARTS: usize = 8;
-/// A host has as many addresses as it likes in one of these.
-const HOST_PREFIX: u8 = 64;
 /// Counters of identifications.
 const IDS: u64 = 4096;
 
