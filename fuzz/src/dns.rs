@@ -3,7 +3,7 @@
 use std::net::Ipv6Addr;
 use std::rc::Rc;
 
-use dns64::{Answer, Cache, Lookup, Next, Question, Rules, encode, payload_limit};
+use dns64::{Answer, Cache, Lookup, Next, Question, Rules, encode, payload_limit, read};
 use hickory_proto::op::{Message, Query};
 use hickory_proto::rr::{DNSClass, RData, RecordType};
 use xlat_core::Instant;
@@ -90,6 +90,6 @@ impl Iterator for Messages<'_> {
         let length = usize::from(u16::from_be_bytes(*length)).min(rest.len());
         let (bytes, rest) = rest.split_at(length);
         self.0 = rest;
-        Some(Message::from_vec(bytes).ok())
+        Some(read(bytes).ok())
     }
 }

@@ -1,5 +1,7 @@
 //! The configuration of the server.
 
+use std::fmt;
+use std::io;
 use std::net::SocketAddr;
 use std::str::FromStr;
 
@@ -15,14 +17,16 @@ use crate::trust::Trust;
 pub struct Config {
     /// Prefixes, exclusions and lifetimes that answers follow.
     pub rules: Rules,
-    /// Upstream resolvers; at least one.
+    /// Upstream resolvers. Without any, only the names that the DNS64 knows itself are answered.
     pub upstreams: Vec<Upstream>,
     /// Certificates that authenticate resolvers over TLS; without it, no resolver is queried over
     /// TLS.
     pub trust: Option<Trust>,
     /// Networks of the clients that may send queries; the loopback address always may.
     pub allowed: Vec<Ipv6Prefix>,
-    /// Queries a second that one client, a /64, may send.
+    /// Networks on links of this host, where each address is a client. Elsewhere a /64 is one.
+    pub on_link: Vec<Ipv6Prefix>,
+    /// Queries a second that one client may send.
     pub rate: u32,
     /// Maximum number of cached answers, of 2 KiB each on average.
     pub cache: usize,
@@ -36,7 +40,7 @@ impl Config {
     }
 
     pub(crate) fn has_same_limits(&self, other: &Self) -> bool {
-        (&self.allowed, self.rate) == (&other.allowed, other.rate)
+        (&self.allowed, &self.on_link, self.rate) == (&other.allowed, &other.on_link, other.rate)
     }
 }
 
@@ -45,14 +49,51 @@ impl Config {
 pub struct Upstream {
     /// Its address and port: 53, or 853 over TLS, unless another is given.
     pub address: SocketAddr,
+    /// The interface of a link-local address (RFC 4007 section 11): its name or number.
+    pub zone: Option<String>,
     /// The name to authenticate (RFC 8310 section 5) if it is queried over TLS; `None` for UDP
     /// and TCP.
     pub tls: Option<ServerName<'static>>,
 }
 
+impl Upstream {
+    /// The address to send to now.
+    ///
+    /// # Errors
+    /// If its interface is not there.
+    pub(crate) fn target(&self) -> io::Result<SocketAddr> {
+        let mut target = self.address;
+        if let (SocketAddr::V6(v6), Some(zone)) = (&mut target, &self.zone) {
+            v6.set_scope_id(address::index_of(zone)?);
+        }
+        Ok(target)
+    }
+}
+
+/// With the zone, if there is one.
+impl fmt::Display for Upstream {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (ip, port) = (self.address.ip(), self.address.port());
+        match &self.zone {
+            Some(zone) => write!(f, "[{ip}%{zone}]:{port}"),
+            None => self.address.fmt(f),
+        }
+    }
+}
+
 impl From<SocketAddr> for Upstream {
     fn from(address: SocketAddr) -> Self {
-        Self { address, tls: None }
+        Self::from((address, None))
+    }
+}
+
+impl From<(SocketAddr, Option<String>)> for Upstream {
+    fn from((address, zone): (SocketAddr, Option<String>)) -> Self {
+        Self {
+            address,
+            zone,
+            tls: None,
+        }
     }
 }
 
@@ -64,7 +105,7 @@ impl FromStr for Upstream {
             let address = address::parse(text, 53).map(Self::from);
             return address.ok_or(
                 "not of the form 192.0.2.53, 192.0.2.53:5353, [2001:db8::53]:5353, \
-                 fe80::53%IFACE with an interface of this host, or tls://192.0.2.53#dns.example",
+                 fe80::53%IFACE, or tls://192.0.2.53#dns.example",
             );
         };
         let form = "not of the form tls://192.0.2.53#dns.example or \
@@ -73,11 +114,28 @@ impl FromStr for Upstream {
             "without the name that the server proves, TLS is no protection: \
              tls://192.0.2.53#dns.example",
         )?;
+        let (address, zone) = address::parse(address, 853).ok_or(form)?;
         Ok(Self {
-            address: address::parse(address, 853).ok_or(form)?,
+            address,
+            zone,
             tls: Some(ServerName::try_from(name.to_owned()).map_err(|_| form)?),
         })
     }
+}
+
+/// What is different between two lists of resolvers, for people.
+pub(crate) fn change_of_upstreams(before: &[Upstream], now: &[Upstream]) -> Option<String> {
+    let (one, other) = (addresses(now), addresses(before));
+    (before != now).then(|| format!("the DNS64 asks {one} instead of {other}"))
+}
+
+/// The addresses of resolvers, for people.
+pub(crate) fn addresses(upstreams: &[Upstream]) -> String {
+    if upstreams.is_empty() {
+        return "none".into();
+    }
+    let addresses = upstreams.iter().map(ToString::to_string);
+    addresses.collect::<Vec<_>>().join(", ")
 }
 
 #[cfg(test)]

@@ -4,12 +4,13 @@
 //! runtime of its own, so that no query delays a packet. [`Server::update`] replaces the
 //! configuration while queries are served, [`Server::counters`] counts them.
 //!
-//! Inside, `responder` serves the clients within their `limits`, `resolver` has the cache and the
+//! Inside, `responder` serves the clients within their `limits` and `connections`, `resolver` has the cache and the
 //! lookups in progress, `upstreams` the order in which upstream resolvers are queried, and
 //! `exchange` and `tls` one query to one of them.
 
 mod address;
 mod config;
+mod connections;
 mod counters;
 mod exchange;
 mod limits;

@@ -17,20 +17,23 @@ use tokio::net::{TcpListener, TcpStream, UdpSocket};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::{LocalSet, spawn_local};
 use tokio::time::timeout;
+use tracing::{info, warn};
 use xlat_tun::now;
 
-use crate::config::Config;
+use crate::config::{Config, change_of_upstreams};
+use crate::connections::{Connection, Connections};
 use crate::counters::{Counters, Outcome};
-use crate::limits::{Limits, Slot, Slots, descriptors};
+use crate::limits::{Client, Limits, Notices, Slot, Slots, descriptors};
 use crate::resolver::Resolver;
 use crate::upstreams::SOCKETS;
 
 /// Maximum number of queries that wait for lookups, if there are descriptors for them.
 const WAITING_MAX: u64 = 4096;
-/// Connections at the same time, those of one client, and how long one may be silent or slow.
+/// Connections at the same time, and how long one may be silent or slow.
 const CONNECTIONS_MAX: usize = 256;
-const CONNECTIONS_EACH: usize = 64;
 const CONNECTION_PATIENCE: Duration = Duration::from_secs(10);
+/// Length that any answer over UDP may have, in bytes (RFC 1035 section 2.3.4).
+const UDP_MIN: usize = 512;
 /// Descriptors reserved for other uses.
 const DESCRIPTORS: u64 = 256 + CONNECTIONS_MAX as u64;
 
@@ -58,8 +61,9 @@ pub(crate) struct Responder {
     config: RefCell<Config>,
     resolver: RefCell<Rc<Resolver>>,
     limits: RefCell<Limits>,
+    notices: RefCell<Notices>,
     waiting: Rc<Slots>,
-    connections: Rc<Slots>,
+    connections: Rc<Connections>,
     counters: Arc<Counters>,
 }
 
@@ -72,8 +76,9 @@ impl Responder {
             resolver: RefCell::new(Resolver::new(&config)),
             limits: RefCell::new(limits(&config)),
             config: RefCell::new(config),
-            waiting: Slots::new(waiting, waiting / 2),
-            connections: Slots::new(CONNECTIONS_MAX, CONNECTIONS_EACH),
+            notices: RefCell::default(),
+            waiting: Slots::new(waiting),
+            connections: Connections::new(CONNECTIONS_MAX),
             counters,
         }
     }
@@ -110,6 +115,9 @@ impl Responder {
             if !before.has_same_limits(&config) {
                 *self.limits.borrow_mut() = limits(&config);
             }
+            if let Some(change) = change_of_upstreams(&before.upstreams, &config.upstreams) {
+                info!("{change}");
+            }
         }
     }
 
@@ -119,8 +127,13 @@ impl Responder {
             let Ok((length, from)) = socket.recv_from(&mut buffer).await else {
                 continue;
             };
-            let Some((request, client)) = self.accept(&buffer[..length], from.ip()) else {
-                continue;
+            let (request, client) = match self.accept(&buffer[..length], from.ip()) {
+                Ok(accepted) => accepted,
+                Err(Some(refusal)) => {
+                    send(&socket, &refusal, UDP_MIN, from).await;
+                    continue;
+                }
+                Err(None) => continue,
             };
             let limit = payload_limit(&request);
             match self.at_once(&request) {
@@ -146,69 +159,81 @@ impl Responder {
                 tokio::time::sleep(Duration::from_millis(100)).await;
                 continue;
             };
-            let IpAddr::V6(client) = from.ip() else {
-                continue;
-            };
-            if !self.limits.borrow().allows(from.ip()) {
+            let Some(client) = self.limits.borrow().client(from.ip()) else {
                 self.counters.count(Outcome::Refused);
                 continue;
-            }
-            let Some(slot) = self.connections.take(client) else {
-                self.counters.count(Outcome::Limited);
+            };
+            let Some(connection) = self.connections.open(client, now()) else {
+                self.limited(client, "too many connections, each with a query under way");
                 continue;
             };
             let responder = Rc::clone(&self);
             spawn_local(async move {
                 // An error ends only this client's connection.
-                let _ = responder.converse(stream, from.ip()).await;
-                drop(slot);
+                let _ = responder.converse(stream, from.ip(), &connection).await;
             });
         }
     }
 
     /// Answers the queries of one connection, one after the other (RFC 7766), until it ends.
-    async fn converse(&self, mut stream: TcpStream, from: IpAddr) -> Option<()> {
+    async fn converse(
+        &self,
+        mut stream: TcpStream,
+        from: IpAddr,
+        connection: &Connection,
+    ) -> Option<()> {
         loop {
-            let length = timeout(CONNECTION_PATIENCE, stream.read_u16())
-                .await
-                .ok()?
-                .ok()?;
-            let mut buffer = vec![0; length.into()];
-            let read = timeout(CONNECTION_PATIENCE, stream.read_exact(&mut buffer));
-            read.await.ok()?.ok()?;
-            let (request, client) = self.accept(&buffer, from)?;
-            let reply = match self.at_once(&request) {
-                Ok(reply) => reply,
-                Err(question) => {
-                    let slot = self.slot(client)?;
-                    self.look_up(&request, question, slot).await?
-                }
+            let buffer = tokio::select! {
+                buffer = receive(&mut stream) => buffer?,
+                () = connection.closed() => return None,
+            };
+            connection.set_idle(None);
+            let reply = match self.accept(&buffer, from) {
+                Ok((request, client)) => match self.at_once(&request) {
+                    Ok(reply) => reply,
+                    Err(question) => {
+                        let slot = self.slot(client)?;
+                        self.look_up(&request, question, slot).await?
+                    }
+                },
+                Err(refusal) => *refusal?,
             };
             let bytes = encode(&reply, usize::from(u16::MAX))?;
             let mut message = (bytes.len() as u16).to_be_bytes().to_vec();
             message.extend(bytes);
             let written = timeout(CONNECTION_PATIENCE, stream.write_all(&message));
             written.await.ok()?.ok()?;
+            connection.set_idle(Some(now()));
         }
     }
 
-    /// Parses a query that gets a response, and returns it with its client.
-    fn accept(&self, bytes: &[u8], from: IpAddr) -> Option<(Message, Ipv6Addr)> {
+    /// Parses a query, and returns it with its client.
+    ///
+    /// # Errors
+    /// For anything else: the response to it, if it gets one.
+    fn accept(
+        &self,
+        bytes: &[u8],
+        from: IpAddr,
+    ) -> Result<(Message, Client), Option<Box<Message>>> {
         let mut limits = self.limits.borrow_mut();
-        let (true, IpAddr::V6(client)) = (limits.allows(from), from) else {
+        let Some(client) = limits.client(from) else {
             self.counters.count(Outcome::Refused);
-            return None;
+            return Err(None);
         };
         if !limits.take(client, now()) {
-            self.counters.count(Outcome::Limited);
-            return None;
+            self.limited(client, "more queries a second than --dns64-rate allows");
+            return Err(None);
         }
-        let request = Message::from_vec(bytes).ok();
-        let request = request.filter(|request| request.metadata.message_type == MessageType::Query);
-        if request.is_none() {
-            self.counters.count(Outcome::Malformed);
-        }
-        Some((request?, client))
+        let refusal = match dns64::read(bytes) {
+            Ok(request) if request.metadata.message_type == MessageType::Query => {
+                return Ok((request, client));
+            }
+            Ok(_) => None,
+            Err(malformed) => malformed.reply().map(Box::new),
+        };
+        self.counters.count(Outcome::Malformed);
+        Err(refusal)
     }
 
     /// The answer if it needs no lookup, or the question to look up.
@@ -230,12 +255,20 @@ impl Responder {
         }
     }
 
-    fn slot(&self, client: Ipv6Addr) -> Option<Slot> {
+    fn slot(&self, client: Client) -> Option<Slot> {
         let slot = self.waiting.take(client);
         if slot.is_none() {
-            self.counters.count(Outcome::Limited);
+            self.limited(client, "too many queries that wait for upstream resolvers");
         }
         slot
+    }
+
+    /// Counts what a client is refused, and says so once a minute.
+    fn limited(&self, client: Client, why: &str) {
+        self.counters.count(Outcome::Limited);
+        if self.notices.borrow_mut().is_due(client, now()) {
+            warn!("DNS64: {why}: client {client} is not answered");
+        }
     }
 
     /// Finds the answer. Equal questions at the same time share one lookup.
@@ -268,6 +301,15 @@ impl Responder {
     }
 }
 
+/// The next message of a connection; `None` at its end, or if that takes too long.
+async fn receive(stream: &mut TcpStream) -> Option<Vec<u8>> {
+    let length = timeout(CONNECTION_PATIENCE, stream.read_u16());
+    let mut buffer = vec![0; length.await.ok()?.ok()?.into()];
+    let read = timeout(CONNECTION_PATIENCE, stream.read_exact(&mut buffer));
+    read.await.ok()?.ok()?;
+    Some(buffer)
+}
+
 async fn send(socket: &UdpSocket, reply: &Message, limit: usize, to: SocketAddr) {
     if let Some(bytes) = encode(reply, limit) {
         // The client repeats its query.
@@ -276,5 +318,5 @@ async fn send(socket: &UdpSocket, reply: &Message, limit: usize, to: SocketAddr)
 }
 
 fn limits(config: &Config) -> Limits {
-    Limits::new(config.allowed.clone(), config.rate)
+    Limits::new(config.allowed.clone(), config.on_link.clone(), config.rate)
 }

@@ -2,14 +2,14 @@
 
 use std::io;
 use std::net::Ipv6Addr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 
 use thiserror::Error;
 use tokio::sync::{mpsc, oneshot};
 use tracing::{info, warn};
 
-use crate::config::Config;
+use crate::config::{Config, Upstream, addresses, change_of_upstreams};
 use crate::counters::Counters;
 use crate::responder::{Responder, Sockets};
 
@@ -21,9 +21,18 @@ pub const PORT: u16 = 53;
 pub struct Server {
     addresses: Vec<Ipv6Addr>,
     counters: Arc<Counters>,
+    upstreams: Mutex<Known>,
     updates: mpsc::UnboundedSender<Config>,
     stop: Option<oneshot::Sender<()>>,
     thread: Option<JoinHandle<()>>,
+}
+
+/// The resolvers that the server was last told to ask.
+#[derive(Debug)]
+struct Known {
+    upstreams: Vec<Upstream>,
+    /// True if none are named any more.
+    is_stale: bool,
 }
 
 /// Why the server did not start.
@@ -62,6 +71,10 @@ impl Server {
         let (stop, stopped) = oneshot::channel();
         let (updates, changes) = mpsc::unbounded_channel();
         let count = Arc::clone(&counters);
+        let upstreams = Mutex::new(Known {
+            upstreams: config.upstreams.clone(),
+            is_stale: false,
+        });
         let thread = thread::Builder::new().name("dns64".into()).spawn(move || {
             let responder = Responder::new(config, count);
             if let Err(error) = responder.run(sockets, changes, stopped) {
@@ -73,6 +86,7 @@ impl Server {
         Ok(Self {
             addresses,
             counters,
+            upstreams,
             updates,
             stop: Some(stop),
             thread: Some(thread),
@@ -84,10 +98,28 @@ impl Server {
         self.addresses.clone()
     }
 
-    /// Replaces the configuration. Clears the cache if answers may differ under the new one.
-    pub fn update(&self, config: Config) {
+    /// Replaces the configuration. Clears the cache if answers may differ under the new one. Without
+    /// upstream resolvers in it those in force stay. Returns the change of resolvers, if there is
+    /// one, for people; the log has it when it is in force.
+    pub fn update(&self, mut config: Config) -> Option<String> {
+        let known = &mut *self
+            .upstreams
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        let was_stale = known.is_stale;
+        known.is_stale = config.upstreams.is_empty();
+        if known.is_stale {
+            config.upstreams.clone_from(&known.upstreams);
+            if !was_stale && !known.upstreams.is_empty() {
+                let before = addresses(&known.upstreams);
+                warn!("/etc/resolv.conf names no resolver: the DNS64 goes on to ask {before}");
+            }
+        }
+        let change = change_of_upstreams(&known.upstreams, &config.upstreams);
+        known.upstreams.clone_from(&config.upstreams);
         // A server that has ended has logged the reason.
         let _ = self.updates.send(config);
+        change
     }
 
     /// The counters, which outlive the server.

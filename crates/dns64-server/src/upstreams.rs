@@ -1,14 +1,15 @@
 //! Sends a query to the upstream resolvers in turn, and again, until one answers.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::time::Duration;
 
-use dns64::Ask;
+use dns64::{Ask, EdnsSupport, Sent, refuses_opt};
 use hickory_proto::op::{Message, ResponseCode};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until, timeout_at};
-use tracing::debug;
+use tracing::{debug, warn};
+use xlat_tun::now;
 
 use crate::config::Upstream;
 use crate::exchange::{self, ExchangeError, Request};
@@ -24,6 +25,7 @@ pub(crate) const SOCKETS: u64 = SENDS.len() as u64;
 pub(crate) struct Upstreams {
     servers: Vec<Upstream>,
     tls: Option<Rc<Tls>>,
+    edns: RefCell<Vec<EdnsSupport>>,
     /// Index of the resolver that answered last.
     good: Cell<usize>,
 }
@@ -32,6 +34,7 @@ impl Upstreams {
     /// Resolvers over TLS are authenticated by the certificates of `trust`.
     pub(crate) fn new(servers: Vec<Upstream>, trust: Option<&Trust>) -> Self {
         Self {
+            edns: RefCell::new(vec![EdnsSupport::default(); servers.len()]),
             servers,
             tls: trust.map(|trust| Rc::new(Tls::new(trust))),
             good: Cell::new(0),
@@ -41,6 +44,9 @@ impl Upstreams {
     /// The first good answer within `patience`, or else a failure that a resolver reported; `None`
     /// if none answered.
     pub(crate) async fn ask(&self, ask: &Ask, patience: Duration) -> Option<Message> {
+        if self.servers.is_empty() {
+            return None;
+        }
         let begin = Instant::now();
         let mut sends = Sends::new(self.servers.len(), self.good.get(), patience);
         let mut under_way = JoinSet::new();
@@ -49,26 +55,33 @@ impl Upstreams {
             if let Some(number) = sends.due(begin.elapsed()) {
                 let (server, tls) = (self.servers[number].clone(), self.tls.clone());
                 let ask = ask.clone();
+                let has_opt = self.edns.borrow()[number].wants_opt(
+                    sends.unanswered[number],
+                    ask.dnssec_ok,
+                    now(),
+                );
+                sends.unanswered[number] += 1;
                 under_way.spawn_local(async move {
-                    let answer = exchange(&server, tls.as_deref(), &ask).await;
+                    let answer = exchange(&server, tls.as_deref(), &ask, has_opt).await;
                     (number, answer)
                 });
             }
             let next = sends.next().map(|(_, at)| at);
             let until = begin + next.unwrap_or(patience).min(patience);
             match timeout_at(until, under_way.join_next()).await {
-                Ok(Some(Ok((number, Ok(answer))))) if is_answer(&answer) => {
-                    self.good.set(number);
-                    return Some(answer);
-                }
-                Ok(Some(Ok((number, Ok(answer))))) => {
+                Ok(Some(Ok((number, Ok((sent, answer)))))) => {
+                    self.learn(number, sent, &answer);
+                    if is_answer(&answer) {
+                        self.good.set(number);
+                        return Some(answer);
+                    }
                     let code = answer.metadata.response_code;
-                    debug!("{} says {code}", self.servers[number].address);
+                    debug!("{} says {code}", self.servers[number]);
                     refusal = Some(answer);
                     sends.on_refusal(number);
                 }
                 Ok(Some(Ok((number, Err(error))))) => {
-                    debug!("{}: {error}", self.servers[number].address);
+                    debug!("{}: {error}", self.servers[number]);
                     sends.on_error(number);
                 }
                 Ok(Some(Err(_))) => {}
@@ -78,6 +91,15 @@ impl Upstreams {
                 Err(_) if begin.elapsed() >= patience => return refusal,
                 Err(_) => {}
             }
+        }
+    }
+
+    fn learn(&self, number: usize, sent: Sent, answer: &Message) {
+        if self.edns.borrow_mut()[number].learn(sent, answer, now()) {
+            let address = &self.servers[number];
+            warn!(
+                "the resolver {address} has no EDNS: asked without it, and so not for signatures"
+            );
         }
     }
 }
@@ -102,6 +124,8 @@ struct Sends {
     is_hurried: bool,
     has_refused: Vec<bool>,
     has_failed: Vec<bool>,
+    /// Number of sends to each server.
+    unanswered: Vec<usize>,
 }
 
 impl Sends {
@@ -113,6 +137,7 @@ impl Sends {
             is_hurried: false,
             has_refused: vec![false; servers],
             has_failed: vec![false; servers],
+            unanswered: vec![0; servers],
         }
     }
 
@@ -155,20 +180,39 @@ impl Sends {
     }
 }
 
+/// One query to one server. If it may not understand the OPT record, the same without.
 async fn exchange(
     server: &Upstream,
     tls: Option<&Tls>,
     ask: &Ask,
+    has_opt: bool,
+) -> Result<(Sent, Message), ExchangeError> {
+    let answer = send(server, tls, &Request::new(ask, has_opt)?).await?;
+    if !has_opt {
+        return Ok((Sent::Without, answer));
+    }
+    if refuses_opt(&answer)
+        && let Ok(plain) = send(server, tls, &Request::new(ask, false)?).await
+    {
+        return Ok((Sent::AfterRefusal, plain));
+    }
+    Ok((Sent::WithOpt, answer))
+}
+
+async fn send(
+    server: &Upstream,
+    tls: Option<&Tls>,
+    request: &Request,
 ) -> Result<Message, ExchangeError> {
-    let request = Request::new(ask)?;
+    let target = server.target()?;
     if let (Some(name), Some(tls)) = (&server.tls, tls) {
-        return tls.exchange(server.address, name, &request).await;
+        return tls.exchange(target, name, request).await;
     }
     // A resolver over TLS is never queried without it.
     if server.tls.is_some() {
         return Err(ExchangeError::NoTls);
     }
-    exchange::over_udp_or_tcp(server.address, &request).await
+    exchange::over_udp_or_tcp(target, request).await
 }
 
 #[cfg(test)]

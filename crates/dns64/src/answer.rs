@@ -50,13 +50,23 @@ impl Answer {
 
     /// The response to `request`, when the answer is `age` seconds old.
     pub fn to(&self, request: &Message, age: u32) -> Message {
-        let mut reply = reply_to(request, self.code);
+        // RFC 6891 section 6.1.3: a code of more than four bits needs an OPT record.
+        let code = match self.code {
+            code if code.high() > 0 && request.edns.is_none() => ResponseCode::ServFail,
+            code => code,
+        };
+        let mut reply = reply_to(request, code);
         // RFC 6147 section 5.5: never set for a client that does not ask for signatures.
         reply.metadata.authentic_data = self.is_authentic && wants_signatures(request);
+        let asked = request.queries.first().map(|query| &query.name);
         let aged = |records: &[Record]| -> Vec<Record> {
             let mut records = records.to_vec();
             for record in &mut records {
                 record.ttl = record.ttl.saturating_sub(age);
+                // As a pointer to the question would have it; some clients compare the spelling.
+                if let Some(asked) = asked.filter(|asked| **asked == record.name) {
+                    record.name.clone_from(asked);
+                }
             }
             records
         };
@@ -79,7 +89,7 @@ impl Answer {
 }
 
 /// The start of a response to `request`: its question, and the flags of a resolver.
-fn reply_to(request: &Message, code: ResponseCode) -> Message {
+pub(crate) fn reply_to(request: &Message, code: ResponseCode) -> Message {
     let asked = &request.metadata;
     let mut reply = Message::new(asked.id, MessageType::Response, asked.op_code);
     reply.metadata.recursion_desired = asked.recursion_desired;
@@ -110,18 +120,23 @@ pub fn payload_limit(request: &Message) -> usize {
     usize::from(asked.clamp(UDP_MIN, UDP_MAX))
 }
 
-/// Encodes a response of at most `limit` bytes. A longer one loses its records and gets the TC flag
-/// (RFC 2181 section 9). `None` if it cannot be encoded.
+/// Encodes a response of at most `limit` bytes. A longer one loses its additional records, and if
+/// that is not enough all records, which sets the TC flag (RFC 2181 section 9). `None` if it cannot
+/// be encoded.
 pub fn encode(reply: &Message, limit: usize) -> Option<Vec<u8>> {
-    if let Ok(bytes) = reply.to_vec()
-        && bytes.len() <= limit
-    {
+    let fitting = |reply: &Message| reply.to_vec().ok().filter(|bytes| bytes.len() <= limit);
+    if let Some(bytes) = fitting(reply) {
         return Some(bytes);
     }
     let mut short = reply.clone();
+    let extras = std::mem::take(&mut short.additionals);
+    if !extras.is_empty()
+        && let Some(bytes) = fitting(&short)
+    {
+        return Some(bytes);
+    }
     short.answers.clear();
     short.authorities.clear();
-    short.additionals.clear();
     short.metadata.truncation = true;
     short.to_vec().ok()
 }

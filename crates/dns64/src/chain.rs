@@ -113,12 +113,12 @@ fn renamed(record: &Record, name: &Name) -> Option<Name> {
     let RData::Unknown { code, rdata } = &record.data else {
         return None;
     };
-    let is_above = record.name.num_labels() < name.num_labels() && record.name.zone_of(name);
-    if *code != RecordType::DNAME || !is_above {
+    // `num_labels` does not count an asterisk.
+    let below = name.iter().len().checked_sub(record.name.iter().len())?;
+    if *code != RecordType::DNAME || below == 0 || !record.name.zone_of(name) {
         return None;
     }
     let target = Name::from_bytes(&rdata.anything).ok()?;
-    let below = usize::from(name.num_labels() - record.name.num_labels());
     Name::from_labels(name.iter().take(below).chain(target.iter())).ok()
 }
 

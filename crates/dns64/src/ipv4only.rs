@@ -26,7 +26,8 @@ pub(crate) fn answer(rules: &Rules, query: &Query) -> Option<Answer> {
     if !zone.zone_of(&query.name) || query.query_type == RecordType::DS {
         return None;
     }
-    if query.name.num_labels() > zone.num_labels() {
+    // `num_labels` does not count an asterisk.
+    if query.name.iter().len() > zone.iter().len() {
         return Some(Answer::empty(ResponseCode::NXDomain));
     }
     let data = match query.query_type {

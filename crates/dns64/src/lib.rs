@@ -2,21 +2,27 @@
 //!
 //! A client sends a [`Question`]. A [`Lookup`] finds the [`Answer`]: it returns queries for an
 //! upstream resolver and takes their results until the answer is complete. Each client gets the
-//! answer in a message of its own. [`Rules`] are the administrator's choices, and a [`Cache`]
+//! answer in a message of its own. [`read`] parses messages, and [`EdnsSupport`] remembers which
+//! resolvers have no EDNS. [`Rules`] are the administrator's choices, and a [`Cache`]
 //! stores answers until they expire. The crate does no I/O, reads no clock and draws no random numbers.
 #![forbid(unsafe_code)]
 
 mod answer;
 mod cache;
 mod chain;
+mod ddr;
+mod edns;
 mod ipv4only;
 mod lookup;
 mod ptr;
 mod question;
 mod rules;
+mod wire;
 
 pub use answer::{Answer, encode, payload_limit};
 pub use cache::Cache;
+pub use edns::{EdnsSupport, Sent, refuses_opt};
 pub use lookup::{Lookup, Next, Reply};
 pub use question::{Ask, Question};
 pub use rules::Rules;
+pub use wire::{Malformed, read};

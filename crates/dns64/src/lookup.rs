@@ -8,7 +8,7 @@ use crate::answer::Answer;
 use crate::chain::Chain;
 use crate::question::{Ask, Question};
 use crate::rules::Rules;
-use crate::{ipv4only, ptr};
+use crate::{ddr, ipv4only, ptr};
 
 /// Lifetime of synthetic records if there is no SOA record (RFC 6147 section 5.1.7), in seconds.
 const LIFETIME_MAX: u32 = 600;
@@ -54,7 +54,8 @@ impl Lookup {
             question: question.clone(),
         };
         let query = question.query.clone();
-        if let Some(answer) = ipv4only::answer(rules, &query) {
+        let local = ipv4only::answer(rules, &query).or_else(|| ddr::answer(&query));
+        if let Some(answer) = local {
             return (lookup, Next::Done(answer));
         }
         if let Some(target) = ptr::target(rules, &query) {

@@ -79,6 +79,7 @@ pub(crate) async fn start(run: Run) -> Result<()> {
     let own_networks = host.inner_networks(&settings.advertise.lan).await?;
     state.serve(&settings, &own_networks)?;
     let changes = Changes::listen()?;
+    let resolv_conf = dns::ResolvConf::new(&settings.dns);
     let reach = egress::look(&host, &settings).await?;
     let reach = ReachWatch::new(reach, !settings.advertise.lan.is_empty());
     let (requests, requested) = mpsc::channel(1);
@@ -91,6 +92,7 @@ pub(crate) async fn start(run: Run) -> Result<()> {
         policy,
         state,
         changes,
+        resolv_conf,
         addresses: addresses(&host).await?,
         own_networks,
         advertisements: Arc::default(),
@@ -131,6 +133,7 @@ struct Daemon<'a> {
     state: State,
     /// Listens since before the host was looked at.
     changes: Changes,
+    resolv_conf: dns::ResolvConf,
     /// What this host was last seen to have.
     addresses: BTreeSet<(IpAddr, u8)>,
     /// Its networks and those behind it, as they were last seen: the clients, unless others are
@@ -363,6 +366,9 @@ impl Daemon<'_> {
                 () = watchdog.feed() => {}
                 () = self.changes.next() => self.on_change(started).await,
                 () = sleep_until(next_look) => self.look_again(started).await,
+                () = self.resolv_conf.changed(&self.settings.dns) => {
+                    self.on_resolv_conf(started).await;
+                }
                 Some(failure) = failures.recv() => {
                     return Err(anyhow!("the data path failed: {failure}"));
                 }

@@ -2,9 +2,12 @@
 
 mod clients;
 mod dns;
+mod dns_clients;
+mod dns_habits;
 mod egress;
 mod host;
 mod packets;
+mod resolv_conf;
 mod sessions;
 mod starts;
 
@@ -18,6 +21,9 @@ fn main() {
             host::TESTS,
             egress::TESTS,
             dns::TESTS,
+            dns_clients::TESTS,
+            dns_habits::TESTS,
+            resolv_conf::TESTS,
             sessions::TESTS,
             starts::TESTS,
             clients::TESTS,
@@ -48,6 +54,8 @@ fn main() {
                 NFT,
             ),
             ("fp_11_the_private_pool_is_not_reached_from_outside", NFT),
+            (dns::WITH_BIND, dns::NAMED),
+            (dns::WITH_BIND, dns::DIG),
         ],
     )
 }

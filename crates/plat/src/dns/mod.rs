@@ -1,16 +1,19 @@
 //! The DNS64 as the command line wants it: flags become a [`Config`] of [`dns64_server`].
 
 pub(crate) mod flags;
+mod resolv_conf;
 
 use std::net::{IpAddr, SocketAddr};
 
 use anyhow::Result;
 use dns64::Rules;
-use dns64_server::{Config, PORT, Server, Trust, Upstream, resolv_conf_servers};
+use dns64_server::{Config, PORT, Server, Trust, Upstream};
 use xlat_core::addr::Ipv6Prefix;
 use xlat_host::daemon::exit::Usage;
 use xlat_host::daemon::waiting::Missing;
 use xlat_host::host::Host;
+
+pub(crate) use resolv_conf::ResolvConf;
 
 use crate::settings::Settings;
 
@@ -45,18 +48,18 @@ pub(crate) async fn config(host: &Host, settings: &Settings) -> Result<Config> {
         upstreams,
         trust,
         allowed: allowed(host, settings).await?,
+        on_link: on_link(host).await?,
         rate: flags.dns64_rate,
         cache: flags.dns64_cache,
     })
 }
 
+/// The resolvers that are given or, without any, those of `/etc/resolv.conf`: there may be none now.
 fn upstreams(settings: &Settings) -> Result<Vec<Upstream>> {
     let flags = &settings.dns;
-    let mut servers = flags.dns64_upstream.clone();
+    let servers = flags.dns64_upstream.clone();
     if servers.is_empty() {
-        let text = std::fs::read_to_string("/etc/resolv.conf").unwrap_or_default();
-        let found = resolv_conf_servers(&text, &flags.dns64);
-        servers = found.into_iter().map(Upstream::from).collect();
+        return Ok(resolv_conf::read(&flags.dns64));
     }
     let is_own = |server: &SocketAddr| {
         let mut own = flags.dns64.iter();
@@ -66,11 +69,6 @@ fn upstreams(settings: &Settings) -> Result<Vec<Upstream>> {
     if let Some(own) = addresses.find(is_own) {
         return Err(Usage(format!("--dns64-upstream {own} is this DNS64 itself")).into());
     }
-    if servers.is_empty() {
-        let line = "--dns64 has nobody to ask: /etc/resolv.conf names no resolver; give \
-                    --dns64-upstream";
-        return Err(Missing(line.into()).into());
-    }
     Ok(servers)
 }
 
@@ -79,7 +77,12 @@ pub(crate) fn check_upstreams(settings: &Settings) -> Result<()> {
     if settings.dns.dns64.is_empty() {
         return Ok(());
     }
-    upstreams(settings).map(drop)
+    if upstreams(settings)?.is_empty() {
+        let line = "--dns64 has nobody to ask: /etc/resolv.conf names no resolver; give \
+                    --dns64-upstream";
+        return Err(Missing(line.into()).into());
+    }
+    Ok(())
 }
 
 /// Refuses what makes no sense on any host.
@@ -99,4 +102,14 @@ async fn allowed(host: &Host, settings: &Settings) -> Result<Vec<Ipv6Prefix>> {
     let mut allowed = host.inner_networks(&settings.advertise.lan).await?;
     allowed.extend(&settings.clients);
     Ok(allowed)
+}
+
+/// The IPv6 networks on links of this host.
+async fn on_link(host: &Host) -> Result<Vec<Ipv6Prefix>> {
+    let addresses = host.addresses().await?;
+    let networks = addresses.iter().filter_map(|have| match have.address {
+        IpAddr::V6(address) => Some(Ipv6Prefix::containing(address, have.len)),
+        IpAddr::V4(_) => None,
+    });
+    Ok(networks.collect())
 }

@@ -50,7 +50,7 @@ impl Daemon<'_> {
     }
 
     /// Applies what is different in the configuration file: all of it or, with an error, nothing.
-    /// Returns the names of the values that are others now.
+    /// Returns the names of the values that are others now, and the new resolvers of the DNS64.
     async fn apply_file(&mut self, started: &mut StartedDaemon) -> Result<BTreeSet<String>> {
         let reading = reload::read_again(&self.settings, &self.values)?;
         let settings = &reading.settings;
@@ -84,9 +84,10 @@ impl Daemon<'_> {
 
         // From here on nothing fails.
         self.hand_out(started, settings, view, &policy);
-        if let (Some(server), Some(config)) = (&started.dns64, dns64) {
-            server.update(config);
-        }
+        let resolvers = match (&started.dns64, dns64) {
+            (Some(server), Some(config)) => server.update(config),
+            _ => None,
+        };
         let servers = started.dns64.as_ref().map(Dns64::addresses);
         if let Some(advertising) = &started.advertising {
             advertising.update(advertise::config(settings, servers.unwrap_or_default()));
@@ -96,7 +97,9 @@ impl Daemon<'_> {
         }
         (self.settings, self.values) = (reading.settings, reading.values);
         self.policy = policy;
-        Ok(reading.changed)
+        let mut changed = reading.changed;
+        changed.extend(resolvers);
+        Ok(changed)
     }
 
     /// Gives the new settings to the state and to the workers.

@@ -103,10 +103,7 @@ impl Daemon<'_> {
         self.addresses = addresses;
         self.hide(started);
         warn_of_on_link_prefixes(self.host, &self.settings).await?;
-        if let Some(server) = &started.dns64 {
-            server.update(dns::config(self.host, &self.settings).await?);
-        }
-        Ok(())
+        self.update_dns64(started).await
     }
 
     /// Networks that come and go are served and may ask the DNS64, or no longer.
@@ -125,6 +122,18 @@ impl Daemon<'_> {
             });
         }
         self.say_clients();
+        self.update_dns64(started).await
+    }
+
+    /// `/etc/resolv.conf` names other resolvers.
+    pub(super) async fn on_resolv_conf(&self, started: &StartedDaemon) {
+        if let Err(error) = self.update_dns64(started).await {
+            warn!("the resolvers of the DNS64 stay: {error:#}");
+        }
+    }
+
+    /// Tells the DNS64 what the settings mean on this host now.
+    async fn update_dns64(&self, started: &StartedDaemon) -> Result<()> {
         if let Some(server) = &started.dns64 {
             server.update(dns::config(self.host, &self.settings).await?);
         }

@@ -146,7 +146,9 @@ impl Upstream {
             namespace.run(|| Ok((UdpSocket::bind(address)?, TcpListener::bind(address)?)))?;
         udp.set_read_timeout(Some(TICK))?;
         tcp.set_nonblocking(true)?;
-        let elsewhere = namespace.run(|| Ok(UdpSocket::bind((address.ip(), 0))?))?;
+        let mut elsewhere = address;
+        elsewhere.set_port(0);
+        let elsewhere = namespace.run(|| Ok(UdpSocket::bind(elsewhere)?))?;
         let shared = Shared::new(script, None);
         let (one, other) = (Arc::clone(&shared), Arc::clone(&shared));
         let threads = vec![
