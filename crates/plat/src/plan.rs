@@ -11,6 +11,7 @@ use tracing::warn;
 use xlat_core::addr::{Ipv6Prefix, Pref64};
 use xlat_host::daemon::flags::Switch;
 use xlat_host::host::{Host, Plan, Route, device_key};
+use xlat_host::nft::Table;
 
 use crate::egress;
 use crate::own6::Own6;
@@ -34,6 +35,12 @@ pub(crate) async fn base(host: &Host, settings: &Settings, own_v6: Own6) -> Resu
     let mut plan = Plan::new();
     plan.tun(tun, u32::from(settings.mtu));
     forward(&mut plan, host, settings).await?;
+    let lans = &settings.advertise.lan;
+    if !lans.is_empty() {
+        let table = Table::limit_solicitations(&egress::table_name(settings), lans);
+        let without = "a flood of router solicitations can fill the kernel's neighbour table";
+        plan.optional_table(table, without);
+    }
     for prefix in settings.pref64s.iter().map(Pref64::prefix) {
         plan.route(Route::new(prefix.address(), prefix.len(), tun).via(NEXT_HOP));
     }

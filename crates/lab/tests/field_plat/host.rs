@@ -17,6 +17,7 @@ use lab::nft::nft;
 use lab::suite::Test;
 use lab::topology::{Plan, SERVER, Topology, UPLINK, embedded};
 use lab::traffic::ping::ping;
+use lab::traffic::solicit::Solicitor;
 
 pub(crate) const TESTS: &[Test] = lab::tests![
     fp_01_what_others_undo_on_the_host_is_restored_and_told,
@@ -28,6 +29,7 @@ pub(crate) const TESTS: &[Test] = lab::tests![
     fp_22_many_destinations_leave_room_in_the_neighbour_table,
     fp_23_a_firewall_that_is_loaded_later_is_named_until_it_accepts,
     fp_24_an_uplink_that_comes_later_believes_routers,
+    fp_22_a_flood_of_solicitations_leaves_room_in_the_neighbour_table,
 ];
 
 /// Where Debian has it.
@@ -226,6 +228,36 @@ fn fp_22_many_destinations_leave_room_in_the_neighbour_table() -> Result<()> {
     let count = entries.lines().count();
     ensure!(count <= 2, "{count} entries");
     Ok(())
+}
+
+fn fp_22_a_flood_of_solicitations_leaves_room_in_the_neighbour_table() -> Result<()> {
+    let flags = ["--pool=192.168.64.9", "--lan=client0"];
+    let installed = on(Topology::new(&Plan::default())?, &flags)?;
+    let (client, edge) = (installed.topology.client(), &installed.topology.edge);
+    reaches(&installed, PATIENCE)?;
+    let begin = Instant::now();
+    client.run(|| {
+        let solicitor = Solicitor::new(UPLINK)?;
+        (0..1500_u16).try_for_each(|number| {
+            // With a source link-layer address the kernel needs nothing else for an entry.
+            let mut message = [133, 0, 0, 0, 0, 0, 0, 0, 1, 1, 2, 0, 0, 0, 0, 0];
+            message[14..].copy_from_slice(&number.to_be_bytes());
+            let source = Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 7, number);
+            solicitor.send(source, 255, &message)
+        })
+    })?;
+    let entries = ip(edge, "-6 neigh show nud all dev client0")?;
+    let (count, seconds) = (entries.lines().count(), begin.elapsed().as_secs() + 1);
+    let most = 200 + 100 * usize::try_from(seconds)? + 20;
+    ensure!(
+        count > 10 && count <= most,
+        "{count} entries in {seconds} s"
+    );
+    let rules = nft(edge, "list table ip6 xlat_nat64")?;
+    let rule = "iifname \"client0\" icmpv6 type nd-router-solicit limit rate over 100/second burst \
+                200 packets drop";
+    ensure!(rules.contains(rule), "{rules}");
+    reaches(&installed, PATIENCE)
 }
 
 /// Docker sets a policy of DROP when it starts, and a firewall's own chain may be what drops.

@@ -42,6 +42,10 @@ fn main() {
                 "fp_23_a_firewall_that_is_loaded_later_is_named_until_it_accepts",
                 NFT,
             ),
+            (
+                "fp_22_a_flood_of_solicitations_leaves_room_in_the_neighbour_table",
+                NFT,
+            ),
             ("fp_24_an_uplink_that_comes_later_believes_routers", IP),
             (
                 "fp_10_neighbours_are_answered_at_once_and_told_at_the_start",

@@ -165,7 +165,8 @@ pub(crate) async fn warn_of_reverse_paths(host: &Host, settings: &Settings) {
     }
 }
 
-fn table_name(settings: &Settings) -> String {
+/// The name of the tables of this instance.
+pub(crate) fn table_name(settings: &Settings) -> String {
     format!("xlat_{}", settings.instance.tun)
 }
 

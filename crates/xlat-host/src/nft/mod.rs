@@ -12,6 +12,7 @@ mod hidden;
 mod interface;
 mod message;
 mod ruleset;
+mod solicitations;
 mod source_nat;
 mod table;
 

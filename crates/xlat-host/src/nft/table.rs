@@ -14,6 +14,7 @@ use super::guard::{FORWARD, ForwardOnlyTo};
 use super::hidden::{LEAVING, NeverFrom, NoNewTo};
 use super::interface::Interface;
 use super::message::{Attributes, Batch, Chain, GET_TABLE, connect};
+use super::solicitations::{INPUT, LimitSolicitations};
 use super::source_nat::{NewSource, POSTROUTING};
 
 /// A table, whose chains are those that its rules need.
@@ -38,6 +39,7 @@ enum Rule {
     ForwardOnlyTo(ForwardOnlyTo),
     NoNewTo(NoNewTo),
     NeverFrom(NeverFrom),
+    LimitSolicitations(LimitSolicitations),
 }
 
 impl Rule {
@@ -46,6 +48,7 @@ impl Rule {
             Self::NewSource(_) => &POSTROUTING,
             Self::ForwardOnlyTo(_) | Self::NoNewTo(_) => &FORWARD,
             Self::NeverFrom(_) => &LEAVING,
+            Self::LimitSolicitations(_) => &INPUT,
         }
     }
 
@@ -55,6 +58,7 @@ impl Rule {
             Self::ForwardOnlyTo(rule) => rule.encode(attributes),
             Self::NoNewTo(rule) => rule.encode(attributes),
             Self::NeverFrom(rule) => rule.encode(attributes),
+            Self::LimitSolicitations(rule) => rule.encode(attributes),
         }
     }
 }
@@ -66,6 +70,7 @@ impl fmt::Display for Rule {
             Self::ForwardOnlyTo(rule) => rule.fmt(f),
             Self::NoNewTo(rule) => rule.fmt(f),
             Self::NeverFrom(rule) => rule.fmt(f),
+            Self::LimitSolicitations(rule) => rule.fmt(f),
         }
     }
 }
@@ -133,6 +138,16 @@ impl Table {
             family: Family::Ip6,
             name: name.into(),
             rules: vec![Rule::ForwardOnlyTo(ForwardOnlyTo::new(from, to))],
+        }
+    }
+
+    /// Router solicitations that arrive by one of these interfaces are limited, for each of them.
+    pub fn limit_solicitations(name: &str, interfaces: &[String]) -> Self {
+        let rules = interfaces.iter().map(|from| LimitSolicitations::new(from));
+        Self {
+            family: Family::Ip6,
+            name: name.into(),
+            rules: rules.map(Rule::LimitSolicitations).collect(),
         }
     }
 
