@@ -2,11 +2,11 @@
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
-use xlat_core::addr::{Eam, EamTable, Pref64, Pref64s};
+use xlat_core::addr::{Eam, EamTable, Ipv6Prefix, Pref64, Pref64s, translatable};
 use xlat_core::frame::{HEADROOM, TAILROOM};
 use xlat_core::identification::Identifications;
 use xlat_core::mapper::{PacketHolder, Prefetch};
-use xlat_core::mappers::{Clat, Hairpin, Siit};
+use xlat_core::mappers::{Clat, Guarded, Hairpin, Siit};
 use xlat_core::policy::{ErrorRate, MssClamp, UdpZeroChecksum};
 use xlat_core::{Frame, Instant, Mapper, Offload, Policy, Translator, Verdict};
 use xlat_tun::vnet;
@@ -129,7 +129,12 @@ fn translate(choice: u8, bytes: &[u8], offload: Offload) {
         let Ok(eams) = EamTable::new([eam]) else {
             return;
         };
-        let mapper = Siit::new(eams, Pref64s::single(pref64()), Hairpin::Intrinsic);
+        let pref64s = Pref64s::single(pref64());
+        if choice & 16 != 0 {
+            guarded(eam, policy, bytes, offload);
+            return;
+        }
+        let mapper = Siit::new(eams, pref64s, Hairpin::Intrinsic);
         run(Translator::new(mapper, policy, ids), bytes, offload);
     } else {
         let Ok(mapper) = Clat::new(NODE4, NODE6, pref64()) else {
@@ -141,6 +146,23 @@ fn translate(choice: u8, bytes: &[u8], offload: Offload) {
         };
         run(Translator::new(mapper, policy, ids), bytes, offload);
     }
+}
+
+/// The translator of a gateway, with hosts in its prefix that have IPv4-translatable addresses.
+fn guarded(eam: Eam, policy: Policy, bytes: &[u8], offload: Offload) {
+    let part = Ipv6Prefix::containing(pref64().embed(NODE4), 120);
+    let Ok(nodes) = translatable(&pref64(), part) else {
+        return;
+    };
+    // The part has the IPv4 addresses of the explicit mapping, so that takes its place.
+    let Ok(eams) = EamTable::new([if policy.mtu4 == 576 { nodes } else { eam }]) else {
+        return;
+    };
+    let pref64s = Pref64s::single(pref64());
+    let siit = Siit::new(eams, pref64s.clone(), Hairpin::Intrinsic);
+    let mapper = Guarded::new(siit, pref64s, Vec::new()).with_nodes(vec![nodes]);
+    let ids = Identifications::new([3, 5], 0, 1);
+    run(Translator::new(mapper, policy, ids), bytes, offload);
 }
 
 fn run<M: Mapper + PacketHolder + Prefetch, E: std::fmt::Debug>(

@@ -254,6 +254,7 @@ fn help_names_every_flag() {
     for flag in [
         "prefix",
         "map",
+        "translatable",
         "dynamic-pool",
         "ipv4",
         "ipv6",

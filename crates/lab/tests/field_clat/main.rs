@@ -4,6 +4,7 @@ mod addresses;
 mod guard;
 mod hosts;
 mod neighbours;
+mod packets;
 mod resolvers;
 mod routes;
 mod tools;
@@ -21,6 +22,7 @@ fn main() {
             tun::TESTS,
             routes::TESTS,
             resolvers::TESTS,
+            packets::TESTS,
         ],
         neighbours::PROGRAMS,
     )
