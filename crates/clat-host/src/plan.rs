@@ -46,7 +46,7 @@ impl Parts {
         // There is no router behind it: asking for one would only wake the workers.
         own.sysctl(device_key("ipv6", tun, "router_solicitations"), "0");
         let mut uplink = Plan::new();
-        let guard = tables::guard(host, config, clat, sysctl);
+        let guard = tables::guard(config, clat, sysctl);
         let guard_name = guard.as_ref().map(|table| table.name().to_owned());
         if let Some(guard) = guard {
             let without = format!(

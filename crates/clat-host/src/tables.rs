@@ -36,17 +36,9 @@ pub(crate) fn share(config: &HostConfig, clat: &Clat) -> Option<Table> {
 /// through this host to its other networks; `None` if the uplink forwards for other reasons too:
 /// other programs want the whole host or the uplink to forward. `sysctl` returns the values of
 /// kernel parameters as they are without the CLAT.
-pub(crate) fn guard(
-    host: &Host,
-    config: &HostConfig,
-    clat: &Clat,
-    sysctl: Sysctl<'_>,
-) -> Option<Table> {
-    if !config.forwards_by_interface(host) {
-        return None;
-    }
-    let of_uplink = device_key("ipv6", &clat.uplink, FORCE_FORWARDING);
+pub(crate) fn guard(config: &HostConfig, clat: &Clat, sysctl: Sysctl<'_>) -> Option<Table> {
     let of_all = ["forwarding", FORCE_FORWARDING].map(|name| device_key("ipv6", "all", name));
+    let of_uplink = device_key("ipv6", &clat.uplink, FORCE_FORWARDING);
     let mut reasons = of_all.into_iter().chain([of_uplink]);
     if reasons.any(|key| sysctl(&key).is_some_and(|value| value != "0")) {
         return None;
@@ -56,7 +48,15 @@ pub(crate) fn guard(
     Some(Table::guard(&name, &clat.uplink, tun))
 }
 
-/// The parameter by which a single interface forwards (Linux 6.17).
+/// The parameter by which the uplink forwards for the CLAT.
+pub(crate) fn forwarding_key(host: &Host, config: &HostConfig, clat: &Clat) -> String {
+    match config.forwards_by_interface(host) {
+        true => device_key("ipv6", &clat.uplink, FORCE_FORWARDING),
+        false => device_key("ipv6", "all", "forwarding"),
+    }
+}
+
+/// The name of the parameter by which a single interface forwards (Linux 6.17).
 pub(crate) const FORCE_FORWARDING: &str = "force_forwarding";
 
 fn name(config: &HostConfig) -> String {

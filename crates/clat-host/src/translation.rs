@@ -1,8 +1,10 @@
 //! A CLAT that runs: the changes made to the host for it, and the responder to its neighbours. It
 //! can become another CLAT while the TUN and its IPv4 side stay.
 
-use tracing::info;
-use xlat_host::host::{Applied, Error, Host, LinkLocalDefault, Repairs, Step};
+use std::io;
+
+use tracing::{debug, info};
+use xlat_host::host::{Applied, Error, Host, LinkLocalDefault, Repairs, Step, WriteWatch};
 use xlat_proto::clat::Clat;
 
 use crate::plan::Parts;
@@ -16,6 +18,8 @@ pub struct Translation {
     applied: Applied,
     /// Answers neighbours; `None` if the CLAT's address is not on the uplink's link.
     responder: Option<Responder>,
+    /// On the parameter that lets the uplink forward.
+    watch: Option<WriteWatch>,
 }
 
 impl Translation {
@@ -57,6 +61,7 @@ impl Translation {
             parts,
             applied,
             responder,
+            watch: watch(host, config, clat),
         })
     }
 
@@ -106,6 +111,7 @@ impl Translation {
             log_shared(config, clat);
         }
         log_outranked(config, &parts, Some(&self.parts));
+        self.watch = watch(host, config, clat);
         (self.parts, self.clat) = (parts, clat.clone());
         Ok(())
     }
@@ -124,8 +130,27 @@ impl Translation {
         if let Some(responder) = &self.responder {
             responder.follow(&host.link(&self.clat.uplink).await?);
         }
+        self.leave_to_others(host)?;
         self.plan_again(host, config).await?;
-        Ok(self.applied.reconcile(&self.parts.whole()).await?)
+        let repairs = self.applied.reconcile(&self.parts.whole()).await?;
+        if !repairs.is_empty() {
+            // It may have seen the repair.
+            self.watch = watch(host, config, &self.clat);
+            self.plan_again(host, config).await?;
+        }
+        Ok(repairs)
+    }
+
+    /// The forwarding is not ours alone where another program has written that it wants it.
+    fn leave_to_others(&mut self, host: &Host) -> Result<(), Error> {
+        let Some(watch) = self.watch.as_ref().filter(|watch| watch.take()) else {
+            return Ok(());
+        };
+        let key = watch.key();
+        if host.sysctl(key).is_some_and(|value| value != "0") && self.applied.leave_sysctl(key)? {
+            info!("another program has set {key} too: it stays as it is when this one ends");
+        }
+        Ok(())
     }
 
     async fn plan_again(&mut self, host: &Host, config: &HostConfig) -> Result<(), SetupError> {
@@ -224,6 +249,13 @@ fn log_outranked(config: &HostConfig, parts: &Parts, before: Option<&Parts>) {
             "a lower metric"
         }
     );
+}
+
+/// A watch on the parameter by which the uplink forwards.
+fn watch(host: &Host, config: &HostConfig, clat: &Clat) -> Option<WriteWatch> {
+    let watch = host.watch_parameter(tables::forwarding_key(host, config, clat));
+    let log = |error: &io::Error| debug!("writes of other programs go unnoticed: {error}");
+    watch.inspect_err(log).ok()
 }
 
 /// The responder for the CLAT's address; `None` if neighbours do not ask for it.

@@ -164,6 +164,7 @@ impl<'a> Daemon<'a> {
                 Err(failure) => Woken::Broken(failure),
             },
             () = changes.next() => Woken::Host,
+            () = self.host.parameter_written() => Woken::Host,
             () = retry => Woken::Host,
             () = self.network.next() => Woken::Network,
             () = watchdog => Woken::Network,

@@ -18,6 +18,9 @@ use crate::tools::wait_until;
 pub(crate) const TESTS: &[Test] = lab::tests![
     fc_06_virtual_machines_are_reached_whoever_begins_to_forward_first,
     fc_06_the_guard_comes_back_when_others_forward_no_more,
+    fc_06_an_uplink_that_others_want_to_forward_too_is_theirs_as_well,
+    fc_47_parameters_that_others_set_back_are_restored_at_once,
+    fc_48_neighbours_are_kept_out_where_the_whole_host_forwards,
 ];
 
 /// libvirt and Docker set the first; the second is for administrators of single interfaces.
@@ -59,6 +62,72 @@ fn fc_06_the_guard_comes_back_when_others_forward_no_more() -> Result<()> {
     wait_until(|| Ok(reach(&net, &machine).is_err()))?;
     clat.wait_for_line("forwarded to the CLAT alone", PATIENCE)?;
     net.ping()
+}
+
+/// The parameter has the value that they write already.
+fn fc_06_an_uplink_that_others_want_to_forward_too_is_theirs_as_well() -> Result<()> {
+    let (net, machine) = with_machine()?;
+    let client = net.topology().client();
+    let key = format!("ipv6/conf/{UPLINK}/force_forwarding");
+    let _router = net.router(&announcing(600))?;
+    let mut clat = net.clat(&[])?;
+    net.wait_for("running", ClientHost::is_running)?;
+    client.set_sysctl("ipv6/conf/vnet0/force_forwarding", "1")?;
+    for _ in 0..2 {
+        ensure!(reach(&net, &machine).is_err(), "a neighbour got through");
+        client.set_sysctl(&key, "1")?;
+        wait_until(|| Ok(reach(&net, &machine).is_ok()))?;
+        net.ping()?;
+        // They want it no more, but the CLAT does.
+        client.set_sysctl(&key, "0")?;
+        wait_until(|| Ok(client.sysctl(&key)? == "1"))?;
+        net.ping()?;
+    }
+    client.set_sysctl(&key, "1")?;
+    clat.wait_for_line("stays as it is when this one ends", PATIENCE)?;
+    wait_until(|| Ok(reach(&net, &machine).is_ok()))?;
+    clat.stop(PATIENCE)?;
+    ensure!(client.sysctl(&key)? == "1");
+    reach(&net, &machine)
+}
+
+/// `sysctl --system`, or a network manager that knows better.
+fn fc_47_parameters_that_others_set_back_are_restored_at_once() -> Result<()> {
+    let net = ClientHost::new()?;
+    let client = net.topology().client();
+    let _router = net.router(&announcing(600))?;
+    let mut clat = net.clat(&[])?;
+    net.wait_for("running", ClientHost::is_running)?;
+    for dev in [UPLINK, "clat"] {
+        let key = format!("ipv6/conf/{dev}/force_forwarding");
+        client.set_sysctl(&key, "0")?;
+        wait_until(|| Ok(client.sysctl(&key)? == "1"))?;
+    }
+    net.ping()?;
+    clat.stop(PATIENCE)?;
+    let key = format!("ipv6/conf/{UPLINK}/force_forwarding");
+    ensure!(client.sysctl(&key)? == "0");
+    Ok(())
+}
+
+/// Before Linux 6.17 a single interface cannot forward.
+fn fc_48_neighbours_are_kept_out_where_the_whole_host_forwards() -> Result<()> {
+    let (net, machine) = with_machine()?;
+    let client = net.topology().client();
+    let key = "ipv6/conf/all/forwarding";
+    let _router = net.router(&announcing(600))?;
+    let mut clat = net.clat(&["--forwarding=host"])?;
+    net.wait_for("running", ClientHost::is_running)?;
+    net.ping()?;
+    ensure!(client.sysctl(key)? == "1");
+    ensure!(reach(&net, &machine).is_err(), "a neighbour got through");
+    // libvirt writes what is there already.
+    client.set_sysctl(key, "1")?;
+    wait_until(|| Ok(reach(&net, &machine).is_ok()))?;
+    net.ping()?;
+    clat.stop(PATIENCE)?;
+    ensure!(client.sysctl(key)? == "1");
+    reach(&net, &machine)
 }
 
 /// A host with a virtual machine, whose network the edge has a route to.

@@ -19,6 +19,7 @@ pub mod reserved_ports;
 mod snapshot;
 mod sysctl;
 mod watch;
+mod written;
 
 pub use apply::{Applied, Leftovers};
 pub use error::Error;
@@ -28,13 +29,19 @@ pub use netlink::{Assigned, Link, Way};
 pub use plan::{Address, Difference, Plan, ROUTE_PROTOCOL, Renamed, Route, Step, device_key};
 pub use repairs::{RepairCounters, RepairFigures, RepairLog, Repairs};
 pub use watch::Changes;
+pub use written::WriteWatch;
+
+use std::sync::Arc;
 
 use netlink::Netlink;
+use tokio::sync::Notify;
 
 /// The host this process runs on (more exactly: its network namespace).
 #[derive(Clone, Debug)]
 pub struct Host {
     netlink: Netlink,
+    /// Another program has written a parameter that is watched.
+    written: Arc<Notify>,
 }
 
 impl Host {
@@ -45,6 +52,7 @@ impl Host {
     pub fn connect() -> Result<Self, Error> {
         Ok(Self {
             netlink: Netlink::connect()?,
+            written: Arc::default(),
         })
     }
 }

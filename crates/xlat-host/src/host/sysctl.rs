@@ -37,8 +37,9 @@ pub(super) fn on_device(key: &str, name: &str) -> String {
     words.join(".")
 }
 
-/// Dots separate components; a slash stands for a dot inside a name, as in sysctl(8).
-fn path(key: &str) -> PathBuf {
+/// The file of a parameter. Dots separate components; a slash stands for a dot inside a name, as in
+/// sysctl(8).
+pub(super) fn path(key: &str) -> PathBuf {
     let swapped = key.chars().map(|c| match c {
         '.' => '/',
         '/' => '.',

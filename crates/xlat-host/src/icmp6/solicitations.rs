@@ -4,6 +4,7 @@
 use std::io;
 use std::net::Ipv6Addr;
 
+use rustix::io::Errno;
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::UdpSocket;
 
@@ -34,7 +35,8 @@ impl Solicitations {
     pub fn listen(link: &Link, target: Ipv6Addr, group: Ipv6Addr) -> io::Result<Self> {
         const IPV6: u16 = 0x86dd;
         let protocol = Protocol::from(i32::from(IPV6.to_be()));
-        let socket = Socket::new(Domain::PACKET, Type::DGRAM, Some(protocol))?;
+        let socket = Socket::new(Domain::PACKET, Type::DGRAM, Some(protocol));
+        let socket = socket.map_err(explain)?;
         // What arrives before the filter is attached is the caller's to sort out.
         socket.attach_filter(&solicitations(link.index, target))?;
         socket.set_nonblocking(true)?;
@@ -63,5 +65,16 @@ impl Solicitations {
     /// If the system refuses.
     pub async fn send(&self, to: Ipv6Addr, message: &[u8]) -> io::Result<()> {
         self.link.send(to, message).await
+    }
+}
+
+/// Adds what to do where a service manager allows address families one by one.
+fn explain(error: io::Error) -> io::Error {
+    match Errno::from_io_error(&error) {
+        Some(Errno::AFNOSUPPORT) => io::Error::new(
+            io::ErrorKind::Unsupported,
+            "no packet sockets; allow AF_PACKET (RestrictAddressFamilies= of a systemd unit)",
+        ),
+        _ => error,
     }
 }

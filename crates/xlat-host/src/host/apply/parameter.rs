@@ -20,6 +20,39 @@ impl Applied {
         before.next().or_else(|| self.host.sysctl(key))
     }
 
+    /// Leaves a parameter that this process has set to other programs, which want the same value.
+    /// It stays when this process ends. True if it was this process's.
+    ///
+    /// # Errors
+    /// If the journal cannot be written.
+    pub fn leave_sysctl(&mut self, key: &str) -> Result<bool, Error> {
+        let mut entries = self.journal.entries();
+        let ours = entries.find(|undo| matches!(undo, Undo::Sysctl { key: of, .. } if of == key));
+        match ours.cloned() {
+            Some(undo) => self.journal.forget(&undo).map(|()| true),
+            None => Ok(false),
+        }
+    }
+
+    /// Sets a parameter again that another program has changed. True if it was. A missing interface
+    /// has no parameters to repair.
+    pub(super) fn repair_sysctl(&mut self, key: &str, value: &str) -> Result<bool, Error> {
+        if sysctl::read(key).is_ok_and(|now| now == value) || !sysctl::exists(key) {
+            return Ok(false);
+        }
+        let mut entries = self.journal.entries();
+        if entries.any(|undo| matches!(undo, Undo::Sysctl { key: of, .. } if of == key)) {
+            sysctl::write(key, value).map_err(|source| Error::Sysctl {
+                key: key.into(),
+                source,
+            })?;
+        } else {
+            // It had our value before, or was left to others: from now on it is ours to undo.
+            self.set_sysctl(key, value)?;
+        }
+        Ok(true)
+    }
+
     pub(super) fn set_sysctl(&mut self, key: &str, value: &str) -> Result<(), Error> {
         let failed = |source: std::io::Error| match source.kind() {
             ErrorKind::PermissionDenied => Error::Permission {

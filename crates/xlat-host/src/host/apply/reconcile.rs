@@ -9,7 +9,6 @@ use crate::host::error::Error;
 use crate::host::netlink::{Assigned, Link, interfaces, is_ours, same_destination};
 use crate::host::plan::{Address, Plan, Route, Step};
 use crate::host::repairs::Repairs;
-use crate::host::sysctl;
 use crate::nft::{OwnedTable, TablePlace};
 
 /// What the kernel has, read once for all steps of a plan.
@@ -126,18 +125,6 @@ impl Applied {
             .iter_mut()
             .find(|owned| owned.table().place() == *place);
         Ok(owned.map_or(Ok(false), OwnedTable::repair)?)
-    }
-
-    /// A missing interface has no parameters to repair.
-    fn repair_sysctl(&self, key: &str, value: &str) -> Result<bool, Error> {
-        if sysctl::read(key).is_ok_and(|now| now == value) || !sysctl::exists(key) {
-            return Ok(false);
-        }
-        sysctl::write(key, value).map_err(|source| Error::Sysctl {
-            key: key.into(),
-            source,
-        })?;
-        Ok(true)
     }
 }
 
