@@ -49,7 +49,7 @@ mod worker;
 pub use config_text::ParseError;
 pub use modes::{Modes, OneToOne};
 pub use ports::pool_spec::{PoolSpec, PoolSpecError};
-pub use shard::{Counts, Usage};
+pub use shard::{Counts, PortRefusal, PortRequest, RemoteFilter, Usage};
 pub use shared::{Nat64, ReloadError, Subscription, View};
 pub use tcp::TcpState;
 pub use tuple::Protocol;

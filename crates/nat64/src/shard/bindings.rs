@@ -73,15 +73,25 @@ impl Shard {
         });
         let mut binding = Binding::new(client_side(tuple), outside, subscriber);
         binding.pref64 = pref64;
+        self.insert_binding(binding, address, now)
+    }
+
+    /// Puts a binding with a port of a pool address, which was taken, into the table.
+    pub(super) fn insert_binding(
+        &mut self,
+        binding: Binding,
+        address: u32,
+        now: Instant,
+    ) -> Result<u32, Refusal> {
         let handle = self.bib.insert(binding).ok_or_else(full)?;
-        let payer = self.subscribers.subscriber_mut(subscriber);
+        let payer = self.subscribers.subscriber_mut(binding.subscriber);
         payer.address = address;
-        payer.bindings[tuple.protocol as usize] += 1;
+        payer.bindings[binding.protocol as usize] += 1;
         self.note_binding(&binding_record(&binding), now);
         Ok(handle)
     }
 
-    fn check_quota(
+    pub(super) fn check_quota(
         &mut self,
         subscriber: u32,
         tuple: &ClientTuple,
@@ -102,7 +112,7 @@ impl Shard {
     }
 
     /// An address and a port for a new binding.
-    fn allocate(
+    pub(super) fn allocate(
         &mut self,
         subscriber: u32,
         tuple: &ClientTuple,
@@ -142,7 +152,7 @@ impl Shard {
     }
 
     /// The block that follows from a client's prefix, where that is how ports are handed out.
-    fn fixed_block(&self, client: Ipv6Addr) -> Result<Option<Block>, Refusal> {
+    pub(super) fn fixed_block(&self, client: Ipv6Addr) -> Result<Option<Block>, Refusal> {
         let Some(deterministic) = &self.rules.deterministic else {
             return Ok(None);
         };
@@ -152,7 +162,7 @@ impl Shard {
 
     /// The pool address that a new subscriber is paired with if it has room: always the same one,
     /// so that a returning subscriber tends to get its old address.
-    fn favourite(&self, subscriber: u32) -> u32 {
+    pub(super) fn favourite(&self, subscriber: u32) -> u32 {
         (self.subscribers.hash(subscriber) % u64::from(self.pool.len().max(1))) as u32
     }
 
@@ -219,7 +229,7 @@ impl Shard {
         }
     }
 
-    /// A binding goes with its last session, unless the administrator made it.
+    /// A binding goes with its last session, unless somebody wants it to stay.
     pub(super) fn release_if_unused(&mut self, handle: u32, now: Instant) {
         let bound = *self.bib.binding(handle);
         if bound.sessions > 0 || bound.state != BindingState::Dynamic {

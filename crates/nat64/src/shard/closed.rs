@@ -57,7 +57,7 @@ impl Shard {
         flags: u8,
         now: Instant,
     ) -> Result<(Inside, u8), Refusal> {
-        if !self.is_admitted(binding, tuple.remote) {
+        if !self.is_admitted(binding, &tuple) {
             return Err(self.filtered_tcp(&tuple, flags));
         }
         if !TcpEvent::from_v4(flags).is_syn() {
@@ -79,7 +79,7 @@ impl Shard {
 
     /// Whether hosts outside may open connections through a binding (SE-19).
     pub(super) fn may_open_tcp(&self, binding: u32) -> bool {
-        self.rules.inbound.opens_tcp || self.is_static(binding)
+        self.rules.inbound.opens_tcp || self.is_open(binding)
     }
 
     /// A segment that the filter keeps out. A SYN may be half of a simultaneous open.

@@ -74,13 +74,17 @@ impl Shard {
         binding.filter(|&handle| self.bib.binding(handle).state != BindingState::Closed)
     }
 
-    pub(super) fn is_static(&self, binding: u32) -> bool {
-        self.bib.binding(binding).state == BindingState::Static
+    /// True if anyone may send to it, whatever the filtering: the administrator's will, or the
+    /// client's.
+    pub(super) fn is_open(&self, binding: u32) -> bool {
+        let state = self.bib.binding(binding).state;
+        matches!(state, BindingState::Static | BindingState::Open)
     }
 
     fn static_binding(&self, inside: Inside) -> Option<u32> {
         let handle = self.bib.of_inside(inside)?;
-        (self.bib.binding(handle).state != BindingState::Dynamic).then_some(handle)
+        let state = self.bib.binding(handle).state;
+        matches!(state, BindingState::Static | BindingState::Closed).then_some(handle)
     }
 
     fn insert_static(&mut self, binding: &StaticBinding, state: BindingState) -> bool {

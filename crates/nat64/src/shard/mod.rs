@@ -4,15 +4,17 @@
 mod bindings;
 mod closed;
 mod forwards;
+mod kept;
 pub(crate) mod layout;
 mod saved;
 mod sessions;
 
 pub(crate) use closed::Stored;
+pub use kept::{PortRefusal, PortRequest, RemoteFilter};
 pub use saved::Usage;
 pub(crate) use sessions::session_record;
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::net::Ipv4Addr;
 use std::ops::Add;
 use std::sync::Arc;
@@ -57,6 +59,8 @@ pub(crate) struct Shard {
     pool: Pool,
     /// Sessions per binding and remote address, for the address-dependent filter.
     contacts: Contacts,
+    /// Whom the clients of some open bindings want to hear, by binding.
+    remote_filters: BTreeMap<u32, Box<[RemoteFilter]>>,
     pub(crate) feed: Feed,
     /// No second event about a refusal before this.
     quiet_until: Tick,
@@ -114,6 +118,7 @@ impl Shard {
             bib: Bib::new(limit, key),
             subscribers: Subscribers::new(limit, rules.limits.subscriber_prefix, key),
             contacts: Contacts::new(contacts, key),
+            remote_filters: BTreeMap::new(),
             feed: Feed::default(),
             quiet_until: Tick::from_raw(0),
             syns: StoredSyns::new(key),
@@ -302,7 +307,7 @@ impl Shard {
         life: Ticks,
         now: Instant,
     ) -> Result<(Inside, u8), Refusal> {
-        if !self.is_admitted(binding, tuple.remote) {
+        if !self.is_admitted(binding, &tuple) {
             return Err(Refusal::Answer(
                 DropReason::Filtered,
                 Unreachable::Prohibited,
@@ -325,13 +330,13 @@ impl Shard {
         }
     }
 
-    /// The filter: whether `remote` may send through a binding that it has no session on.
-    fn is_admitted(&self, binding: u32, remote: u32) -> bool {
+    /// The filter: whether the remote node may send through a binding that it has no session on.
+    fn is_admitted(&self, binding: u32, tuple: &ExternalTuple) -> bool {
+        let has_contact = || self.contacts.has(binding, tuple.remote);
         match self.rules.filtering {
+            _ if !self.passes_remote_filters(binding, tuple) => false,
             Filtering::EndpointIndependent => true,
-            Filtering::AddressDependent => {
-                self.is_static(binding) || self.contacts.has(binding, remote)
-            }
+            Filtering::AddressDependent => self.is_open(binding) || has_contact(),
         }
     }
 

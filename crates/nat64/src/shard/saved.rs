@@ -5,7 +5,6 @@ use std::net::Ipv4Addr;
 use xlat_core::Instant;
 use xlat_core::addr::Ipv6Prefix;
 
-use super::bindings::binding_record;
 use super::sessions::state;
 use super::{Counts, Shard};
 use crate::clock::Tick;
@@ -118,8 +117,9 @@ impl Shard {
         self.sessions.of_client(&session.client_tuple()).is_some()
     }
 
-    /// Makes the binding that a saved session hung on.
-    fn rebind(
+    /// Makes a binding with this very external port: that of a saved session, or one that a client
+    /// asks for.
+    pub(super) fn rebind(
         &mut self,
         inside: Inside,
         outside: Outside,
@@ -146,12 +146,8 @@ impl Shard {
         }
         let mut binding = Binding::new(inside, outside, subscriber);
         binding.pref64 = pref64;
-        let handle = self.bib.insert(binding).ok_or(SkipReason::Full)?;
-        let payer = self.subscribers.subscriber_mut(subscriber);
-        payer.address = address;
-        payer.bindings[outside.protocol as usize] += 1;
-        self.note_binding(&binding_record(&binding), now);
-        Ok(handle)
+        let made = self.insert_binding(binding, address, now);
+        made.map_err(|_| SkipReason::Full)
     }
 
     /// Takes the port that a saved binding had, if it is one that the subscriber could have got.

@@ -1,6 +1,7 @@
 //! The table of a stateful NAT64 (RFC 6146), which all workers share: what the control plane asks
 //! and changes. A worker's own half is [`Worker`](crate::Worker).
 
+mod kept;
 mod reload;
 mod sessions;
 mod subscription;

@@ -35,6 +35,10 @@ const _: () = assert!(size_of::<Binding>() <= 36);
 pub(crate) enum BindingState {
     /// Made by a packet: goes with its last session.
     Dynamic,
+    /// A client asked for it to stay for a while, also without sessions.
+    Kept,
+    /// A client asked for that, and for anyone to reach it.
+    Open,
     /// Made by the administrator: stays without sessions.
     Static,
     /// The administrator's too, but one that comes or goes: nothing begins on it.
