@@ -7,4 +7,5 @@ pub mod arp;
 pub mod clat;
 pub mod discovery;
 pub mod ndp;
+pub mod pcp;
 pub mod ra;
