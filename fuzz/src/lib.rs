@@ -20,6 +20,7 @@ use std::net::Ipv6Addr;
 
 use xlat_core::addr::{Eam, Ipv4Prefix, Ipv6Prefix, Pref64};
 use xlat_proto::ndp::Solicitation;
+use xlat_proto::pcp;
 
 /// A target: its name, and what it does with some bytes.
 pub type Target = (&'static str, fn(&[u8]));
@@ -45,6 +46,9 @@ pub fn parsers(data: &[u8]) {
     if let Some(asked) = Solicitation::parse_message(Ipv6Addr::LOCALHOST, data) {
         assert!(!asked.target.is_multicast());
         assert_eq!(asked.answer([0; 6]).len(), 32);
+    }
+    if let Ok(request) = pcp::Request::parse(data) {
+        assert!(data.len() <= pcp::LENGTH_MAX && data[1] < 3, "{request:?}");
     }
     let Ok(text) = std::str::from_utf8(data) else {
         return;

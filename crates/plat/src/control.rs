@@ -58,6 +58,7 @@ pub(crate) struct StatusSource {
     pub(crate) repairs: Arc<RepairCounters>,
     pub(crate) conflicts: Conflicts,
     pub(crate) dropping: DroppingChains,
+    pub(crate) pcp: Option<pcp_server::StatusSource>,
     pub(crate) reload: ReloadRequests,
 }
 
@@ -99,6 +100,11 @@ impl StatusSource {
                 single(leases.into()),
             );
         }
+        if let Some(pcp) = status.pcp {
+            let held = pcp.mappings.len() as u64;
+            page.family(pcp_server::MAPPINGS, single(held));
+            page.families(pcp.requests.families());
+        }
         if let Some(dns) = status.dns64 {
             page.families(dns.counted.families());
         }
@@ -132,6 +138,7 @@ impl StatusSource {
             pool: self.pool.clone(),
             stateful: self.nat.as_ref().map(|nat| nat.status(top)),
             leases,
+            pcp: self.pcp.as_ref().map(pcp_server::StatusSource::status),
             dns64: self.dns64.as_ref().map(|counters| counters.figures()),
             advertisements: self.advertisements.as_ref().map(|one| one.snapshot()),
             reach: self
@@ -203,6 +210,8 @@ struct Status {
     #[serde(skip_serializing_if = "Option::is_none")]
     leases: Option<u32>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    pcp: Option<pcp_server::Status>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     dns64: Option<dns64_server::Figures>,
     #[serde(skip_serializing_if = "Option::is_none")]
     advertisements: Option<router_advertiser::Figures>,
@@ -255,6 +264,9 @@ impl Status {
         }
         if let Some(leases) = self.leases {
             writeln!(f, "leases    {leases}")?;
+        }
+        if let Some(pcp) = &self.pcp {
+            pcp.write_to(f)?;
         }
         if let Some(dns) = &self.dns64 {
             dns.write_to(f)?;

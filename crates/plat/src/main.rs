@@ -13,6 +13,7 @@ mod data_path;
 mod dns;
 mod egress;
 mod own6;
+mod pcp;
 mod plan;
 mod reload;
 mod run;

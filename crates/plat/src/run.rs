@@ -14,6 +14,7 @@ use dns64_server::Server as Dns64;
 use nat64::Modes;
 use nat64::dynamic::Dynamic;
 use nat64_host::{Conflicts, Keeper, Leases, PoolNeighbours};
+use pcp_server::PcpServer;
 use router_advertiser::{Advertiser, ReachWatch};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, interval, sleep_until};
@@ -40,6 +41,7 @@ use crate::dns;
 use crate::egress;
 use crate::egress::host_facts::HostFacts;
 use crate::own6::Own6;
+use crate::pcp;
 use crate::plan::{self, check_overlaps, warn_of_on_link_prefixes};
 use crate::reload::{self, ReloadRequest, ReloadRequests, Values};
 use crate::settings::Settings;
@@ -158,17 +160,22 @@ impl Daemon<'_> {
     ) -> Result<()> {
         // Its port may be taken: that is found out before anything is changed.
         let dns64 = dns::start(self.host, &self.settings).await?;
+        let pcp = pcp::start(self.host, &self.settings, self.state.stateful.as_ref()).await?;
         let (workers, failures) = self.start_workers()?;
         if let Some(stateful) = &mut self.state.stateful {
             stateful.watch(workers.totals());
         }
         let neighbours = PoolNeighbours::default();
-        let source = self.status_source(&*workers, dns64.as_ref(), neighbours.conflicts());
+        let source = StatusSource {
+            pcp: pcp.as_ref().map(PcpServer::status_source),
+            ..self.status_source(&*workers, dns64.as_ref(), neighbours.conflicts())
+        };
         let mut started = StartedDaemon {
             metrics: self.metrics(&source).await?,
             socket: self.control_socket(source)?,
             workers,
             dns64,
+            pcp,
             applied: None,
             base: Plan::new(),
             advertising: None,
@@ -307,6 +314,7 @@ impl Daemon<'_> {
             repairs: self.repair_log.counters(),
             conflicts,
             dropping: self.forward_watch.found(),
+            pcp: None,
             reload: self.requests.clone(),
         }
     }

@@ -21,7 +21,7 @@ use crate::dns::flags::DnsFlags;
 use crate::egress::host_facts::HostFacts;
 use crate::egress::mode::Egress;
 use crate::own6::Own6;
-use crate::stateful::{self, SessionLog};
+use crate::stateful::{self, SessionLog, StatefulFlags};
 
 /// Settings that make sense together.
 #[derive(Clone, Debug)]
@@ -54,10 +54,34 @@ pub(crate) struct Settings {
     /// Of the stateful translator, if there is one; [`Settings::checked_stateful`] checks it.
     pub(crate) stateful: Option<Config>,
     pub(crate) session_log: SessionLog,
+    /// Hosts may ask for external ports.
+    pub(crate) pcp: bool,
     pub(crate) advertise: AdvertiseFlags,
     pub(crate) dns: DnsFlags,
     /// But for the translator's IPv6 address, which [`Settings::policy`] adds.
     policy: Policy,
+}
+
+/// Whether hosts may ask for external ports (RFC 6887). Behind a masqueraded pool they would get
+/// ports that nobody reaches from outside.
+fn pcp(
+    stateful: &StatefulFlags,
+    advertise: &AdvertiseFlags,
+    egress: &Egress,
+    has_pool: bool,
+) -> Result<bool, Usage> {
+    let refuse = |reason: &str| Err(Usage(format!("--pcp on {reason}")));
+    let is_masqueraded = matches!(egress, Egress::Masquerade(_));
+    match stateful.pcp {
+        Some(Switch::Off) => Ok(false),
+        None => Ok(has_pool && !is_masqueraded && !advertise.lan.is_empty()),
+        Some(Switch::On) if !has_pool => refuse("needs a --pool that clients share"),
+        Some(Switch::On) if advertise.lan.is_empty() => refuse("needs --lan"),
+        Some(Switch::On) if is_masqueraded => {
+            refuse("does not go with masquerading: nobody outside would reach the ports")
+        }
+        Some(Switch::On) => Ok(true),
+    }
 }
 
 /// What keeps this instance apart from others on the host.
@@ -88,6 +112,9 @@ impl Settings {
         let own_v6 = run.ipv6.or_else(|| embedded(&pref64s, own_v4, wkp_strict));
         let tun = run.flags.tun(&run.place.tun);
         let mtu4 = run.mtu4.unwrap_or(run.mtu);
+        let egress = Egress::merge(run.egress)?
+            .or_else(|| facts.egress.clone())
+            .unwrap_or(Egress::Route);
         let settings = Self {
             pref64s,
             eams,
@@ -99,9 +126,8 @@ impl Settings {
             expose_host: run.expose_host,
             mtu: run.mtu,
             dynamic_pool: run.dynamic_pool,
-            egress: Egress::merge(run.egress)?
-                .or_else(|| facts.egress.clone())
-                .unwrap_or(Egress::Route),
+            pcp: pcp(&run.stateful, &run.advertise, &egress, !pools.is_empty())?,
+            egress,
             facts,
             session_log: run.stateful.session_log(),
             stateful: (!pools.is_empty()).then(|| run.stateful.config(pools, tun.queues)),

@@ -3,6 +3,7 @@
 use anyhow::{Context, Result};
 use dns64_server::Server as Dns64;
 use nat64_host::PoolNeighbours;
+use pcp_server::PcpServer;
 use router_advertiser::Advertiser;
 use tokio::task::JoinHandle;
 use xlat_host::daemon::metrics::Metrics;
@@ -16,6 +17,7 @@ use crate::data_path::DataPath;
 pub(crate) struct StartedDaemon {
     pub(crate) workers: Box<dyn DataPath>,
     pub(crate) dns64: Option<Dns64>,
+    pub(crate) pcp: Option<PcpServer>,
     pub(crate) metrics: Option<Metrics>,
     pub(crate) socket: JoinHandle<()>,
     pub(crate) applied: Option<Applied>,
@@ -31,7 +33,7 @@ impl StartedDaemon {
         if let Some(advertising) = self.advertising {
             advertising.stop().await;
         }
-        drop(self.dns64);
+        drop((self.dns64, self.pcp));
         let undone = match self.applied {
             Some(applied) => applied.undo().await,
             None => Ok(()),

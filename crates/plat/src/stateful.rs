@@ -29,6 +29,10 @@ pub(crate) struct StatefulFlags {
     /// Port forward from an IPv4 address and port to a client; several times
     #[arg(long, group = RELOADABLE, value_name = "PROTO:V4:PORT=[V6]:PORT")]
     pub(crate) bind: Vec<StaticBinding>,
+    /// Let hosts on the interfaces of --lan ask for external ports by PCP (RFC 6887) [default: on,
+    /// where the pool can be reached from outside]
+    #[arg(long, value_enum, value_name = "on|off")]
+    pub(crate) pcp: Option<Switch>,
     /// Serve only IPv6 sources of this prefix; several times; ::/0 serves all [default: those of
     /// this host's own networks]
     #[arg(long, group = RELOADABLE, value_name = "PREFIX")]

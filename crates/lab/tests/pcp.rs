@@ -1,0 +1,254 @@
+//! Hosts ask `plat` for external ports: PCP (RFC 6887) in literal bytes.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6, UdpSocket};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use lab::binaries::Binaries;
+use lab::client_host::LAN;
+use lab::installed::{Installed, PATIENCE, Setup};
+use lab::namespace::Namespace;
+use lab::suite::Test;
+use lab::topology::{Plan, SERVER, Topology, UPLINK};
+
+const TESTS: &[Test] = lab::tests![
+    pc_31_a_third_party_reaches_a_client_through_its_mapping,
+    pc_32_the_default_router_answers_at_each_of_its_addresses,
+    pc_33_a_restart_is_announced_and_the_mapping_is_given_again,
+    pc_34_hostile_requests_do_not_move_a_mapping,
+    pc_35_where_nobody_could_reach_a_port_none_is_given_away,
+];
+
+const POOL: Ipv4Addr = Ipv4Addr::new(192, 168, 64, 9);
+const SERVER_PORT: u16 = 5351;
+const NONCE: [u8; 12] = *b"a nonce of a";
+
+fn main() {
+    lab::suite::run(TESTS)
+}
+
+fn pc_31_a_third_party_reaches_a_client_through_its_mapping() -> Result<()> {
+    let net = install(&[])?;
+    let client = net.topology.client();
+    let own = Topology::client_address(0);
+    let service = client.run(|| Ok(UdpSocket::bind((own, 6881))?))?;
+    service.set_read_timeout(Some(PATIENCE))?;
+    let response = ask(client, router(), &map(own, 6881, 120))?;
+    let external = external(&response)?;
+    ensure!(*external.ip() == POOL, "{external}");
+    // Somebody whom the client has never sent anything to.
+    let stranger = net.topology.server.run(|| {
+        let socket = UdpSocket::bind((SERVER, 0))?;
+        socket.send_to(b"hello", external)?;
+        Ok(socket)
+    })?;
+    let mut buffer = [0; 64];
+    let (length, from) = service.recv_from(&mut buffer)?;
+    ensure!(&buffer[..length] == b"hello");
+    service.send_to(b"and hello", from)?;
+    stranger.set_read_timeout(Some(PATIENCE))?;
+    let (length, answerer) = stranger.recv_from(&mut buffer)?;
+    ensure!(&buffer[..length] == b"and hello" && answerer == SocketAddr::V4(external));
+    let status = net.ask_plat(&["status", "--json"])?;
+    ensure!(
+        status.contains(&format!("\"external\":\"{external}\"")),
+        "{status}"
+    );
+    // Given back: the next stranger is refused.
+    let response = ask(client, router(), &map(own, 6881, 0))?;
+    ensure!(response[3] == 0, "{response:?}");
+    let status = net.ask_plat(&["status"])?;
+    ensure!(
+        status.contains("0 ports held by clients; 2 requests"),
+        "{status}"
+    );
+    Ok(())
+}
+
+/// Section 8.2: the response comes from where the request went.
+fn pc_32_the_default_router_answers_at_each_of_its_addresses() -> Result<()> {
+    let net = install(&[])?;
+    let (client, edge) = (net.topology.client(), &net.topology.edge);
+    let link_local = link_local(edge, LAN)?;
+    let (own, link) = own_link_local(client)?;
+    let near = SocketAddrV6::new(link_local, SERVER_PORT, 0, link);
+    for (from, to) in [(Topology::client_address(0), router()), (own, near)] {
+        let announce = [&[2, 0, 0, 0, 0, 0, 0, 0][..], &from.octets()].concat();
+        let response = ask(client, to, &announce)?;
+        ensure!(response[..4] == [2, 0x80, 0, 0] && response.len() == 24);
+    }
+    Ok(())
+}
+
+fn pc_33_a_restart_is_announced_and_the_mapping_is_given_again() -> Result<()> {
+    let mut net = install(&[])?;
+    let own = Topology::client_address(0);
+    let request = map(own, 6881, 3600);
+    let first = external(&ask(net.topology.client(), router(), &request)?)?;
+    let listener = net.topology.client().run(|| {
+        let socket = UdpSocket::bind((Ipv6Addr::UNSPECIFIED, 5350))?;
+        socket.set_read_timeout(Some(PATIENCE))?;
+        Ok(socket)
+    })?;
+    net.restart_plat()?;
+    let mut buffer = [0; 64];
+    let (length, from) = listener.recv_from(&mut buffer)?;
+    ensure!(
+        buffer[..8] == [2, 0x80, 0, 0, 0, 0, 0, 0] && length == 24,
+        "{buffer:?}"
+    );
+    ensure!(from.port() == SERVER_PORT, "{from}");
+    let epoch = u32::from_be_bytes(buffer[8..12].try_into()?);
+    ensure!(epoch < 30, "{epoch}");
+    // The client asks for what it had (section 8.5).
+    let mut again = request.clone();
+    again[42..44].copy_from_slice(&first.port().to_be_bytes());
+    again[44..60].copy_from_slice(&first.ip().to_ipv6_mapped().octets());
+    let second = external(&ask(net.topology.client(), router(), &again)?)?;
+    ensure!(first == second, "{first} {second}");
+    Ok(())
+}
+
+fn pc_34_hostile_requests_do_not_move_a_mapping() -> Result<()> {
+    let net = install(&[])?;
+    let client = net.topology.client();
+    let own = Topology::client_address(0);
+    let request = map(own, 6881, 3600);
+    let given = external(&ask(client, router(), &request)?)?;
+    let mut spoofed = map(own, 6881, 0);
+    spoofed[24] ^= 1;
+    ensure!(ask(client, router(), &spoofed)?[3] == 2);
+    let mut elsewhere = request.clone();
+    elsewhere[23] ^= 1;
+    ensure!(ask(client, router(), &elsewhere)?[3] == 12);
+    // A flood of nonsense does not keep the next client waiting.
+    client.run(|| {
+        let socket = UdpSocket::bind((own, 0))?;
+        for number in 0..20_000_u32 {
+            let length = number as usize % 1200;
+            let _ = socket.send_to(&vec![number as u8; length], router());
+        }
+        Ok(())
+    })?;
+    let begin = Instant::now();
+    ensure!(external(&ask(client, router(), &request)?)? == given);
+    ensure!(
+        begin.elapsed() < Duration::from_secs(2),
+        "{:?}",
+        begin.elapsed()
+    );
+    Ok(())
+}
+
+fn pc_35_where_nobody_could_reach_a_port_none_is_given_away() -> Result<()> {
+    let masqueraded = format!("--egress=masquerade:{UPLINK}");
+    let net = install(&[&masqueraded])?;
+    let client = net.topology.client();
+    let refused = client.run(|| {
+        let socket = UdpSocket::bind((Topology::client_address(0), 0))?;
+        socket.connect(router())?;
+        socket.set_read_timeout(Some(PATIENCE))?;
+        socket.send(&map(Topology::client_address(0), 6881, 120))?;
+        Ok(socket.recv(&mut [0; 64]).err())
+    })?;
+    let refused = refused.context("an answer")?;
+    ensure!(
+        refused.kind() == std::io::ErrorKind::ConnectionRefused,
+        "{refused}"
+    );
+    Ok(())
+}
+
+fn install(flags: &[&str]) -> Result<Installed> {
+    let pool = POOL.to_string();
+    let lan = format!("--lan={LAN}");
+    let mut all = vec!["--pool", &pool, &lan];
+    all.extend(flags);
+    let topology = Topology::new(&Plan::default())?;
+    Installed::with(&Binaries::find()?, topology, Setup::plat_alone(&all))
+}
+
+/// The edge's address on the client's link.
+fn router() -> SocketAddrV6 {
+    let mut segments = Topology::client_address(0).segments();
+    segments[7] = 1;
+    SocketAddrV6::new(segments.into(), SERVER_PORT, 0, 0)
+}
+
+/// A MAP request for a UDP port (section 11.1).
+fn map(client: Ipv6Addr, port: u16, lifetime: u32) -> Vec<u8> {
+    let any = Ipv4Addr::UNSPECIFIED.to_ipv6_mapped();
+    [
+        &[2, 1, 0, 0][..],
+        &lifetime.to_be_bytes(),
+        &client.octets(),
+        &NONCE,
+        &[17, 0, 0, 0],
+        &port.to_be_bytes(),
+        &[0, 0],
+        &any.octets(),
+    ]
+    .concat()
+}
+
+/// The response, which comes from the address that was asked.
+fn ask(client: &Namespace, server: SocketAddrV6, request: &[u8]) -> Result<Vec<u8>> {
+    client.run(|| {
+        let from: [u8; 16] = request[8..24].try_into()?;
+        let from = Ipv6Addr::from(from);
+        let is_own = from == Topology::client_address(0) || from.is_unicast_link_local();
+        let from = if is_own {
+            from
+        } else {
+            Topology::client_address(0)
+        };
+        let socket = UdpSocket::bind(SocketAddrV6::new(from, 0, 0, server.scope_id()))?;
+        socket.set_read_timeout(Some(Duration::from_millis(500)))?;
+        let mut buffer = [0; 1200];
+        let end = Instant::now() + PATIENCE;
+        loop {
+            socket.send_to(request, server)?;
+            match socket.recv_from(&mut buffer) {
+                Ok((length, source)) => {
+                    let expected = IpAddr::V6(*server.ip());
+                    ensure!(source.ip() == expected, "{source} instead of {expected}");
+                    return Ok(buffer[..length].to_vec());
+                }
+                Err(error) => ensure!(Instant::now() < end, "no response: {error}"),
+            }
+        }
+    })
+}
+
+/// What a response to MAP gives.
+fn external(response: &[u8]) -> Result<SocketAddrV4> {
+    ensure!(response[..4] == [2, 0x81, 0, 0], "{response:?}");
+    let port = u16::from_be_bytes(response[42..44].try_into()?);
+    let address: [u8; 16] = response[44..60].try_into()?;
+    let address = Ipv6Addr::from(address).to_ipv4_mapped();
+    Ok(SocketAddrV4::new(address.context("an IPv4 address")?, port))
+}
+
+fn link_local(namespace: &Namespace, interface: &str) -> Result<Ipv6Addr> {
+    namespace.run(|| {
+        let all = std::fs::read_to_string("/proc/thread-self/net/if_inet6")?;
+        let line = all
+            .lines()
+            .find(|line| line.starts_with("fe80") && line.ends_with(interface));
+        let digits = line.context("a link-local address")?.get(..32);
+        let bits = u128::from_str_radix(digits.context("32 digits")?, 16)?;
+        Ok(Ipv6Addr::from_bits(bits))
+    })
+}
+
+/// The client's link-local address, and the number of its link.
+fn own_link_local(client: &Namespace) -> Result<(Ipv6Addr, u32)> {
+    let own = link_local(client, UPLINK)?;
+    let index = client.run(|| {
+        let all = std::fs::read_to_string("/proc/thread-self/net/if_inet6")?;
+        let line = all.lines().find(|line| line.ends_with(UPLINK));
+        let index = line.and_then(|line| line.split(' ').nth(1));
+        Ok(u32::from_str_radix(index.context("an index")?, 16)?)
+    })?;
+    Ok((own, index))
+}
