@@ -131,12 +131,14 @@ impl<M: Mapper + PacketHolder + Prefetch + Send + 'static> Engine for PlatEngine
     }
 }
 
-/// Opens the TUN and starts to translate; no packet comes before the routes are there.
+/// Opens the TUN and starts to translate; no packet comes before the routes are there. Workers in
+/// place of others go on with their counters, `before`.
 pub(crate) fn start<M: Reconfigure + Clone + Send + 'static>(
     options: &xlat_tun::Options,
     policy: &Policy,
     mapper: &Guarded<M>,
     wakeup: Option<&Arc<Wakeup>>,
+    before: Option<&Totals>,
 ) -> Result<(Box<dyn DataPath>, mpsc::UnboundedReceiver<Failure>)> {
     let seed = random().context("no random numbers from the kernel")?;
     let tun = Tun::open(options)?;
@@ -156,7 +158,8 @@ pub(crate) fn start<M: Reconfigure + Clone + Send + 'static>(
             .next()
             .unwrap_or_else(|| unreachable!("one engine per queue"))
     };
-    let workers = xlat_tun::start(tun, make, move |failure| drop(sender.send(failure)))
-        .context("the worker threads did not start")?;
+    let failed = move |failure| drop(sender.send(failure));
+    let workers =
+        xlat_tun::resume(tun, before, make, failed).context("the worker threads did not start")?;
     Ok((Box::new(workers), failures))
 }

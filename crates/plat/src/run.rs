@@ -1,6 +1,7 @@
 //! Translates until told to stop.
 
 mod reconfigure;
+mod replace;
 mod watch;
 
 use std::collections::BTreeSet;
@@ -9,7 +10,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Result, anyhow};
+use anyhow::Result;
 use dns64_server::Server as Dns64;
 use nat64::Modes;
 use nat64::dynamic::Dynamic;
@@ -30,7 +31,7 @@ use xlat_host::daemon::signals::{Request, Signals};
 use xlat_host::daemon::waiting::{self, Waiting};
 use xlat_host::host::{Changes, Host, Plan, RepairLog};
 use xlat_host::nft::{self, ForwardWatch};
-use xlat_tun::{Failure, now};
+use xlat_tun::{Failure, Totals, now};
 
 use crate::NAME;
 use crate::advertise;
@@ -101,6 +102,7 @@ pub(crate) async fn start(run: Run) -> Result<()> {
         reach,
         repair_log: RepairLog::default(),
         next_repair: Instant::now() + watch::REPAIR_EVERY,
+        lost_tun: None,
         requests,
     };
     daemon.run(waiting.into_signals(), requested).await
@@ -148,6 +150,8 @@ struct Daemon<'a> {
     forward_watch: ForwardWatch,
     /// When the host is compared with the plan again.
     next_repair: Instant,
+    /// When the TUN was lost for the last time.
+    lost_tun: Option<Instant>,
     /// Where a reload is asked for.
     requests: ReloadRequests,
 }
@@ -161,7 +165,7 @@ impl Daemon<'_> {
         // Its port may be taken: that is found out before anything is changed.
         let dns64 = dns::start(self.host, &self.settings).await?;
         let pcp = pcp::start(self.host, &self.settings, self.state.stateful.as_ref()).await?;
-        let (workers, failures) = self.start_workers()?;
+        let (workers, failures) = self.start_workers(None)?;
         if let Some(stateful) = &mut self.state.stateful {
             stateful.watch(workers.totals());
         }
@@ -202,23 +206,29 @@ impl Daemon<'_> {
         end
     }
 
-    /// Picks the mapper for the clients that there are; nothing behind this knows its type.
-    fn start_workers(&self) -> Result<(Box<dyn DataPath>, mpsc::UnboundedReceiver<Failure>)> {
+    /// Picks the mapper for the clients that there are; nothing behind this knows its type. The
+    /// workers go on with the counters `before`.
+    fn start_workers(
+        &self,
+        before: Option<&Totals>,
+    ) -> Result<(Box<dyn DataPath>, mpsc::UnboundedReceiver<Failure>)> {
         let settings = &self.settings;
         let hairpin = settings.hairpin;
         let (eams, pref64s) = (settings.eams.clone(), settings.pref64s.clone());
         let leases = self.state.leases.as_ref().map(Leases::pool);
         let shared = self.state.stateful.as_ref().map(|one| one.nat().worker());
         match (leases, shared) {
-            (None, None) => self.start_with(Siit::new(eams, pref64s, hairpin)),
-            (Some(pool), None) => self.start_with(Dynamic::new(eams, pref64s, hairpin, pool)),
+            (None, None) => self.start_with(Siit::new(eams, pref64s, hairpin), before),
+            (Some(pool), None) => {
+                self.start_with(Dynamic::new(eams, pref64s, hairpin, pool), before)
+            }
             (None, Some(shared)) => {
                 let own = Siit::new(eams, pref64s, hairpin);
-                self.start_with(Modes::new(own, shared))
+                self.start_with(Modes::new(own, shared), before)
             }
             (Some(pool), Some(shared)) => {
                 let own = Dynamic::new(eams, pref64s, hairpin, pool);
-                self.start_with(Modes::new(own, shared))
+                self.start_with(Modes::new(own, shared), before)
             }
         }
     }
@@ -226,11 +236,13 @@ impl Daemon<'_> {
     fn start_with<M: Reconfigure + Clone + Send + 'static>(
         &self,
         mapper: M,
+        before: Option<&Totals>,
     ) -> Result<(Box<dyn DataPath>, mpsc::UnboundedReceiver<Failure>)> {
         let mapper = Guarded::new(mapper, self.settings.pref64s.clone(), self.hidden())
             .with_nodes(self.settings.translatable.clone());
         let wakeup = self.state.stateful.as_ref().map(Keeper::wakeup);
-        data_path::start(&self.settings.tun, &self.policy, &mapper, wakeup.as_ref())
+        let (tun, policy) = (&self.settings.tun, &self.policy);
+        data_path::start(tun, policy, &mapper, wakeup.as_ref(), before)
     }
 
     /// Changes the host and tells the clients. What was done before an error is in `started`.
@@ -378,7 +390,7 @@ impl Daemon<'_> {
                     self.on_resolv_conf(started).await;
                 }
                 Some(failure) = failures.recv() => {
-                    return Err(anyhow!("the data path failed: {failure}"));
+                    failures = self.replace_workers(&failure, started).await?;
                 }
             }
         }

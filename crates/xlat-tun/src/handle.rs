@@ -22,6 +22,11 @@ impl Totals {
     pub fn snapshot(&self) -> Snapshot {
         Snapshot::sum(self.0.iter().map(Arc::as_ref))
     }
+
+    /// The counters of one worker, for another in its place.
+    pub(super) fn of_worker(&self, number: usize) -> Option<Arc<Counters>> {
+        self.0.get(number).cloned()
+    }
 }
 
 /// One worker, as its handle sees it.

@@ -33,7 +33,7 @@ pub use handle::{Failure, Handle, Totals};
 pub use negotiate::Offloads;
 pub use queue::{Queue, Received, Slot};
 pub use sys::bind_to_link;
-pub use worker::{Engine, now, start};
+pub use worker::{Engine, now, resume, start};
 
 /// Options of a TUN interface and its workers.
 #[derive(Clone, Debug, PartialEq, Eq)]

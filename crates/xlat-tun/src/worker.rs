@@ -37,7 +37,7 @@ use xlat_core::{DropReason, Frame, Instant, Mapper, PREFETCH_BATCH, Translator, 
 
 use super::Tun;
 use super::gro::{Coalescer, PacketSpan};
-use super::handle::{Failure, FailureWatch, Handle, OnFailure, WorkerHandle};
+use super::handle::{Failure, FailureWatch, Handle, OnFailure, Totals, WorkerHandle};
 use super::mailbox::{Mailbox, Message};
 use super::negotiate::Offloads;
 use super::pace::{self, PAUSE, Pace};
@@ -108,12 +108,28 @@ pub fn start<E: Engine>(
     make: impl FnMut(usize) -> E,
     on_failure: impl Fn(Failure) + Send + Sync + 'static,
 ) -> io::Result<Handle<E>> {
+    resume(tun, None, make, on_failure)
+}
+
+/// The same as [`start`], in place of workers that have lost their TUN: goes on with their counters.
+///
+/// # Errors
+/// Those of [`start`].
+pub fn resume<E: Engine>(
+    tun: Tun,
+    before: Option<&Totals>,
+    make: impl FnMut(usize) -> E,
+    on_failure: impl Fn(Failure) + Send + Sync + 'static,
+) -> io::Result<Handle<E>> {
     let offloads = tun.offloads();
     let placement = ThreadPlacement {
         processors: if tun.pin { processors() } else { Vec::new() },
         nice: tun.nice,
     };
-    start_on(tun.into_queues(), offloads, &placement, make, on_failure)
+    let counters = |number| before.and_then(|totals| totals.of_worker(number));
+    let queues = tun.into_queues().into_iter().enumerate();
+    let queues = queues.map(|(number, queue)| (queue, counters(number).unwrap_or_default()));
+    start_on(queues.collect(), offloads, &placement, make, on_failure)
 }
 
 /// Processors and priority of the workers' threads.
@@ -132,7 +148,7 @@ impl ThreadPlacement {
 }
 
 fn start_on<E: Engine>(
-    queues: Vec<Queue>,
+    queues: Vec<(Queue, Arc<Counters>)>,
     offloads: Offloads,
     placement: &ThreadPlacement,
     mut make: impl FnMut(usize) -> E,
@@ -142,9 +158,8 @@ fn start_on<E: Engine>(
     let mut handle = Handle {
         workers: Vec::new(),
     };
-    for (number, queue) in queues.into_iter().enumerate() {
+    for (number, (queue, counters)) in queues.into_iter().enumerate() {
         let mailbox = Arc::new(Mailbox::new()?);
-        let counters = Arc::new(Counters::default());
         let mut worker = Worker {
             engine: make(number),
             pace: Pace::default(),

@@ -4,13 +4,16 @@
 use std::path::Path;
 
 use anyhow::{Result, ensure};
+use lab::binaries::Binaries;
 use lab::client_host::{ClientHost, announcing, directories};
 use lab::inspect::{difference, inspect};
-use lab::installed::PATIENCE;
+use lab::installed::{Installed, PATIENCE, Setup};
 use lab::ip::ip;
 use lab::link::{join, set_down, set_up};
 use lab::process::Daemon;
 use lab::suite::Test;
+use lab::topology::{Plan, SERVER, Topology};
+use lab::traffic::ping::ping;
 
 use crate::hosts::wait_until;
 
@@ -18,6 +21,7 @@ pub(crate) const TESTS: &[Test] = lab::tests![
     fc_20_the_waiting_line_names_the_uplink_and_what_it_lacks,
     fc_21_a_tun_that_others_remove_is_made_again,
     fc_21_a_tun_that_others_rename_is_made_again,
+    fc_21_plat_makes_its_tun_again_and_keeps_its_sessions,
     fc_22_an_uplink_may_be_given_by_an_alternative_name,
     fc_23_a_run_directory_that_is_cleaned_up_does_not_matter,
     fc_24_kernel_parameters_that_are_read_only_are_named,
@@ -83,6 +87,42 @@ fn fc_21_a_tun_that_others_rename_is_made_again() -> Result<()> {
     })?;
     wait_until("the default route", || net.has_default_route())?;
     net.ping()
+}
+
+fn fc_21_plat_makes_its_tun_again_and_keeps_its_sessions() -> Result<()> {
+    let network = Topology::new(&Plan::default())?;
+    let before = inspect(&network.edge)?;
+    let setup = Setup {
+        plat: vec!["--pool=192.168.64.9".into()],
+        ..Setup::default()
+    };
+    let mut installed = Installed::with(&Binaries::find()?, network, setup)?;
+    let (client, edge) = (installed.topology.client(), &installed.topology.edge);
+    client.run(|| ping(SERVER, 56, PATIENCE))?;
+    let sessions = installed.ask_plat(&["sessions"])?;
+    ensure!(!sessions.trim().is_empty());
+    ip(edge, "link del nat64")?;
+    installed.plat.wait_for_line(
+        "removed the TUN interface nat64: it is made again",
+        PATIENCE,
+    )?;
+    client.run(|| ping(SERVER, 56, PATIENCE))?;
+    let after = installed.ask_plat(&["sessions"])?;
+    let kept = |line: &&str| {
+        after.lines().any(|one| {
+            one.split_whitespace()
+                .take(3)
+                .eq(line.split_whitespace().take(3))
+        })
+    };
+    ensure!(
+        sessions.lines().any(|line| kept(&line)),
+        "{sessions} and {after}"
+    );
+    installed.plat.stop(PATIENCE)?;
+    let changed = difference(&before, &inspect(&installed.topology.edge)?);
+    ensure!(changed.is_empty(), "{changed:?}");
+    Ok(())
 }
 
 /// systemd-udevd gives interfaces the names of its other schemes besides.

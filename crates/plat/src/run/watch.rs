@@ -59,6 +59,8 @@ impl Daemon<'_> {
         let Some(applied) = &mut started.applied else {
             return Repairs::default();
         };
+        let renamed = applied.follow_renames();
+        started.base = started.base.renamed(&renamed);
         let mut whole = started.base.clone();
         let repaired = match plan::client_side(&self.settings) {
             Ok(clients) => {

@@ -77,7 +77,7 @@ fn worker_that(
     let (fail, failures) = mpsc::channel();
     let report = move |failure| fail.send(failure).unwrap_or(());
     let handle = start_on(
-        vec![queue],
+        vec![(queue, Arc::default())],
         offloads,
         &ThreadPlacement::default(),
         |_| script(),
@@ -219,7 +219,7 @@ fn joining_ends_when_the_kernel_refuses_what_was_joined() {
     let queue = Queue::new(near.into(), "test").expect("queue");
     let make = |_| Script::default();
     let handle = start_on(
-        vec![queue],
+        vec![(queue, Arc::default())],
         Offloads::ALL,
         &ThreadPlacement::default(),
         make,
