@@ -20,6 +20,8 @@ pub struct Status {
     /// The outcome of the last decision.
     #[serde(flatten)]
     pub known: Known,
+    /// Forward chains of other programs that drop translated packets.
+    pub dropping: Vec<String>,
     /// Sums of the workers' counters; `None` before the first worker.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub packets: Option<Snapshot>,
@@ -77,6 +79,13 @@ impl Status {
             ),
             single(self.known.ignored_advertisements),
         );
+        page.family(
+            Metric::gauge(
+                "clat_dropping_chains",
+                "Forward chains of other programs that drop translated packets.",
+            ),
+            single(self.dropping.len() as u64),
+        );
         if let Some(packets) = &self.packets {
             page.families(packets.families());
         }
@@ -118,6 +127,9 @@ impl Status {
                 "ignored",
                 &format!("{} router advertisements", known.ignored_advertisements),
             );
+        }
+        for chain in &self.dropping {
+            line("dropping", chain);
         }
         if let Some(packets) = &self.packets {
             let _ = write!(text, "{packets}");

@@ -9,6 +9,7 @@ use pref64_discovery::{LinkDiscovery, origin};
 use serde::{Deserialize, Serialize};
 use xlat_core::Instant;
 use xlat_host::daemon::control::Answer;
+use xlat_host::nft::DroppingChains;
 use xlat_proto::clat::{Clat, Side4, State};
 use xlat_proto::discovery::Found;
 use xlat_tun::counters::Snapshot;
@@ -32,6 +33,7 @@ struct Shared {
     /// Counters of the workers, and the sums of workers that have ended.
     totals: Option<Totals>,
     retired: Option<Snapshot>,
+    dropping: DroppingChains,
 }
 
 impl StatusSource {
@@ -42,7 +44,13 @@ impl StatusSource {
             known: Known::default(),
             totals: None,
             retired: None,
+            dropping: DroppingChains::default(),
         })))
+    }
+
+    /// Shows these chains.
+    pub(crate) fn set_dropping(&self, dropping: DroppingChains) {
+        self.lock().dropping = dropping;
     }
 
     /// Counts the packets of new workers.
@@ -119,13 +127,21 @@ impl StatusSource {
             uptime_s: now().saturating_since(shared.started).as_secs(),
             ipv4: shared.ipv4,
             known: shared.known.clone(),
+            dropping: match shared.known.running {
+                true => lock(&shared.dropping).clone(),
+                false => Vec::new(),
+            },
             packets: shared.counted(),
         }
     }
 
     fn lock(&self) -> MutexGuard<'_, Shared> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.0)
     }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Shared {

@@ -6,12 +6,15 @@ use anyhow::{Result, ensure};
 
 use crate::namespace::Namespace;
 
+/// Where Debian has it.
+pub const IP: &str = "/usr/sbin/ip";
+
 /// Runs `ip` with these words, and returns what it prints.
 ///
 /// # Errors
-/// When it complains, or is not installed.
+/// When it complains.
 pub fn ip(namespace: &Namespace, words: &str) -> Result<String> {
-    let mut process = Command::new("ip");
+    let mut process = Command::new(IP);
     process.args(words.split_whitespace());
     process.stdout(Stdio::piped()).stderr(Stdio::piped());
     let output = namespace.spawn(process)?.wait_with_output()?;

@@ -8,7 +8,7 @@ use tokio::sync::mpsc;
 use tracing::{info, warn};
 use xlat_core::Instant;
 use xlat_host::host::{Error, Host, Link, RepairLog};
-use xlat_host::nft;
+use xlat_host::nft::{self, ForwardWatch};
 use xlat_proto::clat::{Clat, State};
 use xlat_tun::{Failure, now};
 
@@ -21,6 +21,7 @@ pub(super) struct Active<'a> {
     path: Option<DataPath>,
     translation: Option<Translation>,
     repair_log: RepairLog,
+    forward_watch: ForwardWatch,
     failed: mpsc::UnboundedSender<Failure>,
     failures: mpsc::UnboundedReceiver<Failure>,
     /// Interface number of the TUN.
@@ -39,9 +40,12 @@ impl<'a> Active<'a> {
     /// Nothing started yet.
     pub(super) fn new(host: &'a Host, config: HostConfig, status: StatusSource) -> Self {
         let (failed, failures) = mpsc::unbounded_channel();
+        let forward_watch = ForwardWatch::new(&config.tun.name);
+        status.set_dropping(forward_watch.found());
         Self {
             host,
             config,
+            forward_watch,
             path: None,
             translation: None,
             repair_log: RepairLog::default(),
@@ -96,6 +100,13 @@ impl<'a> Active<'a> {
                 info!("IPv4 goes on: {state}");
                 Ok(())
             }
+        }
+    }
+
+    /// Names chains that drop translated packets, if packets are translated.
+    pub(super) fn look_at_chains(&mut self) {
+        if self.translation.is_some() {
+            self.forward_watch.look();
         }
     }
 
@@ -185,7 +196,8 @@ impl<'a> Active<'a> {
         self.path = Some(path);
         self.tun = Some(self.host.link(tun).await?.index);
         let translation = Translation::set_up(self.host, config, clat).await?;
-        nft::warn_of_dropping_chains(tun);
+        self.forward_watch.look();
+        nft::warn_of_legacy_rules();
         if native_ipv4 && self.host.has_strict_filter(tun) {
             warn!(
                 "answers will be dropped: this host has another IPv4 default route, and the \

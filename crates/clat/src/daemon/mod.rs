@@ -22,6 +22,7 @@ use xlat_host::daemon::notify;
 use xlat_host::daemon::reservation::Reservation;
 use xlat_host::daemon::signals::{Request, Signals};
 use xlat_host::host::{Changes, Error, Host};
+use xlat_host::nft::RulesetChanges;
 use xlat_proto::clat::{Backoff, Lifecycle, Side4, State, View};
 use xlat_tun::now;
 
@@ -56,6 +57,8 @@ pub(crate) struct Daemon<'a> {
     _metrics: Option<Metrics>,
     socket: tokio::task::JoinHandle<()>,
     watchdog: notify::Watchdog,
+    /// `None` where the kernel has no nftables.
+    rules: Option<RulesetChanges>,
 }
 
 /// The event that ended a wait.
@@ -96,6 +99,7 @@ impl<'a> Daemon<'a> {
             status,
             socket: tokio::spawn(socket.serve(answer)),
             watchdog: notify::Watchdog::new(),
+            rules: RulesetChanges::listen().ok(),
         })
     }
 
@@ -167,6 +171,10 @@ impl<'a> Daemon<'a> {
             () = self.host.parameter_written() => Woken::Host,
             () = retry => Woken::Host,
             () = self.network.next() => Woken::Network,
+            () = next(self.rules.as_mut()) => {
+                self.active.look_at_chains();
+                Woken::Network
+            }
             () = watchdog => Woken::Network,
         };
         if forgiven.is_some_and(|at| at <= now()) {
@@ -294,6 +302,14 @@ fn is_hopeless(error: &anyhow::Error) -> bool {
 fn host_error(error: &anyhow::Error) -> Option<&Error> {
     let setup = error.downcast_ref::<SetupError>();
     setup.map_or_else(|| error.downcast_ref(), SetupError::host)
+}
+
+/// Waits for a change of the ruleset.
+async fn next(rules: Option<&mut RulesetChanges>) {
+    match rules {
+        Some(rules) => rules.next().await,
+        None => pending().await,
+    }
 }
 
 /// Waits for a request to stop; ignores others.

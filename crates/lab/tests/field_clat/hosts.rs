@@ -9,7 +9,7 @@ use lab::binaries::Binaries;
 use lab::client_host::{ClientHost, announcing};
 use lab::inspect::{difference, inspect};
 use lab::installed::{Installed, PATIENCE};
-use lab::ip::ip;
+use lab::ip::{IP, ip};
 use lab::suite::Test;
 use lab::topology::{CLAT4, Plan, SERVER, Topology};
 use lab::traffic::ping::ping;
@@ -20,6 +20,16 @@ pub(crate) const TESTS: &[Test] = lab::tests![
     fc_08_plat_leaves_a_renamed_link_as_it_was,
     fc_09_a_host_without_ipv6_on_new_interfaces_has_it_on_the_tun,
     fc_12_no_other_user_can_take_the_addresses_of_instances,
+];
+
+/// What some of them need.
+pub(crate) const PROGRAMS: &[(&str, &str)] = &[
+    ("fc_08_a_renamed_uplink_goes_on_and_is_left_as_it_was", IP),
+    (
+        "fc_08_what_a_killed_run_left_is_undone_under_the_new_name",
+        IP,
+    ),
+    ("fc_08_plat_leaves_a_renamed_link_as_it_was", IP),
 ];
 
 fn fc_08_a_renamed_uplink_goes_on_and_is_left_as_it_was() -> Result<()> {

@@ -15,6 +15,8 @@ mod uplinks;
 use tools::{IP, NFT};
 
 fn main() {
+    let programs = [PROGRAMS, hosts::PROGRAMS, tun::PROGRAMS, routes::PROGRAMS];
+    let programs = programs.concat();
     lab::suite::run_groups(
         &[
             uplinks::TESTS,
@@ -28,7 +30,7 @@ fn main() {
             resolvers::TESTS,
             packets::TESTS,
         ],
-        PROGRAMS,
+        programs.leak(),
     )
 }
 

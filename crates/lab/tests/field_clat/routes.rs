@@ -3,10 +3,10 @@
 use anyhow::{Result, ensure};
 use lab::client_host::{ClientHost, announcing};
 use lab::installed::PATIENCE;
-use lab::ip::ip;
+use lab::ip::{IP, ip};
 use lab::link::join;
 use lab::namespace::Namespace;
-use lab::nft::nft;
+use lab::nft::{NFT, nft};
 use lab::suite::Test;
 use lab::topology::{SERVER, UPLINK};
 use lab::traffic::ping::ping;
@@ -21,7 +21,32 @@ pub(crate) const TESTS: &[Test] = lab::tests![
     fc_13_another_clat_with_a_tun_is_named_and_left_alone,
     fc_25_the_routes_of_an_exit_node_are_not_native_ipv4,
     fc_26_containers_behind_a_masquerade_reach_ipv4,
-    fc_27_a_vpn_that_passes_over_default_routes_passes_over_ours,
+    fc_27_chains_that_begin_to_drop_are_named_until_they_stop,
+    fc_25_a_vpn_that_passes_over_default_routes_passes_over_ours,
+];
+
+/// What some of them need.
+pub(crate) const PROGRAMS: &[(&str, &str)] = &[
+    ("fc_07_a_link_local_default_route_is_no_native_ipv4", IP),
+    (
+        "fc_07_a_link_local_default_route_that_comes_later_does_not_take_ipv4",
+        IP,
+    ),
+    (
+        "fc_13_another_clat_on_the_uplink_is_named_and_left_alone",
+        IP,
+    ),
+    ("fc_13_another_clat_with_a_tun_is_named_and_left_alone", IP),
+    ("fc_25_the_routes_of_an_exit_node_are_not_native_ipv4", IP),
+    ("fc_26_containers_behind_a_masquerade_reach_ipv4", IP),
+    (
+        "fc_27_chains_that_begin_to_drop_are_named_until_they_stop",
+        NFT,
+    ),
+    (
+        "fc_25_a_vpn_that_passes_over_default_routes_passes_over_ours",
+        IP,
+    ),
 ];
 
 /// The route that the kernel takes to the server.
@@ -167,7 +192,30 @@ fn fc_26_containers_behind_a_masquerade_reach_ipv4() -> Result<()> {
 }
 
 /// wg-quick's rules for 0.0.0.0/0: the main table, but for its default routes; then its own table.
-fn fc_27_a_vpn_that_passes_over_default_routes_passes_over_ours() -> Result<()> {
+/// A firewall that is switched on, and off again.
+fn fc_27_chains_that_begin_to_drop_are_named_until_they_stop() -> Result<()> {
+    let net = ClientHost::new()?;
+    let client = net.topology().client();
+    let _router = net.router(&announcing(600))?;
+    let clat = net.clat(&[])?;
+    net.wait_for("running", ClientHost::is_running)?;
+    ensure!(!net.status()?.contains("dropping"));
+    let chain = "{ type filter hook forward priority filter; policy drop; }";
+    nft(
+        client,
+        &format!("add table inet filter; add chain inet filter forward {chain}"),
+    )?;
+    let named = "chain forward of table inet filter";
+    net.wait_for("the chain", |status| {
+        status.contains(&format!("dropping  {named}"))
+    })?;
+    clat.wait_for_line(&format!("{named} drops forwarded packets"), PATIENCE)?;
+    nft(client, "delete table inet filter")?;
+    net.wait_for("no chain", |status| !status.contains("dropping"))?;
+    clat.wait_for_line(&format!("{named} no longer drops"), PATIENCE)
+}
+
+fn fc_25_a_vpn_that_passes_over_default_routes_passes_over_ours() -> Result<()> {
     let net = ClientHost::new()?;
     let client = net.topology().client();
     let _router = net.router(&announcing(600))?;

@@ -8,7 +8,7 @@ use lab::binaries::Binaries;
 use lab::client_host::{ClientHost, announcing, directories};
 use lab::inspect::{difference, inspect};
 use lab::installed::{Installed, PATIENCE, Setup};
-use lab::ip::ip;
+use lab::ip::{IP, ip};
 use lab::link::{join, set_down, set_up};
 use lab::process::Daemon;
 use lab::suite::Test;
@@ -25,6 +25,14 @@ pub(crate) const TESTS: &[Test] = lab::tests![
     fc_22_an_uplink_may_be_given_by_an_alternative_name,
     fc_23_a_run_directory_that_is_cleaned_up_does_not_matter,
     fc_24_kernel_parameters_that_are_read_only_are_named,
+];
+
+/// What some of them need.
+pub(crate) const PROGRAMS: &[(&str, &str)] = &[
+    ("fc_21_a_tun_that_others_remove_is_made_again", IP),
+    ("fc_21_a_tun_that_others_rename_is_made_again", IP),
+    ("fc_21_plat_makes_its_tun_again_and_keeps_its_sessions", IP),
+    ("fc_22_an_uplink_may_be_given_by_an_alternative_name", IP),
 ];
 
 fn fc_20_the_waiting_line_names_the_uplink_and_what_it_lacks() -> Result<()> {

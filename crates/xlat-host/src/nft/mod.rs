@@ -4,6 +4,7 @@
 //! it when the socket closes, however the process ends, and no other program can change it. So
 //! there is nothing to undo after a crash. Tables of other programs are never written.
 
+mod changes;
 mod expression;
 mod family;
 mod filter;
@@ -18,6 +19,7 @@ mod table;
 
 use std::io;
 
+pub use changes::RulesetChanges;
 pub use filter::{
     DroppingChain, DroppingChains, ForwardWatch, dropping_forward_chains, warn_of_dropping_chains,
     warn_of_legacy_rules,
