@@ -62,6 +62,7 @@ fn check(answer: &Answer, request: &Message) {
         assert!(bytes.len() <= limit, "{} of {limit} bytes", bytes.len());
         assert_eq!(bytes[..2], request.metadata.id.to_be_bytes());
         assert!(bytes[2] & 0x80 != 0, "no answer");
+        assert!(read(&bytes).is_ok(), "an answer that cannot be read");
     }
     let edns = request.edns.as_ref();
     let validates =

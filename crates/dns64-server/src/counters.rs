@@ -7,6 +7,8 @@ use std::time::Duration;
 use serde::Serialize;
 use xlat_tun::counters::{Cell, Each, Families, Metric, SharedCounter, Value};
 
+use crate::status::ResolverStatus;
+
 xlat_tun::labels! {
     /// What became of a query: each has one of these.
     pub enum Outcome: "outcome", zeros in metrics true, in JSON true;
@@ -46,11 +48,13 @@ xlat_tun::counters! {
     lookups: LookupCounter => Metric::histogram("plat_dns64_lookup_seconds", "Time that the DNS64's lookups upstream took."), "";
 }
 
-/// A snapshot of the counters.
+/// A snapshot of the counters, and the resolvers.
 #[derive(Clone, Debug, Serialize)]
 pub struct Figures {
     /// All queries, with any outcome.
     pub queries: u64,
+    /// The upstream resolvers in force.
+    pub resolvers: Vec<ResolverStatus>,
     /// The counters.
     #[serde(flatten)]
     pub counted: Values,
@@ -60,15 +64,6 @@ impl Counters {
     /// Counts a query with this outcome.
     pub(crate) fn count(&self, outcome: Outcome) {
         self.outcomes.of(outcome).add(1);
-    }
-
-    /// Takes a snapshot.
-    pub fn figures(&self) -> Figures {
-        let counted = self.snapshot();
-        Figures {
-            queries: counted.outcomes.total(),
-            counted,
-        }
     }
 }
 
@@ -100,6 +95,7 @@ impl Figures {
             "DNS64     {queries} queries, {cached} answered from the cache, {answered} by \
              resolvers, {local} here; {failed} failed"
         )?;
+        self.write_resolvers(f)?;
         let millis = lookup_us / lookups.max(&1) / 1000;
         writeln!(
             f,
@@ -193,10 +189,12 @@ mod tests {
     use xlat_host::daemon::metrics::Page;
 
     use super::*;
+    use crate::status::StatusSource;
 
     #[test]
     fn each_query_counts_once_and_each_lookup_in_its_range() {
-        let counters = Counters::default();
+        let source = StatusSource::default();
+        let counters = &source.counters;
         for (times, outcome) in Outcome::ALL.iter().enumerate() {
             for _ in 0..=times {
                 counters.count(*outcome);
@@ -223,20 +221,18 @@ mod tests {
         ] {
             assert!(text.lines().any(|one| one == line), "{line} in {text}");
         }
-        assert_eq!(counters.figures().queries, 1 + 2 + 3 + 4 + 5 + 6 + 7);
+        assert_eq!(source.figures().queries, 1 + 2 + 3 + 4 + 5 + 6 + 7);
     }
 
     #[test]
     fn the_status_for_programs_is_flat() {
-        let counters = Counters::default();
+        let source = StatusSource::default();
+        let counters = &source.counters;
         counters.count(Outcome::Cached);
         counters.lookups.add(Duration::from_micros(3));
-        let expected = "{\"queries\":1,\"cached\":1,\"local\":0,\"answered\":0,\"failed\":0,\
+        let expected = "{\"queries\":1,\"resolvers\":[],\"cached\":1,\"local\":0,\"answered\":0,\"failed\":0,\
                         \"refused\":0,\"limited\":0,\"malformed\":0,\"synthesised\":0,\
                         \"lookups\":1,\"lookup_us\":3}";
-        assert_eq!(
-            serde_json::to_string(&counters.figures()).unwrap(),
-            expected
-        );
+        assert_eq!(serde_json::to_string(&source.figures()).unwrap(), expected);
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! [`Server::start`] opens port 53 and serves clients according to a [`Config`], on a thread with a
 //! runtime of its own, so that no query delays a packet. [`Server::update`] replaces the
-//! configuration while queries are served, [`Server::counters`] counts them.
+//! configuration while queries are served, [`Server::status_source`] tells of them.
 //!
 //! Inside, `responder` serves the clients within their `limits` and `connections`, `resolver` has the cache and the
 //! lookups in progress, `upstreams` the order in which upstream resolvers are queried, and
@@ -17,12 +17,14 @@ mod limits;
 mod resolver;
 mod responder;
 mod server;
+mod status;
 mod tls;
 mod trust;
 mod upstreams;
 
 pub use address::resolv_conf_servers;
 pub use config::{Config, Upstream};
-pub use counters::{Counters, Figures};
+pub use counters::Figures;
 pub use server::{Error, PORT, Server};
+pub use status::{ResolverStatus, StatusSource, WITHOUT_EDNS};
 pub use trust::{Trust, TrustError};

@@ -12,6 +12,7 @@ use tokio::sync::oneshot;
 use xlat_tun::now;
 
 use crate::config::Config;
+use crate::status::Resolvers;
 use crate::upstreams::Upstreams;
 
 /// Maximum time of a lookup, less than the 5 seconds after which a stub resolver gives up.
@@ -28,10 +29,15 @@ pub(crate) struct Resolver {
 }
 
 impl Resolver {
-    pub(crate) fn new(config: &Config) -> Rc<Self> {
+    pub(crate) fn new(config: &Config, resolvers: &Resolvers) -> Rc<Self> {
+        resolvers.set(&config.upstreams);
         Rc::new(Self {
             rules: config.rules.clone(),
-            upstreams: Upstreams::new(config.upstreams.clone(), config.trust.as_ref()),
+            upstreams: Upstreams::new(
+                config.upstreams.clone(),
+                config.trust.as_ref(),
+                resolvers.clone(),
+            ),
             cache: RefCell::new(Cache::new(config.cache)),
             under_way: RefCell::default(),
         })

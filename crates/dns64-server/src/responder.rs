@@ -25,6 +25,7 @@ use crate::connections::{Connection, Connections};
 use crate::counters::{Counters, Outcome};
 use crate::limits::{Client, Limits, Notices, Slot, Slots, descriptors};
 use crate::resolver::Resolver;
+use crate::status::{Resolvers, StatusSource};
 use crate::upstreams::SOCKETS;
 
 /// Maximum number of queries that wait for lookups, if there are descriptors for them.
@@ -65,21 +66,23 @@ pub(crate) struct Responder {
     waiting: Rc<Slots>,
     connections: Rc<Connections>,
     counters: Arc<Counters>,
+    resolvers: Resolvers,
 }
 
 impl Responder {
-    pub(crate) fn new(config: Config, counters: Arc<Counters>) -> Self {
+    pub(crate) fn new(config: Config, status: StatusSource) -> Self {
         let have = descriptors(DESCRIPTORS + WAITING_MAX * SOCKETS);
         let waiting = have.saturating_sub(DESCRIPTORS) / SOCKETS;
         let waiting = waiting.clamp(16, WAITING_MAX) as usize;
         Self {
-            resolver: RefCell::new(Resolver::new(&config)),
+            resolver: RefCell::new(Resolver::new(&config, &status.resolvers)),
             limits: RefCell::new(limits(&config)),
             config: RefCell::new(config),
             notices: RefCell::default(),
             waiting: Slots::new(waiting),
             connections: Connections::new(CONNECTIONS_MAX),
-            counters,
+            counters: status.counters,
+            resolvers: status.resolvers,
         }
     }
 
@@ -110,7 +113,7 @@ impl Responder {
         while let Some(config) = changes.recv().await {
             let before = self.config.replace(config.clone());
             if !before.has_same_answers(&config) {
-                *self.resolver.borrow_mut() = Resolver::new(&config);
+                *self.resolver.borrow_mut() = Resolver::new(&config, &self.resolvers);
             }
             if !before.has_same_limits(&config) {
                 *self.limits.borrow_mut() = limits(&config);

@@ -2,7 +2,7 @@
 
 use std::io;
 use std::net::Ipv6Addr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 
 use thiserror::Error;
@@ -10,8 +10,8 @@ use tokio::sync::{mpsc, oneshot};
 use tracing::{info, warn};
 
 use crate::config::{Config, Upstream, addresses, change_of_upstreams};
-use crate::counters::Counters;
 use crate::responder::{Responder, Sockets};
+use crate::status::StatusSource;
 
 /// The port of the DNS, which the server listens on.
 pub const PORT: u16 = 53;
@@ -20,7 +20,7 @@ pub const PORT: u16 = 53;
 #[derive(Debug)]
 pub struct Server {
     addresses: Vec<Ipv6Addr>,
-    counters: Arc<Counters>,
+    status: StatusSource,
     upstreams: Mutex<Known>,
     updates: mpsc::UnboundedSender<Config>,
     stop: Option<oneshot::Sender<()>>,
@@ -67,16 +67,16 @@ impl Server {
             })
         };
         let sockets = addresses.iter().map(open).collect::<Result<Vec<_>, _>>()?;
-        let counters = Arc::new(Counters::default());
+        let status = StatusSource::default();
         let (stop, stopped) = oneshot::channel();
         let (updates, changes) = mpsc::unbounded_channel();
-        let count = Arc::clone(&counters);
+        let source = status.clone();
         let upstreams = Mutex::new(Known {
             upstreams: config.upstreams.clone(),
             is_stale: false,
         });
         let thread = thread::Builder::new().name("dns64".into()).spawn(move || {
-            let responder = Responder::new(config, count);
+            let responder = Responder::new(config, source);
             if let Err(error) = responder.run(sockets, changes, stopped) {
                 warn!("the DNS64 has ended: {error}");
             }
@@ -85,7 +85,7 @@ impl Server {
         info!("DNS64 on {}", texts.join(", "));
         Ok(Self {
             addresses,
-            counters,
+            status,
             upstreams,
             updates,
             stop: Some(stop),
@@ -122,9 +122,9 @@ impl Server {
         change
     }
 
-    /// The counters, which outlive the server.
-    pub fn counters(&self) -> Arc<Counters> {
-        Arc::clone(&self.counters)
+    /// Where the status comes from.
+    pub fn status_source(&self) -> StatusSource {
+        self.status.clone()
     }
 }
 

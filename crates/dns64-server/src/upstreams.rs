@@ -13,6 +13,7 @@ use xlat_tun::now;
 
 use crate::config::Upstream;
 use crate::exchange::{self, ExchangeError, Request};
+use crate::status::Resolvers;
 use crate::tls::Tls;
 use crate::trust::Trust;
 
@@ -26,16 +27,18 @@ pub(crate) struct Upstreams {
     servers: Vec<Upstream>,
     tls: Option<Rc<Tls>>,
     edns: RefCell<Vec<EdnsSupport>>,
+    status: Resolvers,
     /// Index of the resolver that answered last.
     good: Cell<usize>,
 }
 
 impl Upstreams {
     /// Resolvers over TLS are authenticated by the certificates of `trust`.
-    pub(crate) fn new(servers: Vec<Upstream>, trust: Option<&Trust>) -> Self {
+    pub(crate) fn new(servers: Vec<Upstream>, trust: Option<&Trust>, status: Resolvers) -> Self {
         Self {
             edns: RefCell::new(vec![EdnsSupport::default(); servers.len()]),
             servers,
+            status,
             tls: trust.map(|trust| Rc::new(Tls::new(trust))),
             good: Cell::new(0),
         }
@@ -95,11 +98,15 @@ impl Upstreams {
     }
 
     fn learn(&self, number: usize, sent: Sent, answer: &Message) {
-        if self.edns.borrow_mut()[number].learn(sent, answer, now()) {
-            let address = &self.servers[number];
-            warn!(
-                "the resolver {address} has no EDNS: asked without it, and so not for signatures"
-            );
+        let one = &mut self.edns.borrow_mut()[number];
+        let was_absent = one.is_absent();
+        let is_news = one.learn(sent, answer, now());
+        let server = &self.servers[number];
+        if one.is_absent() != was_absent {
+            self.status.set_edns(server, was_absent);
+        }
+        if is_news {
+            warn!("the resolver {server} has no EDNS: asked without it, and so not for signatures");
         }
     }
 }

@@ -53,6 +53,11 @@ impl EdnsSupport {
         }
     }
 
+    /// True if it was found to have none, and not to have it since.
+    pub fn is_absent(&self) -> bool {
+        matches!(self.state, State::Absent { .. })
+    }
+
     /// Learns from an answer. True if the resolver turns out to have no EDNS.
     pub fn learn(&mut self, sent: Sent, answer: &Message, now: Instant) -> bool {
         let until = now + MEMORY;
@@ -74,7 +79,7 @@ impl EdnsSupport {
         if self.silent < SILENT_MIN {
             return false;
         }
-        let is_news = !matches!(self.state, State::Absent { .. });
+        let is_news = !self.is_absent();
         self.state = State::Absent { until };
         is_news
     }

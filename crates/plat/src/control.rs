@@ -52,7 +52,7 @@ pub(crate) struct StatusSource {
     pub(crate) totals: Totals,
     pub(crate) nat: Option<nat64_host::StatusSource>,
     pub(crate) leases: Option<Arc<Mutex<DynamicPool>>>,
-    pub(crate) dns64: Option<Arc<dns64_server::Counters>>,
+    pub(crate) dns64: Option<dns64_server::StatusSource>,
     pub(crate) advertisements: Option<Arc<router_advertiser::Counters>>,
     pub(crate) reach: Arc<Mutex<ReachStatus>>,
     pub(crate) repairs: Arc<RepairCounters>,
@@ -107,6 +107,8 @@ impl StatusSource {
         }
         if let Some(dns) = status.dns64 {
             page.families(dns.counted.families());
+            let without_edns = dns.resolvers_without_edns();
+            page.family(dns64_server::WITHOUT_EDNS, single(without_edns));
         }
         if let Some(advertise) = status.advertisements {
             page.families(advertise.families());
@@ -139,7 +141,7 @@ impl StatusSource {
             stateful: self.nat.as_ref().map(|nat| nat.status(top)),
             leases,
             pcp: self.pcp.as_ref().map(pcp_server::StatusSource::status),
-            dns64: self.dns64.as_ref().map(|counters| counters.figures()),
+            dns64: self.dns64.as_ref().map(|dns64| dns64.figures()),
             advertisements: self.advertisements.as_ref().map(|one| one.snapshot()),
             reach: self
                 .reach

@@ -319,7 +319,7 @@ impl Daemon<'_> {
             totals: workers.totals(),
             nat: stateful.map(Keeper::status_source),
             leases: self.state.leases.as_ref().map(Leases::pool),
-            dns64: dns64.map(Dns64::counters),
+            dns64: dns64.map(Dns64::status_source),
             advertisements: (!settings.advertise.lan.is_empty())
                 .then(|| Arc::clone(&self.advertisements)),
             reach: self.reach.status(),

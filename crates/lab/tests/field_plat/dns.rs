@@ -76,6 +76,9 @@ fn fp_06_a_resolver_that_refuses_edns_is_asked_without() -> Result<()> {
         ensure!(!upstream.questions("two.example").iter().any(has_opt));
         let line = "the resolver 198.51.100.2:53 has no EDNS";
         net.installed.plat.wait_for_line(line, PATIENCE)?;
+        let status = net.installed.ask_plat(&["status"])?;
+        let line = "resolvers 198.51.100.2:53 without EDNS";
+        ensure!(status.contains(line), "{status}");
     }
     Ok(())
 }
