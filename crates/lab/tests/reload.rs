@@ -310,7 +310,10 @@ fn a_bad_file_changes_nothing() -> Result<()> {
         .client()
         .run(|| ping(embedded(SERVER), 56, PATIENCE))?;
     let answer = fixture.reload(&good)?;
-    ensure!(answer.trim() == "nothing has changed", "{answer}");
+    ensure!(
+        answer.trim() == "the configuration has not changed",
+        "{answer}"
+    );
     let listener = network
         .client()
         .run(|| Ok(TcpListener::bind((Topology::client_address(0), 80))?))?;

@@ -199,6 +199,21 @@ mod tests {
     }
 
     #[test]
+    fn fp_43_a_host_whose_clock_is_not_set_yet_stretches_no_session() {
+        let root = tempfile::tempdir().unwrap();
+        let dir = StateDir::open(root.path()).unwrap();
+        // A host without a battery clock begins in 1970: the file comes from decades later.
+        let mut late = session(2000);
+        late.expires = epoch() + (50 << 25);
+        dir.save(FILE, |file| writeln!(file, "{late}")).unwrap();
+        let nat = nat();
+        restore(&nat, &dir);
+        let (all, _) = nat.sessions(Cursor::default(), PAGE, now(), epoch());
+        assert_eq!(all.len(), 1);
+        assert!(all[0].expires <= epoch() + 301, "longer than --udp-timeout");
+    }
+
+    #[test]
     fn fp_14_a_file_of_version_1_is_read() {
         let root = tempfile::tempdir().unwrap();
         let dir = StateDir::open(root.path()).unwrap();

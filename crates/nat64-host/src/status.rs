@@ -42,9 +42,11 @@ impl StatusSource {
             0 => Vec::new(),
             top => self.nat.top_subscribers(top),
         };
+        let config = self.nat.config();
         NatStatus {
+            clients: config.clients.iter().map(ToString::to_string).collect(),
             sessions: PerProtocol::new(counts.sessions.map(u64::from)),
-            sessions_max: self.nat.config().limits.sessions,
+            sessions_max: config.limits.sessions,
             tcp_states: tcp_states(&counts),
             bindings: counts.bindings,
             subscribers: counts.subscribers,
@@ -59,6 +61,8 @@ impl StatusSource {
 /// A snapshot of the tables, as `plat status` shows it.
 #[derive(Debug, Serialize)]
 pub struct NatStatus {
+    /// Prefixes whose hosts are served.
+    clients: Vec<String>,
     sessions: PerProtocol,
     sessions_max: u32,
     tcp_states: Vec<TcpCount>,
@@ -184,6 +188,9 @@ impl NatStatus {
     pub fn write_to(&self, f: &mut String) -> std::fmt::Result {
         let PerProtocol { udp, tcp, icmp } = self.sessions;
         let (all, max) = (udp + tcp + icmp, self.sessions_max);
+        if !self.clients.is_empty() {
+            writeln!(f, "clients   {}", self.clients.join(", "))?;
+        }
         writeln!(
             f,
             "sessions  {all} of {max}: udp {udp}, tcp {tcp}, icmp {icmp}"

@@ -18,7 +18,7 @@ use crate::ports::pool_spec::PoolSpec;
 use crate::tuple::{Inside, Outside, Protocol};
 
 /// The administrator's choices about a stateful NAT64.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
     /// The external addresses. An address that stands in several specs has the ports of all.
     pub pool: Vec<PoolSpec>,

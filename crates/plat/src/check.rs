@@ -61,7 +61,7 @@ fn check(run: Run) -> Result<Vec<String>> {
         None => "ipv6: an address of this host, chosen at the start".into(),
     });
     if !settings.advertise.lan.is_empty() {
-        let lifetime = settings.advertise.lifetime();
+        let lifetime = settings.advertise.config.lifetime;
         choices.push(format!("ra-lifetime: {lifetime}"));
     }
     Ok(choices)

@@ -1,16 +1,12 @@
 //! What the translator wants of its host: packets for the NAT64 prefix and for the IPv4 addresses
 //! it speaks for come to the TUN, and the host forwards.
 
-use std::fmt;
-use std::net::IpAddr;
-
-use std::net::Ipv6Addr;
+use std::net::{IpAddr, Ipv6Addr};
 
 use anyhow::{Result, bail};
 use tracing::warn;
-use xlat_core::addr::{Ipv6Prefix, Pref64};
-use xlat_host::daemon::flags::Switch;
-use xlat_host::host::{Host, Plan, Route, device_key};
+use xlat_core::addr::Pref64;
+use xlat_host::host::{Host, OnLinkPrefix, Plan, Route, device_key};
 use xlat_host::nft::Table;
 
 use crate::egress;
@@ -123,59 +119,21 @@ pub(crate) async fn check_overlaps(host: &Host, settings: &Settings) -> Result<(
             );
         }
     }
-    let on_link = on_link_prefixes(host, settings).await?;
+    let prefixes = settings.pref64s.iter().map(Pref64::prefix);
+    let on_link = host.on_link_prefixes(prefixes).await?;
     let is_lan = |one: &&OnLinkPrefix| settings.advertise.lan.contains(&one.link);
     match on_link.iter().find(is_lan) {
-        Some(one) if settings.advertise.ra_on_link == Switch::On => {
+        Some(one) if settings.advertise.config.on_link => {
             bail!("{one}; choose another --prefix, or say --ra-on-link off")
         }
         _ => Ok(()),
     }
 }
 
-/// A NAT64 prefix out of a network whose hosts are neighbours.
-struct OnLinkPrefix {
-    prefix: Ipv6Prefix,
-    network: Ipv6Prefix,
-    link: String,
-}
-
-impl fmt::Display for OnLinkPrefix {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self {
-            prefix,
-            network,
-            link,
-        } = self;
-        write!(
-            f,
-            "the NAT64 prefix {prefix} lies in {network}, which is on the link of {link}: hosts there \
-             look for its addresses among their neighbours and reach nobody"
-        )
-    }
-}
-
-async fn on_link_prefixes(host: &Host, settings: &Settings) -> Result<Vec<OnLinkPrefix>> {
-    let links = host.links().await?;
-    let mut all = Vec::new();
-    for prefix in settings.pref64s.iter().map(Pref64::prefix) {
-        for have in host.networks_around(prefix).await? {
-            let mut link = links.iter().filter(|link| link.index == have.index);
-            if let (IpAddr::V6(address), Some(link)) = (have.address, link.next()) {
-                all.push(OnLinkPrefix {
-                    prefix,
-                    network: Ipv6Prefix::containing(address, have.len),
-                    link: link.name.clone(),
-                });
-            }
-        }
-    }
-    Ok(all)
-}
-
 /// Says which NAT64 prefixes some hosts take for their neighbours', where that is not refused.
 pub(crate) async fn warn_of_on_link_prefixes(host: &Host, settings: &Settings) -> Result<()> {
-    for one in on_link_prefixes(host, settings).await? {
+    let prefixes = settings.pref64s.iter().map(Pref64::prefix);
+    for one in host.on_link_prefixes(prefixes).await? {
         warn!("{one}");
     }
     Ok(())

@@ -6,13 +6,13 @@
 
 use std::collections::BTreeSet;
 use std::ffi::OsString;
-use std::fmt;
 
 use anyhow::{Context, Result, anyhow, bail};
 use nat64::dynamic::DynamicPool;
 use tokio::sync::{mpsc, oneshot};
+use xlat_host::daemon::exit::Usage;
 use xlat_host::daemon::flags::reloadable;
-use xlat_host::daemon::{exit, file};
+use xlat_host::daemon::values::Values;
 use xlat_host::host::Repairs;
 
 use crate::NAME;
@@ -24,44 +24,14 @@ pub(crate) type ReloadRequest = oneshot::Sender<Result<String, String>>;
 /// The queue of these requests.
 pub(crate) type ReloadRequests = mpsc::Sender<ReloadRequest>;
 
-/// The values in force, as lines of a file.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Values(BTreeSet<String>);
-
-impl fmt::Display for Values {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.iter().try_for_each(|line| writeln!(f, "{line}"))
-    }
-}
-
-impl Values {
-    /// Names of the values that are not the same.
-    fn differences(&self, other: &Self) -> BTreeSet<String> {
-        let names = self.0.symmetric_difference(&other.0).map(|line| {
-            let name = line.split(" = ").next();
-            name.unwrap_or(line).to_owned()
-        });
-        names.collect()
-    }
-}
-
 /// Reads command line and file, as at the start.
 pub(crate) fn read(args: Vec<OsString>) -> Result<(Run, Values)> {
-    let command = <Cli as clap::CommandFactory>::command();
-    let args = file::expand(&command, args, exit::one_line)?;
-    let matches = command.clone().try_get_matches_from(&args);
-    let matches = matches.map_err(|error| anyhow!(exit::one_line(&error)))?;
-    let cli = <Cli as clap::Parser>::try_parse_from(&args);
-    let cli = cli.map_err(|error| anyhow!(exit::one_line(&error)))?;
-    let (values, run) = match (cli.command, matches.subcommand()) {
-        (Some(Command::Run(run)), Some((name, matches))) => {
-            let flags = command.find_subcommand(name).unwrap_or(&command);
-            (file::effective(flags, matches), *run)
-        }
-        (None, _) => (file::effective(&command, &matches), cli.run),
+    let (cli, values) = Values::read::<Cli>(args).map_err(|Usage(line)| anyhow!(line))?;
+    match cli.command {
+        Some(Command::Run(run)) => Ok((*run, values)),
+        None => Ok((cli.run, values)),
         _ => bail!("{NAME} does not run"),
-    };
-    Ok((run, Values(values.lines().map(str::to_owned).collect())))
+    }
 }
 
 /// What a changed file comes to.
@@ -76,7 +46,14 @@ pub(crate) struct Reading {
 /// Reads the file again; `old` are the settings in force and `values` their values.
 pub(crate) fn read_again(old: &Settings, values: &Values) -> Result<Reading> {
     let (run, new) = read(std::env::args_os().collect())?;
-    let changed = values.differences(&new);
+    // What was chosen at the start stays.
+    let settings = Settings::resolve(run, old.facts.clone())?;
+    // Other words may mean the same.
+    let changed = if settings == *old {
+        BTreeSet::new()
+    } else {
+        values.differences(&new)
+    };
     let reloadable = reloadable(&<Cli as clap::CommandFactory>::command());
     let fixed: Vec<&str> = changed
         .difference(&reloadable)
@@ -89,8 +66,7 @@ pub(crate) fn read_again(old: &Settings, values: &Values) -> Result<Reading> {
         bail!("a changed client needs a restart with dynamic-pool");
     }
     Ok(Reading {
-        // What was chosen at the start stays.
-        settings: Settings::resolve(run, old.facts.clone())?,
+        settings,
         values: new,
         changed,
     })
@@ -118,10 +94,10 @@ pub(crate) fn describe(changed: &BTreeSet<String>, repairs: &Repairs) -> String 
     let names: Vec<&str> = changed.iter().map(String::as_str).collect();
     let restored: Vec<&str> = repairs.steps().collect();
     match (names.as_slice(), restored.as_slice()) {
-        ([], []) => "nothing has changed".into(),
+        ([], []) => "the configuration has not changed".into(),
         (names, []) => format!("applied: {}", names.join(", ")),
         ([], restored) => format!(
-            "nothing has changed in the configuration; restored on the host: {}",
+            "the configuration has not changed; restored on the host: {}",
             restored.join("; ")
         ),
         (names, restored) => format!(

@@ -28,13 +28,13 @@ use xlat_host::daemon::metrics::Metrics;
 use xlat_host::daemon::notify;
 use xlat_host::daemon::recovered;
 use xlat_host::daemon::signals::{Request, Signals};
+use xlat_host::daemon::values::Values;
 use xlat_host::daemon::waiting::{self, Waiting};
 use xlat_host::host::{Changes, Host, Plan, RepairLog};
 use xlat_host::nft::{self, ForwardWatch};
 use xlat_tun::{Failure, Totals, now};
 
 use crate::NAME;
-use crate::advertise;
 use crate::cli::Run;
 use crate::control::StatusSource;
 use crate::data_path::{self, DataPath, Reconfigure};
@@ -44,7 +44,7 @@ use crate::egress::host_facts::HostFacts;
 use crate::own6::Own6;
 use crate::pcp;
 use crate::plan::{self, check_overlaps, warn_of_on_link_prefixes};
-use crate::reload::{self, ReloadRequest, ReloadRequests, Values};
+use crate::reload::{self, ReloadRequest, ReloadRequests};
 use crate::settings::Settings;
 use crate::started::StartedDaemon;
 use crate::state::State;
@@ -111,7 +111,7 @@ pub(crate) async fn start(run: Run) -> Result<()> {
 /// Looks at the host: what the start needs is there, and nothing is in the way.
 async fn look_at(host: &Host, settings: &Settings) -> Result<Own6> {
     waiting::links(host, &settings.advertise.lan).await??;
-    waiting::addresses(host, &settings.dns.dns64).await??;
+    waiting::addresses(host, &settings.dns.addresses).await??;
     dns::check_upstreams(settings)?;
     let own_v6 = Own6::find(host, settings.own_v6, &settings.pref64s).await?;
     check_overlaps(host, settings).await?;
@@ -265,7 +265,7 @@ impl Daemon<'_> {
     async fn advertise(&self, dns64: Option<&Dns64>) -> Result<Advertiser> {
         let servers = dns64.map(Dns64::addresses).unwrap_or_default();
         let counters = Arc::clone(&self.advertisements);
-        let config = advertise::config(&self.settings, servers);
+        let config = self.settings.advertise.with_dns64(servers);
         let links = &self.settings.advertise.lan;
         let reach = self.reach.announced();
         Ok(Advertiser::start(self.host, links, config, counters, reach).await?)

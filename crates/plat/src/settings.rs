@@ -15,16 +15,17 @@ use xlat_core::policy::{DUMMY_V4, PolicyError};
 use xlat_host::daemon::exit::Usage;
 use xlat_host::daemon::flags::Switch;
 
-use crate::advertise::flags::AdvertiseFlags;
+use crate::advertise::Advertise;
 use crate::cli::Run;
-use crate::dns::flags::DnsFlags;
+use crate::dns::Dns;
 use crate::egress::host_facts::HostFacts;
 use crate::egress::mode::Egress;
 use crate::own6::Own6;
 use crate::stateful::{self, SessionLog, StatefulFlags};
 
-/// Settings that make sense together.
-#[derive(Clone, Debug)]
+/// Settings that make sense together: what is meant, not what was typed. Two that are equal mean
+/// the same.
+#[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Settings {
     pub(crate) pref64s: Pref64s,
     /// Static maps, and those of `translatable`.
@@ -34,7 +35,6 @@ pub(crate) struct Settings {
     pub(crate) own_v4: Ipv4Addr,
     /// `None` if it has to be an address of this host.
     pub(crate) own_v6: Option<Ipv6Addr>,
-    pub(crate) wkp_strict: bool,
     pub(crate) hairpin: Hairpin,
     pub(crate) expose_host: bool,
     /// MTU of the TUN and of the IPv6 side, in bytes.
@@ -56,8 +56,8 @@ pub(crate) struct Settings {
     pub(crate) session_log: SessionLog,
     /// Hosts may ask for external ports.
     pub(crate) pcp: bool,
-    pub(crate) advertise: AdvertiseFlags,
-    pub(crate) dns: DnsFlags,
+    pub(crate) advertise: Advertise,
+    pub(crate) dns: Dns,
     /// But for the translator's IPv6 address, which [`Settings::policy`] adds.
     policy: Policy,
 }
@@ -66,7 +66,7 @@ pub(crate) struct Settings {
 /// ports that nobody reaches from outside.
 fn pcp(
     stateful: &StatefulFlags,
-    advertise: &AdvertiseFlags,
+    advertise: &Advertise,
     egress: &Egress,
     has_pool: bool,
 ) -> Result<bool, Usage> {
@@ -85,7 +85,7 @@ fn pcp(
 }
 
 /// What keeps this instance apart from others on the host.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Instance {
     /// Name of the TUN interface.
     pub(crate) tun: String,
@@ -110,6 +110,8 @@ impl Settings {
         run.advertise.check().map_err(Usage)?;
         let own_v4 = own_v4(&run, &pools)?;
         let own_v6 = run.ipv6.or_else(|| embedded(&pref64s, own_v4, wkp_strict));
+        let advertise = run.advertise.settings(&pref64s);
+        let dns = run.dns.settings(&pref64s, wkp_strict);
         let tun = run.flags.tun(&run.place.tun);
         let mtu4 = run.mtu4.unwrap_or(run.mtu);
         let egress = Egress::merge(run.egress)?
@@ -121,12 +123,11 @@ impl Settings {
             translatable,
             own_v4,
             own_v6,
-            wkp_strict,
             hairpin: run.hairpin.into(),
             expose_host: run.expose_host,
             mtu: run.mtu,
             dynamic_pool: run.dynamic_pool,
-            pcp: pcp(&run.stateful, &run.advertise, &egress, !pools.is_empty())?,
+            pcp: pcp(&run.stateful, &advertise, &egress, !pools.is_empty())?,
             egress,
             facts,
             session_log: run.stateful.session_log(),
@@ -141,8 +142,8 @@ impl Settings {
             metrics: run.flags.metrics,
             dry_run: run.flags.dry_run,
             no_host_setup: run.flags.no_host_setup,
-            advertise: run.advertise,
-            dns: run.dns,
+            advertise,
+            dns,
             policy: run
                 .policy
                 .policy(own_v4, Ipv6Addr::UNSPECIFIED, mtu4, run.mtu),
@@ -468,6 +469,66 @@ mod tests {
         let pool = settings.pool().unwrap();
         assert!(pool.reserved.contains(&"192.168.64.1/32".parse().unwrap()));
         assert!(pool.excluded.contains(&"2001:db8:64::/96".parse().unwrap()));
+    }
+
+    /// What plain `plat` chooses on a host.
+    fn facts() -> HostFacts {
+        HostFacts {
+            free_pool: "172.31.64.0/28".parse().ok(),
+            egress: "masquerade:wan0".parse().ok(),
+        }
+    }
+
+    fn on_host(flags: &[&str], facts: HostFacts) -> Settings {
+        let args = [&["plat"], flags].concat();
+        let run = Cli::try_parse_from(args).expect("parses").run;
+        Settings::resolve(run, facts).unwrap()
+    }
+
+    #[test]
+    fn what_the_host_offers_is_taken_where_the_flags_leave_it_open() {
+        let plain = on_host(&[], facts());
+        let pool = &plain.stateful.as_ref().unwrap().pool;
+        assert_eq!(*pool, ["172.31.64.0/28".parse().unwrap()]);
+        assert_eq!(plain.egress, Egress::Masquerade(vec!["wan0".into()]));
+        let routed = on_host(&["--egress=route"], facts());
+        assert_eq!(routed.egress, Egress::Route);
+    }
+
+    #[test]
+    fn a_reload_that_adds_a_map_keeps_the_pool_that_was_chosen() {
+        let old = on_host(&[], facts());
+        let map = "--map=198.51.100.9=2001:db8:1::9";
+        // At a start these flags would choose no pool; the facts of the start say that one was.
+        let new = on_host(&[map], old.facts.clone());
+        assert_eq!(new.pools(), old.pools());
+        assert_eq!(new.egress, old.egress);
+        assert!(new.eams.lookup_v4([198, 51, 100, 9].into()).is_some());
+        assert_ne!(new, old);
+    }
+
+    #[test]
+    fn other_words_that_mean_the_same_are_equal_settings() {
+        let flags = ["--prefix=2001:db8:64::/96", "--pool=192.0.2.0/28"];
+        let old = settings(&flags).unwrap();
+        for same in [
+            "--mtu4=1500",
+            "--udp-timeout=300s",
+            "--ra-lifetime=1800",
+            "--ipv4=192.0.2.0",
+        ] {
+            let new = settings(&[&flags[..], &[same]].concat()).unwrap();
+            assert_eq!(new, old, "{same}");
+        }
+        for other in [
+            "--mtu4=1400",
+            "--udp-timeout=6m",
+            "--ra-lifetime=0",
+            "--dns64-cache=0",
+        ] {
+            let new = settings(&[&flags[..], &[other]].concat()).unwrap();
+            assert_ne!(new, old, "{other}");
+        }
     }
 
     #[test]

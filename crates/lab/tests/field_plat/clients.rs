@@ -8,7 +8,7 @@ use lab::binaries::Binaries;
 use lab::fake_host::{fake_host4, fake_host6};
 use lab::fixture::{Fixture, shown};
 use lab::installed::{Installed, PATIENCE, Setup};
-use lab::link::{add_address, add_route, join};
+use lab::link::{add_address, add_route, add_unreachable, join};
 use lab::namespace::Namespace;
 use lab::process::Daemon;
 use lab::suite::Test;
@@ -19,6 +19,7 @@ use lab::traffic::ping::ping;
 pub(crate) const TESTS: &[Test] = lab::tests![
     fp_12_only_the_hosts_own_networks_are_served_unless_told_otherwise,
     fp_12_neighbours_on_the_uplink_are_no_clients,
+    fp_42_a_delegated_prefix_is_served,
     fp_13_a_prefix_out_of_the_lans_network_is_refused,
 ];
 
@@ -79,6 +80,23 @@ fn fp_12_neighbours_on_the_uplink_are_no_clients() -> Result<()> {
     let sessions = installed.ask_plat(&["sessions"])?;
     ensure!(sessions.contains("2001:db8:1::2"), "{sessions}");
     ensure!(!sessions.contains("2001:db8:ffff::2"), "{sessions}");
+    let status = installed.ask_plat(&["status"])?;
+    ensure!(status.contains("\nclients   2001:db8:1::/64, "), "{status}");
+    Ok(())
+}
+
+/// As systemd-networkd and dhcpcd leave it on the host: an `unreachable` route.
+fn fp_42_a_delegated_prefix_is_served() -> Result<()> {
+    let to: SocketAddr = (fake_host4(7), 53).into();
+    let mut fixture = Fixture::new(&[])?;
+    let edge = &fixture.installed.topology.edge;
+    add_unreachable(edge, Ipv6Net::new(STRANGER, 48)?.trunc())?;
+    fixture
+        .installed
+        .plat
+        .wait_for_line("2001:db8:bad::/48", PATIENCE)?;
+    let seen = fixture.out(&udp((STRANGER, 4000).into(), shown(to), b"delegated"))?;
+    ensure!(seen.to() == to, "{seen:?}");
     Ok(())
 }
 

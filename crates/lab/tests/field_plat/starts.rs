@@ -11,7 +11,7 @@ use anyhow::{Context, Result, ensure};
 use lab::binaries::Binaries;
 use lab::inspect::{difference, inspect};
 use lab::installed::{Installed, PATIENCE, Setup};
-use lab::link::{add_address, join, lend_address};
+use lab::link::{add_address, join, lend_address, remove_address};
 use lab::process::Daemon;
 use lab::suite::Test;
 use lab::topology::{PREF64, Plan, Topology, UPLINK};
@@ -25,6 +25,8 @@ pub(crate) const TESTS: &[Test] = lab::tests![
     fp_15_a_gateway_that_boots_waits_for_its_interface_and_its_address,
     fp_15_a_dns64_waits_for_a_resolver_in_resolv_conf,
     fp_15_a_host_without_a_free_pool_is_no_usage_error,
+    fp_40_a_state_directory_that_cannot_be_written_stops_no_start,
+    fp_41_an_address_that_another_host_has_is_waited_for,
 ];
 
 /// Starts of the real binary; the rest of the 500 are `nat64-host/tests/damaged_state.rs`.
@@ -262,6 +264,50 @@ fn fp_15_a_host_without_a_free_pool_is_no_usage_error() -> Result<()> {
     ensure!(status.code() == Some(1), "{status}: {}", plat.log());
     ensure!(plat.log().contains("give --pool"), "{}", plat.log());
     Ok(())
+}
+
+/// A full disk, or a root file system that is mounted read-only.
+fn fp_40_a_state_directory_that_cannot_be_written_stops_no_start() -> Result<()> {
+    let start = Start::new(&Plan::default())?;
+    let state = start.directory.path().join("state");
+    std::fs::create_dir(&state)?;
+    let state = state.display();
+    let mount = format!("mount --bind {state} {state} && mount -o remount,bind,ro {state}");
+    let run = format!("{mount} && exec \"$@\"");
+    let unshare = ["unshare", "-m", "sh", "-c", &run, "sh"];
+    let flags = ["--pool=192.168.64.9", "--dynamic-pool=192.168.65.0/24"];
+    let mut plat = start.plat_in(&unshare, &flags)?;
+    plat.wait_for_line("ready: ", PATIENCE)?;
+    let log = plat.log();
+    ensure!(
+        log.contains("the next start will have another secret"),
+        "{log}"
+    );
+    plat.stop(PATIENCE)?;
+    let log = plat.log();
+    for what in ["the leases are not saved", "the sessions are not saved"] {
+        ensure!(log.contains(what), "{what}: {log}");
+    }
+    Ok(())
+}
+
+fn fp_41_an_address_that_another_host_has_is_waited_for() -> Result<()> {
+    let start = Start::new(&Plan::default())?;
+    let (edge, client) = (&start.topology.edge, start.topology.client());
+    join((edge, "lan9"), (client, "far9"), 1500)?;
+    let address = "2001:db8:9::1/64".parse()?;
+    add_address((client, "far9"), address)?;
+    edge.set_sysctl("ipv6/conf/lan9/accept_dad", "1")?;
+    lend_address((edge, "lan9"), address, u32::MAX, u32::MAX)?;
+    let flags = ["--dns64=2001:db8:9::1", "--dns64-upstream=198.51.100.2"];
+    let mut plat = start.plat_in(&[], &[&["--pool=192.168.64.9"][..], &flags].concat())?;
+    let line = "the start waits: 2001:db8:9::1 is used by another host on the link";
+    plat.wait_for_line(line, PATIENCE)?;
+    remove_address((client, "far9"), address)?;
+    remove_address((edge, "lan9"), address)?;
+    add_address((edge, "lan9"), address)?;
+    plat.wait_for_line("ready: ", PATIENCE)?;
+    plat.stop(PATIENCE)
 }
 
 /// A `plat` that is started before its host is complete.

@@ -4,9 +4,12 @@ use std::net::Ipv6Addr;
 use std::str::FromStr;
 
 use clap::{Args, ValueEnum};
-use xlat_core::addr::Ipv6Prefix;
+use router_advertiser::Config;
+use xlat_core::addr::{Ipv6Prefix, Pref64s};
 use xlat_host::daemon::flags::{RELOADABLE, Switch, interface_name};
 use xlat_proto::ra::Preference;
+
+use super::Advertise;
 
 /// What is advertised, and where.
 #[derive(Args, Clone, Debug, PartialEq, Eq)]
@@ -78,9 +81,41 @@ pub(crate) struct AdvertiseFlags {
 
 impl AdvertiseFlags {
     /// How long this host is a default router, in seconds.
-    pub(crate) fn lifetime(&self) -> u16 {
+    fn lifetime(&self) -> u16 {
         self.ra_lifetime
             .unwrap_or_else(|| (3 * self.ra_interval).min(9000))
+    }
+
+    /// What the flags mean in a network with these NAT64 prefixes.
+    pub(crate) fn settings(self, pref64s: &Pref64s) -> Advertise {
+        let pref64s = match self.ra_pref64 {
+            Switch::On => pref64s.iter().copied().collect(),
+            Switch::Off => Vec::new(),
+        };
+        let config = Config {
+            interval: self.ra_interval,
+            lifetime: self.lifetime(),
+            preference: self.ra_preference.into(),
+            managed: self.ra_managed,
+            other: self.ra_other,
+            hop_limit: self.ra_hop_limit,
+            reachable: self.ra_reachable,
+            retransmit: self.ra_retransmit,
+            mtu: self.ra_mtu,
+            on_link: self.ra_on_link == Switch::On,
+            autonomous: self.ra_autonomous == Switch::On,
+            router_address: self.ra_router_address,
+            prefix_valid: self.ra_prefix_valid,
+            prefix_preferred: self.ra_prefix_preferred,
+            routes: self.ra_route,
+            dns_servers: self.ra_dns,
+            search: self.ra_search.into_iter().map(|one| one.0).collect(),
+            pref64s,
+        };
+        Advertise {
+            lan: self.lan,
+            config,
+        }
     }
 
     /// Checks the values against each other.

@@ -4,9 +4,12 @@ use std::net::Ipv6Addr;
 use std::path::PathBuf;
 
 use clap::Args;
+use dns64::Rules;
 use dns64_server::Upstream;
-use xlat_core::addr::{Ipv4Prefix, Ipv6Prefix};
+use xlat_core::addr::{Ipv4Prefix, Ipv6Prefix, Pref64s};
 use xlat_host::daemon::flags::RELOADABLE;
+
+use super::Dns;
 
 /// What the DNS64 is told.
 #[derive(Args, Clone, Debug)]
@@ -43,4 +46,26 @@ pub(crate) struct DnsFlags {
     /// Answers that are kept, in 2 KiB each on average at most
     #[arg(long, group = RELOADABLE, value_name = "N", default_value_t = 20_000)]
     pub(crate) dns64_cache: usize,
+}
+
+impl DnsFlags {
+    /// What the flags mean with these NAT64 prefixes.
+    pub(crate) fn settings(self, pref64s: &Pref64s, wkp_strict: bool) -> Dns {
+        let mut rules = Rules {
+            wkp_strict,
+            unmapped: self.dns64_unmapped,
+            prefix_lifetime: self.dns64_prefix_ttl,
+            ..Rules::new(pref64s.iter().copied().collect())
+        };
+        rules.excluded.extend(&self.dns64_exclude);
+        Dns {
+            addresses: self.dns64,
+            upstreams: self.dns64_upstream,
+            ca: self.dns64_ca,
+            allowed: self.dns64_allow,
+            rate: self.dns64_rate,
+            cache: self.dns64_cache,
+            rules,
+        }
+    }
 }

@@ -3,7 +3,8 @@
 pub(crate) mod flags;
 mod resolv_conf;
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::path::PathBuf;
 
 use anyhow::Result;
 use dns64::Rules;
@@ -17,9 +18,27 @@ pub(crate) use resolv_conf::ResolvConf;
 
 use crate::settings::Settings;
 
+/// The DNS64, as far as the flags say; nothing of the host is in it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Dns {
+    /// Addresses to listen on; without any there is no DNS64.
+    pub(crate) addresses: Vec<Ipv6Addr>,
+    /// Those of `/etc/resolv.conf` if empty.
+    upstreams: Vec<Upstream>,
+    /// Certificates that upstreams prove their names with; the system's without.
+    ca: Option<PathBuf>,
+    /// Clients; if empty, those of the host's own networks and those who are served.
+    allowed: Vec<Ipv6Prefix>,
+    /// Most queries of one client a second.
+    rate: u32,
+    /// Answers that are kept.
+    cache: usize,
+    rules: Rules,
+}
+
 /// Starts the DNS64; `None` if none is wanted.
 pub(crate) async fn start(host: &Host, settings: &Settings) -> Result<Option<Server>> {
-    let addresses = settings.dns.dns64.clone();
+    let addresses = settings.dns.addresses.clone();
     if addresses.is_empty() {
         return Ok(None);
     }
@@ -29,44 +48,40 @@ pub(crate) async fn start(host: &Host, settings: &Settings) -> Result<Option<Ser
 
 /// What the settings mean on this host.
 pub(crate) async fn config(host: &Host, settings: &Settings) -> Result<Config> {
-    let flags = &settings.dns;
-    let mut rules = Rules {
-        wkp_strict: settings.wkp_strict,
-        unmapped: flags.dns64_unmapped.clone(),
-        prefix_lifetime: flags.dns64_prefix_ttl,
-        ..Rules::new(settings.pref64s.iter().copied().collect())
-    };
-    rules.excluded.extend(&flags.dns64_exclude);
     let upstreams = upstreams(settings)?;
     let trust = if upstreams.iter().any(|server| server.tls.is_some()) {
-        Some(Trust::load(flags.dns64_ca.as_deref())?)
+        Some(Trust::load(settings.dns.ca.as_deref())?)
     } else {
         None
     };
     Ok(Config {
-        rules,
+        rules: settings.dns.rules.clone(),
         upstreams,
         trust,
         allowed: allowed(host, settings).await?,
         on_link: on_link(host).await?,
-        rate: flags.dns64_rate,
-        cache: flags.dns64_cache,
+        rate: settings.dns.rate,
+        cache: settings.dns.cache,
     })
 }
 
 /// The resolvers that are given or, without any, those of `/etc/resolv.conf`: there may be none now.
 fn upstreams(settings: &Settings) -> Result<Vec<Upstream>> {
-    let flags = &settings.dns;
-    let servers = flags.dns64_upstream.clone();
+    let Dns {
+        addresses,
+        upstreams,
+        ..
+    } = &settings.dns;
+    let servers = upstreams.clone();
     if servers.is_empty() {
-        return Ok(resolv_conf::read(&flags.dns64));
+        return Ok(resolv_conf::read(addresses));
     }
     let is_own = |server: &SocketAddr| {
-        let mut own = flags.dns64.iter();
+        let mut own = addresses.iter();
         server.port() == PORT && own.any(|own| server.ip() == IpAddr::V6(*own))
     };
-    let mut addresses = servers.iter().map(|server| server.address);
-    if let Some(own) = addresses.find(is_own) {
+    let mut asked = servers.iter().map(|server| server.address);
+    if let Some(own) = asked.find(is_own) {
         return Err(Usage(format!("--dns64-upstream {own} is this DNS64 itself")).into());
     }
     Ok(servers)
@@ -74,7 +89,7 @@ fn upstreams(settings: &Settings) -> Result<Vec<Upstream>> {
 
 /// Checks that a DNS64, if one is wanted, has somebody to ask.
 pub(crate) fn check_upstreams(settings: &Settings) -> Result<()> {
-    if settings.dns.dns64.is_empty() {
+    if settings.dns.addresses.is_empty() {
         return Ok(());
     }
     if upstreams(settings)?.is_empty() {
@@ -87,7 +102,7 @@ pub(crate) fn check_upstreams(settings: &Settings) -> Result<()> {
 
 /// Refuses what makes no sense on any host.
 pub(crate) fn check(settings: &Settings) -> Result<()> {
-    if settings.dns.dns64_upstream.is_empty() {
+    if settings.dns.upstreams.is_empty() {
         return Ok(());
     }
     check_upstreams(settings)
@@ -95,7 +110,7 @@ pub(crate) fn check(settings: &Settings) -> Result<()> {
 
 /// The clients that may ask.
 async fn allowed(host: &Host, settings: &Settings) -> Result<Vec<Ipv6Prefix>> {
-    let given = &settings.dns.dns64_allow;
+    let given = &settings.dns.allowed;
     if !given.is_empty() {
         return Ok(given.clone());
     }

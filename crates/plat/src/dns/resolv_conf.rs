@@ -9,7 +9,7 @@ use std::time::Duration;
 use dns64_server::{Upstream, resolv_conf_servers};
 use tokio::time::{Interval, MissedTickBehavior, interval};
 
-use super::flags::DnsFlags;
+use super::Dns;
 
 /// How often the file is read. It may be a link into a directory that comes and goes, so that there
 /// is nothing to watch.
@@ -28,23 +28,23 @@ pub(crate) struct ResolvConf {
 }
 
 impl ResolvConf {
-    pub(crate) fn new(flags: &DnsFlags) -> Self {
+    pub(crate) fn new(dns: &Dns) -> Self {
         let mut ticks = interval(PERIOD);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         Self {
-            seen: read(&flags.dns64),
+            seen: read(&dns.addresses),
             ticks,
         }
     }
 
     /// Waits until the file has other resolvers. Never ends if it is not used.
-    pub(crate) async fn changed(&mut self, flags: &DnsFlags) {
-        if flags.dns64.is_empty() || !flags.dns64_upstream.is_empty() {
+    pub(crate) async fn changed(&mut self, dns: &Dns) {
+        if dns.addresses.is_empty() || !dns.upstreams.is_empty() {
             pending::<()>().await;
         }
         loop {
             self.ticks.tick().await;
-            let servers = read(&flags.dns64);
+            let servers = read(&dns.addresses);
             if servers != self.seen {
                 self.seen = servers;
                 return;

@@ -16,7 +16,7 @@ use crate::data_path::WorkerConfig;
 use crate::plan::{check_overlaps, client_side};
 use crate::settings::Settings;
 use crate::started::StartedDaemon;
-use crate::{advertise, dns, reload};
+use crate::{dns, reload};
 
 impl Daemon<'_> {
     /// Reads the configuration file again, writes down how things are, and looks at the host
@@ -90,7 +90,7 @@ impl Daemon<'_> {
         };
         let servers = started.dns64.as_ref().map(Dns64::addresses);
         if let Some(advertising) = &started.advertising {
-            advertising.update(advertise::config(settings, servers.unwrap_or_default()));
+            advertising.update(settings.advertise.with_dns64(servers.unwrap_or_default()));
         }
         if let Some(applied) = &mut started.applied {
             log_failure(applied.retire(&host).await);

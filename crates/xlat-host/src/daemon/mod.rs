@@ -14,4 +14,5 @@ pub mod reservation;
 pub mod saved_file;
 pub mod signals;
 pub mod state_dir;
+pub mod values;
 pub mod waiting;

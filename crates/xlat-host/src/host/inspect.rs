@@ -120,22 +120,6 @@ impl Host {
             }))
     }
 
-    /// The addresses of this host whose network the IPv6 prefix lies in.
-    ///
-    /// # Errors
-    /// If the kernel refuses.
-    pub async fn networks_around(&self, prefix: Ipv6Prefix) -> Result<Vec<Assigned>, Error> {
-        let mut addresses = self.addresses().await?;
-        addresses.retain(|have| match have.address {
-            IpAddr::V6(v6) => {
-                let network = Ipv6Prefix::containing(v6, have.len);
-                have.len <= prefix.len() && network.overlaps(&prefix)
-            }
-            IpAddr::V4(_) => false,
-        });
-        Ok(addresses)
-    }
-
     /// IPv6 prefixes of at most 64 bits that have an `unreachable` route on this host: what a
     /// DHCPv6 client leaves of a delegated prefix (RFC 7084 requirement WPD-5).
     ///
