@@ -104,13 +104,13 @@ impl LinkDiscovery {
         Ok(discovery)
     }
 
-    /// Follows changes of `link` that leave it the same network, as a new name. False if it may be
-    /// another network: it has lost its carrier since.
+    /// Follows changes of `link` that leave it the same network, as a new name or link-layer address.
+    /// False if it may be another network: it has lost its carrier since.
     pub fn follow(&mut self, link: &Link) -> bool {
-        let identity = |link: &Link| (link.index, link.mac, link.carrier_changes);
+        let identity = |link: &Link| (link.index, link.carrier_changes);
         let is_same = identity(&self.link) == identity(link);
         if is_same {
-            self.link.name.clone_from(&link.name);
+            self.link.clone_from(link);
         }
         is_same
     }

@@ -40,6 +40,7 @@ const PROGRAMS: &[(&str, &str)] = &[
         "fc_04_a_new_link_layer_address_is_announced_and_answered_with",
         IP,
     ),
+    ("fc_04_a_new_link_layer_address_is_no_other_network", IP),
     ("fc_05_unicast_probes_of_a_router_are_answered", IP),
     ("fc_40_a_bridge_is_the_uplink_and_gets_another_port", IP),
     ("fc_41_a_macvlan_is_the_uplink", IP),

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use anyhow::{Context as _, Result, ensure};
 use lab::capture::Capture;
-use lab::client_host::{ClientHost, LAN, announcing};
+use lab::client_host::{ClientHost, LAN, advertisement, announcing, resolver, synthesised};
 use lab::installed::PATIENCE;
 use lab::process::Daemon;
 use lab::router::Router;
@@ -17,6 +17,7 @@ use crate::tools::{IP, ip, wait_until};
 
 pub(crate) const TESTS: &[Test] = lab::tests![
     fc_04_a_new_link_layer_address_is_announced_and_answered_with,
+    fc_04_a_new_link_layer_address_is_no_other_network,
     fc_05_unicast_probes_of_a_router_are_answered,
 ];
 
@@ -53,6 +54,23 @@ fn fc_04_a_new_link_layer_address_is_announced_and_answered_with() -> Result<()>
         let count = announced.iter().copied().filter(last(mac)).count();
         ensure!(count > 0, "{mac}: {announced:?}");
     }
+    Ok(())
+}
+
+/// The prefix is of the DNS, which does not answer just now.
+fn fc_04_a_new_link_layer_address_is_no_other_network() -> Result<()> {
+    let net = ClientHost::new()?;
+    let client = net.topology().client();
+    let dns = net.dns64(&synthesised(), 600)?;
+    let _router = net.router(&advertisement(&[resolver()]))?;
+    let clat = net.clat(&[])?;
+    net.wait_for("running", ClientHost::is_running)?;
+    drop(dns);
+    let mac = "02:00:00:00:0a:03";
+    ip(client, &format!("link set {UPLINK} address {mac}"))?;
+    clat.wait_for_line(&format!("link-layer address {mac}"), PATIENCE)?;
+    net.ping()?;
+    ensure!(!clat.log().contains("IPv4 is off"), "{}", clat.log());
     Ok(())
 }
 
