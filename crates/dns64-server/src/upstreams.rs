@@ -35,6 +35,11 @@ pub(crate) struct Upstreams {
 impl Upstreams {
     /// Resolvers over TLS are authenticated by the certificates of `trust`.
     pub(crate) fn new(servers: Vec<Upstream>, trust: Option<&Trust>, status: Resolvers) -> Self {
+        for server in &servers {
+            if let Err(error) = server.target() {
+                warn!("the resolver {server} is asked when its interface is there: {error}");
+            }
+        }
         Self {
             edns: RefCell::new(vec![EdnsSupport::default(); servers.len()]),
             servers,

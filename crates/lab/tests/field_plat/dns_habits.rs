@@ -150,6 +150,8 @@ fn fp_34_a_resolver_with_a_dns64_of_its_own_is_overruled_by_an_exclusion() -> Re
 /// A link-local resolver behind a modem: the interface is not there when `plat` starts.
 fn fp_35_a_resolver_on_a_link_that_comes_later_is_asked_when_it_is_there() -> Result<()> {
     let net = Dns64Fixture::with_upstreams(&["fe80::53%late0"], &[])?;
+    let line = "the resolver [fe80::53%late0]:53 is asked when its interface is there";
+    net.installed.plat.wait_for_line(line, PATIENCE)?;
     ensure!(net.query(&Message::query("x.example", AAAA))?.code() == 2);
     let (edge, server) = (&net.topology().edge, &net.topology().server);
     join((edge, "late0"), (server, "late1"), MTU)?;
