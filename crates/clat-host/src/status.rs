@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 use xlat_host::daemon::metrics::Page;
+use xlat_host::host::RepairFigures;
 use xlat_tun::counters::{Metric, Snapshot};
 
 /// A snapshot of a running CLAT's status.
@@ -22,6 +23,8 @@ pub struct Status {
     pub known: Known,
     /// Forward chains of other programs that drop translated packets.
     pub dropping: Vec<String>,
+    /// Changes of the host that others undid and that were made again.
+    pub repairs: RepairFigures,
     /// Sums of the workers' counters; `None` before the first worker.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub packets: Option<Snapshot>,
@@ -86,6 +89,7 @@ impl Status {
             ),
             single(self.dropping.len() as u64),
         );
+        page.families(self.repairs.families());
         if let Some(packets) = &self.packets {
             page.families(packets.families());
         }
@@ -130,6 +134,13 @@ impl Status {
         }
         for chain in &self.dropping {
             line("dropping", chain);
+        }
+        let repairs = self.repairs.total();
+        if repairs > 0 {
+            line(
+                "repaired",
+                &format!("{repairs} changes of the host that others undid"),
+            );
         }
         if let Some(packets) = &self.packets {
             let _ = write!(text, "{packets}");

@@ -9,6 +9,7 @@ use pref64_discovery::{LinkDiscovery, origin};
 use serde::{Deserialize, Serialize};
 use xlat_core::Instant;
 use xlat_host::daemon::control::Answer;
+use xlat_host::host::RepairCounters;
 use xlat_host::nft::DroppingChains;
 use xlat_proto::clat::{Clat, Side4, State};
 use xlat_proto::discovery::Found;
@@ -34,6 +35,7 @@ struct Shared {
     totals: Option<Totals>,
     retired: Option<Snapshot>,
     dropping: DroppingChains,
+    repairs: Arc<RepairCounters>,
 }
 
 impl StatusSource {
@@ -45,12 +47,18 @@ impl StatusSource {
             totals: None,
             retired: None,
             dropping: DroppingChains::default(),
+            repairs: Arc::default(),
         })))
     }
 
     /// Shows these chains.
     pub(crate) fn set_dropping(&self, dropping: DroppingChains) {
         self.lock().dropping = dropping;
+    }
+
+    /// Where repairs of the host are counted.
+    pub(crate) fn repairs(&self) -> Arc<RepairCounters> {
+        Arc::clone(&self.lock().repairs)
     }
 
     /// Counts the packets of new workers.
@@ -131,6 +139,7 @@ impl StatusSource {
                 true => lock(&shared.dropping).clone(),
                 false => Vec::new(),
             },
+            repairs: shared.repairs.snapshot(),
             packets: shared.counted(),
         }
     }

@@ -48,7 +48,7 @@ impl<'a> Active<'a> {
             forward_watch,
             path: None,
             translation: None,
-            repair_log: RepairLog::default(),
+            repair_log: RepairLog::new(status.repairs()),
             failed,
             failures,
             tun: None,

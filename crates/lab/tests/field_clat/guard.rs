@@ -104,6 +104,10 @@ fn fc_47_parameters_that_others_set_back_are_restored_at_once() -> Result<()> {
         wait_until(|| Ok(client.sysctl(&key)? == "1"))?;
     }
     net.ping()?;
+    clat.wait_for_line("undid: sysctl -w net.ipv6.conf.", PATIENCE)?;
+    net.wait_for("the repairs", |status| {
+        status.contains("repaired  2 changes")
+    })?;
     clat.stop(PATIENCE)?;
     let key = format!("ipv6/conf/{UPLINK}/force_forwarding");
     ensure!(client.sysctl(&key)? == "0");

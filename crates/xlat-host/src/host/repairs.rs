@@ -152,6 +152,14 @@ struct Told {
 }
 
 impl RepairLog {
+    /// A log that counts in these counters.
+    pub fn new(counters: Arc<RepairCounters>) -> Self {
+        Self {
+            counters,
+            ..Self::default()
+        }
+    }
+
     /// The counters, for status and metrics.
     pub fn counters(&self) -> Arc<RepairCounters> {
         Arc::clone(&self.counters)
