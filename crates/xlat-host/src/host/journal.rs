@@ -23,7 +23,7 @@ use tracing::warn;
 
 use super::error::Error;
 use super::interface;
-use super::plan::{Address, Renamed, Route, Step, Subject};
+use super::plan::{Address, PolicyRule, Renamed, Route, Step, Subject};
 use super::sysctl;
 use crate::nft::TablePlace;
 use line::Line;
@@ -41,6 +41,8 @@ pub(super) enum Undo {
     Address(Address),
     /// Remove a route.
     Route(Route),
+    /// Remove a routing policy rule.
+    Rule(PolicyRule),
     /// Remove a proxy neighbour entry.
     Proxy { dev: String, address: IpAddr },
     /// Delete an nftables table. The kernel does so when the process ends, so this is never on
@@ -62,7 +64,7 @@ impl Undo {
             Self::Address(Address { dev, .. })
             | Self::Route(Route { dev, .. })
             | Self::Proxy { dev, .. } => Some(dev.clone()),
-            Self::Table(_) => None,
+            Self::Rule(_) | Self::Table(_) => None,
         }
     }
 
@@ -74,7 +76,7 @@ impl Undo {
             Self::Address(Address { dev, .. })
             | Self::Route(Route { dev, .. })
             | Self::Proxy { dev, .. } => name.clone_into(dev),
-            Self::Table(_) => {}
+            Self::Rule(_) | Self::Table(_) => {}
         }
         same
     }
@@ -84,6 +86,7 @@ impl Undo {
             Self::Sysctl { key, .. } => Subject::Sysctl(key),
             Self::Address(address) => Subject::Address(address),
             Self::Route(route) => Subject::Route(route),
+            Self::Rule(rule) => Subject::Rule(rule),
             Self::Proxy { dev, address } => Subject::Proxy(dev, *address),
             Self::Table(place) => Subject::Table(place.clone()),
         }
@@ -92,7 +95,11 @@ impl Undo {
     /// True if the change does not outlive its process, so that the next one has nothing to undo.
     fn ends_with_process(&self) -> bool {
         match self {
-            Self::Sysctl { .. } | Self::Address(_) | Self::Route(_) | Self::Proxy { .. } => false,
+            Self::Sysctl { .. }
+            | Self::Address(_)
+            | Self::Route(_)
+            | Self::Rule(_)
+            | Self::Proxy { .. } => false,
             Self::Table(_) => true,
         }
     }
@@ -105,6 +112,7 @@ impl fmt::Display for Undo {
             Self::Sysctl { key, ours, was } => write!(f, "sysctl {key}={ours}, before: {was}"),
             Self::Address(address) => write!(f, "{address}"),
             Self::Route(route) => write!(f, "{route}"),
+            Self::Rule(rule) => write!(f, "{rule}"),
             Self::Proxy { dev, address } => write!(f, "proxy {address} dev {dev}"),
             Self::Table(place) => write!(f, "nftables table {place}"),
         }
@@ -356,7 +364,14 @@ mod tests {
                     len: 24,
                 }),
                 Undo::Address(_) => Undo::Route(Route::new(address, 32, &*dev).metric(7).mtu(1400)),
-                Undo::Route(_) => Undo::Proxy {
+                Undo::Route(_) => Undo::Rule(PolicyRule {
+                    priority: 64,
+                    from: address,
+                    to: address,
+                    len: 24,
+                    table: 464,
+                }),
+                Undo::Rule(_) => Undo::Proxy {
                     dev: dev.clone(),
                     address,
                 },
@@ -382,7 +397,7 @@ mod tests {
         let mut expected = each();
         expected.retain(|undo| !undo.ends_with_process());
         assert_eq!(entries(&left), expected);
-        assert_eq!(expected.len(), 4);
+        assert_eq!(expected.len(), 5);
     }
 
     #[test]

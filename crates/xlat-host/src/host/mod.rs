@@ -28,7 +28,9 @@ pub use ipv4_route::{Ipv4Defaults, Ipv4OverIpv6, Ipv4Route, LinkLocalDefault};
 pub use lock::Lock;
 pub use netlink::{Assigned, Link, Way};
 pub use on_link::OnLinkPrefix;
-pub use plan::{Address, Difference, Plan, ROUTE_PROTOCOL, Renamed, Route, Step, device_key};
+pub use plan::{
+    Address, Difference, Plan, PolicyRule, ROUTE_PROTOCOL, Renamed, Route, Step, device_key,
+};
 pub use repairs::{RepairCounters, RepairFigures, RepairLog, Repairs};
 pub use watch::Changes;
 pub use written::WriteWatch;

@@ -103,7 +103,11 @@ impl Applied {
             }
             Step::Tun { .. } => self.carry_out(new).await,
             // These have the same place only if they are equal: there is nothing to do.
-            Step::Up { .. } | Step::Address(_) | Step::Claim { .. } | Step::Proxy { .. } => Ok(()),
+            Step::Up { .. }
+            | Step::Address(_)
+            | Step::Claim { .. }
+            | Step::Rule(_)
+            | Step::Proxy { .. } => Ok(()),
         }
     }
 }
@@ -125,6 +129,7 @@ fn transitional(old: &Step, new: &Step) -> Step {
         | Step::Address(_)
         | Step::Claim { .. }
         | Step::Route(_)
+        | Step::Rule(_)
         | Step::Proxy { .. } => new.clone(),
     }
 }

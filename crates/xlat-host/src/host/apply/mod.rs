@@ -14,7 +14,7 @@ use super::Host;
 use super::error::Error;
 use super::journal::{Journal, Undo};
 use super::netlink::{interfaces, is_exist, is_ours, same_destination};
-use super::plan::{Plan, Renamed, Route, Step};
+use super::plan::{Plan, PolicyRule, Renamed, Route, Step};
 use crate::nft::{OwnedTable, Table};
 use parameter::restore_sysctl;
 
@@ -168,6 +168,7 @@ impl Applied {
             Step::Address(address) => self.add_address(address).await,
             Step::Claim { dev, address } => self.claim(dev, *address).await,
             Step::Route(route) => self.add_route(route).await,
+            Step::Rule(rule) => self.add_rule(rule).await,
             Step::Proxy { dev, address } => {
                 self.journal.record(Undo::Proxy {
                     dev: dev.clone(),
@@ -185,6 +186,7 @@ impl Applied {
             Undo::Sysctl { key, ours, was } => restore_sysctl(key, ours, was),
             Undo::Address(address) => netlink.remove_address(address).await,
             Undo::Route(route) => netlink.remove_route(route).await,
+            Undo::Rule(rule) => netlink.remove_rule(rule).await,
             Undo::Proxy { dev, address } => netlink.remove_proxy(dev, *address).await,
             Undo::Table(place) => {
                 self.tables.retain(|owned| owned.table().place() != *place);
@@ -216,6 +218,11 @@ impl Applied {
             }
             (Err(error), None) => Err(error.into()),
         }
+    }
+
+    async fn add_rule(&mut self, rule: &PolicyRule) -> Result<(), Error> {
+        self.journal.record(Undo::Rule(rule.clone()))?;
+        self.host.netlink.add_rule(rule).await
     }
 
     async fn add_route(&mut self, route: &Route) -> Result<(), Error> {

@@ -15,7 +15,11 @@ impl Applied {
     pub fn sysctl_before(&self, key: &str) -> Option<String> {
         let mut before = self.journal.entries().filter_map(|undo| match undo {
             Undo::Sysctl { key: of, was, .. } => (of == key).then(|| was.clone()),
-            Undo::Address(_) | Undo::Route(_) | Undo::Proxy { .. } | Undo::Table(_) => None,
+            Undo::Address(_)
+            | Undo::Route(_)
+            | Undo::Rule(_)
+            | Undo::Proxy { .. }
+            | Undo::Table(_) => None,
         });
         before.next().or_else(|| self.host.sysctl(key))
     }

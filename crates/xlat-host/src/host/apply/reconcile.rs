@@ -78,6 +78,7 @@ impl Applied {
                     .has_route(route, present.link(&route.dev)?.index)
                     .await?
             }
+            Step::Rule(rule) => !netlink.has_rule(rule).await?,
             Step::Proxy { dev, address } => {
                 let index = present.link(dev)?.index;
                 !present.proxies.contains(&(index, *address))
@@ -91,6 +92,7 @@ impl Applied {
                 Step::Up { dev } => netlink.set_up(dev).await?,
                 Step::Address(address) => netlink.add_address(address).await?,
                 Step::Route(route) => netlink.add_route(route, false).await?,
+                Step::Rule(rule) => netlink.add_rule(rule).await?,
                 Step::Proxy { dev, address } => netlink.add_proxy(dev, *address).await?,
                 Step::Sysctl { .. } | Step::Table { .. } | Step::Claim { .. } => {}
             }

@@ -6,6 +6,7 @@ mod neighbours;
 mod refusal;
 mod route_message;
 mod routes;
+mod rules;
 
 use std::io::ErrorKind;
 use std::net::IpAddr;

@@ -70,7 +70,7 @@ pub(in crate::host) fn used(route: &RouteMessage) -> Option<Ipv6Prefix> {
     is_used.then(|| destination_v6(route))?
 }
 
-/// True if `route` has the destination, source and preference of `wanted`.
+/// True if `route` has the table, destination, source and preference of `wanted`.
 pub(in crate::host) fn same_destination(route: &RouteMessage, wanted: &Route) -> bool {
     let (mut to, mut from, mut metric) = (None, None, None);
     for attribute in &route.attributes {
@@ -85,7 +85,7 @@ pub(in crate::host) fn same_destination(route: &RouteMessage, wanted: &Route) ->
         IpAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
         IpAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
     });
-    table(route) == MAIN_TABLE
+    table(route) == wanted.table.unwrap_or(MAIN_TABLE)
         && route.header.destination_prefix_length == wanted.len
         && to == wanted.to
         && from == wanted.from.map(IpAddr::V6)

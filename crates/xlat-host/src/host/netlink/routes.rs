@@ -147,6 +147,9 @@ fn route_message(wanted: &Route, index: u32) -> RouteMessage {
     if let Some(src) = wanted.src {
         attributes.push(RouteAttribute::PrefSource(src.into()));
     }
+    if let Some(table) = wanted.table {
+        attributes.push(RouteAttribute::Table(table));
+    }
     if let Some(metric) = wanted.metric {
         attributes.push(RouteAttribute::Priority(metric));
     }

@@ -17,7 +17,7 @@ use crate::nft::Table;
 pub(super) use difference::Addition;
 pub use difference::Difference;
 pub use renamed::Renamed;
-pub use route::{Address, ROUTE_PROTOCOL, Route};
+pub use route::{Address, PolicyRule, ROUTE_PROTOCOL, Route};
 pub use step::Step;
 pub(super) use step::Subject;
 
@@ -113,6 +113,11 @@ impl Plan {
     /// Adds a route.
     pub fn route(&mut self, route: Route) -> &mut Self {
         self.step(Step::Route(route))
+    }
+
+    /// Adds a routing policy rule.
+    pub fn rule(&mut self, rule: PolicyRule) -> &mut Self {
+        self.step(Step::Rule(rule))
     }
 }
 

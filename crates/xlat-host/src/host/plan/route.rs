@@ -1,4 +1,4 @@
-//! Routes and addresses, as plans and the journal hold them.
+//! Routes, routing policy rules and addresses, as plans and the journal hold them.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv6Addr};
@@ -41,6 +41,25 @@ pub struct Route {
     /// IPv6 only: the route is for packets from this address.
     #[serde(default)]
     pub from: Option<Ipv6Addr>,
+    /// Number of its routing table; `None` is the main table.
+    #[serde(default)]
+    pub table: Option<u32>,
+}
+
+/// A routing policy rule: packets from one address to one network are routed by a table of their
+/// own.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PolicyRule {
+    /// Its place among the host's rules; lower comes first.
+    pub priority: u32,
+    /// Source address of the packets.
+    pub from: IpAddr,
+    /// Destination network of the packets: its address.
+    pub to: IpAddr,
+    /// Length of the destination prefix.
+    pub len: u8,
+    /// Number of the routing table.
+    pub table: u32,
 }
 
 impl Route {
@@ -55,6 +74,7 @@ impl Route {
             src: None,
             via: None,
             from: None,
+            table: None,
         }
     }
 
@@ -67,6 +87,7 @@ impl Route {
                 route.dev.clone(),
                 route.metric,
                 route.from,
+                route.table,
             )
         };
         place(self) == place(other)
@@ -94,6 +115,12 @@ impl Route {
     /// Sets the next hop.
     pub fn via(mut self, via: Ipv6Addr) -> Self {
         self.via = Some(via);
+        self
+    }
+
+    /// Sets the routing table.
+    pub fn table(mut self, table: u32) -> Self {
+        self.table = Some(table);
         self
     }
 
@@ -126,6 +153,7 @@ impl fmt::Display for Route {
             src,
             via,
             from,
+            table,
         } = self;
         write!(f, "ip {}route add ", family_flag(*to))?;
         match len {
@@ -148,7 +176,28 @@ impl fmt::Display for Route {
         if let Some(mtu) = mtu {
             write!(f, " mtu {mtu}")?;
         }
+        if let Some(table) = table {
+            write!(f, " table {table}")?;
+        }
         write!(f, " proto {ROUTE_PROTOCOL}")
+    }
+}
+
+impl fmt::Display for PolicyRule {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            priority,
+            from,
+            to,
+            len,
+            table,
+        } = self;
+        write!(
+            f,
+            "ip {}rule add priority {priority} from {from} to {to}/{len} table {table} proto \
+             {ROUTE_PROTOCOL}",
+            family_flag(*to)
+        )
     }
 }
 

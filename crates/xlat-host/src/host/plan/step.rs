@@ -3,7 +3,7 @@
 use std::fmt;
 use std::net::{IpAddr, Ipv6Addr};
 
-use super::route::{Address, Route};
+use super::route::{Address, PolicyRule, Route};
 use crate::nft::{Table, TablePlace};
 
 /// One change of the host.
@@ -40,8 +40,10 @@ pub enum Step {
         /// The address.
         address: Ipv6Addr,
     },
-    /// A route in the main table.
+    /// A route.
     Route(Route),
+    /// A routing policy rule.
+    Rule(PolicyRule),
     /// A proxy neighbour entry: the host answers ARP requests or neighbour solicitations for an
     /// address that is routed elsewhere.
     Proxy {
@@ -67,6 +69,7 @@ pub(in crate::host) enum Subject<'a> {
     Sysctl(&'a str),
     Address(&'a Address),
     Route(&'a Route),
+    Rule(&'a PolicyRule),
     Proxy(&'a str, IpAddr),
     Table(TablePlace),
 }
@@ -79,6 +82,7 @@ impl Step {
             Self::Sysctl { key, .. } => Some(Subject::Sysctl(key)),
             Self::Address(address) => Some(Subject::Address(address)),
             Self::Route(route) => Some(Subject::Route(route)),
+            Self::Rule(rule) => Some(Subject::Rule(rule)),
             Self::Proxy { dev, address } => Some(Subject::Proxy(dev, *address)),
             Self::Table { table, .. } => Some(Subject::Table(table.place())),
         }
@@ -88,9 +92,11 @@ impl Step {
     pub(super) fn has_same_place(&self, other: &Self) -> bool {
         match self {
             Self::Tun { name, .. } => matches!(other, Self::Tun { name: of, .. } if of == name),
-            Self::Up { .. } | Self::Address(_) | Self::Claim { .. } | Self::Proxy { .. } => {
-                self == other
-            }
+            Self::Up { .. }
+            | Self::Address(_)
+            | Self::Claim { .. }
+            | Self::Rule(_)
+            | Self::Proxy { .. } => self == other,
             Self::Sysctl { key, .. } => matches!(other, Self::Sysctl { key: of, .. } if of == key),
             Self::Route(route) => matches!(other, Self::Route(of) if of.has_same_place(route)),
             Self::Table { table, .. } => {
@@ -121,6 +127,7 @@ impl fmt::Display for Step {
                 write!(f, "{probe} && ip -6 address del {address}/128 dev {dev}")
             }
             Self::Route(route) => route.fmt(f),
+            Self::Rule(rule) => rule.fmt(f),
             Self::Proxy { dev, address } => {
                 write!(f, "ip neighbour add proxy {address} dev {dev}")
             }
