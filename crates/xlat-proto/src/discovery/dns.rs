@@ -10,6 +10,8 @@ use super::retry::Retry;
 /// Pauses after failed DNS queries (PD-09).
 const DNS_PAUSE: Duration = Duration::from_secs(1);
 const DNS_PAUSE_MAX: Duration = Duration::from_secs(300);
+/// The longest pause while a prefix outlives its lifetime because no server answers.
+const HOLDING_PAUSE_MAX: Duration = Duration::from_secs(30);
 const REFRESH_BEFORE: Duration = Duration::from_secs(10);
 /// Minimum lifetime of an answer in seconds, so that a lifetime of 0 causes no storm of queries.
 const LIFETIME_MIN: u32 = 10;
@@ -54,15 +56,22 @@ impl Dns {
         }
     }
 
-    /// The unexpired prefixes.
-    pub(super) fn prefixes(&self, now: Instant) -> impl Iterator<Item = Pref64> {
-        let holds = self.until.is_some_and(|until| until > now);
+    /// The prefixes that hold: those of an unexpired answer and, if the DNS is being asked again
+    /// (`held`), those that no answer has replaced since.
+    pub(super) fn prefixes(&self, now: Instant, held: bool) -> impl Iterator<Item = Pref64> {
+        let holds = held || self.until.is_some_and(|until| until > now);
         self.prefixes.iter().copied().filter(move |_| holds)
     }
 
-    /// Expiry of the prefixes, if there are any.
+    /// End of the lifetime of the prefixes, if there are any.
     pub(super) fn end(&self) -> Option<Instant> {
         self.until.filter(|_| !self.prefixes.is_empty())
+    }
+
+    /// Ends the lifetime of the prefixes at `at`, and makes the next query due now.
+    pub(super) fn ask_again(&mut self, now: Instant, at: Instant) {
+        self.until = self.until.map(|until| until.min(at));
+        self.ask_at(now);
     }
 
     /// Stores the prefixes of an answer and its lifetime in seconds. An answer without prefixes is
@@ -89,15 +98,23 @@ impl Dns {
         self.fail(now);
     }
 
-    /// There was no answer: the prefixes stay until they expire.
+    /// There was no answer. Only an answer says that the network's prefix is another one (RFC 7050
+    /// section 3), so those known stay, and the next try comes soon.
     pub(super) fn fail(&mut self, now: Instant) {
-        self.next.again(now, DNS_PAUSE_MAX);
+        let longest = match self.prefixes.is_empty() {
+            true => DNS_PAUSE_MAX,
+            false => HOLDING_PAUSE_MAX,
+        };
+        self.next.again(now, longest);
     }
 
-    pub(super) fn expire(&mut self, now: Instant) {
-        if self.until.is_some_and(|until| until <= now) {
+    /// Ends an answer whose lifetime is over, unless the DNS is being asked again (`held`).
+    pub(super) fn expire(&mut self, now: Instant, held: bool) {
+        if self.until.is_none_or(|until| until <= now) {
             self.until = None;
-            self.prefixes.clear();
+            if !held {
+                self.prefixes.clear();
+            }
         }
     }
 }

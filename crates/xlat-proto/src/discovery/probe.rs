@@ -36,6 +36,19 @@ impl Probes {
         self.0.get(&key(prefix)).is_some_and(|probe| probe.leads)
     }
 
+    /// True if the last probe of the prefix was not answered, and it does not work.
+    pub(super) fn failed(&self, prefix: Pref64) -> bool {
+        let probe = self.0.get(&key(prefix));
+        probe.is_some_and(|probe| !probe.leads && probe.silent > 0)
+    }
+
+    /// Makes all probes due now.
+    pub(super) fn again(&mut self, now: Instant) {
+        for probe in self.0.values_mut() {
+            probe.next = probe.next.min(now);
+        }
+    }
+
     /// Sets the prefixes to probe. New ones are due now, others are removed.
     pub(super) fn keep_to(&mut self, prefixes: &[Pref64], now: Instant) {
         let wanted: Vec<Pref64Key> = prefixes.iter().map(|prefix| key(*prefix)).collect();
