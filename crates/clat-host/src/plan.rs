@@ -6,7 +6,9 @@
 use std::net::Ipv4Addr;
 use std::ops::RangeInclusive;
 
-use xlat_host::host::{Host, LinkLocalDefault, Plan, Renamed, Route, device_key, reserved_ports};
+use xlat_host::host::{
+    Host, LinkLocalDefault, Plan, PolicyRule, Renamed, Route, device_key, reserved_ports,
+};
 use xlat_proto::clat::{Clat, Lead, Origin};
 
 use crate::config::Sysctl;
@@ -132,13 +134,29 @@ fn address(config: &HostConfig, clat: &Clat, sysctl: Sysctl<'_>) -> Plan {
         reserve(&mut address, sysctl, &config.shared_ports);
     }
     address.route(Route::new(clat.address, 128, tun));
-    if let Lead::Own(router) = clat.lead {
-        let far = clat.prefix.prefix();
-        let route = Route::new(far.address(), far.len(), &*clat.uplink);
-        address.route(route.from(clat.address, router));
-    }
+    lead(&mut address, clat);
     address
 }
+
+/// Routes the CLAT's packets to the router that the prefix belongs to, where the host's own routes
+/// lead elsewhere. The rule comes before those of VPNs and of hosts with several uplinks.
+fn lead(address: &mut Plan, clat: &Clat) {
+    let Lead::Own(router) = clat.lead else { return };
+    let far = clat.prefix.prefix();
+    let route = Route::new(far.address(), far.len(), &*clat.uplink);
+    address.route(route.from(clat.address, router).table(TABLE));
+    address.rule(PolicyRule {
+        priority: PRIORITY,
+        from: clat.address.into(),
+        to: far.address().into(),
+        len: far.len(),
+        table: TABLE,
+    });
+}
+
+/// Number of the routing table for the packets of CLATs, and the priority of its rules.
+const TABLE: u32 = 464;
+const PRIORITY: u32 = 64;
 
 /// Keeps the kernel from giving the CLAT's ports of a shared address to this host's own sockets.
 fn reserve(address: &mut Plan, sysctl: Sysctl<'_>, ours: &RangeInclusive<u16>) {

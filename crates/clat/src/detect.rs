@@ -11,7 +11,7 @@ use serde::Serialize;
 use xlat_core::addr::Ipv6Prefix;
 use xlat_host::daemon::state_dir::StateDir;
 use xlat_host::host::Host;
-use xlat_proto::clat::{Clat, Config, Lifecycle, State, View};
+use xlat_proto::clat::{Clat, Config, Lead, Lifecycle, State, View};
 use xlat_proto::discovery::Found;
 
 use crate::cli::Detect;
@@ -57,14 +57,15 @@ pub(crate) async fn run(detect: &Detect) -> Result<bool> {
     let network = match &link {
         Some(link) if detect.prefix.is_none() => {
             let patience = Duration::from_secs(detect.seconds);
-            Some(discover::on_link(link, Trust::default(), patience).await?)
+            let trust = Trust::default();
+            Some(discover::on_link(link, &view.local, trust, patience).await?)
         }
         _ => None,
     };
     let given = discover::configured(detect.prefix);
     let found = given.or_else(|| network.as_ref().and_then(LinkDiscovery::found));
-    if wanted.prefix != found.map(|found| found.prefix) {
-        wanted.prefix = found.map(|found| found.prefix);
+    if let Some(network) = &network {
+        wanted.discovered = discover::discovered(network);
         view = look(&host, &wanted).await?.0;
     }
     // A user who may not read it sees the prefix of the address.
@@ -98,9 +99,10 @@ async fn report(
     };
     let mtu = view.uplink.as_ref().map(|uplink| uplink.mtu);
     let far = found.map(|found| found.prefix.prefix().address());
-    let gateway = match far {
-        Some(far) => host.way(far.into()).await.ok().and_then(|way| way.gateway),
-        None => None,
+    let gateway = match (running.map(|clat| clat.lead), far) {
+        (Some(Lead::Own(router)), _) => router.map(IpAddr::V6),
+        (_, Some(far)) => host.way(far.into()).await.ok().and_then(|way| way.gateway),
+        (_, None) => None,
     };
     Report {
         uplink: view.uplink.as_ref().map(|uplink| uplink.name.clone()),

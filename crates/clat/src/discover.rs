@@ -1,11 +1,12 @@
 //! The NAT64 prefix for the commands that look once: the given one, or the first that is found.
 
+use std::net::Ipv6Addr;
 use std::time::Duration;
 
 use anyhow::Result;
 use pref64_discovery::{LinkDiscovery, Trust};
 use tokio::time::{Instant, timeout_at};
-use xlat_core::addr::Pref64;
+use xlat_core::addr::{Ipv6Prefix, Pref64};
 use xlat_host::host::Link;
 use xlat_proto::discovery::{Found, Source};
 
@@ -17,13 +18,21 @@ pub(crate) fn configured(prefix: Option<Pref64>) -> Option<Found> {
     })
 }
 
+/// The prefix that was discovered, and the routers that announce it, the one to use first.
+pub(crate) fn discovered(network: &LinkDiscovery) -> Option<(Pref64, Vec<Ipv6Addr>)> {
+    let found = network.found()?;
+    Some((found.prefix, network.routers()))
+}
+
 /// Asks routers and DNS servers on `link` until a prefix is found or `patience` is over.
 pub(crate) async fn on_link(
     link: &Link,
+    local: &[Ipv6Prefix],
     trust: Trust,
     patience: Duration,
 ) -> Result<LinkDiscovery> {
     let mut network = LinkDiscovery::join(link, None, trust)?;
+    network.set_local(local);
     let end = Instant::now() + patience;
     while network.found().is_none() && Instant::now() < end {
         network.send().await;

@@ -33,23 +33,22 @@ pub(crate) async fn run(host: &Host, settings: &Settings) -> Result<()> {
     }
     let found = match (discover::configured(settings.prefix), &link) {
         (None, Some(link)) => {
-            let network = discover::on_link(link, settings.trust, PATIENCE).await?;
+            let trust = settings.trust;
+            let network = discover::on_link(link, &view.local, trust, PATIENCE).await?;
+            wanted.discovered = discover::discovered(&network);
+            // The route depends on the prefix.
+            view.uplink = look(host, &wanted).await?.0.uplink;
             network.found()
         }
         (found, _) => found,
     };
-    if found.map(|found| found.prefix) != wanted.prefix {
-        // The uplink depends on the prefix.
-        wanted.prefix = found.map(|found| found.prefix);
-        view.uplink = look(host, &wanted).await?.0.uplink;
-    }
     if let Some(uplink) = &mut view.uplink
         && uplink.lead == Lead::Nowhere
     {
         warn!("{} has no route to the NAT64 prefix yet", uplink.name);
         uplink.lead = Lead::Ordinary;
     }
-    match life.decide(&view, wanted.prefix) {
+    match life.decide(&view, found.map(|found| found.prefix)) {
         State::Running(clat) => {
             let config = settings.host_config(side4);
             let parts = Parts::new(host, &config, &clat, &|key| host.sysctl(key)).await?;

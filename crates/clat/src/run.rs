@@ -66,6 +66,7 @@ async fn translate_only(settings: Settings) -> Result<()> {
         origin: Origin::Given,
         mtu: settings.mtu.unwrap_or(1500),
         lead: Lead::Ordinary,
+        elsewhere: None,
     };
     let mut signals = Signals::catch()?;
     let (sender, mut failures) = mpsc::unbounded_channel();

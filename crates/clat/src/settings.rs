@@ -154,6 +154,8 @@ impl Settings {
         Wanted {
             uplink: self.uplink.clone(),
             prefix: self.prefix,
+            discovered: None,
+            current: None,
             mtu: self.mtu,
             tun: self.instance.tun.clone(),
             lan: self.lan.clone(),

@@ -590,7 +590,8 @@ fn detect_says_what_was_found_and_how() -> Result<()> {
     let text = net.ask(&["detect"])?;
     for line in [
         "uplink        eth0",
-        "gateway       2001:db8:1::1",
+        // The router that announced the prefix.
+        "gateway       fe80::",
         "NAT64 prefix  2001:db8:64::/96, announced by router fe80::",
         "DNS servers   2001:db8:1::1",
         "CLAT address  one of 2001:db8:1::/64",

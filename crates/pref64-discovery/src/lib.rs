@@ -5,6 +5,7 @@
 //! [`RouterListener`] hears the routers of all links from the start, so that the advertisement which
 //! brings IPv6 to the host is not missed.
 
+mod intake;
 mod link;
 mod query;
 mod resolvers;

@@ -1,7 +1,8 @@
 //! The discovery on one link: router solicitations and advertisements, DNS queries and responses,
 //! probes. What they mean is decided in [`xlat_proto::discovery`].
 
-use std::collections::HashMap;
+use std::future::pending;
+use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -12,14 +13,16 @@ use tokio::sync::mpsc;
 use tokio::time::sleep;
 use tracing::{debug, info, warn};
 use xlat_core::Instant;
-use xlat_core::addr::Pref64;
+use xlat_core::addr::{Ipv6Prefix, Pref64};
 use xlat_host::daemon::state_dir::random;
 use xlat_host::host::Link;
 use xlat_host::icmp6::{self, RouterMessages};
-use xlat_proto::discovery::{Answer, Ask, Discovery, Found, Rules, Source};
+use xlat_proto::clat::Prefix;
+use xlat_proto::discovery::{Answer, Ask, Discovery, Found, Notice, Rules, Source};
 use xlat_proto::ra::{ALL_ROUTERS, Advertisement, Invalid, Solicitation};
 use xlat_tun::now;
 
+use crate::intake::{Intake, LogLimit};
 use crate::router_listener::RouterListener;
 use crate::{query, resolvers};
 
@@ -43,21 +46,37 @@ pub struct ListenError {
     source: std::io::Error,
 }
 
+/// A kind of log line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Kind {
+    Invalid(Invalid),
+    OddPrefix,
+    Unusable,
+    Covers,
+    NotUsed,
+}
+
 /// The discovery on one link.
 #[derive(Debug)]
 pub struct LinkDiscovery {
     link: Link,
     discovery: Discovery,
     routers: RouterMessages,
+    intake: Intake,
+    /// The advertisements of the router in use alone: a flood from others does not crowd them out.
+    used: Option<(Ipv6Addr, RouterMessages)>,
+    used_intake: Intake,
     answers: mpsc::Receiver<Answer>,
     answer: mpsc::Sender<Answer>,
     /// The IPv4 address that is pinged through a prefix before the prefix is used.
     target: Option<Ipv4Addr>,
     probes: mpsc::Receiver<(Pref64, bool)>,
     probed: mpsc::Sender<(Pref64, bool)>,
-    refused: HashMap<Invalid, u64>,
-    /// Number of prefixes that are malformed or unusable.
-    odd_prefixes: u64,
+    /// Number of advertisements, and of prefixes in them, that were ignored.
+    refused: u64,
+    /// When the caller is to learn that there are more of them.
+    report_at: Option<Instant>,
+    limit: LogLimit<Kind>,
     /// Number of DNS messages that did not match a query.
     ignored: Arc<AtomicU64>,
 }
@@ -86,13 +105,17 @@ impl LinkDiscovery {
             link: link.clone(),
             discovery: Discovery::new(now(), rules),
             routers,
+            intake: Intake::new(),
+            used: None,
+            used_intake: Intake::new(),
             answers,
             answer,
             target: trust.probe,
             probes,
             probed,
-            refused: HashMap::new(),
-            odd_prefixes: 0,
+            refused: 0,
+            report_at: None,
+            limit: LogLimit::new(),
             ignored: Arc::default(),
         };
         for received in listener
@@ -115,8 +138,37 @@ impl LinkDiscovery {
         is_same
     }
 
+    /// Sets the networks on this host's links and its addresses.
+    pub fn set_local(&mut self, local: &[Ipv6Prefix]) {
+        self.discovery.set_local(local.to_vec(), now());
+        self.log_notices();
+    }
+
+    /// Asks routers and DNS servers again. What is known holds until they answer.
+    pub fn ask_again(&mut self) {
+        self.discovery.ask_again(now());
+    }
+
+    /// Listens to the router in use with a socket of its own.
+    fn listen_to_used(&mut self) {
+        let used = match self.found().map(|found| found.source) {
+            Some(Source::Router(router)) => Some(router),
+            _ => None,
+        };
+        if used == self.used.as_ref().map(|(router, _)| *router) {
+            return;
+        }
+        self.used = used.and_then(|router| {
+            let messages = RouterMessages::of_router(&self.link, router);
+            let messages = messages.inspect_err(|error| debug!("{}: {error}", self.link.name));
+            Some((router, messages.ok()?))
+        });
+    }
+
     /// Sends the messages that are due.
     pub async fn send(&mut self) {
+        self.listen_to_used();
+        self.report_at = self.report_at.filter(|at| *at > now());
         self.discovery
             .set_servers(resolvers::to_ask(self.link.index), now());
         while let Some(ask) = self.discovery.poll(now()) {
@@ -164,76 +216,149 @@ impl LinkDiscovery {
         });
     }
 
-    /// Waits until a message has arrived or is due. Call [`send`](Self::send) afterwards.
+    /// Waits until the result may have changed or a message is due. Call [`send`](Self::send)
+    /// afterwards. Can be cancelled.
     pub async fn next(&mut self) {
+        loop {
+            let wait = self.wait();
+            tokio::select! {
+                received = take(&self.intake, Some(&self.routers)) => {
+                    self.intake.taken(now());
+                    if self.on_received(received).await {
+                        return;
+                    }
+                }
+                received = take(&self.used_intake, self.used.as_ref().map(|(_, used)| used)) => {
+                    self.used_intake.taken(now());
+                    if self.on_received(received).await {
+                        return;
+                    }
+                }
+                Some(answer) = self.answers.recv() => {
+                    debug!("DNS: {answer:?}");
+                    self.discovery.on_answer(&answer, now());
+                    return self.log_notices();
+                }
+                Some((prefix, answered)) = self.probes.recv() => {
+                    self.discovery.on_probe(prefix, answered, now());
+                    return;
+                }
+                () = sleep(wait) => return,
+            }
+        }
+    }
+
+    /// Time until a message is due.
+    fn wait(&self) -> Duration {
         let due = self.discovery.next_timeout(now());
-        let mut wait = due.map_or(Duration::from_secs(3600), |due| {
+        let due = due.into_iter().chain(self.report_at).min();
+        let wait = due.map_or(Duration::from_secs(3600), |due| {
             due.saturating_since(now()) + Duration::from_millis(1)
         });
-        if self.found().is_none() {
+        match self.found() {
             // The kernel has no event for a new DNS server.
-            wait = wait.min(RESOLVERS_LOOK);
-        }
-        tokio::select! {
-            received = self.routers.recv() => match received {
-                Ok((router, message)) => self.on_message(router, &message, now()),
-                Err(error) => {
-                    debug!("{}: {error}", self.link.name);
-                    // The link is gone; the host's change events report that too.
-                    sleep(Duration::from_secs(1)).await;
-                }
-            },
-            Some(answer) = self.answers.recv() => {
-                debug!("DNS: {answer:?}");
-                self.discovery.on_answer(&answer, now());
-                self.complain_of_refused();
-            }
-            Some((prefix, answered)) = self.probes.recv() => {
-                self.discovery.on_probe(prefix, answered, now());
-            }
-            () = sleep(wait) => {}
+            None => wait.min(RESOLVERS_LOOK),
+            Some(_) => wait,
         }
     }
 
-    fn on_message(&mut self, router: Ipv6Addr, message: &[u8], at: Instant) {
+    /// True if the result may have changed or a message is due.
+    async fn on_received(&mut self, received: io::Result<(Ipv6Addr, Vec<u8>)>) -> bool {
+        match received {
+            Ok((router, message)) => {
+                let has_changed = self.on_message(router, &message, now());
+                let due = self.discovery.next_timeout(now());
+                has_changed || due.is_some_and(|due| due <= now())
+            }
+            Err(error) => {
+                debug!("{}: {error}", self.link.name);
+                // The link is gone; the host's change events report that too.
+                sleep(Duration::from_secs(1)).await;
+                true
+            }
+        }
+    }
+
+    /// True if the result may have changed.
+    fn on_message(&mut self, router: Ipv6Addr, message: &[u8], at: Instant) -> bool {
         match Advertisement::parse(router, HOP_LIMIT_SEEN, message) {
             Ok(advertisement) => {
-                self.discovery.on_advertisement(router, &advertisement, at);
+                let routers = self.routers();
+                let changed = self.discovery.on_advertisement(router, &advertisement, at);
                 if Advertisement::has_odd_pref64(message) {
-                    self.complain(&format!("a NAT64 prefix of router {router} says nothing"));
-                }
-                self.complain_of_refused();
-            }
-            Err(invalid) => {
-                let count = self.refused.entry(invalid).or_default();
-                *count += 1;
-                if *count == 1 {
-                    warn!(
-                        "a router advertisement of {router} on {} is ignored: {invalid}",
-                        self.link.name
+                    self.refuse(
+                        Kind::OddPrefix,
+                        &format!("a NAT64 prefix of router {router} says nothing"),
                     );
                 }
+                self.log_notices();
+                changed || routers != self.routers()
+            }
+            Err(invalid) => {
+                let what = format!("a router advertisement of {router}, {invalid}");
+                self.refuse(Kind::Invalid(invalid), &what);
+                false
             }
         }
     }
 
-    fn complain_of_refused(&mut self) {
-        while let Some(prefix) = self.discovery.take_refused() {
-            self.complain(&format!("nothing can be sent to the NAT64 prefix {prefix}"));
+    fn log_notices(&mut self) {
+        while let Some(notice) = self.discovery.take_notice() {
+            match notice {
+                Notice::Unusable(prefix) => self.refuse(
+                    Kind::Unusable,
+                    &format!("nothing can be sent to the NAT64 prefix {prefix}"),
+                ),
+                Notice::Covers(prefix, network) => self.refuse(
+                    Kind::Covers,
+                    &format!("the NAT64 prefix {prefix} covers this host's own {network}"),
+                ),
+                Notice::NotUsed(found) => self.log_not_used(found),
+            }
         }
     }
 
-    /// Logs the first one on each link; all are counted.
-    fn complain(&mut self, what: &str) {
-        self.odd_prefixes += 1;
-        if self.odd_prefixes == 1 {
-            warn!("{what}: ignored on {}", self.link.name);
+    fn log_not_used(&mut self, other: Found) {
+        let Some(used) = self.found() else { return };
+        if let Some(more) = self.limit.allows(Kind::NotUsed, now()) {
+            info!(
+                "the NAT64 prefix {}, {}, is not used: {} stays in use{more}",
+                other.prefix,
+                origin(other.source),
+                used.prefix
+            );
+        }
+    }
+
+    /// Counts what is ignored, and logs the first of a kind in ten seconds.
+    fn refuse(&mut self, kind: Kind, what: &str) {
+        self.refused += 1;
+        self.report_at.get_or_insert(now() + REPORT_PAUSE);
+        if let Some(more) = self.limit.allows(kind, now()) {
+            warn!("{what}: ignored on {}{more}", self.link.name);
         }
     }
 
     /// The prefix to use and its source.
     pub fn found(&self) -> Option<Found> {
         self.discovery.found(now())
+    }
+
+    /// What is known of the prefix.
+    pub fn prefix(&self) -> Prefix {
+        match self.found() {
+            Some(found) => Prefix::Known(found.prefix),
+            None if self.discovery.is_asking(now()) => Prefix::Asking,
+            None => Prefix::Unknown,
+        }
+    }
+
+    /// The routers that announce the prefix to use, the one to use first.
+    pub fn routers(&self) -> Vec<Ipv6Addr> {
+        match self.found() {
+            Some(found) => self.discovery.routers(found.prefix, now()),
+            None => Vec::new(),
+        }
     }
 
     /// All known prefixes.
@@ -254,7 +379,7 @@ impl LinkDiscovery {
 
     /// Number of advertisements, and of prefixes in them, that were ignored.
     pub fn refused(&self) -> u64 {
-        self.refused.values().sum::<u64>() + self.odd_prefixes
+        self.refused
     }
 
     /// Number of DNS messages that were ignored.
@@ -262,6 +387,21 @@ impl LinkDiscovery {
         self.ignored.load(Ordering::Relaxed)
     }
 }
+
+/// Receives a message when its turn has come.
+async fn take(
+    intake: &Intake,
+    messages: Option<&RouterMessages>,
+) -> io::Result<(Ipv6Addr, Vec<u8>)> {
+    let Some(messages) = messages else {
+        return pending().await;
+    };
+    intake.ready().await;
+    messages.recv().await
+}
+
+/// How soon the caller learns that messages were ignored.
+const REPORT_PAUSE: Duration = Duration::from_secs(1);
 
 /// How often the host's list of DNS servers is read while no prefix is known.
 const RESOLVERS_LOOK: Duration = Duration::from_secs(2);

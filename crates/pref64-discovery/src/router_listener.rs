@@ -6,7 +6,7 @@
 
 use std::collections::HashMap;
 use std::io;
-use std::net::Ipv6Addr;
+use std::net::{Ipv6Addr, SocketAddrV6};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -15,6 +15,8 @@ use tracing::{debug, warn};
 use xlat_core::Instant;
 use xlat_host::icmp6::RouterMessages;
 use xlat_tun::now;
+
+use crate::intake::Intake;
 
 /// How long an advertisement is kept.
 const RECENT: Duration = Duration::from_secs(4);
@@ -90,9 +92,11 @@ async fn listen(
     forgers: &RouterMessages,
     state: &Mutex<State>,
 ) -> io::Result<()> {
+    let (mut of_routers, mut of_forgers) = (Intake::new(), Intake::new());
     loop {
         tokio::select! {
-            received = routers.recv_from() => {
+            received = take(&of_routers, routers) => {
+                of_routers.taken(now());
                 let (from, message) = received?;
                 lock(state).keep(Received {
                     link: from.scope_id(),
@@ -101,7 +105,8 @@ async fn listen(
                     message,
                 });
             }
-            forged = forgers.recv_from() => {
+            forged = take(&of_forgers, forgers) => {
+                of_forgers.taken(now());
                 let (from, _) = forged?;
                 let mut state = lock(state);
                 let count = state.forged.entry(from.scope_id()).or_default();
@@ -115,6 +120,12 @@ async fn listen(
             }
         }
     }
+}
+
+/// Receives a message when its turn has come.
+async fn take(intake: &Intake, messages: &RouterMessages) -> io::Result<(SocketAddrV6, Vec<u8>)> {
+    intake.ready().await;
+    messages.recv_from().await
 }
 
 impl State {

@@ -33,6 +33,14 @@ impl Announcer {
         self.state.as_ref()
     }
 
+    /// Updates the status.
+    pub(super) fn refresh(&self, network: &Network) {
+        if let Some(state) = &self.state {
+            let (found, forged) = (network.found(), network.forged());
+            self.status.set(state, found, network.discovery(), forged);
+        }
+    }
+
     /// Updates the status, and announces `state` if it has changed.
     pub(super) fn reached(&mut self, state: &State, network: &Network) {
         let (found, forged) = (network.found(), network.forged());

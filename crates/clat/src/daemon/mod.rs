@@ -23,7 +23,7 @@ use xlat_host::daemon::reservation::Reservation;
 use xlat_host::daemon::signals::{Request, Signals};
 use xlat_host::host::{Changes, Error, Host};
 use xlat_host::nft::RulesetChanges;
-use xlat_proto::clat::{Backoff, Lifecycle, Side4, State, View};
+use xlat_proto::clat::{Action, Lifecycle, Reconciler, Side4, State};
 use xlat_tun::now;
 
 use self::active::Active;
@@ -33,23 +33,14 @@ use crate::control::StatusSource;
 use crate::lifecycle;
 use crate::settings::Settings;
 
-/// Time after which addresses that other hosts had are tried again.
-const FORGIVEN_AFTER: Duration = Duration::from_secs(60);
-/// Pause after the host's state could not be read.
-const BLINK: Duration = Duration::from_secs(1);
-
 /// The loop's state.
 pub(crate) struct Daemon<'a> {
     host: &'a Host,
     settings: &'a Settings,
     _reserved: Option<Reservation>,
-    lifecycle: Lifecycle,
-    view: View,
+    reconciler: Reconciler,
     network: Network,
     active: Active<'a>,
-    backoff: Backoff,
-    /// When to read the host's state again after that failed.
-    blinked: Option<Instant>,
     /// A CLAT has run: from now on, failures are those of the network and are tried again.
     has_run: bool,
     announcer: Announcer,
@@ -68,8 +59,8 @@ enum Woken {
     Afresh,
     /// The host's state has changed, or is to be read again.
     Host,
-    /// A message of the network has arrived, or a request is due.
-    Network,
+    /// A message of the network has arrived, or something is due.
+    Due,
     Broken(WorkerFailed),
 }
 
@@ -87,12 +78,9 @@ impl<'a> Daemon<'a> {
             host,
             settings,
             _reserved: reserved,
-            lifecycle: Lifecycle::new(lifecycle::config(settings, side4)?),
-            view: View::default(),
+            reconciler: Reconciler::new(Lifecycle::new(lifecycle::config(settings, side4)?)),
             network,
             active: Active::new(host, config, status.clone()),
-            backoff: Backoff::new(),
-            blinked: None,
             has_run: false,
             announcer: Announcer::new(status.clone(), side4.host),
             _metrics: metrics(&status, settings).await?,
@@ -106,50 +94,48 @@ impl<'a> Daemon<'a> {
     /// Runs until a signal to stop, or a failure that trying again cannot mend.
     pub(crate) async fn follow(&mut self, mut signals: Signals) -> Result<()> {
         let changes = Changes::listen()?;
-        let mut look_again = true;
         loop {
-            if look_again {
-                look_again = false;
-                self.look().await?;
-            }
             self.network.send().await;
             if self.network.update() {
-                // The uplink depends on the prefix.
-                look_again = true;
-                continue;
+                self.reconciler.changed(now());
             }
-            let state = self.lifecycle.decide(&self.view, self.network.prefix());
-            if !self.backoff.holds_back(&state, now()) {
-                let made = tokio::select! {
-                    made = self.active.bring(&state, self.view.has_ipv4()) => made,
-                    () = stop(&mut signals) => return Ok(()),
-                };
-                look_again = self.judge(&state, made)?;
-            }
-            if look_again {
-                continue;
-            }
-            match self.wait(&mut signals, &changes).await {
-                Woken::Stop => return Ok(()),
-                Woken::Afresh => {
-                    self.begin_afresh();
-                    look_again = true;
+            self.reconciler.on_prefix(self.network.prefix(), now());
+            let until = match self.reconciler.next(now()) {
+                Action::Look => {
+                    self.look().await?;
+                    continue;
                 }
-                Woken::Host => look_again = true,
-                Woken::Network => {}
+                Action::Apply(state) => {
+                    let native_ipv4 = self.reconciler.view().has_ipv4();
+                    let made = tokio::select! {
+                        made = self.active.bring(&state, native_ipv4) => made,
+                        () = stop(&mut signals) => return Ok(()),
+                    };
+                    self.judge(state, made)?;
+                    continue;
+                }
+                Action::Wait(until) => until,
+            };
+            self.announcer.refresh(&self.network);
+            match self.wait(&mut signals, &changes, until).await {
+                Woken::Stop => return Ok(()),
+                Woken::Afresh => self.begin_afresh(),
+                Woken::Host => self.reconciler.changed(now()),
+                Woken::Due => {}
                 Woken::Broken(failure) => return Err(failure.into()),
             }
         }
     }
 
-    async fn wait(&mut self, signals: &mut Signals, changes: &Changes) -> Woken {
-        let no_address = matches!(self.announcer.state(), Some(State::NoFreeAddress(_)));
-        let forgiven = no_address.then(|| now() + FORGIVEN_AFTER);
-        let due = [self.backoff.next_timeout(), self.blinked, forgiven];
-        let due = due.into_iter().flatten().min();
-        let retry = async {
-            match due {
-                Some(at) => sleep(at.saturating_since(now())).await,
+    async fn wait(
+        &mut self,
+        signals: &mut Signals,
+        changes: &Changes,
+        until: Option<Instant>,
+    ) -> Woken {
+        let due = async {
+            match until {
+                Some(at) => sleep(at.saturating_since(now()) + Duration::from_millis(1)).await,
                 None => pending().await,
             }
         };
@@ -158,7 +144,7 @@ impl<'a> Daemon<'a> {
                 self.watchdog.feed().await;
             }
         };
-        let woken = tokio::select! {
+        tokio::select! {
             request = signals.next() => match request {
                 Request::Stop => Woken::Stop,
                 Request::Reload => Woken::Afresh,
@@ -169,23 +155,18 @@ impl<'a> Daemon<'a> {
             },
             () = changes.next() => Woken::Host,
             () = self.host.parameter_written() => Woken::Host,
-            () = retry => Woken::Host,
-            () = self.network.next() => Woken::Network,
+            () = due => Woken::Due,
+            () = self.network.next() => Woken::Due,
             () = next(self.rules.as_mut()) => {
                 self.active.look_at_chains();
-                Woken::Network
+                Woken::Due
             }
-            () = watchdog => Woken::Network,
-        };
-        if forgiven.is_some_and(|at| at <= now()) {
-            self.lifecycle.forgive();
+            () = watchdog => Woken::Due,
         }
-        woken
     }
 
     /// Reads the host's state. Once a state was reached, a failure is tried again.
     async fn look(&mut self) -> Result<()> {
-        self.blinked = None;
         let Err(error) = self.try_to_look().await else {
             return Ok(());
         };
@@ -193,31 +174,33 @@ impl<'a> Daemon<'a> {
             return Err(error);
         }
         warn!("{error:#}; trying again soon");
-        self.blinked = Some(now() + BLINK);
+        self.reconciler.on_look_failed(now());
         Ok(())
     }
 
     async fn try_to_look(&mut self) -> Result<()> {
         let mut wanted = self.settings.wanted();
-        wanted.prefix = self.network.prefix();
+        wanted.discovered = self.network.discovered();
+        wanted.current = self.network.link();
         let (view, link) = look(self.host, &wanted).await?;
-        self.view = view;
-        self.network.follow(link.as_ref())
+        self.network.follow(link.as_ref(), &view)?;
+        self.reconciler.on_view(view);
+        Ok(())
     }
 
-    /// Decides what follows from carrying out `state`. True to read the host's state at once.
-    fn judge(&mut self, state: &State, made: Result<()>) -> Result<bool> {
+    /// Decides what follows from carrying out `state`.
+    fn judge(&mut self, state: State, made: Result<()>) -> Result<()> {
         let Err(error) = made else {
-            self.backoff.worked();
             self.has_run |= matches!(state, State::Running(_));
-            self.announcer.reached(state, &self.network);
-            return Ok(false);
+            self.announcer.reached(&state, &self.network);
+            self.reconciler.on_reached(state, now());
+            return Ok(());
         };
         match host_error(&error) {
             Some(Error::Duplicate { address, .. }) => {
                 warn!("{error}; trying another address");
-                self.lifecycle.conflict(*address);
-                return Ok(true);
+                self.reconciler.on_duplicate(*address, now());
+                return Ok(());
             }
             // The network is changing at this moment.
             Some(
@@ -230,20 +213,19 @@ impl<'a> Daemon<'a> {
             _ if self.has_run && !is_hopeless(&error) => {}
             _ => return Err(error),
         }
-        let pause = self.backoff.failed(state, now());
+        let pause = self.reconciler.on_failed(&state, now());
         let line = format!("{error:#}; tried again in {} s", pause.as_secs());
         warn!("{line}");
         self.announcer.failed(&error);
-        Ok(false)
+        Ok(())
     }
 
-    /// Forgets the answers of the network, and asks it again.
+    /// Asks the network again, and tries at once what has failed.
     fn begin_afresh(&mut self) {
         self.active.log_counters();
-        info!("restarting detection");
-        self.network.forget();
-        self.backoff.worked();
-        self.lifecycle.forgive();
+        info!("restarting detection; what runs goes on until the answers differ");
+        self.network.ask_again();
+        self.reconciler.restart(now());
     }
 
     /// Undoes all changes to the host.

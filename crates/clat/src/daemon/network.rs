@@ -2,11 +2,13 @@
 //! IPv6.
 
 use std::future::pending;
+use std::net::Ipv6Addr;
 
 use anyhow::{Context, Result};
 use pref64_discovery::{LinkDiscovery, RouterListener, Trust, log_change};
 use xlat_core::addr::Pref64;
 use xlat_host::host::Link;
+use xlat_proto::clat::{Prefix, View};
 use xlat_proto::discovery::Found;
 
 use crate::discover;
@@ -19,6 +21,9 @@ pub(super) struct Network {
     link: Option<LinkDiscovery>,
     trust: Trust,
     found: Option<Found>,
+    prefix: Prefix,
+    /// The routers that announce the prefix, the one to use first.
+    routers: Vec<Ipv6Addr>,
 }
 
 impl Network {
@@ -37,6 +42,8 @@ impl Network {
             link: None,
             trust: settings.trust,
             found,
+            prefix: settings.prefix.into(),
+            routers: Vec::new(),
         })
     }
 
@@ -45,14 +52,25 @@ impl Network {
         self.found
     }
 
-    /// The prefix in use.
-    pub(super) fn prefix(&self) -> Option<Pref64> {
-        self.found.map(|found| found.prefix)
+    /// What is known of the prefix.
+    pub(super) fn prefix(&self) -> Prefix {
+        self.prefix
+    }
+
+    /// The prefix that was discovered, and the routers that announce it, the one to use first.
+    pub(super) fn discovered(&self) -> Option<(Pref64, Vec<Ipv6Addr>)> {
+        let found = self.found.filter(|_| !self.is_given())?;
+        Some((found.prefix, self.routers.clone()))
     }
 
     /// The discovery on the current link.
     pub(super) fn discovery(&self) -> Option<&LinkDiscovery> {
         self.link.as_ref()
+    }
+
+    /// Interface index of the current link.
+    pub(super) fn link(&self) -> Option<u32> {
+        self.link.as_ref().map(LinkDiscovery::index)
     }
 
     /// Router advertisements on the current link that were forged by hosts beyond it.
@@ -63,8 +81,8 @@ impl Network {
         }
     }
 
-    /// Discovers on `link`, which leads to IPv6 now.
-    pub(super) fn follow(&mut self, link: Option<&Link>) -> Result<()> {
+    /// Discovers on `link`, which leads to IPv6 now, for the host of `view`.
+    pub(super) fn follow(&mut self, link: Option<&Link>, view: &View) -> Result<()> {
         if self.is_given() {
             return Ok(());
         }
@@ -77,19 +95,27 @@ impl Network {
             let join = |link| LinkDiscovery::join(link, self.listener.as_ref(), self.trust);
             self.link = link.map(join).transpose()?;
         }
+        if let Some(network) = &mut self.link {
+            network.set_local(&view.local);
+        }
         Ok(())
     }
 
-    /// Takes over the prefix that the discovery found; true if it is another one.
+    /// Takes over what the discovery found; true if the prefix has other routers.
     pub(super) fn update(&mut self) -> bool {
         if self.is_given() {
             return false;
         }
-        let before = self.prefix();
         let found = self.link.as_ref().and_then(LinkDiscovery::found);
         log_change(self.found, found);
         self.found = found;
-        self.prefix() != before
+        let prefix = self.link.as_ref().map(LinkDiscovery::prefix);
+        self.prefix = prefix.unwrap_or_default();
+        let routers = self.link.as_ref().map(LinkDiscovery::routers);
+        let routers = routers.unwrap_or_default();
+        let others = routers != self.routers;
+        self.routers = routers;
+        others
     }
 
     /// Sends the requests that are due.
@@ -107,9 +133,11 @@ impl Network {
         }
     }
 
-    /// Forgets the answers of the current link. The next [`Network::follow`] asks again.
-    pub(super) fn forget(&mut self) {
-        self.link = None;
+    /// Asks routers and DNS servers again.
+    pub(super) fn ask_again(&mut self) {
+        if let Some(network) = &mut self.link {
+            network.ask_again();
+        }
     }
 
     fn is_given(&self) -> bool {

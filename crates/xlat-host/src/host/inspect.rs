@@ -7,6 +7,7 @@ use xlat_core::addr::{Ipv4Prefix, Ipv6Prefix};
 
 use super::error::Error;
 use super::ipv4_route::{Ipv4Defaults, Ipv4Route};
+use super::ipv6_route::Ipv6DefaultRoute;
 use super::netlink::{
     Assigned, Link, Way, delegated, interfaces, is_default, is_ours, leads_somewhere, used,
 };
@@ -78,6 +79,16 @@ impl Host {
         let routes = self.netlink.routes(false).await?;
         let others = routes.iter().filter(|route| !is_ours(route));
         Ok(others.filter_map(Ipv4Route::new).collect())
+    }
+
+    /// The usable IPv6 default routes of all tables that other programs made.
+    ///
+    /// # Errors
+    /// If the kernel refuses.
+    pub async fn ipv6_default_routes(&self) -> Result<Vec<Ipv6DefaultRoute>, Error> {
+        let routes = self.netlink.routes(true).await?;
+        let others = routes.iter().filter(|route| !is_ours(route));
+        Ok(others.flat_map(Ipv6DefaultRoute::all).collect())
     }
 
     /// Numbers of the interfaces with a usable IPv6 default route that another program made.

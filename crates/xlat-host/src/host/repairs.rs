@@ -75,7 +75,7 @@ impl Kind {
             Step::Tun { .. } | Step::Up { .. } => Self::Link,
             Step::Sysctl { .. } => Self::Sysctl,
             Step::Address(_) | Step::Claim { .. } => Self::Address,
-            Step::Route(_) => Self::Route,
+            Step::Route(_) | Step::Rule(_) => Self::Route,
             Step::Proxy { .. } => Self::Proxy,
             Step::Table { .. } => Self::Table,
         }

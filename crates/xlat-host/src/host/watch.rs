@@ -75,6 +75,7 @@ fn open() -> io::Result<TokioSocket> {
         MulticastGroup::Ipv4Route,
         MulticastGroup::Ipv6Route,
         MulticastGroup::Ipv6Ifinfo,
+        MulticastGroup::Ipv6Rule,
         // Parameters: forwarding and what goes with it.
         MulticastGroup::Ipv4Netconf,
         MulticastGroup::Ipv6Netconf,

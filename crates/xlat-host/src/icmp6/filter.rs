@@ -33,6 +33,28 @@ pub(super) fn by_type(kind: Icmpv6Type, hops: Hops) -> Vec<SockFilter> {
     program(&checks)
 }
 
+/// For a raw ICMPv6 socket: passes messages of type `kind` from `source` that no router has
+/// forwarded.
+pub(super) fn by_source(kind: Icmpv6Type, source: Ipv6Addr) -> Vec<SockFilter> {
+    /// Base of offsets that are counted from the IP header (`SKF_NET_OFF`).
+    const IP_HEADER: u32 = 0xfff0_0000;
+    const SOURCE_AT: u32 = IP_HEADER + 8;
+
+    let mut checks = vec![
+        Check::byte(0, kind.0),
+        Check::byte(IP_HEADER + HOPS_AT, HOP_LIMIT),
+    ];
+    let octets = source.octets();
+    let words = octets.as_chunks::<4>().0.iter();
+    checks.extend(
+        (SOURCE_AT..)
+            .step_by(4)
+            .zip(words)
+            .map(|(at, word)| Check::word(at, u32::from_be_bytes(*word))),
+    );
+    program(&checks)
+}
+
 /// For a packet socket that receives IPv6 packets: passes neighbour solicitations for `target` that
 /// arrive at this host by the interface with number `index`, and that no router has forwarded.
 /// Offsets are counted from the IPv6 header.

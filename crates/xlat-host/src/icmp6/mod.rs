@@ -43,6 +43,16 @@ impl RouterMessages {
         open(link, &filter, ALL_NODES).map(Self)
     }
 
+    /// Listens for advertisements of this router alone on `link`. Must be called within a tokio
+    /// runtime.
+    ///
+    /// # Errors
+    /// If the system refuses; raw sockets need CAP_NET_RAW.
+    pub fn of_router(link: &Link, router: Ipv6Addr) -> io::Result<Self> {
+        let filter = filter::by_source(Icmpv6Types::RouterAdvert, router);
+        open(link, &filter, ALL_NODES).map(Self)
+    }
+
     /// Listens for router advertisements on all links. Must be called within a tokio runtime.
     ///
     /// # Errors

@@ -12,7 +12,7 @@ use super::address::{
     still_fits,
 };
 use super::state::{Clat, Origin, State};
-use super::view::{Lead, Uplink, View};
+use super::view::{Lead, Prefix, Uplink, View};
 
 /// The configuration of a CLAT.
 #[derive(Clone, Debug)]
@@ -51,7 +51,8 @@ impl Lifecycle {
     }
 
     /// The desired state for this host and this NAT64 prefix.
-    pub fn decide(&mut self, view: &View, prefix: Option<Pref64>) -> State {
+    pub fn decide(&mut self, view: &View, prefix: impl Into<Prefix>) -> State {
+        let prefix = prefix.into();
         if view.uplink.is_none() {
             // Duplicates in one network say nothing about another.
             self.forgive();
@@ -80,7 +81,7 @@ impl Lifecycle {
         self.taken = None;
     }
 
-    fn judge(&self, view: &View, prefix: Option<Pref64>) -> State {
+    fn judge(&self, view: &View, prefix: Prefix) -> State {
         let Some(uplink) = &view.uplink else {
             let missing = view.missing_uplink.clone();
             return missing.map_or(State::WaitingForIpv6, State::WaitingForUplink);
@@ -93,8 +94,10 @@ impl Lifecycle {
                 return State::OtherClat(other.clone());
             }
         }
-        let Some(prefix) = prefix else {
-            return State::WaitingForPrefix;
+        let prefix = match prefix {
+            Prefix::Known(prefix) => prefix,
+            Prefix::Asking => return State::AskingForPrefix(uplink.name.clone()),
+            Prefix::Unknown => return State::WaitingForPrefix,
         };
         if uplink
             .addresses
@@ -111,7 +114,7 @@ impl Lifecycle {
         }
         let (address, origin) = match self.address(view, uplink, prefix) {
             Ok(address) => address,
-            Err(state) => return state,
+            Err(state) => return *state,
         };
         State::Running(Clat {
             prefix,
@@ -121,6 +124,7 @@ impl Lifecycle {
             origin,
             mtu: uplink.mtu,
             lead: uplink.lead,
+            elsewhere: uplink.elsewhere.clone(),
         })
     }
 
@@ -129,14 +133,14 @@ impl Lifecycle {
         view: &View,
         uplink: &Uplink,
         pref64: Pref64,
-    ) -> Result<(Ipv6Addr, Origin), State> {
+    ) -> Result<(Ipv6Addr, Origin), Box<State>> {
         if let Some(address) = self.config.address {
             if uplink.addresses.iter().any(|have| have.address == address) {
                 return Ok(self.shared(uplink, address));
             }
             return match self.taken {
                 Some((prefix, _)) if prefix.contains(address) => {
-                    Err(State::NoFreeAddress(uplink.name.clone()))
+                    Err(State::NoFreeAddress(uplink.name.clone()).into())
                 }
                 _ => Ok((address, Origin::Given)),
             };
@@ -223,12 +227,14 @@ mod tests {
                 mtu: 1500,
                 addresses: addresses.iter().map(|address| candidate(address)).collect(),
                 lead: Lead::Ordinary,
+                elsewhere: None,
             }),
             native_ipv4: false,
             other_clat: None,
             missing_uplink: None,
             delegated: Vec::new(),
             missing_lan: None,
+            local: Vec::new(),
         }
     }
 

@@ -18,6 +18,8 @@ pub enum State {
     NativeIpv4,
     /// Another program brings IPv4 over IPv6.
     OtherClat(OtherClat),
+    /// The routers and DNS servers of this uplink are being asked for the NAT64 prefix.
+    AskingForPrefix(String),
     /// No NAT64 prefix is known (yet).
     WaitingForPrefix,
     /// The uplink has no usable IPv6 address (yet).
@@ -51,6 +53,8 @@ pub struct Clat {
     pub mtu: u16,
     /// How its packets are routed to the uplink.
     pub lead: Lead,
+    /// Name of the interface to which the host's own routes lead, if that is another one.
+    pub elsewhere: Option<String>,
 }
 
 /// The origin of a CLAT's address.
@@ -72,6 +76,17 @@ impl Clat {
         match self.origin {
             Origin::Shared(with) => with,
             Origin::Given | Origin::Delegated | Origin::Link => self.address,
+        }
+    }
+
+    /// The route of its own, if it has one.
+    fn fmt_route(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Lead::Own(Some(router)) = self.lead {
+            write!(f, ", by router {router}")?;
+        }
+        match &self.elsewhere {
+            Some(elsewhere) => write!(f, ", while this host's IPv6 routes lead to {elsewhere}"),
+            None => Ok(()),
         }
     }
 
@@ -110,6 +125,10 @@ impl fmt::Display for State {
                 "waiting: another CLAT or a tunnel over IPv6 gives this host IPv4: {address} on \
                  {dev} has the default route (--always runs beside it)"
             ),
+            Self::AskingForPrefix(uplink) => write!(
+                f,
+                "waiting: the routers and DNS servers of {uplink} are asked for the NAT64 prefix"
+            ),
             Self::WaitingForPrefix => {
                 f.write_str("waiting: neither routers nor DNS tell a NAT64 prefix")
             }
@@ -144,7 +163,8 @@ impl fmt::Display for State {
                 clat.outer(),
                 clat.uplink,
                 clat.origin
-            ),
+            )
+            .and_then(|()| clat.fmt_route(f)),
         }
     }
 }

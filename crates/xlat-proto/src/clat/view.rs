@@ -3,15 +3,14 @@
 use std::fmt;
 use std::net::{Ipv4Addr, Ipv6Addr};
 
-use xlat_core::addr::{Ipv4Prefix, Ipv6Prefix};
+use xlat_core::addr::{Ipv4Prefix, Ipv6Prefix, Pref64};
 
 use super::address::Candidate;
 
 /// A snapshot of the host's state.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct View {
-    /// The interface of the route to the NAT64 prefix or, while none is known, of the IPv6 default
-    /// route.
+    /// The interface of the IPv6 default route, or that which was given.
     pub uplink: Option<Uplink>,
     /// The host has an IPv4 default route that is not of a CLAT.
     pub native_ipv4: bool,
@@ -23,6 +22,26 @@ pub struct View {
     pub delegated: Vec<Ipv6Prefix>,
     /// A network of `--lan` in which no interface has an address.
     pub missing_lan: Option<Ipv4Prefix>,
+    /// Networks on the host's links, and its addresses.
+    pub local: Vec<Ipv6Prefix>,
+}
+
+/// What is known of the network's NAT64 prefix.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Prefix {
+    /// It is this one.
+    Known(Pref64),
+    /// Routers and DNS servers are being asked.
+    Asking,
+    /// Neither routers nor DNS servers tell one.
+    #[default]
+    Unknown,
+}
+
+impl From<Option<Pref64>> for Prefix {
+    fn from(known: Option<Pref64>) -> Self {
+        known.map_or(Self::Unknown, Self::Known)
+    }
 }
 
 impl View {
@@ -85,6 +104,8 @@ pub struct Uplink {
     pub addresses: Vec<Candidate>,
     /// How packets to the NAT64 prefix reach it.
     pub lead: Lead,
+    /// Name of the interface to which the host's own routes lead, if that is another one.
+    pub elsewhere: Option<String>,
 }
 
 /// How packets to the NAT64 prefix are routed to the uplink.
@@ -93,9 +114,9 @@ pub enum Lead {
     /// By the host's routes.
     #[default]
     Ordinary,
-    /// The host's routes lead to another interface. The CLAT's packets need a route of their own to
-    /// this router or, without one, onto the link (RFC 8781 section 5: a prefix belongs to the
-    /// interface on which it was received).
+    /// The host's routes lead to another interface or router. The CLAT's packets need a route of
+    /// their own to this router or, without one, onto the link (RFC 8781 section 5: a prefix belongs
+    /// to the interface on which it was received).
     Own(Option<Ipv6Addr>),
     /// The uplink has no route to it.
     Nowhere,

@@ -67,8 +67,7 @@ impl Announced {
         for option in options {
             self.note_prefix((router, key(option.prefix)), option.lifetime, used, now);
         }
-        let is_known = self.prefixes.keys().any(|(of, _)| *of == router);
-        if is_known {
+        if self.is_known(router) {
             let lifetime = Duration::from_secs(advertisement.lifetime.into());
             let state = Router {
                 default_until: now + lifetime,
@@ -142,14 +141,23 @@ impl Announced {
     }
 
     pub(super) fn expire(&mut self, now: Instant) {
+        let before = self.prefixes.len();
         self.prefixes.retain(|_, entry| entry.until > now);
-        self.forget_routers();
+        if self.prefixes.len() < before {
+            self.forget_routers();
+        }
     }
 
     fn forget_routers(&mut self) {
-        let prefixes = &self.prefixes;
-        self.routers
-            .retain(|router, _| prefixes.keys().any(|(of, _)| of == router));
+        let mut routers = std::mem::take(&mut self.routers);
+        routers.retain(|router, _| self.is_known(*router));
+        self.routers = routers;
+    }
+
+    /// True if the router announces a prefix.
+    fn is_known(&self, router: Ipv6Addr) -> bool {
+        let mut from_here = self.prefixes.range((router, Pref64Key::default())..);
+        from_here.next().is_some_and(|((of, _), _)| *of == router)
     }
 
     /// When the next prefix expires, or its router ceases to be a default router.

@@ -33,9 +33,11 @@ pub(super) fn choose(
     is_open: bool,
 ) -> Option<Used> {
     let current = |one: &&AnnouncedPrefix| Some(found(one)) == used.map(|used| used.found);
-    let kept = announced.iter().find(current);
-    let kept = kept.filter(|one| !is_open && (one.is_default || !used_default(used)));
-    if let Some(kept) = kept {
+    // Another router may announce the same prefix.
+    let same = |one: &&AnnouncedPrefix| Some(one.prefix) == used.map(|used| used.found.prefix);
+    let may_stay = |one: &&AnnouncedPrefix| same(one) && (one.is_default || !used_default(used));
+    let kept = announced.iter().filter(may_stay).max_by_key(current);
+    if let Some(kept) = kept.filter(|_| !is_open) {
         return Some(use_announced(kept));
     }
     let best = announced.iter().max_by_key(|one| {

@@ -201,8 +201,7 @@ impl Discovery {
         advertisement: &Advertisement,
         now: Instant,
     ) -> bool {
-        self.settle(now);
-        let before = self.found(now);
+        let before = self.settle(now);
         for (server, lifetime) in advertisement.dns_servers() {
             self.servers.note(router, server, lifetime, now);
         }
@@ -218,17 +217,13 @@ impl Discovery {
                 self.dns.ask_if_unknown(now);
             }
         }
-        let is_dns_next = before.is_some_and(|found| found.source != Source::Dns);
-        if is_dns_next && self.announced.all(now).next().is_none() {
-            self.dns.ask_if_unknown(now);
-        }
-        self.settle(now);
-        self.notice_unused(router, &options, now);
-        self.found(now) != before
+        let after = self.settle(now);
+        self.notice_unused(router, &options, after);
+        after != before
     }
 
-    fn notice_unused(&mut self, router: Ipv6Addr, options: &[Pref64Option], now: Instant) {
-        let Some(used) = self.found(now) else { return };
+    fn notice_unused(&mut self, router: Ipv6Addr, options: &[Pref64Option], used: Option<Found>) {
+        let Some(used) = used else { return };
         for option in options.iter().filter(|option| option.lifetime > 0) {
             let (prefix, source) = (option.prefix, Source::Router(router));
             if prefix != used.prefix && self.may_use(prefix) {
@@ -384,8 +379,8 @@ impl Discovery {
         now.saturating_since(self.started)
     }
 
-    /// Forgets what has expired, and takes up the prefix to use.
-    fn settle(&mut self, now: Instant) {
+    /// Forgets what has expired, and takes up the prefix to use, which it returns.
+    fn settle(&mut self, now: Instant) -> Option<Found> {
         let had_announced = !self.announced.is_empty();
         self.announced.expire(now);
         self.servers.expire(now);
@@ -394,6 +389,7 @@ impl Discovery {
         if had_announced && self.announced.is_empty() {
             self.dns.ask_if_unknown(now);
         }
+        self.used.map(|used| used.found)
     }
 }
 

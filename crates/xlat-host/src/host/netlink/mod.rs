@@ -24,7 +24,8 @@ use refusal::refused;
 pub use addresses::Assigned;
 pub use links::Link;
 pub(super) use route_message::{
-    delegated, interfaces, ip, is_default, is_ours, leads_somewhere, same_destination, used,
+    delegated, interfaces, ip, is_default, is_main, is_ours, is_unicast, leads_somewhere,
+    next_hops, same_destination, used,
 };
 pub use routes::Way;
 

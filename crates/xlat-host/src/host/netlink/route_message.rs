@@ -25,10 +25,35 @@ pub(in crate::host) fn is_default(route: &RouteMessage) -> bool {
 
 /// True for a unicast route in the main table whose link is up.
 pub(in crate::host) fn leads_somewhere(route: &RouteMessage) -> bool {
+    is_unicast(route) && is_main(route)
+}
+
+/// True for a unicast route whose link is up.
+pub(in crate::host) fn is_unicast(route: &RouteMessage) -> bool {
     let is_dead = RouteFlags::Dead | RouteFlags::Linkdown;
-    route.header.kind == RouteType::Unicast
-        && !route.header.flags.intersects(is_dead)
-        && table(route) == MAIN_TABLE
+    route.header.kind == RouteType::Unicast && !route.header.flags.intersects(is_dead)
+}
+
+/// True for a route in the main table.
+pub(in crate::host) fn is_main(route: &RouteMessage) -> bool {
+    table(route) == MAIN_TABLE
+}
+
+/// Interface and gateway of each next hop of a multipath route; none for another route.
+pub(in crate::host) fn next_hops(route: &RouteMessage) -> Vec<(u32, Option<IpAddr>)> {
+    let gateway = |attributes: &[RouteAttribute]| {
+        attributes.iter().find_map(|attribute| match attribute {
+            RouteAttribute::Gateway(address) => ip(address),
+            _ => None,
+        })
+    };
+    let hops = route.attributes.iter().filter_map(|one| match one {
+        RouteAttribute::MultiPath(hops) => Some(hops),
+        _ => None,
+    });
+    hops.flatten()
+        .map(|hop| (hop.interface_index, gateway(&hop.attributes)))
+        .collect()
 }
 
 /// Numbers of the outgoing interfaces of a route.

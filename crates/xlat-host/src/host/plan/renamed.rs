@@ -51,7 +51,7 @@ impl Step {
                     *key = sysctl::on_device(key, new);
                 }
             }
-            Self::Table { .. } => {}
+            Self::Rule(_) | Self::Table { .. } => {}
         }
     }
 }
