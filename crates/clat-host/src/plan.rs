@@ -147,16 +147,25 @@ fn lead(address: &mut Plan, clat: &Clat) {
     address.route(route.from(clat.address, router).table(TABLE));
     address.rule(PolicyRule {
         priority: PRIORITY,
-        from: clat.address.into(),
+        from: Some(clat.address.into()),
         to: far.address().into(),
         len: far.len(),
         table: TABLE,
+    });
+    // The way back.
+    address.rule(PolicyRule {
+        priority: PRIORITY,
+        from: None,
+        to: clat.address.into(),
+        len: 128,
+        table: MAIN_TABLE,
     });
 }
 
 /// Number of the routing table for the packets of CLATs, and the priority of its rules.
 const TABLE: u32 = 464;
 const PRIORITY: u32 = 64;
+const MAIN_TABLE: u32 = 254;
 
 /// Keeps the kernel from giving the CLAT's ports of a shared address to this host's own sockets.
 fn reserve(address: &mut Plan, sysctl: Sysctl<'_>, ours: &RangeInclusive<u16>) {

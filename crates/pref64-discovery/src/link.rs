@@ -144,6 +144,11 @@ impl LinkDiscovery {
         self.log_notices();
     }
 
+    /// Records that a translation runs with the prefix in use: from now on it stays.
+    pub fn on_running(&mut self) {
+        self.discovery.on_running();
+    }
+
     /// Asks routers and DNS servers again. What is known holds until they answer.
     pub fn ask_again(&mut self) {
         self.discovery.ask_again(now());

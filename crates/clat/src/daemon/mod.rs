@@ -191,7 +191,10 @@ impl<'a> Daemon<'a> {
     /// Decides what follows from carrying out `state`.
     fn judge(&mut self, state: State, made: Result<()>) -> Result<()> {
         let Err(error) = made else {
-            self.has_run |= matches!(state, State::Running(_));
+            if let State::Running(clat) = &state {
+                self.has_run = true;
+                self.network.on_running(clat.prefix);
+            }
             self.announcer.reached(&state, &self.network);
             self.reconciler.on_reached(state, now());
             return Ok(());

@@ -133,6 +133,14 @@ impl Network {
         }
     }
 
+    /// A CLAT runs with this prefix now.
+    pub(super) fn on_running(&mut self, prefix: Pref64) {
+        let is_it = self.found.is_some_and(|found| found.prefix == prefix);
+        if let Some(network) = self.link.as_mut().filter(|_| is_it) {
+            network.on_running();
+        }
+    }
+
     /// Asks routers and DNS servers again.
     pub(super) fn ask_again(&mut self) {
         if let Some(network) = &mut self.link {

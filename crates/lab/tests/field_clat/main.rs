@@ -1,6 +1,7 @@
 //! `clat` where real networks and hosts have it: situations from public reports.
 
 mod addresses;
+mod floods;
 mod guard;
 mod hosts;
 mod links;
@@ -20,6 +21,7 @@ fn main() {
     lab::suite::run_groups(
         &[
             uplinks::TESTS,
+            floods::TESTS,
             addresses::TESTS,
             neighbours::TESTS,
             links::TESTS,

@@ -366,7 +366,7 @@ mod tests {
                 Undo::Address(_) => Undo::Route(Route::new(address, 32, &*dev).metric(7).mtu(1400)),
                 Undo::Route(_) => Undo::Rule(PolicyRule {
                     priority: 64,
-                    from: address,
+                    from: Some(address),
                     to: address,
                     len: 24,
                     table: 464,

@@ -2,8 +2,8 @@
 //!
 //! Among routers the default routers come first, then the higher preference (RFC 4191), then the
 //! prefix in use, then the rules of RFC 7050 section 3. That holds for a moment after the first
-//! advertisement, in which all routers of a link answer a solicitation. Later on, a prefix in use
-//! stays until it is withdrawn, expires or fails its probes, so that one advertisement moves no
+//! advertisement, in which all routers of a link answer a solicitation, and until a translation runs.
+//! Later on, a prefix in use stays until it is withdrawn, expires or fails its probes, so that one advertisement moves no
 //! translation that works.
 
 use std::cmp::Reverse;
@@ -198,6 +198,16 @@ mod tests {
         assert_eq!(of(first(&[(2, usual(B)), (1, usual(A))])), 2);
         let both = says(1800, Preference::Medium, &[(B, 600), (A, 600)]);
         assert_eq!(first(&[(1, both)]).prefix, A.parse().unwrap());
+    }
+
+    #[test]
+    fn cl_14_a_translation_that_runs_already_is_not_moved_either() {
+        let mut discovery = Discovery::new(at(0), Rules::default());
+        discovery.on_advertisement(router(1), &usual(A), at(0));
+        discovery.on_running();
+        let rogue = says(1800, Preference::High, &[(B, 600)]);
+        assert!(!discovery.on_advertisement(router(2), &rogue, at(100)));
+        uses(&discovery, 100, 1, A);
     }
 
     #[test]

@@ -44,6 +44,8 @@ pub struct Discovery {
     /// Networks and addresses of this host.
     local: Vec<Ipv6Prefix>,
     used: Option<Used>,
+    /// A translation runs with the prefix in use.
+    runs: bool,
     /// What the caller has not taken yet.
     notices: Vec<Notice>,
     rules: Rules,
@@ -125,6 +127,7 @@ impl Discovery {
             dns_replied: false,
             local: Vec::new(),
             used: None,
+            runs: false,
             notices: Vec::new(),
             rules,
             probes: Probes::default(),
@@ -150,6 +153,11 @@ impl Discovery {
         }
         self.settle(now);
         self.found(now) != before
+    }
+
+    /// Records that a translation runs with the prefix in use: from now on it stays.
+    pub fn on_running(&mut self) {
+        self.runs = true;
     }
 
     /// Takes what an administrator should know.
@@ -268,7 +276,8 @@ impl Discovery {
         let announced: Vec<_> = announced.filter(|one| self.may_use(one.prefix)).collect();
         let of_dns = self.dns.prefixes(now, self.asks_dns(now));
         let of_dns: Vec<_> = of_dns.filter(|prefix| self.may_use(*prefix)).collect();
-        let is_open = self.heard.is_none_or(|first| now < choice::closes(first));
+        let is_early = self.heard.is_none_or(|first| now < choice::closes(first));
+        let is_open = is_early && !self.runs;
         choice::choose(&announced, &of_dns, self.used, is_open)
     }
 
@@ -385,6 +394,7 @@ impl Discovery {
         self.announced.expire(now);
         self.servers.expire(now);
         self.used = self.choose(now);
+        self.runs &= self.used.is_some();
         self.dns.expire(now, self.asks_dns(now));
         if had_announced && self.announced.is_empty() {
             self.dns.ask_if_unknown(now);

@@ -52,12 +52,14 @@ fn rule_message(wanted: &PolicyRule) -> RuleMessage {
     message.header.family = family(wanted.to);
     message.header.action = RuleAction::ToTable;
     message.header.src_len = match wanted.from {
-        IpAddr::V4(_) => 32,
-        IpAddr::V6(_) => 128,
+        None => 0,
+        Some(IpAddr::V4(_)) => 32,
+        Some(IpAddr::V6(_)) => 128,
     };
     message.header.dst_len = wanted.len;
+    let from = wanted.from.map(RuleAttribute::Source);
+    message.attributes.extend(from);
     message.attributes.extend([
-        RuleAttribute::Source(wanted.from),
         RuleAttribute::Destination(wanted.to),
         RuleAttribute::Priority(wanted.priority),
         RuleAttribute::Table(wanted.table),

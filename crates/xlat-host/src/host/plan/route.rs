@@ -46,14 +46,14 @@ pub struct Route {
     pub table: Option<u32>,
 }
 
-/// A routing policy rule: packets from one address to one network are routed by a table of their
-/// own.
+/// A routing policy rule: packets to one network, or those from one address, are routed by a table
+/// of their own.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PolicyRule {
     /// Its place among the host's rules; lower comes first.
     pub priority: u32,
-    /// Source address of the packets.
-    pub from: IpAddr,
+    /// Source address of the packets; `None` for any.
+    pub from: Option<IpAddr>,
     /// Destination network of the packets: its address.
     pub to: IpAddr,
     /// Length of the destination prefix.
@@ -192,12 +192,11 @@ impl fmt::Display for PolicyRule {
             len,
             table,
         } = self;
-        write!(
-            f,
-            "ip {}rule add priority {priority} from {from} to {to}/{len} table {table} proto \
-             {ROUTE_PROTOCOL}",
-            family_flag(*to)
-        )
+        write!(f, "ip {}rule add priority {priority}", family_flag(*to))?;
+        if let Some(from) = from {
+            write!(f, " from {from}")?;
+        }
+        write!(f, " to {to}/{len} table {table} proto {ROUTE_PROTOCOL}")
     }
 }
 
