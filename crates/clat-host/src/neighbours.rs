@@ -6,6 +6,7 @@
 //! the address when its link-layer address may be another one than neighbours know.
 
 use std::future::pending;
+use std::io::ErrorKind;
 use std::net::Ipv6Addr;
 use std::time::Duration;
 
@@ -123,6 +124,10 @@ async fn serve(socket: Solicitations, address: Ipv6Addr, mut mac: watch::Receive
                     is_broken = false;
                     let mac = *mac.borrow();
                     answer(&socket, address, &packet, mac).await;
+                }
+                // It goes on when the link is up again.
+                Err(error) if error.kind() == ErrorKind::NetworkDown => {
+                    debug!("the link of {address} is down");
                 }
                 Err(error) => {
                     if !std::mem::replace(&mut is_broken, true) {

@@ -56,13 +56,11 @@ pub(super) fn by_source(kind: Icmpv6Type, source: Ipv6Addr) -> Vec<SockFilter> {
 }
 
 /// For a packet socket that receives IPv6 packets: passes neighbour solicitations for `target` that
-/// arrive at this host by the interface with number `index`, and that no router has forwarded.
-/// Offsets are counted from the IPv6 header.
-pub(super) fn solicitations(index: u32, target: Ipv6Addr) -> Vec<SockFilter> {
-    /// Base of offsets that stand for facts about the packet (`SKF_AD_OFF`).
-    const FACT: u32 = 0xffff_f000;
-    const PACKET_TYPE: u32 = FACT + 4;
-    const INTERFACE: u32 = FACT + 8;
+/// are addressed to this host, and that no router has forwarded. Offsets are counted from the IPv6
+/// header.
+pub(super) fn solicitations(target: Ipv6Addr) -> Vec<SockFilter> {
+    /// Offset that stands for the kind of packet (`SKF_AD_OFF + SKF_AD_PKTTYPE`).
+    const PACKET_TYPE: u32 = 0xffff_f000 + 4;
     /// To another host (`PACKET_OTHERHOST`), as promiscuous interfaces receive.
     const FOR_OTHERS: u32 = 3;
     const NEXT_HEADER_AT: u32 = 6;
@@ -75,7 +73,6 @@ pub(super) fn solicitations(index: u32, target: Ipv6Addr) -> Vec<SockFilter> {
         Check::byte(NEXT_HEADER_AT, ICMPV6),
         Check::byte(MESSAGE_AT, Icmpv6Types::NeighborSolicit.0),
         Check::byte(HOPS_AT, HOP_LIMIT),
-        Check::word(INTERFACE, index),
         Check::word(PACKET_TYPE, FOR_OTHERS).fails(),
     ];
     let octets = target.octets();

@@ -3,10 +3,12 @@
 
 use std::io;
 use std::net::Ipv6Addr;
+use std::os::fd::AsFd;
 
 use rustix::io::Errno;
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::{Domain, Socket, Type};
 use tokio::net::UdpSocket;
+use xlat_tun::bind_to_link;
 
 use super::filter::{nothing, solicitations};
 use super::{LinkSocket, MESSAGE_MAX, open};
@@ -20,7 +22,7 @@ use crate::host::Link;
 /// source must not be forwarded. A packet socket receives both before that.
 #[derive(Debug)]
 pub struct Solicitations {
-    /// In fact a packet socket. It is bound to no interface; its filter knows the one it is for.
+    /// In fact a packet socket.
     packets: UdpSocket,
     /// Keeps the membership in the group, and sends.
     link: LinkSocket,
@@ -34,12 +36,10 @@ impl Solicitations {
     /// If the system refuses; both sockets need CAP_NET_RAW.
     pub fn listen(link: &Link, target: Ipv6Addr, group: Ipv6Addr) -> io::Result<Self> {
         const IPV6: u16 = 0x86dd;
-        let protocol = Protocol::from(i32::from(IPV6.to_be()));
-        let socket = Socket::new(Domain::PACKET, Type::DGRAM, Some(protocol));
-        let socket = socket.map_err(explain)?;
-        // What arrives before the filter is attached is the caller's to sort out.
-        socket.attach_filter(&solicitations(link.index, target))?;
+        let socket = Socket::new(Domain::PACKET, Type::DGRAM, None).map_err(explain)?;
+        socket.attach_filter(&solicitations(target))?;
         socket.set_nonblocking(true)?;
+        bind_to_link(socket.as_fd(), link.index, IPV6)?;
         Ok(Self {
             packets: UdpSocket::from_std(socket.into())?,
             link: open(link, &nothing(), group)?,
