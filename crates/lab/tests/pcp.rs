@@ -90,6 +90,7 @@ fn pc_33_a_restart_is_announced_and_the_mapping_is_given_again() -> Result<()> {
         socket.set_read_timeout(Some(PATIENCE))?;
         Ok(socket)
     })?;
+    net.plat.stop(PATIENCE)?;
     net.restart_plat()?;
     let mut buffer = [0; 64];
     let (length, from) = listener.recv_from(&mut buffer)?;
@@ -100,7 +101,18 @@ fn pc_33_a_restart_is_announced_and_the_mapping_is_given_again() -> Result<()> {
     ensure!(from.port() == SERVER_PORT, "{from}");
     let epoch = u32::from_be_bytes(buffer[8..12].try_into()?);
     ensure!(epoch < 30, "{epoch}");
-    // The client asks for what it had (section 8.5).
+    // The port is the client's even before it asks again.
+    let service = net
+        .topology
+        .client()
+        .run(|| Ok(UdpSocket::bind((own, 6881))?))?;
+    service.set_read_timeout(Some(PATIENCE))?;
+    net.topology.server.run(|| {
+        let socket = UdpSocket::bind((SERVER, 0))?;
+        Ok(socket.send_to(b"hello", first)?)
+    })?;
+    service.recv_from(&mut [0; 64])?;
+    // It asks for what it had (section 8.5).
     let mut again = request.clone();
     again[42..44].copy_from_slice(&first.port().to_be_bytes());
     again[44..60].copy_from_slice(&first.ip().to_ipv6_mapped().octets());

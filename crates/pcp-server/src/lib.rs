@@ -6,6 +6,7 @@
 
 mod counters;
 mod nat;
+mod saved;
 mod socket;
 mod status;
 
@@ -19,6 +20,7 @@ use tokio::task::JoinHandle;
 use tokio::time::sleep;
 use tracing::{debug, info, warn};
 use xlat_core::addr::Pref64s;
+use xlat_host::daemon::state_dir::StateDir;
 use xlat_host::host::Host;
 use xlat_proto::pcp::{CLIENT_PORT, SERVER_PORT, Server};
 use xlat_tun::now;
@@ -38,6 +40,8 @@ const ANNOUNCEMENTS: u32 = 10;
 const FIRST_INTERVAL: Duration = Duration::from_millis(250);
 /// How often mappings are looked at whose time may be over.
 const TICK: Duration = Duration::from_secs(1);
+/// How often changed mappings are written to disk.
+const SAVE_EVERY: Duration = Duration::from_secs(5);
 /// Pause after a socket refused to receive.
 const PAUSE: Duration = Duration::from_secs(1);
 
@@ -57,7 +61,7 @@ pub enum Error {
     Host(#[from] xlat_host::host::Error),
 }
 
-/// The running server. Dropping it ends it; the external ports stay with their bindings.
+/// The running server. Dropping it ends it; [`PcpServer::stop`] also writes down what clients hold.
 #[derive(Debug)]
 pub struct PcpServer {
     shared: Arc<Shared>,
@@ -70,10 +74,13 @@ struct Shared {
     nat: Nat64,
     pref64s: Pref64s,
     counters: Counters,
+    dir: StateDir,
+    /// The [`Server::generation`] that is on disk.
+    saved: Mutex<u64>,
 }
 
 impl PcpServer {
-    /// Starts to serve on each of these links.
+    /// Starts to serve on each of these links, with the mappings that the last run left in `dir`.
     ///
     /// # Errors
     /// If a link is missing or the kernel refuses a socket.
@@ -83,14 +90,21 @@ impl PcpServer {
         settings: Settings,
         nat: Nat64,
         pref64s: Pref64s,
+        dir: StateDir,
     ) -> Result<Self, Error> {
         let shared = Arc::new(Shared {
             server: Mutex::new(Server::new(settings, now())),
             nat,
             pref64s,
             counters: Counters::default(),
+            dir,
+            saved: Mutex::new(0),
         });
-        let mut tasks = vec![tokio::spawn(expire(Arc::clone(&shared)))];
+        shared.restore();
+        let mut tasks = vec![
+            tokio::spawn(expire(Arc::clone(&shared))),
+            tokio::spawn(save(Arc::clone(&shared))),
+        ];
         for name in links {
             let link = host.link(name).await?;
             let socket = LanSocket::open(&link).map_err(|source| Error::Socket {
@@ -105,6 +119,11 @@ impl PcpServer {
             tasks.push(tokio::spawn(serve(socket, Arc::clone(&shared))));
         }
         Ok(Self { shared, tasks })
+    }
+
+    /// Ends the server; clients find what they hold after the next start.
+    pub fn stop(self) {
+        self.shared.save();
     }
 
     /// What shows what clients hold, and what is counted.
@@ -124,6 +143,42 @@ impl Drop for PcpServer {
 impl Shared {
     fn server(&self) -> MutexGuard<'_, Server> {
         self.server.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes up what the last run left.
+    fn restore(&self) {
+        let now = now();
+        let mappings = saved::load(&self.dir, now);
+        if mappings.is_empty() {
+            return;
+        }
+        let mut ports = Ports::new(&self.nat, &self.pref64s, now);
+        let mut server = self.server();
+        let all = mappings.len();
+        let restored = mappings
+            .into_iter()
+            .filter(|mapping| server.restore(mapping.clone(), &mut ports))
+            .count();
+        info!(
+            "{restored} PCP mappings restored, {} skipped: their ports are not to be had",
+            all - restored
+        );
+    }
+
+    /// Writes the mappings down if they are others than on disk.
+    fn save(&self) {
+        let mut saved = self.saved.lock().unwrap_or_else(PoisonError::into_inner);
+        let server = self.server();
+        let generation = server.generation();
+        if generation == *saved {
+            return;
+        }
+        let mappings: Vec<_> = server.mappings().cloned().collect();
+        drop(server);
+        match saved::save(&self.dir, &mappings, now()) {
+            Ok(()) => *saved = generation,
+            Err(error) => warn!("PCP mappings are not saved: {error}"),
+        }
     }
 
     /// The response to a datagram, if it gets one.
@@ -177,6 +232,14 @@ async fn announce(socket: Arc<LanSocket>, shared: Arc<Shared>) {
         }
         sleep(interval).await;
         interval *= 2;
+    }
+}
+
+/// Writes changed mappings to disk from time to time.
+async fn save(shared: Arc<Shared>) {
+    loop {
+        sleep(SAVE_EVERY).await;
+        shared.save();
     }
 }
 

@@ -4,6 +4,7 @@ use anyhow::Result;
 use nat64_host::Keeper;
 use pcp_server::{PcpServer, Settings as Pcp};
 use xlat_core::addr::Pref64s;
+use xlat_host::daemon::state_dir::StateDir;
 use xlat_host::host::Host;
 
 use crate::settings::Settings;
@@ -30,6 +31,7 @@ pub(crate) async fn start(
     };
     let links = &settings.advertise.lan;
     let (nat, pref64s) = (stateful.nat().clone(), settings.pref64s.clone());
-    let server = PcpServer::start(host, links, wanted, nat, pref64s).await?;
+    let dir = StateDir::open(&settings.instance.state_dir)?;
+    let server = PcpServer::start(host, links, wanted, nat, pref64s, dir).await?;
     Ok(Some(server))
 }

@@ -33,7 +33,10 @@ impl StartedDaemon {
         if let Some(advertising) = self.advertising {
             advertising.stop().await;
         }
-        drop((self.dns64, self.pcp));
+        drop(self.dns64);
+        if let Some(pcp) = self.pcp {
+            pcp.stop();
+        }
         let undone = match self.applied {
             Some(applied) => applied.undo().await,
             None => Ok(()),

@@ -154,6 +154,8 @@ pub struct Server {
     settings: Settings,
     mappings: BTreeMap<Key, Mapping>,
     expiries: BTreeSet<(Instant, Key)>,
+    /// Changes of the mappings.
+    generation: u64,
     start: Instant,
 }
 
@@ -182,6 +184,7 @@ impl Server {
             settings,
             mappings: BTreeMap::new(),
             expiries: BTreeSet::new(),
+            generation: 0,
             start,
         }
     }
@@ -238,6 +241,11 @@ impl Server {
     /// All mappings, to be shown or saved.
     pub fn mappings(&self) -> impl Iterator<Item = &Mapping> {
         self.mappings.values()
+    }
+
+    /// A number that is another one whenever the mappings are others.
+    pub fn generation(&self) -> u64 {
+        self.generation
     }
 
     /// Takes up a mapping from before a restart. False if the NAT does not give the same external
@@ -429,6 +437,7 @@ impl Server {
     fn insert(&mut self, mapping: Mapping) {
         let key = (mapping.internal, mapping.held);
         let until = mapping.until;
+        self.generation += 1;
         if let Some(before) = self.mappings.insert(key, mapping) {
             self.expiries.remove(&(before.until, key));
         }
@@ -440,6 +449,7 @@ impl Server {
             return;
         };
         self.expiries.remove(&(mapping.until, *key));
+        self.generation += 1;
         let internal = mapping.internal;
         let mut rest = self.mappings.range((internal, Held::Open)..);
         let is_held = rest
