@@ -10,12 +10,14 @@ use lab::client_host::{ClientHost, announcing};
 use lab::inspect::{difference, inspect};
 use lab::installed::{Installed, PATIENCE};
 use lab::ip::{IP, ip};
+use lab::link::{add_address, set_down, set_up};
 use lab::suite::Test;
 use lab::topology::{CLAT4, Plan, SERVER, Topology};
 use lab::traffic::ping::ping;
 
 pub(crate) const TESTS: &[Test] = lab::tests![
     fc_08_a_renamed_uplink_goes_on_and_is_left_as_it_was,
+    fc_08_an_uplink_that_is_renamed_while_it_is_down_comes_back,
     fc_08_what_a_killed_run_left_is_undone_under_the_new_name,
     fc_08_plat_leaves_a_renamed_link_as_it_was,
     fc_09_a_host_without_ipv6_on_new_interfaces_has_it_on_the_tun,
@@ -25,6 +27,10 @@ pub(crate) const TESTS: &[Test] = lab::tests![
 /// What some of them need.
 pub(crate) const PROGRAMS: &[(&str, &str)] = &[
     ("fc_08_a_renamed_uplink_goes_on_and_is_left_as_it_was", IP),
+    (
+        "fc_08_an_uplink_that_is_renamed_while_it_is_down_comes_back",
+        IP,
+    ),
     (
         "fc_08_what_a_killed_run_left_is_undone_under_the_new_name",
         IP,
@@ -53,6 +59,31 @@ fn fc_08_a_renamed_uplink_goes_on_and_is_left_as_it_was() -> Result<()> {
 
     clat.stop(PATIENCE)?;
     ip(client, "link set dev wan.7 name eth0")?;
+    let changed = difference(&before, &inspect(client)?);
+    ensure!(changed.is_empty(), "{changed:?}");
+    Ok(())
+}
+
+/// As udev does, and as kernels before Linux 6.2 want it.
+fn fc_08_an_uplink_that_is_renamed_while_it_is_down_comes_back() -> Result<()> {
+    let net = ClientHost::new()?;
+    let client = net.topology().client();
+    let _router = net.router(&announcing(600))?;
+    let before = inspect(client)?;
+    let mut clat = net.clat(&[])?;
+    net.wait_for("running", ClientHost::is_running)?;
+    for (old, new) in [("eth0", "wan0"), ("wan0", "eth0")] {
+        set_down(client, old)?;
+        ip(client, &format!("link set dev {old} name {new}"))?;
+        set_up(client, new)?;
+        add_address((client, new), "2001:db8:1::2/64".parse()?)?;
+        net.give_router()?;
+        net.wait_for("running on it", |status| {
+            ClientHost::is_running(status) && status.contains(&format!("uplink    {new}"))
+        })?;
+        net.ping()?;
+    }
+    clat.stop(PATIENCE)?;
     let changed = difference(&before, &inspect(client)?);
     ensure!(changed.is_empty(), "{changed:?}");
     Ok(())
