@@ -136,9 +136,10 @@ async fn default_routes(
     Ok(usable.collect())
 }
 
-/// True for a link with a carrier that is neither the loopback nor the TUN.
+/// True for a link with a carrier that is neither the TUN nor, unless it was given, the loopback.
 fn is_usable(wanted: &Wanted, link: &Link) -> bool {
-    link.running && !link.loopback && link.name != wanted.tun
+    let may_be = !link.loopback || wanted.uplink.is_some();
+    link.running && may_be && link.name != wanted.tun
 }
 
 /// The given interface, or else that of the IPv6 default route; that of the route to the NAT64
