@@ -5,15 +5,14 @@ use std::net::Ipv6Addr;
 use std::path::Path;
 
 use anyhow::Result;
+use plat_host::{Own6, POOLS, egress};
 use xlat_core::addr::Pref64;
 use xlat_host::daemon::exit::Usage;
 use xlat_host::host::Plan;
 
 use crate::cli::Run;
-use crate::egress::host_facts::{HostFacts, POOLS};
-use crate::own6::Own6;
 use crate::settings::{Settings, join};
-use crate::{NAME, dns, egress, reload};
+use crate::{NAME, dns, facts, reload};
 
 /// Stands for an address of the host, which is not looked at.
 const OF_THE_HOST: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1);
@@ -37,7 +36,7 @@ fn check(run: Run) -> Result<Vec<String>> {
     let mut choices = Vec::new();
     let has_egress = !run.egress.is_empty();
     let has_prefix = !run.prefix.is_empty();
-    let facts = HostFacts::example(&run)?;
+    let facts = facts::example(&run)?;
     let settings = Settings::resolve(run, facts)?;
     if settings.facts.free_pool.is_some() {
         let pools = POOLS.join(", ");
@@ -74,6 +73,6 @@ fn validate(settings: &Settings) -> Result<()> {
         is_ours: settings.own_v6.is_some(),
         routed: false,
     })?;
-    egress::plan(settings, &mut Plan::new())?;
+    egress::plan(&settings.host_config(), &mut Plan::new())?;
     dns::check(settings)
 }

@@ -4,6 +4,7 @@ use std::net::{Ipv4Addr, Ipv6Addr, SocketAddrV4};
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
+use plat_host::Egress;
 use xlat_core::addr::{Eam, Ipv4Prefix, Ipv6Prefix, Pref64};
 use xlat_host::daemon::flags::{
     HairpinMode, LogFlags, PolicyFlags, RELOADABLE, RunFlags, Switch, interface_name,
@@ -11,7 +12,6 @@ use xlat_host::daemon::flags::{
 
 use crate::advertise::flags::AdvertiseFlags;
 use crate::dns::flags::DnsFlags;
-use crate::egress::mode::Egress;
 use crate::stateful::StatefulFlags;
 
 /// Translates between an IPv6-only network and IPv4: the provider side of 464XLAT (RFC 6877)

@@ -1,7 +1,7 @@
 //! `plat`: the provider side of 464XLAT (RFC 6877).
 //!
 //! Flags ([`cli`]) become settings ([`settings`]), settings and the host as it is become a plan
-//! ([`plan`]), and the plan is carried out while packets are translated ([`run`]) by the workers'
+//! ([`plat_host`]), and the plan is carried out while packets are translated ([`run`]) by the workers'
 //! engines ([`data_path`]). [`state`] is what the translator remembers, [`started`] what runs;
 //! [`control`] is what it tells about itself; [`reload`] reads the configuration file again.
 
@@ -11,10 +11,8 @@ mod cli;
 mod control;
 mod data_path;
 mod dns;
-mod egress;
-mod own6;
+mod facts;
 mod pcp;
-mod plan;
 mod reload;
 mod run;
 mod settings;

@@ -16,6 +16,7 @@ use nat64::Modes;
 use nat64::dynamic::Dynamic;
 use nat64_host::{Conflicts, Keeper, Leases, PoolNeighbours};
 use pcp_server::PcpServer;
+use plat_host::{Own6, check_overlaps, egress, warn_of_on_link_prefixes};
 use router_advertiser::{Advertiser, ReachWatch};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, interval, sleep_until};
@@ -39,11 +40,8 @@ use crate::cli::Run;
 use crate::control::StatusSource;
 use crate::data_path::{self, DataPath, Reconfigure};
 use crate::dns;
-use crate::egress;
-use crate::egress::host_facts::HostFacts;
-use crate::own6::Own6;
+use crate::facts;
 use crate::pcp;
-use crate::plan::{self, check_overlaps, warn_of_on_link_prefixes};
 use crate::reload::{self, ReloadRequest, ReloadRequests};
 use crate::settings::Settings;
 use crate::started::StartedDaemon;
@@ -58,7 +56,7 @@ pub(crate) async fn start(run: Run) -> Result<()> {
     let mut waiting = Waiting::new(NAME, place, run.flags.metrics)?;
     let is_patient = !run.flags.dry_run;
     let missing = |error: &anyhow::Error| error.downcast_ref().cloned().filter(|_| is_patient);
-    let facts = HostFacts::look_up(&run).await?;
+    let facts = facts::look_up(&run).await?;
     let settings = Settings::resolve(run, facts)?;
     let host = Host::connect()?;
     if !settings.dry_run && !settings.no_host_setup {
@@ -71,8 +69,10 @@ pub(crate) async fn start(run: Run) -> Result<()> {
         return Ok(());
     };
     if settings.dry_run {
-        let plan = plan::plan(&host, &settings, own_v6).await?.to_string();
-        return print(plan.trim_end());
+        let config = settings.host_config();
+        let mut plan = plat_host::base(&host, &config, own_v6).await?;
+        plan.append(plat_host::client_side(&config)?);
+        return print(plan.to_string().trim_end());
     }
     let policy = settings.policy(own_v6)?;
     for (outer, inner) in settings.eams.overlaps() {
@@ -83,7 +83,7 @@ pub(crate) async fn start(run: Run) -> Result<()> {
     state.serve(&settings, &own_networks)?;
     let changes = Changes::listen()?;
     let resolv_conf = dns::ResolvConf::new(&settings.dns);
-    let reach = egress::look(&host, &settings).await?;
+    let reach = egress::look(&host, &settings.host_config()).await?;
     let reach = ReachWatch::new(reach, !settings.advertise.lan.is_empty());
     let (requests, requested) = mpsc::channel(1);
     let daemon = Daemon {
@@ -113,10 +113,11 @@ async fn look_at(host: &Host, settings: &Settings) -> Result<Own6> {
     waiting::links(host, &settings.advertise.lan).await??;
     waiting::addresses(host, &settings.dns.addresses).await??;
     dns::check_upstreams(settings)?;
-    let own_v6 = Own6::find(host, settings.own_v6, &settings.pref64s).await?;
-    check_overlaps(host, settings).await?;
+    let own_v6 = Own6::find(host, settings.own_v6, &settings.pref64s).await??;
+    let config = settings.host_config();
+    check_overlaps(host, &config).await?;
     Advertiser::check(host, &settings.advertise.lan).await?;
-    warn_of_on_link_prefixes(host, settings).await?;
+    warn_of_on_link_prefixes(host, &config).await?;
     Ok(own_v6)
 }
 
@@ -275,17 +276,18 @@ impl Daemon<'_> {
         if self.settings.no_host_setup {
             return Ok(());
         }
-        let base = plan::base(self.host, &self.settings, self.own_v6).await?;
+        let config = self.settings.host_config();
+        let base = plat_host::base(self.host, &config, self.own_v6).await?;
         let mut whole = base.clone();
-        whole.append(plan::client_side(&self.settings)?);
+        whole.append(plat_host::client_side(&config)?);
         let place = &self.settings.instance;
         let applied = self.host.apply(&whole, &place.run_dir, &place.tun).await?;
         (started.applied, started.base) = (Some(applied), base);
-        egress::announce(self.host, &self.settings, &mut started.neighbours).await;
+        egress::announce(self.host, &config, &mut started.neighbours).await;
         self.forward_watch.look();
         nft::warn_of_legacy_rules();
-        egress::warn_of_reverse_paths(self.host, &self.settings).await;
-        egress::say_hidden(&self.settings);
+        egress::warn_of_reverse_paths(self.host, &config).await;
+        egress::say_hidden(&config);
         Ok(())
     }
 

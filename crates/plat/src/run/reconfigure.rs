@@ -6,6 +6,7 @@ use std::sync::PoisonError;
 use anyhow::Result;
 use dns64_server::Server as Dns64;
 use nat64::View;
+use plat_host::{check_overlaps, client_side};
 use tracing::info;
 use xlat_core::Policy;
 use xlat_host::host::{Applied, Difference, Error};
@@ -13,7 +14,6 @@ use xlat_tun::now;
 
 use super::Daemon;
 use crate::data_path::WorkerConfig;
-use crate::plan::{check_overlaps, client_side};
 use crate::settings::Settings;
 use crate::started::StartedDaemon;
 use crate::{dns, reload};
@@ -54,7 +54,8 @@ impl Daemon<'_> {
     async fn apply_file(&mut self, started: &mut StartedDaemon) -> Result<BTreeSet<String>> {
         let reading = reload::read_again(&self.settings, &self.values)?;
         let settings = &reading.settings;
-        check_overlaps(self.host, settings).await?;
+        let host_config = settings.host_config();
+        check_overlaps(self.host, &host_config).await?;
         let policy = settings.policy(self.own_v6)?;
         let dns64 = match &started.dns64 {
             Some(_) => Some(dns::config(self.host, settings).await?),
@@ -62,7 +63,8 @@ impl Daemon<'_> {
         };
         let config = settings.stateful_for(&self.own_networks)?;
         // While both are wanted, the table hides the old addresses and the new ones.
-        let host = client_side(&self.settings)?.difference(&client_side(settings)?);
+        let host = client_side(&self.settings.host_config())?;
+        let host = host.difference(&client_side(&host_config)?);
         if let Some(applied) = &mut started.applied
             && let Err(error) = applied.bring(&host).await
         {

@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use anyhow::Result;
+use plat_host::{client_side, egress, is_global, warn_of_on_link_prefixes};
 use tokio::time::Instant;
 use tracing::{debug, info, warn};
 use xlat_core::addr::Ipv6Prefix;
@@ -12,11 +13,9 @@ use xlat_tun::now;
 
 use super::{Daemon, addresses};
 use crate::data_path::WorkerConfig;
-use crate::own6::is_global;
-use crate::plan::warn_of_on_link_prefixes;
+use crate::dns;
 use crate::settings::join;
 use crate::started::StartedDaemon;
-use crate::{dns, egress, plan};
 
 /// How often the host is compared with the plan. The kernel tells of links, addresses and routes at
 /// once, and not of parameters and proxy entries.
@@ -62,17 +61,18 @@ impl Daemon<'_> {
         let renamed = applied.follow_renames();
         started.base = started.base.renamed(&renamed);
         let mut whole = started.base.clone();
-        let repaired = match plan::client_side(&self.settings) {
+        let config = self.settings.host_config();
+        let repaired = match client_side(&config) {
             Ok(clients) => {
                 whole.append(clients);
                 applied.reconcile(&whole).await.map_err(anyhow::Error::from)
             }
-            Err(error) => Err(error),
+            Err(error) => Err(error.into()),
         };
         self.forward_watch.look();
         match repaired {
             Ok(repairs) => {
-                egress::announce(self.host, &self.settings, &mut started.neighbours).await;
+                egress::announce(self.host, &config, &mut started.neighbours).await;
                 self.repair_log.record(&repairs, now());
                 repairs
             }
@@ -85,7 +85,7 @@ impl Daemon<'_> {
 
     /// Without an egress this host is no NAT64, and without any default route no router.
     async fn watch_reach(&mut self, started: &StartedDaemon) {
-        match egress::look(self.host, &self.settings).await {
+        match egress::look(self.host, &self.settings.host_config()).await {
             Ok(seen) => {
                 let reach = self.reach.update(seen, now());
                 if let Some(advertising) = &started.advertising {
@@ -104,7 +104,7 @@ impl Daemon<'_> {
         }
         self.addresses = addresses;
         self.hide(started);
-        warn_of_on_link_prefixes(self.host, &self.settings).await?;
+        warn_of_on_link_prefixes(self.host, &self.settings.host_config()).await?;
         self.update_dns64(started).await
     }
 

@@ -5,40 +5,44 @@
 //! hides behind the address of the interface by which packets leave. With no pool given at all the last one is chosen
 //! ([`host_facts`]).
 
-pub(crate) mod host_facts;
-pub(crate) mod mode;
+mod host_facts;
+mod mode;
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::ops::RangeInclusive;
 
-use anyhow::Result;
 use nat64_host::PoolNeighbours;
 use router_advertiser::{Reach, Seen};
 use tracing::{info, warn};
 use xlat_core::addr::{Ipv4Prefix, special};
 use xlat_host::daemon::exit::Usage;
-use xlat_host::host::{Host, Ipv4Route, Link, Plan};
+use xlat_host::host::{Error, Host, Ipv4Route, Link, Plan};
 use xlat_host::nft::{Interface, Table};
 
-use crate::settings::Settings;
+pub use host_facts::{FactsError, HostFacts, POOLS};
+pub use mode::Egress;
+
+use crate::HostConfig;
 use host_facts::default_interface;
-use mode::Egress;
 
 /// Most addresses that are answered for one by one.
 const PROXIES_MAX: usize = 4096;
 
 /// What the egress adds to the plan.
-pub(crate) fn plan(settings: &Settings, plan: &mut Plan) -> Result<()> {
-    let Egress::ProxyArp(interface) = &settings.egress else {
+///
+/// # Errors
+/// There are more addresses than can be answered for one by one.
+pub fn plan(config: &HostConfig, plan: &mut Plan) -> Result<(), Usage> {
+    let Egress::ProxyArp(interface) = &config.egress else {
         return Ok(());
     };
-    let addresses = addresses(settings);
+    let addresses = addresses(config);
     if addresses.len() > PROXIES_MAX {
         let line = format!(
             "--egress proxy-arp answers for {PROXIES_MAX} addresses at most; have larger pools \
              routed to this host"
         );
-        return Err(Usage(line).into());
+        return Err(Usage(line));
     }
     // The kernel would wait for up to 0.8 s with each answer.
     plan.sysctl(
@@ -53,9 +57,8 @@ pub(crate) fn plan(settings: &Settings, plan: &mut Plan) -> Result<()> {
 
 /// The addresses that the translator speaks for, sorted, as far as they can be answered for one by
 /// one.
-fn addresses(settings: &Settings) -> Vec<Ipv4Addr> {
-    let prefixes = settings.ipv4_prefixes();
-    let each = prefixes.iter();
+fn addresses(config: &HostConfig) -> Vec<Ipv4Addr> {
+    let each = config.ipv4.iter();
     let each = each.flat_map(|prefix| prefix.address().to_bits()..=prefix.last().to_bits());
     let mut addresses: Vec<Ipv4Addr> = each
         .map(Ipv4Addr::from_bits)
@@ -66,34 +69,34 @@ fn addresses(settings: &Settings) -> Vec<Ipv4Addr> {
 }
 
 /// Tells the neighbours on the link of the pool, if it lies in a link's subnet, where it is.
-pub(crate) async fn announce(host: &Host, settings: &Settings, neighbours: &mut PoolNeighbours) {
-    let Egress::ProxyArp(name) = &settings.egress else {
+pub async fn announce(host: &Host, config: &HostConfig, neighbours: &mut PoolNeighbours) {
+    let Egress::ProxyArp(name) = &config.egress else {
         return;
     };
     let link = host.link(name).await.ok();
-    neighbours.follow(link.as_ref(), addresses(settings));
+    neighbours.follow(link.as_ref(), addresses(config));
 }
 
 /// The table that hides the addresses where they are to be hidden. It needs no change when the
 /// default route moves: which interface a packet leaves by is looked at when it does.
-pub(crate) fn table(settings: &Settings) -> Option<Table> {
-    let Egress::Masquerade(names) = &settings.egress else {
+pub fn table(config: &HostConfig) -> Option<Table> {
+    let Egress::Masquerade(names) = &config.egress else {
         return None;
     };
-    let tun = &settings.instance.tun;
+    let tun = &config.tun;
     let outs: Vec<Interface> = match names.as_slice() {
         [] => vec![Interface::AnyBut(tun.clone())],
         names => names.iter().cloned().map(Interface::Only).collect(),
     };
-    let table = Table::masquerade(&table_name(settings), &sources(settings, |_| true), &outs);
-    let private = sources(settings, |prefix| !special::is_global_v4(prefix.address()));
+    let table = Table::masquerade(&config.table_name(), &sources(config, |_| true), &outs);
+    let private = sources(config, |prefix| !special::is_global_v4(prefix.address()));
     Some(table.hide(&private, &outs, tun))
 }
 
 /// Says in the log what hides the addresses, where something does.
-pub(crate) fn say_hidden(settings: &Settings) {
-    if let Egress::Masquerade(names) = &settings.egress {
-        let table = table_name(settings);
+pub fn say_hidden(config: &HostConfig) {
+    if let Egress::Masquerade(names) = &config.egress {
+        let table = config.table_name();
         let by = match names.as_slice() {
             [] => "the interface that they leave by".to_owned(),
             names => format!("{} and leave by no other interface", names.join(", ")),
@@ -105,13 +108,14 @@ pub(crate) fn say_hidden(settings: &Settings) {
 /// What this host reaches. What hides behind an interface or is asked for on its link needs the IPv4
 /// default route there. Where the pool is routed any IPv4 route will do that leads elsewhere than to
 /// the clients: there may be no default route at all.
-pub(crate) async fn look(host: &Host, settings: &Settings) -> Result<Seen> {
+///
+/// # Errors
+/// The host cannot be read.
+pub async fn look(host: &Host, config: &HostConfig) -> Result<Seen, Error> {
     let links = host.links().await?;
     let routes = host.ipv4_routes().await?;
     let is_elsewhere = |link: &Link| {
-        !link.loopback
-            && link.name != settings.instance.tun
-            && !settings.advertise.lan.contains(&link.name)
+        !link.loopback && link.name != config.tun && !config.lans.contains(&link.name)
     };
     let leads_by = |is_it: &dyn Fn(&Link, &Ipv4Route) -> bool| {
         routes.iter().find_map(|route| {
@@ -119,13 +123,13 @@ pub(crate) async fn look(host: &Host, settings: &Settings) -> Result<Seen> {
             links.iter().filter(by).find(|link| is_it(link, route))
         })
     };
-    let (by, wanted) = match &settings.egress {
+    let (by, wanted) = match &config.egress {
         Egress::Masquerade(names) if names.is_empty() => (
-            leads_by(&|link, route| route.leads_on() && link.name != settings.instance.tun),
+            leads_by(&|link, route| route.leads_on() && link.name != config.tun),
             "IPv4 default route".into(),
         ),
         Egress::Masquerade(_) | Egress::ProxyArp(_) => {
-            let names = settings.egress.interfaces();
+            let names = config.egress.interfaces();
             let is_one =
                 |link: &Link, route: &Ipv4Route| route.leads_on() && names.contains(&link.name);
             (
@@ -152,9 +156,9 @@ pub(crate) async fn look(host: &Host, settings: &Settings) -> Result<Seen> {
 
 /// Says where the kernel drops answers because it would not send there what they answer: a strict
 /// reverse path filter, and an egress that is not the default route's.
-pub(crate) async fn warn_of_reverse_paths(host: &Host, settings: &Settings) {
+pub async fn warn_of_reverse_paths(host: &Host, config: &HostConfig) {
     let default = default_interface(host).await.unwrap_or_default();
-    for name in settings.egress.interfaces() {
+    for name in config.egress.interfaces() {
         if host.has_strict_filter(name) && default.as_ref() != Some(name) {
             warn!(
                 "replies that arrive on {name} will be dropped: the IPv4 default route uses another \
@@ -165,18 +169,12 @@ pub(crate) async fn warn_of_reverse_paths(host: &Host, settings: &Settings) {
     }
 }
 
-/// The name of the tables of this instance.
-pub(crate) fn table_name(settings: &Settings) -> String {
-    format!("xlat_{}", settings.instance.tun)
-}
-
 /// The addresses that the translator speaks for, as far as they are `wanted`.
 fn sources(
-    settings: &Settings,
+    config: &HostConfig,
     wanted: impl Fn(&Ipv4Prefix) -> bool,
 ) -> Vec<RangeInclusive<Ipv4Addr>> {
-    let prefixes = settings.ipv4_prefixes();
-    let wanted = prefixes.iter().filter(|prefix| wanted(prefix));
+    let wanted = config.ipv4.iter().filter(|prefix| wanted(prefix));
     wanted
         .map(|prefix| prefix.address()..=prefix.last())
         .collect()

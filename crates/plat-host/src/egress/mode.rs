@@ -8,7 +8,7 @@ use xlat_host::daemon::flags::interface_name;
 
 /// How packets leave.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Egress {
+pub enum Egress {
     /// The pool is routed to this host.
     Route,
     /// The pool lies in the subnet of this interface.
@@ -20,7 +20,10 @@ pub(crate) enum Egress {
 
 impl Egress {
     /// One egress of those that were given: several can only hide the pool.
-    pub(crate) fn merge(given: Vec<Self>) -> Result<Option<Self>, Usage> {
+    ///
+    /// # Errors
+    /// They do not go together.
+    pub fn merge(given: Vec<Self>) -> Result<Option<Self>, Usage> {
         let mut given = given.into_iter();
         let Some(mut one) = given.next() else {
             return Ok(None);
@@ -46,7 +49,7 @@ impl Egress {
 
 impl Egress {
     /// The interfaces that are named.
-    pub(crate) fn interfaces(&self) -> &[String] {
+    pub fn interfaces(&self) -> &[String] {
         match self {
             Self::Route => &[],
             Self::ProxyArp(name) => std::slice::from_ref(name),

@@ -2,39 +2,42 @@
 
 use std::net::{IpAddr, Ipv6Addr};
 
-use anyhow::Result;
 use xlat_core::addr::{Pref64s, special};
 use xlat_host::daemon::waiting::Missing;
-use xlat_host::host::Host;
+use xlat_host::host::{Error, Host};
 
 /// The translator's IPv6 address.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Own6 {
-    pub(crate) address: Ipv6Addr,
+pub struct Own6 {
+    /// The address.
+    pub address: Ipv6Addr,
     /// It is the translator's alone, and not this host's: it answers for it.
-    pub(crate) is_ours: bool,
+    pub is_ours: bool,
     /// It needs a route of its own to the TUN.
-    pub(crate) routed: bool,
+    pub routed: bool,
 }
 
 impl Own6 {
-    /// `wanted`, or one of this host.
-    pub(crate) async fn find(
+    /// `wanted`, or one of this host; [`Missing`] where it has none.
+    ///
+    /// # Errors
+    /// The host cannot be read.
+    pub async fn find(
         host: &Host,
         wanted: Option<Ipv6Addr>,
         pref64s: &Pref64s,
-    ) -> Result<Self> {
+    ) -> Result<Result<Self, Missing>, Error> {
         let addresses = host.addresses().await?;
         if let Some(address) = wanted {
             let is_ours = !addresses
                 .iter()
                 .any(|have| have.address == IpAddr::V6(address));
             let routed = is_ours && pref64s.lookup(address).is_none();
-            return Ok(Self {
+            return Ok(Ok(Self {
                 address,
                 is_ours,
                 routed,
-            });
+            }));
         }
         let global = addresses.iter().find_map(|have| match have.address {
             IpAddr::V6(address) if is_global(address) && !have.deprecated && !have.temporary => {
@@ -42,7 +45,7 @@ impl Own6 {
             }
             _ => None,
         });
-        match global {
+        Ok(match global {
             Some(address) => Ok(Self {
                 address,
                 is_ours: false,
@@ -51,13 +54,13 @@ impl Own6 {
             None => {
                 let line = "this host has no global IPv6 address for the translator's own ICMPv6 \
                             errors; give one with --ipv6";
-                Err(Missing(line.into()).into())
+                Err(Missing(line.into()))
             }
-        }
+        })
     }
 }
 
 /// True if hosts elsewhere can have this address.
-pub(crate) fn is_global(address: Ipv6Addr) -> bool {
+pub fn is_global(address: Ipv6Addr) -> bool {
     special::is_legal_v6_source(address) && !address.is_unicast_link_local()
 }
