@@ -5,13 +5,13 @@
 
 mod message;
 mod option;
+mod port_mapper;
 mod server;
 
 pub use message::{Announcement, Map, Nonce, Operation, Peer, Request, Unreadable};
 pub use option::{Filter, Options};
-pub use server::{
-    Held, Internal, Mapping, PortMapper, Refusal, Remote, Server, Settings, Suggestion,
-};
+pub use port_mapper::{Held, Internal, PortMapper, Refusal, Remote, Suggestion};
+pub use server::{Mapping, Server, Settings};
 
 /// UDP port of servers (RFC 6887 section 19.1).
 pub const SERVER_PORT: u16 = 5351;
