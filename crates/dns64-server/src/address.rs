@@ -50,7 +50,7 @@ pub(crate) fn index_of(zone: &str) -> io::Result<u32> {
 }
 
 /// The resolvers that the text of a `/etc/resolv.conf` names, without the server's `own` addresses.
-pub fn resolv_conf_servers(text: &str, own: &[Ipv6Addr]) -> Vec<Upstream> {
+pub(crate) fn resolv_conf_servers(text: &str, own: &[Ipv6Addr]) -> Vec<Upstream> {
     let servers = text.lines().filter_map(|line| {
         let mut words = line.split_whitespace();
         (words.next()? == "nameserver").then(|| words.next())?

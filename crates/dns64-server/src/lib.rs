@@ -2,7 +2,8 @@
 //!
 //! [`Server::start`] opens port 53 and serves clients according to a [`Config`], on a thread with a
 //! runtime of its own, so that no query delays a packet. [`Server::update`] replaces the
-//! configuration while queries are served, [`Server::status_source`] tells of them.
+//! configuration while queries are served, [`Server::status_source`] tells of them. [`ResolvConf`] has
+//! the resolvers of the host.
 //!
 //! Inside, `responder` serves the clients within their `limits` and `connections`, `resolver` has the cache and the
 //! lookups in progress, `upstreams` the order in which upstream resolvers are queried, and
@@ -14,6 +15,7 @@ mod connections;
 mod counters;
 mod exchange;
 mod limits;
+mod resolv_conf;
 mod resolver;
 mod responder;
 mod server;
@@ -22,9 +24,9 @@ mod tls;
 mod trust;
 mod upstreams;
 
-pub use address::resolv_conf_servers;
 pub use config::{Config, Upstream};
 pub use counters::Figures;
+pub use resolv_conf::ResolvConf;
 pub use server::{Error, PORT, Server};
 pub use status::{ResolverStatus, StatusSource, WITHOUT_EDNS};
 pub use trust::{Trust, TrustError};

@@ -3,8 +3,9 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use nat64::dynamic::map_file::{self, Lease};
-use nat64::dynamic::{DynamicPool, PoolConfig};
+use nat64::dynamic::{Conflict, DynamicPool, PoolConfig};
 use tracing::{info, warn};
+use xlat_core::addr::{Ipv4Prefix, Ipv6Prefix};
 use xlat_host::daemon::state_dir::StateDir;
 use xlat_tun::now;
 
@@ -69,6 +70,16 @@ impl Leases {
     /// Number of leases in force.
     pub fn active(&self) -> u32 {
         self.lock().active()
+    }
+
+    /// Serves these clients from now on.
+    pub(crate) fn serve(&self, clients: Vec<Ipv6Prefix>) {
+        self.lock().set_clients(clients);
+    }
+
+    /// Keeps these addresses out of the pool. Those that a client is using already come back.
+    pub fn reserve(&self, reserved: &[Ipv4Prefix]) -> Vec<Conflict> {
+        self.lock().set_reserved(reserved, now())
     }
 
     fn lock(&self) -> MutexGuard<'_, DynamicPool> {

@@ -3,7 +3,7 @@
 //! A [`Keeper`] expires sessions, passes their records to the session log (RFC 6888), logs floods,
 //! and saves the sessions for the next start (`saved_sessions`). Workers wake it by a
 //! [`Wakeup`]; a [`StatusSource`] reads its tables. [`Leases`] saves those of the dynamic pool; [`PoolNeighbours`] tells the
-//! neighbours on a link where the addresses of the pool are.
+//! neighbours on a link where the addresses of the pool are. [`State`] is keeper and leases together.
 
 mod error;
 mod floods;
@@ -13,6 +13,7 @@ mod pool_neighbours;
 mod saved_sessions;
 mod session_list;
 mod session_log;
+mod state;
 mod status;
 mod wakeup;
 mod wall_clock;
@@ -23,5 +24,6 @@ pub use leases::Leases;
 pub use pool_neighbours::{Conflict, Conflicts, PoolNeighbours};
 pub use session_list::SessionList;
 pub use session_log::{LogLevel, SessionLogError};
+pub use state::{State, StateConfig};
 pub use status::{NatStatus, StatusSource};
 pub use wakeup::Wakeup;

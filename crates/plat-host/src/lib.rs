@@ -4,16 +4,21 @@
 //! plan: [`base`] stays whoever the clients are, [`client_side`] changes with them. [`egress`] has
 //! the ways out to IPv4, [`HostFacts`] what is chosen on a host where nobody has said whom to
 //! translate for, [`check_overlaps`] refuses what would take the host's own traffic away, and
-//! [`Own6`] is the address that the translator's own ICMPv6 errors come from.
+//! [`Own6`] is the address that the translator's own ICMPv6 errors come from. [`start`] starts the
+//! workers, which a [`DataPath`] reaches.
 
 mod config;
+mod data_path;
 pub mod egress;
+mod error;
 mod overlap;
 mod own6;
 mod plan;
 
 pub use config::HostConfig;
+pub use data_path::{DataPath, DataPathConfig, Started, WorkerConfig, start};
 pub use egress::{Egress, FactsError, HostFacts, POOLS};
+pub use error::SetupError;
 pub use overlap::{OverlapError, check_overlaps, warn_of_on_link_prefixes};
 pub use own6::{Own6, is_global};
 pub use plan::{base, client_side};

@@ -1,15 +1,14 @@
 //! `plat`: the provider side of 464XLAT (RFC 6877).
 //!
 //! Flags ([`cli`]) become settings ([`settings`]), settings and the host as it is become a plan
-//! ([`plat_host`]), and the plan is carried out while packets are translated ([`run`]) by the workers'
-//! engines ([`data_path`]). [`state`] is what the translator remembers, [`started`] what runs;
-//! [`control`] is what it tells about itself; [`reload`] reads the configuration file again.
+//! ([`plat_host`]), and the plan is carried out while packets are translated ([`run`]) by the workers
+//! ([`plat_host::DataPath`]). [`started`] is what runs; [`control`] is what it tells about itself;
+//! [`reload`] reads the configuration file again.
 
 mod advertise;
 mod check;
 mod cli;
 mod control;
-mod data_path;
 mod dns;
 mod facts;
 mod pcp;
@@ -17,7 +16,6 @@ mod reload;
 mod run;
 mod settings;
 mod started;
-mod state;
 mod stateful;
 
 use std::process::ExitCode;

@@ -8,7 +8,6 @@ use std::collections::BTreeSet;
 use std::ffi::OsString;
 
 use anyhow::{Context, Result, anyhow, bail};
-use nat64::dynamic::DynamicPool;
 use tokio::sync::{mpsc, oneshot};
 use xlat_host::daemon::exit::Usage;
 use xlat_host::daemon::flags::reloadable;
@@ -70,15 +69,6 @@ pub(crate) fn read_again(old: &Settings, values: &Values) -> Result<Reading> {
         values: new,
         changed,
     })
-}
-
-/// Keeps static maps out of the dynamic pool. Those that a client is using already are named.
-pub(crate) fn reserve(pool: &mut DynamicPool, settings: &Settings) -> Vec<String> {
-    let Some(config) = settings.pool() else {
-        return Vec::new();
-    };
-    let conflicts = pool.set_reserved(&config.reserved, xlat_tun::now());
-    conflicts.iter().map(|one| format!("{one:?}")).collect()
 }
 
 /// Asks the running daemon to read its file again.

@@ -11,19 +11,19 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Result;
-use dns64_server::Server as Dns64;
-use nat64::Modes;
-use nat64::dynamic::Dynamic;
-use nat64_host::{Conflicts, Keeper, Leases, PoolNeighbours};
+use dns64_server::{ResolvConf, Server as Dns64};
+use nat64::View;
+use nat64_host::{Conflicts, Keeper, Leases, PoolNeighbours, State, StateConfig};
 use pcp_server::PcpServer;
-use plat_host::{Own6, check_overlaps, egress, warn_of_on_link_prefixes};
+use plat_host::{
+    DataPath, DataPathConfig, Own6, Started, check_overlaps, egress, warn_of_on_link_prefixes,
+};
 use router_advertiser::{Advertiser, ReachWatch};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, interval, sleep_until};
 use tracing::info;
 use xlat_core::Policy;
 use xlat_core::addr::{Ipv4Prefix, Ipv6Prefix};
-use xlat_core::mappers::{Guarded, Siit};
 use xlat_host::daemon::control::Socket;
 use xlat_host::daemon::metrics::Metrics;
 use xlat_host::daemon::notify;
@@ -38,14 +38,12 @@ use xlat_tun::{Failure, Totals, now};
 use crate::NAME;
 use crate::cli::Run;
 use crate::control::StatusSource;
-use crate::data_path::{self, DataPath, Reconfigure};
 use crate::dns;
 use crate::facts;
 use crate::pcp;
 use crate::reload::{self, ReloadRequest, ReloadRequests};
 use crate::settings::Settings;
 use crate::started::StartedDaemon;
-use crate::state::State;
 
 /// How often changed leases are written to disk.
 const SAVE_EVERY: Duration = Duration::from_secs(60);
@@ -78,11 +76,11 @@ pub(crate) async fn start(run: Run) -> Result<()> {
     for (outer, inner) in settings.eams.overlaps() {
         tracing::warn!("--map {inner} lies inside --map {outer}: each wins on its own side");
     }
-    let state = State::load(&settings)?;
+    let state = load(&settings)?;
     let own_networks = host.inner_networks(&settings.advertise.lan).await?;
-    state.serve(&settings, &own_networks)?;
+    serve(&state, &settings, &own_networks)?;
     let changes = Changes::listen()?;
-    let resolv_conf = dns::ResolvConf::new(&settings.dns);
+    let resolv_conf = ResolvConf::watch(&settings.dns.addresses);
     let reach = egress::look(&host, &settings.host_config()).await?;
     let reach = ReachWatch::new(reach, !settings.advertise.lan.is_empty());
     let (requests, requested) = mpsc::channel(1);
@@ -127,6 +125,26 @@ pub(crate) async fn recover(recover: &crate::cli::Recover) -> Result<()> {
     Ok(recovered::run(&place.run_dir, &place.tun, recover.json).await?)
 }
 
+/// What the last run has left.
+fn load(settings: &Settings) -> Result<State> {
+    let config = StateConfig {
+        dir: &settings.instance.state_dir,
+        pref64s: &settings.pref64s,
+        stateful: settings.checked_stateful()?,
+        session_log: settings.session_log.open_as(),
+    };
+    Ok(State::load(config, settings.pool())?)
+}
+
+/// Serves these networks of the host where nobody has named clients. Returns what the workers have
+/// to adopt.
+fn serve(state: &State, settings: &Settings, own: &[Ipv6Prefix]) -> Result<Option<View>> {
+    if !settings.serves_own_networks() {
+        return Ok(None);
+    }
+    Ok(state.serve(own, settings.stateful_for(own)?)?)
+}
+
 /// Everything that a running translator needs.
 struct Daemon<'a> {
     host: &'a Host,
@@ -138,7 +156,7 @@ struct Daemon<'a> {
     state: State,
     /// Listens since before the host was looked at.
     changes: Changes,
-    resolv_conf: dns::ResolvConf,
+    resolv_conf: ResolvConf,
     /// What this host was last seen to have.
     addresses: BTreeSet<(IpAddr, u8)>,
     /// Its networks and those behind it, as they were last seen: the clients, unless others are
@@ -207,43 +225,19 @@ impl Daemon<'_> {
         end
     }
 
-    /// Picks the mapper for the clients that there are; nothing behind this knows its type. The
-    /// workers go on with the counters `before`.
-    fn start_workers(
-        &self,
-        before: Option<&Totals>,
-    ) -> Result<(Box<dyn DataPath>, mpsc::UnboundedReceiver<Failure>)> {
+    /// The workers go on with the counters `before`.
+    fn start_workers(&self, before: Option<&Totals>) -> Result<Started> {
         let settings = &self.settings;
-        let hairpin = settings.hairpin;
-        let (eams, pref64s) = (settings.eams.clone(), settings.pref64s.clone());
-        let leases = self.state.leases.as_ref().map(Leases::pool);
-        let shared = self.state.stateful.as_ref().map(|one| one.nat().worker());
-        match (leases, shared) {
-            (None, None) => self.start_with(Siit::new(eams, pref64s, hairpin), before),
-            (Some(pool), None) => {
-                self.start_with(Dynamic::new(eams, pref64s, hairpin, pool), before)
-            }
-            (None, Some(shared)) => {
-                let own = Siit::new(eams, pref64s, hairpin);
-                self.start_with(Modes::new(own, shared), before)
-            }
-            (Some(pool), Some(shared)) => {
-                let own = Dynamic::new(eams, pref64s, hairpin, pool);
-                self.start_with(Modes::new(own, shared), before)
-            }
-        }
-    }
-
-    fn start_with<M: Reconfigure + Clone + Send + 'static>(
-        &self,
-        mapper: M,
-        before: Option<&Totals>,
-    ) -> Result<(Box<dyn DataPath>, mpsc::UnboundedReceiver<Failure>)> {
-        let mapper = Guarded::new(mapper, self.settings.pref64s.clone(), self.hidden())
-            .with_nodes(self.settings.translatable.clone());
-        let wakeup = self.state.stateful.as_ref().map(Keeper::wakeup);
-        let (tun, policy) = (&self.settings.tun, &self.policy);
-        data_path::start(tun, policy, &mapper, wakeup.as_ref(), before)
+        let config = DataPathConfig {
+            tun: settings.tun.clone(),
+            policy: self.policy.clone(),
+            eams: settings.eams.clone(),
+            pref64s: settings.pref64s.clone(),
+            hairpin: settings.hairpin,
+            translatable: settings.translatable.clone(),
+            hidden: self.hidden(),
+        };
+        Ok(plat_host::start(config, &self.state, before)?)
     }
 
     /// Changes the host and tells the clients. What was done before an error is in `started`.
@@ -361,6 +355,7 @@ impl Daemon<'_> {
         let has_leases = self.state.leases.is_some();
         loop {
             let next_look = self.next_look();
+            let watches_resolv_conf = self.settings.dns.follows_resolv_conf();
             tokio::select! {
                 request = signals.next() => match request {
                     Request::Stop => return Ok(()),
@@ -388,7 +383,7 @@ impl Daemon<'_> {
                 () = watchdog.feed() => {}
                 () = self.changes.next() => self.on_change(started).await,
                 () = sleep_until(next_look) => self.look_again(started).await,
-                () = self.resolv_conf.changed(&self.settings.dns) => {
+                () = self.resolv_conf.changed(&self.settings.dns.addresses), if watches_resolv_conf => {
                     self.on_resolv_conf(started).await;
                 }
                 Some(failure) = failures.recv() => {

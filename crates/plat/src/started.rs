@@ -4,13 +4,12 @@ use anyhow::{Context, Result};
 use dns64_server::Server as Dns64;
 use nat64_host::PoolNeighbours;
 use pcp_server::PcpServer;
+use plat_host::DataPath;
 use router_advertiser::Advertiser;
 use tokio::task::JoinHandle;
 use xlat_host::daemon::metrics::Metrics;
 use xlat_host::host::{Applied, Plan};
 use xlat_tun::counters::Snapshot;
-
-use crate::data_path::DataPath;
 
 /// Everything that runs. The parts that change the host come one after the other, so that a start
 /// that fails half way has something to take back.

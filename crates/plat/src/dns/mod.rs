@@ -1,20 +1,17 @@
 //! The DNS64 as the command line wants it: flags become a [`Config`] of [`dns64_server`].
 
 pub(crate) mod flags;
-mod resolv_conf;
 
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 
 use anyhow::Result;
 use dns64::Rules;
-use dns64_server::{Config, PORT, Server, Trust, Upstream};
+use dns64_server::{Config, PORT, ResolvConf, Server, Trust, Upstream};
 use xlat_core::addr::Ipv6Prefix;
 use xlat_host::daemon::exit::Usage;
 use xlat_host::daemon::waiting::Missing;
 use xlat_host::host::Host;
-
-pub(crate) use resolv_conf::ResolvConf;
 
 use crate::settings::Settings;
 
@@ -34,6 +31,13 @@ pub(crate) struct Dns {
     /// Answers that are kept.
     cache: usize,
     rules: Rules,
+}
+
+impl Dns {
+    /// True if the resolvers are those of `/etc/resolv.conf`.
+    pub(crate) fn follows_resolv_conf(&self) -> bool {
+        !self.addresses.is_empty() && self.upstreams.is_empty()
+    }
 }
 
 /// Starts the DNS64; `None` if none is wanted.
@@ -74,7 +78,7 @@ fn upstreams(settings: &Settings) -> Result<Vec<Upstream>> {
     } = &settings.dns;
     let servers = upstreams.clone();
     if servers.is_empty() {
-        return Ok(resolv_conf::read(addresses));
+        return Ok(ResolvConf::read(addresses));
     }
     let is_own = |server: &SocketAddr| {
         let mut own = addresses.iter();

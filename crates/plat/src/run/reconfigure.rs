@@ -1,19 +1,17 @@
 //! A reload of the running translator: what is different in its file is applied to every part.
 
 use std::collections::BTreeSet;
-use std::sync::PoisonError;
 
 use anyhow::Result;
 use dns64_server::Server as Dns64;
 use nat64::View;
-use plat_host::{check_overlaps, client_side};
+use plat_host::{WorkerConfig, check_overlaps, client_side};
 use tracing::info;
 use xlat_core::Policy;
 use xlat_host::host::{Applied, Difference, Error};
 use xlat_tun::now;
 
 use super::Daemon;
-use crate::data_path::WorkerConfig;
 use crate::settings::Settings;
 use crate::started::StartedDaemon;
 use crate::{dns, reload};
@@ -115,11 +113,9 @@ impl Daemon<'_> {
         if let Some(stateful) = &self.state.stateful {
             stateful.set_log_level(settings.session_log.level);
         }
-        if let Some(leases) = &self.state.leases {
-            let pool = leases.pool();
-            let mut pool = pool.lock().unwrap_or_else(PoisonError::into_inner);
-            for conflict in reload::reserve(&mut pool, settings) {
-                tracing::warn!("a client has an address of a new --map: {conflict}");
+        if let (Some(leases), Some(pool)) = (&self.state.leases, settings.pool()) {
+            for conflict in leases.reserve(&pool.reserved) {
+                tracing::warn!("a client has an address of a new --map: {conflict:?}");
             }
         }
         started.workers.apply(WorkerConfig {

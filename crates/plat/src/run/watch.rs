@@ -4,15 +4,14 @@
 use std::time::Duration;
 
 use anyhow::Result;
-use plat_host::{client_side, egress, is_global, warn_of_on_link_prefixes};
+use plat_host::{WorkerConfig, client_side, egress, is_global, warn_of_on_link_prefixes};
 use tokio::time::Instant;
 use tracing::{debug, info, warn};
 use xlat_core::addr::Ipv6Prefix;
 use xlat_host::host::Repairs;
 use xlat_tun::now;
 
-use super::{Daemon, addresses};
-use crate::data_path::WorkerConfig;
+use super::{Daemon, addresses, serve};
 use crate::dns;
 use crate::settings::join;
 use crate::started::StartedDaemon;
@@ -116,7 +115,7 @@ impl Daemon<'_> {
             return Ok(());
         }
         self.own_networks = networks;
-        if let Some(view) = self.state.serve(&self.settings, &self.own_networks)? {
+        if let Some(view) = serve(&self.state, &self.settings, &self.own_networks)? {
             started.workers.apply(WorkerConfig {
                 eams: self.settings.eams.clone(),
                 view: Some(view),

@@ -1,26 +1,27 @@
 //! The data path: workers with a translator each over one mapper, and the control plane's handle
 //! on them.
 //!
-//! The mapper's type is known here and where it is chosen; [`DataPath`] hides it from all others.
+//! The mapper's type is known here alone; [`DataPath`] hides it from all others.
 
 use std::sync::Arc;
 
-use anyhow::{Context, Result};
 use nat64::dynamic::Dynamic;
 use nat64::{Modes, OneToOne, View};
-use nat64_host::Wakeup;
+use nat64_host::{Keeper, Leases, State, Wakeup};
 use tokio::sync::mpsc;
-use xlat_core::addr::{EamTable, Ipv4Prefix};
+use xlat_core::addr::{Eam, EamTable, Ipv4Prefix, Pref64s};
 use xlat_core::identification::Identifications;
 use xlat_core::mapper::{PacketHolder, Prefetch};
-use xlat_core::mappers::{Guarded, Siit};
-use xlat_core::{Frame, Instant, Mapper, Policy, Translator, Verdict};
+use xlat_core::mappers::{Guarded, Hairpin, Siit};
+use xlat_core::{Frame, Instant, Mapper, Policy, PolicyError, Translator, Verdict};
 use xlat_host::daemon::state_dir::random;
 use xlat_tun::counters::Snapshot;
 use xlat_tun::{Engine, Failure, Handle, Totals, Tun};
 
+use crate::SetupError;
+
 /// The workers, whatever their mapper is. Dropping it stops them.
-pub(crate) trait DataPath {
+pub trait DataPath {
     /// Replaces the configuration of every worker between two of its batches.
     fn apply(&self, config: WorkerConfig);
     /// Keeps clients from these IPv4 addresses and no others.
@@ -35,16 +36,17 @@ pub(crate) trait DataPath {
 
 /// What a reload changes in a worker.
 #[derive(Clone, Debug)]
-pub(crate) struct WorkerConfig {
-    pub(crate) eams: EamTable,
+pub struct WorkerConfig {
+    /// Static maps.
+    pub eams: EamTable,
     /// Of the stateful translator, where there is one.
-    pub(crate) view: Option<View>,
+    pub view: Option<View>,
     /// Valid: [`Policy::validate`] has accepted it.
-    pub(crate) policy: Policy,
+    pub policy: Policy,
 }
 
 /// A mapper whose tables can be replaced while it runs.
-pub(crate) trait Reconfigure: Mapper + PacketHolder + Prefetch {
+trait Reconfigure: Mapper + PacketHolder + Prefetch {
     fn apply(&mut self, config: &WorkerConfig);
 }
 
@@ -131,27 +133,79 @@ impl<M: Mapper + PacketHolder + Prefetch + Send + 'static> Engine for PlatEngine
     }
 }
 
-/// Opens the TUN and starts to translate; no packet comes before the routes are there. Workers in
-/// place of others go on with their counters, `before`.
-pub(crate) fn start<M: Reconfigure + Clone + Send + 'static>(
-    options: &xlat_tun::Options,
-    policy: &Policy,
-    mapper: &Guarded<M>,
-    wakeup: Option<&Arc<Wakeup>>,
+/// What the workers start with.
+#[derive(Clone, Debug)]
+pub struct DataPathConfig {
+    /// The TUN interface to open.
+    pub tun: xlat_tun::Options,
+    /// Valid: [`Policy::validate`] has accepted it.
+    pub policy: Policy,
+    /// Static maps.
+    pub eams: EamTable,
+    /// The NAT64 prefixes.
+    pub pref64s: Pref64s,
+    /// How IPv6 nodes reach each other by their IPv4 addresses.
+    pub hairpin: Hairpin,
+    /// Hosts with IPv4-translatable addresses.
+    pub translatable: Vec<Eam>,
+    /// What clients must not reach.
+    pub hidden: Vec<Ipv4Prefix>,
+}
+
+/// The workers, and where the failure of one is told.
+pub type Started = (Box<dyn DataPath>, mpsc::UnboundedReceiver<Failure>);
+
+/// Opens the TUN and starts to translate, with the mapper for the clients that `state` is about; no
+/// packet comes before the routes are there. Workers in place of others go on with their counters,
+/// `before`.
+///
+/// # Errors
+/// If the TUN cannot be opened, the policy contradicts itself, or the threads do not start.
+pub fn start(
+    config: DataPathConfig,
+    state: &State,
     before: Option<&Totals>,
-) -> Result<(Box<dyn DataPath>, mpsc::UnboundedReceiver<Failure>)> {
-    let seed = random().context("no random numbers from the kernel")?;
-    let tun = Tun::open(options)?;
+) -> Result<Started, SetupError> {
+    let leases = state.leases.as_ref().map(Leases::pool);
+    let shared = state.stateful.as_ref().map(|one| one.nat().worker());
+    let wakeup = state.stateful.as_ref().map(Keeper::wakeup);
+    let (eams, pref64s) = (config.eams.clone(), config.pref64s.clone());
+    let one_to_one = || Siit::new(eams.clone(), pref64s.clone(), config.hairpin);
+    let dynamic = |pool| Dynamic::new(eams.clone(), pref64s.clone(), config.hairpin, pool);
+    match (leases, shared) {
+        (None, None) => start_with(one_to_one(), &config, wakeup, before),
+        (Some(pool), None) => start_with(dynamic(pool), &config, wakeup, before),
+        (None, Some(shared)) => {
+            start_with(Modes::new(one_to_one(), shared), &config, wakeup, before)
+        }
+        (Some(pool), Some(shared)) => {
+            start_with(Modes::new(dynamic(pool), shared), &config, wakeup, before)
+        }
+    }
+}
+
+fn start_with<M: Reconfigure + Clone + Send + 'static>(
+    mapper: M,
+    config: &DataPathConfig,
+    wakeup: Option<Arc<Wakeup>>,
+    before: Option<&Totals>,
+) -> Result<Started, SetupError> {
+    let mapper = Guarded::new(mapper, config.pref64s.clone(), config.hidden.clone())
+        .with_nodes(config.translatable.clone());
+    let seed = random().map_err(SetupError::Random)?;
+    let tun = Tun::open(&config.tun)?;
     let lanes = tun.queues() as u16;
     let engines = (0..lanes).map(|lane| {
         let ids = Identifications::new(seed, lane, lanes);
-        let translator = Translator::new(mapper.clone(), policy.clone(), ids);
+        let translator = Translator::new(mapper.clone(), config.policy.clone(), ids);
         translator.map(|translator| PlatEngine {
             translator,
-            wakeup: wakeup.cloned(),
+            wakeup: wakeup.clone(),
         })
     });
-    let mut engines = engines.collect::<Result<Vec<_>, _>>()?.into_iter();
+    let mut engines = engines
+        .collect::<Result<Vec<_>, PolicyError>>()?
+        .into_iter();
     let (sender, failures) = mpsc::unbounded_channel();
     let make = move |_| {
         engines
@@ -159,7 +213,6 @@ pub(crate) fn start<M: Reconfigure + Clone + Send + 'static>(
             .unwrap_or_else(|| unreachable!("one engine per queue"))
     };
     let failed = move |failure| drop(sender.send(failure));
-    let workers =
-        xlat_tun::resume(tun, before, make, failed).context("the worker threads did not start")?;
+    let workers = xlat_tun::resume(tun, before, make, failed).map_err(SetupError::Workers)?;
     Ok((Box::new(workers), failures))
 }

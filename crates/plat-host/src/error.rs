@@ -1,0 +1,23 @@
+//! Why a gateway's workers could not be started.
+
+use std::io;
+
+use xlat_core::PolicyError;
+use xlat_tun::OpenError;
+
+/// Why a gateway's workers could not be started.
+#[derive(Debug, thiserror::Error)]
+pub enum SetupError {
+    /// The kernel has no random numbers.
+    #[error("no random numbers from the kernel")]
+    Random(#[source] io::Error),
+    /// The TUN could not be opened.
+    #[error(transparent)]
+    Tun(#[from] OpenError),
+    /// The policy contradicts itself.
+    #[error(transparent)]
+    Policy(#[from] PolicyError),
+    /// The worker threads could not be started.
+    #[error("the worker threads did not start")]
+    Workers(#[source] io::Error),
+}
