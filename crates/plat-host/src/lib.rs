@@ -5,7 +5,7 @@
 //! the ways out to IPv4, [`HostFacts`] what is chosen on a host where nobody has said whom to
 //! translate for, [`check_overlaps`] refuses what would take the host's own traffic away, and
 //! [`Own6`] is the address that the translator's own ICMPv6 errors come from. [`start`] starts the
-//! workers, which a [`DataPath`] reaches.
+//! workers, which a [`DataPath`] reaches. [`Status`] is what `plat status` shows.
 
 mod config;
 mod data_path;
@@ -14,6 +14,7 @@ mod error;
 mod overlap;
 mod own6;
 mod plan;
+mod status;
 
 pub use config::HostConfig;
 pub use data_path::{DataPath, DataPathConfig, Started, WorkerConfig, start};
@@ -22,3 +23,4 @@ pub use error::SetupError;
 pub use overlap::{OverlapError, check_overlaps, warn_of_on_link_prefixes};
 pub use own6::{Own6, is_global};
 pub use plan::{base, client_side};
+pub use status::{Status, StatusSource};

@@ -81,7 +81,7 @@ fn dispatch(cli: Cli) -> Result<()> {
 fn translate(runtime: &tokio::runtime::Runtime, run: cli::Run) -> Result<()> {
     run.log.init();
     privileges::keep_what_is_needed(&run.flags).context("privileges cannot be dropped")?;
-    runtime.block_on(run::start(run))
+    runtime.block_on(run::start::start(run))
 }
 
 fn ask(place: &cli::Place, request: &control::Request) -> Result<()> {

@@ -2,6 +2,7 @@
 
 mod reconfigure;
 mod replace;
+pub(crate) mod start;
 mod watch;
 
 use std::collections::BTreeSet;
@@ -13,11 +14,9 @@ use std::time::Duration;
 use anyhow::Result;
 use dns64_server::{ResolvConf, Server as Dns64};
 use nat64::View;
-use nat64_host::{Conflicts, Keeper, Leases, PoolNeighbours, State, StateConfig};
+use nat64_host::{Conflicts, Keeper, Leases, PoolNeighbours, State};
 use pcp_server::PcpServer;
-use plat_host::{
-    DataPath, DataPathConfig, Own6, Started, check_overlaps, egress, warn_of_on_link_prefixes,
-};
+use plat_host::{DataPath, DataPathConfig, Own6, Started, StatusSource, egress};
 use router_advertiser::{Advertiser, ReachWatch};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, interval, sleep_until};
@@ -30,110 +29,24 @@ use xlat_host::daemon::notify;
 use xlat_host::daemon::recovered;
 use xlat_host::daemon::signals::{Request, Signals};
 use xlat_host::daemon::values::Values;
-use xlat_host::daemon::waiting::{self, Waiting};
 use xlat_host::host::{Changes, Host, Plan, RepairLog};
 use xlat_host::nft::{self, ForwardWatch};
 use xlat_tun::{Failure, Totals, now};
 
-use crate::NAME;
-use crate::cli::Run;
-use crate::control::StatusSource;
+use crate::control::Control;
 use crate::dns;
-use crate::facts;
 use crate::pcp;
-use crate::reload::{self, ReloadRequest, ReloadRequests};
+use crate::reload::{ReloadRequest, ReloadRequests};
 use crate::settings::Settings;
 use crate::started::StartedDaemon;
 
 /// How often changed leases are written to disk.
 const SAVE_EVERY: Duration = Duration::from_secs(60);
 
-/// Starts as soon as what the flags leave to the host is there, and runs.
-pub(crate) async fn start(run: Run) -> Result<()> {
-    let place = (&*run.place.run_dir, &*run.place.tun);
-    let mut waiting = Waiting::new(NAME, place, run.flags.metrics)?;
-    let is_patient = !run.flags.dry_run;
-    let missing = |error: &anyhow::Error| error.downcast_ref().cloned().filter(|_| is_patient);
-    let facts = facts::look_up(&run).await?;
-    let settings = Settings::resolve(run, facts)?;
-    let host = Host::connect()?;
-    if !settings.dry_run && !settings.no_host_setup {
-        // The plan is made for the host as it is without the leftovers of a killed run.
-        let place = &settings.instance;
-        host.recover(&place.run_dir, &place.tun).await?;
-    }
-    let own_v6 = waiting.until_there(missing, || look_at(&host, &settings));
-    let Some(own_v6) = own_v6.await? else {
-        return Ok(());
-    };
-    if settings.dry_run {
-        let config = settings.host_config();
-        let mut plan = plat_host::base(&host, &config, own_v6).await?;
-        plan.append(plat_host::client_side(&config)?);
-        return print(plan.to_string().trim_end());
-    }
-    let policy = settings.policy(own_v6)?;
-    for (outer, inner) in settings.eams.overlaps() {
-        tracing::warn!("--map {inner} lies inside --map {outer}: each wins on its own side");
-    }
-    let state = load(&settings)?;
-    let own_networks = host.inner_networks(&settings.advertise.lan).await?;
-    serve(&state, &settings, &own_networks)?;
-    let changes = Changes::listen()?;
-    let resolv_conf = ResolvConf::watch(&settings.dns.addresses);
-    let reach = egress::look(&host, &settings.host_config()).await?;
-    let reach = ReachWatch::new(reach, !settings.advertise.lan.is_empty());
-    let (requests, requested) = mpsc::channel(1);
-    let daemon = Daemon {
-        host: &host,
-        values: reload::values_at_start()?,
-        forward_watch: ForwardWatch::new(&settings.instance.tun),
-        settings,
-        own_v6,
-        policy,
-        state,
-        changes,
-        resolv_conf,
-        addresses: addresses(&host).await?,
-        own_networks,
-        advertisements: Arc::default(),
-        reach,
-        repair_log: RepairLog::default(),
-        next_repair: Instant::now() + watch::REPAIR_EVERY,
-        lost_tun: None,
-        requests,
-    };
-    daemon.run(waiting.into_signals(), requested).await
-}
-
-/// Looks at the host: what the start needs is there, and nothing is in the way.
-async fn look_at(host: &Host, settings: &Settings) -> Result<Own6> {
-    waiting::links(host, &settings.advertise.lan).await??;
-    waiting::addresses(host, &settings.dns.addresses).await??;
-    dns::check_upstreams(settings)?;
-    let own_v6 = Own6::find(host, settings.own_v6, &settings.pref64s).await??;
-    let config = settings.host_config();
-    check_overlaps(host, &config).await?;
-    Advertiser::check(host, &settings.advertise.lan).await?;
-    warn_of_on_link_prefixes(host, &config).await?;
-    Ok(own_v6)
-}
-
 /// Takes back what a killed run left.
 pub(crate) async fn recover(recover: &crate::cli::Recover) -> Result<()> {
     let place = &recover.place;
     Ok(recovered::run(&place.run_dir, &place.tun, recover.json).await?)
-}
-
-/// What the last run has left.
-fn load(settings: &Settings) -> Result<State> {
-    let config = StateConfig {
-        dir: &settings.instance.state_dir,
-        pref64s: &settings.pref64s,
-        stateful: settings.checked_stateful()?,
-        session_log: settings.session_log.open_as(),
-    };
-    Ok(State::load(config, settings.pool())?)
 }
 
 /// Serves these networks of the host where nobody has named clients. Returns what the workers have
@@ -309,6 +222,7 @@ impl Daemon<'_> {
         let settings = &self.settings;
         let stateful = self.state.stateful.as_ref();
         StatusSource {
+            version: env!("CARGO_PKG_VERSION"),
             started: now(),
             prefixes: settings.pref64s.iter().map(ToString::to_string).collect(),
             pool: settings.pools(),
@@ -323,7 +237,6 @@ impl Daemon<'_> {
             conflicts,
             dropping: self.forward_watch.found(),
             pcp: None,
-            reload: self.requests.clone(),
         }
     }
 
@@ -338,7 +251,11 @@ impl Daemon<'_> {
     fn control_socket(&self, source: StatusSource) -> Result<tokio::task::JoinHandle<()>> {
         let place = &self.settings.instance;
         let socket = Socket::bind(&place.run_dir, &place.tun)?;
-        let answer = move |request, answer| source.clone().answer(request, answer);
+        let control = Control {
+            source,
+            reload: self.requests.clone(),
+        };
+        let answer = move |request, answer| control.clone().answer(request, answer);
         Ok(tokio::spawn(socket.serve(answer)))
     }
 
@@ -406,10 +323,4 @@ async fn due(stateful: Option<&mut Keeper>) {
         Some(stateful) => stateful.due().await,
         None => pending().await,
     }
-}
-
-#[expect(clippy::print_stdout, reason = "the plan is what was asked for")]
-fn print(text: &str) -> Result<()> {
-    println!("{text}");
-    Ok(())
 }

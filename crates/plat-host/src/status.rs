@@ -1,0 +1,220 @@
+//! The status of a gateway, for `plat status` and the metrics page.
+
+use std::fmt::Write as _;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use nat64::dynamic::DynamicPool;
+use nat64_host::{Conflict, Conflicts, NatStatus};
+use router_advertiser::ReachStatus;
+use serde::Serialize;
+use xlat_core::Instant;
+use xlat_host::daemon::metrics::Page;
+use xlat_host::daemon::waiting;
+use xlat_host::host::{RepairCounters, RepairFigures};
+use xlat_host::nft::DroppingChains;
+use xlat_tun::counters::{Metric, Snapshot};
+use xlat_tun::{Totals, now};
+
+/// Where the status comes from.
+#[derive(Clone, Debug)]
+pub struct StatusSource {
+    /// Version of the program.
+    pub version: &'static str,
+    /// When the daemon started.
+    pub started: Instant,
+    /// The NAT64 prefixes.
+    pub prefixes: Vec<String>,
+    /// The pools, for people.
+    pub pool: Vec<String>,
+    /// The workers' counters.
+    pub totals: Totals,
+    /// Of the stateful translator.
+    pub nat: Option<nat64_host::StatusSource>,
+    /// The dynamic pool.
+    pub leases: Option<Arc<Mutex<DynamicPool>>>,
+    /// Of the DNS64.
+    pub dns64: Option<dns64_server::StatusSource>,
+    /// Of the router advertisements.
+    pub advertisements: Option<Arc<router_advertiser::Counters>>,
+    /// What this host reaches.
+    pub reach: Arc<Mutex<ReachStatus>>,
+    /// Changes of the host that others undid and that were made again.
+    pub repairs: Arc<RepairCounters>,
+    /// Addresses of the pool that other hosts have.
+    pub conflicts: Conflicts,
+    /// Chains of other programs that drop translated packets.
+    pub dropping: DroppingChains,
+    /// Of the PCP server.
+    pub pcp: Option<pcp_server::StatusSource>,
+}
+
+impl StatusSource {
+    /// The figures for Prometheus.
+    pub fn page(&self) -> String {
+        let status = self.status(0);
+        let mut page = Page::new();
+        page.families(status.packets.families());
+        let single = |figure: u64| [(String::new(), figure)];
+        page.family(
+            Metric::gauge("xlat_uptime_seconds", "Time since the start."),
+            single(status.uptime_s),
+        );
+        waiting::write_page(&mut page, false);
+        if let Some(stateful) = &status.stateful {
+            stateful.write_page(&mut page);
+        }
+        if let Some(leases) = status.leases {
+            page.family(
+                Metric::gauge("plat_leases", "Leases of the dynamic pool."),
+                single(leases.into()),
+            );
+        }
+        if let Some(pcp) = status.pcp {
+            let held = pcp.mappings.len() as u64;
+            page.family(pcp_server::MAPPINGS, single(held));
+            page.families(pcp.requests.families());
+        }
+        if let Some(dns) = status.dns64 {
+            page.families(dns.counted.families());
+            let without_edns = dns.resolvers_without_edns();
+            page.family(dns64_server::WITHOUT_EDNS, single(without_edns));
+        }
+        if let Some(advertise) = status.advertisements {
+            page.families(advertise.families());
+        }
+        let (metric, samples) = status.reach.family();
+        page.family(metric, samples);
+        page.families(status.repairs.families());
+        page.family(Conflicts::metric(), single(status.conflicts.len() as u64));
+        page.family(
+            Metric::gauge(
+                "plat_dropping_chains",
+                "Chains of other programs that drop translated packets.",
+            ),
+            single(status.dropping.len() as u64),
+        );
+        page.into_text()
+    }
+
+    /// The status, with so many of the subscribers that have most sessions.
+    pub fn status(&self, top: usize) -> Status {
+        let leases = self
+            .leases
+            .as_ref()
+            .map(|pool| pool.lock().unwrap_or_else(PoisonError::into_inner).active());
+        Status {
+            version: self.version,
+            uptime_s: now().saturating_since(self.started).as_secs(),
+            prefixes: self.prefixes.clone(),
+            pool: self.pool.clone(),
+            stateful: self.nat.as_ref().map(|nat| nat.status(top)),
+            leases,
+            pcp: self.pcp.as_ref().map(pcp_server::StatusSource::status),
+            dns64: self.dns64.as_ref().map(|dns64| dns64.figures()),
+            advertisements: self.advertisements.as_ref().map(|one| one.snapshot()),
+            reach: self
+                .reach
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .clone(),
+            repairs: self.repairs.snapshot(),
+            conflicts: self.conflicts.list(),
+            dropping: self
+                .dropping
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .clone(),
+            packets: self.totals.snapshot(),
+        }
+    }
+}
+
+/// A snapshot of a running translator's status, as it is shown.
+#[derive(Debug, Serialize)]
+pub struct Status {
+    version: &'static str,
+    uptime_s: u64,
+    prefixes: Vec<String>,
+    pool: Vec<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    stateful: Option<NatStatus>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    leases: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pcp: Option<pcp_server::Status>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    dns64: Option<dns64_server::Figures>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    advertisements: Option<router_advertiser::Figures>,
+    reach: ReachStatus,
+    repairs: RepairFigures,
+    /// Addresses of the pool that other hosts have.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    conflicts: Vec<Conflict>,
+    /// Chains of other programs that drop translated packets.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    dropping: Vec<String>,
+    packets: Snapshot,
+}
+
+impl Status {
+    /// The status as text of several lines.
+    pub fn to_text(&self) -> String {
+        let mut text = String::new();
+        // Writing into a string does not fail.
+        let _ = self.write_to(&mut text);
+        text
+    }
+
+    fn write_to(&self, f: &mut String) -> std::fmt::Result {
+        let uptime = humantime::format_duration(Duration::from_secs(self.uptime_s));
+        writeln!(f, "plat {}, running for {uptime}", self.version)?;
+        writeln!(f, "prefix    {}", self.prefixes.join(", "))?;
+        if !self.pool.is_empty() {
+            writeln!(f, "pool      {}", self.pool.join(", "))?;
+        }
+        self.reach.write_to(f)?;
+        let repairs = self.repairs.total();
+        if repairs > 0 {
+            writeln!(
+                f,
+                "repaired  {repairs} changes of the host that others undid"
+            )?;
+        }
+        for chain in &self.dropping {
+            writeln!(f, "dropping  {chain}")?;
+        }
+        for Conflict {
+            address,
+            link_layer,
+        } in &self.conflicts
+        {
+            writeln!(f, "conflict  {address} is also {link_layer}")?;
+        }
+        if let Some(stateful) = &self.stateful {
+            stateful.write_to(f)?;
+        }
+        if let Some(leases) = self.leases {
+            writeln!(f, "leases    {leases}")?;
+        }
+        if let Some(pcp) = &self.pcp {
+            pcp.write_to(f)?;
+        }
+        if let Some(dns) = &self.dns64 {
+            dns.write_to(f)?;
+        }
+        if let Some(advertise) = &self.advertisements {
+            let router_advertiser::Figures {
+                sent,
+                solicited,
+                ignored,
+            } = advertise;
+            writeln!(
+                f,
+                "routers   {sent} advertisements sent, {solicited} solicitations, {ignored} ignored"
+            )?;
+        }
+        write!(f, "{}", self.packets)
+    }
+}

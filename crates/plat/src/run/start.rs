@@ -1,0 +1,108 @@
+//! A start: from flags, and the host as it is, to a daemon that runs.
+
+use std::sync::Arc;
+
+use anyhow::Result;
+use dns64_server::ResolvConf;
+use nat64_host::{State, StateConfig};
+use plat_host::{Own6, check_overlaps, egress, warn_of_on_link_prefixes};
+use router_advertiser::{Advertiser, ReachWatch};
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+use xlat_host::daemon::waiting::{self, Waiting};
+use xlat_host::host::{Changes, Host, RepairLog};
+use xlat_host::nft::ForwardWatch;
+
+use super::watch::REPAIR_EVERY;
+use super::{Daemon, addresses, serve};
+use crate::cli::Run;
+use crate::settings::Settings;
+use crate::{NAME, dns, facts, reload};
+
+/// Starts as soon as what the flags leave to the host is there, and runs.
+pub(crate) async fn start(run: Run) -> Result<()> {
+    let place = (&*run.place.run_dir, &*run.place.tun);
+    let mut waiting = Waiting::new(NAME, place, run.flags.metrics)?;
+    let is_patient = !run.flags.dry_run;
+    let missing = |error: &anyhow::Error| error.downcast_ref().cloned().filter(|_| is_patient);
+    let facts = facts::look_up(&run).await?;
+    let settings = Settings::resolve(run, facts)?;
+    let host = Host::connect()?;
+    if !settings.dry_run && !settings.no_host_setup {
+        // The plan is made for the host as it is without the leftovers of a killed run.
+        let place = &settings.instance;
+        host.recover(&place.run_dir, &place.tun).await?;
+    }
+    let own_v6 = waiting.until_there(missing, || look_at(&host, &settings));
+    let Some(own_v6) = own_v6.await? else {
+        return Ok(());
+    };
+    if settings.dry_run {
+        let config = settings.host_config();
+        let mut plan = plat_host::base(&host, &config, own_v6).await?;
+        plan.append(plat_host::client_side(&config)?);
+        return print(plan.to_string().trim_end());
+    }
+    let policy = settings.policy(own_v6)?;
+    for (outer, inner) in settings.eams.overlaps() {
+        tracing::warn!("--map {inner} lies inside --map {outer}: each wins on its own side");
+    }
+    let state = load(&settings)?;
+    let own_networks = host.inner_networks(&settings.advertise.lan).await?;
+    serve(&state, &settings, &own_networks)?;
+    let changes = Changes::listen()?;
+    let resolv_conf = ResolvConf::watch(&settings.dns.addresses);
+    let reach = egress::look(&host, &settings.host_config()).await?;
+    let reach = ReachWatch::new(reach, !settings.advertise.lan.is_empty());
+    let (requests, requested) = mpsc::channel(1);
+    let daemon = Daemon {
+        host: &host,
+        values: reload::values_at_start()?,
+        forward_watch: ForwardWatch::new(&settings.instance.tun),
+        settings,
+        own_v6,
+        policy,
+        state,
+        changes,
+        resolv_conf,
+        addresses: addresses(&host).await?,
+        own_networks,
+        advertisements: Arc::default(),
+        reach,
+        repair_log: RepairLog::default(),
+        next_repair: Instant::now() + REPAIR_EVERY,
+        lost_tun: None,
+        requests,
+    };
+    daemon.run(waiting.into_signals(), requested).await
+}
+
+/// Looks at the host: what the start needs is there, and nothing is in the way.
+async fn look_at(host: &Host, settings: &Settings) -> Result<Own6> {
+    waiting::links(host, &settings.advertise.lan).await??;
+    waiting::addresses(host, &settings.dns.addresses).await??;
+    dns::check_upstreams(settings)?;
+    let own_v6 = Own6::find(host, settings.own_v6, &settings.pref64s).await??;
+    let config = settings.host_config();
+    check_overlaps(host, &config).await?;
+    Advertiser::check(host, &settings.advertise.lan).await?;
+    warn_of_on_link_prefixes(host, &config).await?;
+    Ok(own_v6)
+}
+
+/// What the last run has left.
+fn load(settings: &Settings) -> Result<State> {
+    let config = StateConfig {
+        dir: &settings.instance.state_dir,
+        pref64s: &settings.pref64s,
+        stateful: settings.checked_stateful()?,
+        session_log: settings.session_log.open_as(),
+    };
+    Ok(State::load(config, settings.pool())?)
+}
+
+#[expect(clippy::print_stdout, reason = "the plan is what was asked for")]
+fn print(text: &str) -> Result<()> {
+    println!("{text}");
+    Ok(())
+}
