@@ -161,7 +161,7 @@ pub type Started = (Box<dyn DataPath>, mpsc::UnboundedReceiver<Failure>);
 ///
 /// # Errors
 /// If the TUN cannot be opened, the policy contradicts itself, or the threads do not start.
-pub fn start(
+pub fn start_workers(
     config: DataPathConfig,
     state: &State,
     before: Option<&Totals>,

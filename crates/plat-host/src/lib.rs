@@ -1,14 +1,16 @@
 //! The host's side of a gateway: what only `plat` does to its host.
 //!
 //! A [`HostConfig`] says what belongs to the translator and how packets leave. Of it follows the
-//! plan: [`base`] stays whoever the clients are, [`client_side`] changes with them. [`egress`] has
-//! the ways out to IPv4, [`HostFacts`] what is chosen on a host where nobody has said whom to
+//! plan: [`base_plan`] stays whoever the clients are, [`client_plan`] changes with them. [`egress`]
+//! has the ways out to IPv4, [`HostFacts`] what is chosen on a host where nobody has said whom to
 //! translate for, [`check_overlaps`] refuses what would take the host's own traffic away, and
-//! [`Own6`] is the address that the translator's own ICMPv6 errors come from. [`start`] starts the
-//! workers, which a [`DataPath`] reaches. [`Status`] is what `plat status` shows.
+//! [`Own6`] is the address that the translator's own ICMPv6 errors come from. [`start_workers`]
+//! opens the TUN, and a [`DataPath`] is the handle on what translates. [`Dns`] are the settings of
+//! the DNS64, [`Status`] is what `plat status` shows.
 
 mod config;
 mod data_path;
+mod dns;
 pub mod egress;
 mod error;
 mod overlap;
@@ -17,10 +19,11 @@ mod plan;
 mod status;
 
 pub use config::HostConfig;
-pub use data_path::{DataPath, DataPathConfig, Started, WorkerConfig, start};
+pub use data_path::{DataPath, DataPathConfig, Started, WorkerConfig, start_workers};
+pub use dns::{Dns, DnsError};
 pub use egress::{Egress, FactsError, HostFacts, POOLS};
 pub use error::SetupError;
 pub use overlap::{OverlapError, check_overlaps, warn_of_on_link_prefixes};
 pub use own6::{Own6, is_global};
-pub use plan::{base, client_side};
+pub use plan::{base_plan, client_plan};
 pub use status::{Status, StatusSource};

@@ -19,7 +19,7 @@ const NEXT_HOP: Ipv6Addr = Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 1);
 ///
 /// # Errors
 /// The host cannot be read.
-pub async fn base(host: &Host, config: &HostConfig, own_v6: Own6) -> Result<Plan, Error> {
+pub async fn base_plan(host: &Host, config: &HostConfig, own_v6: Own6) -> Result<Plan, Error> {
     let tun = &config.tun;
     let mut plan = Plan::new();
     plan.tun(tun, u32::from(config.mtu));
@@ -44,7 +44,7 @@ pub async fn base(host: &Host, config: &HostConfig, own_v6: Own6) -> Result<Plan
 ///
 /// # Errors
 /// There are more addresses than can be answered for one by one.
-pub fn client_side(config: &HostConfig) -> Result<Plan, Usage> {
+pub fn client_plan(config: &HostConfig) -> Result<Plan, Usage> {
     let mut plan = Plan::new();
     if let Some(table) = egress::table(config) {
         plan.table(table);

@@ -12,7 +12,7 @@ use xlat_host::host::Plan;
 
 use crate::cli::Run;
 use crate::settings::{Settings, join};
-use crate::{NAME, dns, facts, reload};
+use crate::{NAME, facts, reload};
 
 /// Stands for an address of the host, which is not looked at.
 const OF_THE_HOST: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1);
@@ -74,5 +74,5 @@ fn validate(settings: &Settings) -> Result<()> {
         routed: false,
     })?;
     egress::plan(&settings.host_config(), &mut Plan::new())?;
-    dns::check(settings)
+    Ok(settings.dns.check()?)
 }

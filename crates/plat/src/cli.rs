@@ -11,7 +11,7 @@ use xlat_host::daemon::flags::{
 };
 
 use crate::advertise::flags::AdvertiseFlags;
-use crate::dns::flags::DnsFlags;
+use crate::dns::DnsFlags;
 use crate::stateful::StatefulFlags;
 
 /// Translates between an IPv6-only network and IPv4: the provider side of 464XLAT (RFC 6877)

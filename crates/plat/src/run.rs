@@ -16,7 +16,7 @@ use dns64_server::{ResolvConf, Server as Dns64};
 use nat64::View;
 use nat64_host::{Conflicts, Keeper, Leases, PoolNeighbours, State};
 use pcp_server::PcpServer;
-use plat_host::{DataPath, DataPathConfig, Own6, Started, StatusSource, egress};
+use plat_host::{DataPath, DataPathConfig, DnsError, Own6, Started, StatusSource, egress};
 use router_advertiser::{Advertiser, ReachWatch};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, interval, sleep_until};
@@ -34,7 +34,6 @@ use xlat_host::nft::{self, ForwardWatch};
 use xlat_tun::{Failure, Totals, now};
 
 use crate::control::Control;
-use crate::dns;
 use crate::pcp;
 use crate::reload::{ReloadRequest, ReloadRequests};
 use crate::settings::Settings;
@@ -95,7 +94,7 @@ impl Daemon<'_> {
         requested: mpsc::Receiver<ReloadRequest>,
     ) -> Result<()> {
         // Its port may be taken: that is found out before anything is changed.
-        let dns64 = dns::start(self.host, &self.settings).await?;
+        let dns64 = start_dns64(self.host, &self.settings).await?;
         let pcp = pcp::start(self.host, &self.settings, self.state.stateful.as_ref()).await?;
         let (workers, failures) = self.start_workers(None)?;
         if let Some(stateful) = &mut self.state.stateful {
@@ -150,7 +149,7 @@ impl Daemon<'_> {
             translatable: settings.translatable.clone(),
             hidden: self.hidden(),
         };
-        Ok(plat_host::start(config, &self.state, before)?)
+        Ok(plat_host::start_workers(config, &self.state, before)?)
     }
 
     /// Changes the host and tells the clients. What was done before an error is in `started`.
@@ -184,9 +183,9 @@ impl Daemon<'_> {
             return Ok(());
         }
         let config = self.settings.host_config();
-        let base = plat_host::base(self.host, &config, self.own_v6).await?;
+        let base = plat_host::base_plan(self.host, &config, self.own_v6).await?;
         let mut whole = base.clone();
-        whole.append(plat_host::client_side(&config)?);
+        whole.append(plat_host::client_plan(&config)?);
         let place = &self.settings.instance;
         let applied = self.host.apply(&whole, &place.run_dir, &place.tun).await?;
         (started.applied, started.base) = (Some(applied), base);
@@ -315,6 +314,22 @@ impl Daemon<'_> {
 async fn addresses(host: &Host) -> Result<BTreeSet<(IpAddr, u8)>> {
     let all = host.addresses().await?;
     Ok(all.iter().map(|have| (have.address, have.len)).collect())
+}
+
+/// Starts the DNS64; `None` if none is wanted.
+async fn start_dns64(host: &Host, settings: &Settings) -> Result<Option<Dns64>> {
+    let addresses = settings.dns.addresses.clone();
+    if addresses.is_empty() {
+        return Ok(None);
+    }
+    let config = dns64_config(host, settings).await?;
+    Ok(Some(Dns64::start(addresses, config)?))
+}
+
+/// What the DNS64's settings mean on this host now.
+async fn dns64_config(host: &Host, settings: &Settings) -> Result<dns64_server::Config, DnsError> {
+    let (lans, clients) = (&settings.advertise.lan, &settings.clients);
+    settings.dns.config(host, lans, clients).await
 }
 
 /// When the stateful translator wants its turn.

@@ -5,16 +5,16 @@ use std::collections::BTreeSet;
 use anyhow::Result;
 use dns64_server::Server as Dns64;
 use nat64::View;
-use plat_host::{WorkerConfig, check_overlaps, client_side};
+use plat_host::{WorkerConfig, check_overlaps, client_plan};
 use tracing::info;
 use xlat_core::Policy;
 use xlat_host::host::{Applied, Difference, Error};
 use xlat_tun::now;
 
-use super::Daemon;
+use super::{Daemon, dns64_config};
+use crate::reload;
 use crate::settings::Settings;
 use crate::started::StartedDaemon;
-use crate::{dns, reload};
 
 impl Daemon<'_> {
     /// Reads the configuration file again, writes down how things are, and looks at the host
@@ -56,13 +56,16 @@ impl Daemon<'_> {
         check_overlaps(self.host, &host_config).await?;
         let policy = settings.policy(self.own_v6)?;
         let dns64 = match &started.dns64 {
-            Some(_) => Some(dns::config(self.host, settings).await?),
+            Some(_) => {
+                settings.dns.check()?;
+                Some(dns64_config(self.host, settings).await?)
+            }
             None => None,
         };
         let config = settings.stateful_for(&self.own_networks)?;
         // While both are wanted, the table hides the old addresses and the new ones.
-        let host = client_side(&self.settings.host_config())?;
-        let host = host.difference(&client_side(&host_config)?);
+        let host = client_plan(&self.settings.host_config())?;
+        let host = host.difference(&client_plan(&host_config)?);
         if let Some(applied) = &mut started.applied
             && let Err(error) = applied.bring(&host).await
         {

@@ -17,7 +17,7 @@ use super::watch::REPAIR_EVERY;
 use super::{Daemon, addresses, serve};
 use crate::cli::Run;
 use crate::settings::Settings;
-use crate::{NAME, dns, facts, reload};
+use crate::{NAME, facts, reload};
 
 /// Starts as soon as what the flags leave to the host is there, and runs.
 pub(crate) async fn start(run: Run) -> Result<()> {
@@ -39,8 +39,8 @@ pub(crate) async fn start(run: Run) -> Result<()> {
     };
     if settings.dry_run {
         let config = settings.host_config();
-        let mut plan = plat_host::base(&host, &config, own_v6).await?;
-        plan.append(plat_host::client_side(&config)?);
+        let mut plan = plat_host::base_plan(&host, &config, own_v6).await?;
+        plan.append(plat_host::client_plan(&config)?);
         return print(plan.to_string().trim_end());
     }
     let policy = settings.policy(own_v6)?;
@@ -81,7 +81,8 @@ pub(crate) async fn start(run: Run) -> Result<()> {
 async fn look_at(host: &Host, settings: &Settings) -> Result<Own6> {
     waiting::links(host, &settings.advertise.lan).await??;
     waiting::addresses(host, &settings.dns.addresses).await??;
-    dns::check_upstreams(settings)?;
+    settings.dns.check()?;
+    settings.dns.check_upstreams()?;
     let own_v6 = Own6::find(host, settings.own_v6, &settings.pref64s).await??;
     let config = settings.host_config();
     check_overlaps(host, &config).await?;

@@ -4,15 +4,14 @@
 use std::time::Duration;
 
 use anyhow::Result;
-use plat_host::{WorkerConfig, client_side, egress, is_global, warn_of_on_link_prefixes};
+use plat_host::{WorkerConfig, client_plan, egress, is_global, warn_of_on_link_prefixes};
 use tokio::time::Instant;
 use tracing::{debug, info, warn};
 use xlat_core::addr::Ipv6Prefix;
 use xlat_host::host::Repairs;
 use xlat_tun::now;
 
-use super::{Daemon, addresses, serve};
-use crate::dns;
+use super::{Daemon, addresses, dns64_config, serve};
 use crate::settings::join;
 use crate::started::StartedDaemon;
 
@@ -61,7 +60,7 @@ impl Daemon<'_> {
         started.base = started.base.renamed(&renamed);
         let mut whole = started.base.clone();
         let config = self.settings.host_config();
-        let repaired = match client_side(&config) {
+        let repaired = match client_plan(&config) {
             Ok(clients) => {
                 whole.append(clients);
                 applied.reconcile(&whole).await.map_err(anyhow::Error::from)
@@ -136,7 +135,7 @@ impl Daemon<'_> {
     /// Tells the DNS64 what the settings mean on this host now.
     async fn update_dns64(&self, started: &StartedDaemon) -> Result<()> {
         if let Some(server) = &started.dns64 {
-            server.update(dns::config(self.host, &self.settings).await?);
+            server.update(dns64_config(self.host, &self.settings).await?);
         }
         Ok(())
     }

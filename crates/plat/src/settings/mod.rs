@@ -7,7 +7,7 @@ use std::path::PathBuf;
 
 use nat64::config::{Config, ConfigError};
 use nat64::dynamic::PoolConfig;
-use plat_host::{Egress, HostConfig, HostFacts, Own6};
+use plat_host::{Dns, Egress, HostConfig, HostFacts, Own6};
 use xlat_core::Policy;
 use xlat_core::addr::{Eam, EamTable, Ipv4Prefix, Ipv6Prefix, Pref64, Pref64s, special};
 use xlat_core::mappers::Hairpin;
@@ -17,7 +17,6 @@ use xlat_host::daemon::flags::Switch;
 
 use crate::advertise::Advertise;
 use crate::cli::Run;
-use crate::dns::Dns;
 use crate::stateful::{self, SessionLog};
 use checks::{
     check_clients, check_maps, check_pools, check_prefixes, embedded, own_v4, pcp, pools, prefixes,

@@ -6,10 +6,9 @@ use std::path::PathBuf;
 use clap::Args;
 use dns64::Rules;
 use dns64_server::Upstream;
+use plat_host::Dns;
 use xlat_core::addr::{Ipv4Prefix, Ipv6Prefix, Pref64s};
 use xlat_host::daemon::flags::RELOADABLE;
-
-use super::Dns;
 
 /// What the DNS64 is told.
 #[derive(Args, Clone, Debug)]
