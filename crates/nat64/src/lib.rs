@@ -29,6 +29,7 @@
 
 mod clock;
 pub mod config;
+mod config_pool;
 mod config_text;
 pub mod dynamic;
 pub mod event;

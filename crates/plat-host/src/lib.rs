@@ -1,7 +1,8 @@
 //! The host's side of a gateway: what only `plat` does to its host.
 //!
 //! A [`HostConfig`] says what belongs to the translator and how packets leave. Of it follows the
-//! plan: [`base_plan`] stays whoever the clients are, [`client_plan`] changes with them. [`egress`]
+//! plan: [`base_plan`] stays whoever the clients are, [`client_plan`] changes with them; the host is
+//! compared with it at [`RepairTimes`]. [`egress`]
 //! has the ways out to IPv4, [`HostFacts`] what is chosen on a host where nobody has said whom to
 //! translate for, [`check_overlaps`] refuses what would take the host's own traffic away, and
 //! [`Own6`] is the address that the translator's own ICMPv6 errors come from. [`start_workers`]
@@ -16,6 +17,7 @@ mod error;
 mod overlap;
 mod own6;
 mod plan;
+mod repair_times;
 mod status;
 
 pub use config::HostConfig;
@@ -26,4 +28,5 @@ pub use error::SetupError;
 pub use overlap::{OverlapError, check_overlaps, warn_of_on_link_prefixes};
 pub use own6::{Own6, is_global};
 pub use plan::{base_plan, client_plan};
+pub use repair_times::RepairTimes;
 pub use status::{Status, StatusSource};

@@ -16,7 +16,9 @@ use dns64_server::{ResolvConf, Server as Dns64};
 use nat64::View;
 use nat64_host::{Conflicts, Keeper, Leases, PoolNeighbours, State};
 use pcp_server::PcpServer;
-use plat_host::{DataPath, DataPathConfig, DnsError, Own6, Started, StatusSource, egress};
+use plat_host::{
+    DataPath, DataPathConfig, DnsError, Own6, RepairTimes, Started, StatusSource, egress,
+};
 use router_advertiser::{Advertiser, ReachWatch};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, interval, sleep_until};
@@ -80,7 +82,7 @@ struct Daemon<'a> {
     repair_log: RepairLog,
     forward_watch: ForwardWatch,
     /// When the host is compared with the plan again.
-    next_repair: Instant,
+    repair_times: RepairTimes,
     /// When the TUN was lost for the last time.
     lost_tun: Option<Instant>,
     /// Where a reload is asked for.

@@ -1,6 +1,5 @@
 //! Flags of the stateful translator, and the configuration that they make.
 
-use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -11,12 +10,9 @@ use nat64::config::{
     StoreSyns, Timers,
 };
 use nat64_host::LogLevel;
-use xlat_core::addr::{Ipv4Prefix, Ipv6Prefix};
+use xlat_core::addr::Ipv6Prefix;
 use xlat_core::mapper::Unreachable;
 use xlat_host::daemon::flags::{RELOADABLE, Switch};
-
-/// No shard has fewer ports than this, unless it is the only one or the administrator says so.
-const SHARD_PORTS_MIN: u64 = 16_384;
 
 /// What a stateful translator can be told.
 #[derive(Args, Clone, Debug)]
@@ -164,7 +160,7 @@ impl StatefulFlags {
             exhaustion_answer: self.exhaustion_answer.into(),
             shards: self
                 .shards
-                .unwrap_or_else(|| sensible_shards(&pool, workers)),
+                .unwrap_or_else(|| Config::sensible_shards(&pool, workers)),
             ..Config::new(pool)
         };
         if self.deterministic && self.port_block.is_none() {
@@ -214,34 +210,6 @@ impl SessionLog {
     pub(crate) fn open_as(&self) -> Option<(&Path, LogLevel)> {
         Some((self.target.as_deref()?, self.level))
     }
-}
-
-/// IPv4 prefixes whose packets belong to the stateful translator.
-pub(crate) fn ipv4_prefixes(config: &Config) -> impl Iterator<Item = Ipv4Prefix> {
-    let bound = config.bindings.iter().map(|bind| bind.external);
-    config
-        .pool
-        .iter()
-        .flat_map(PoolSpec::prefixes)
-        .chain(bound.map(Ipv4Prefix::host))
-}
-
-/// True if `address` is one that clients share.
-pub(crate) fn shares(config: &Config, address: Ipv4Addr) -> bool {
-    ipv4_prefixes(config).any(|prefix| prefix.contains(address))
-}
-
-/// Two for each worker, but each with a fair number of ports to hand out.
-fn sensible_shards(pool: &[PoolSpec], workers: usize) -> u32 {
-    if workers == 1 {
-        return 1;
-    }
-    let ports = |spec: &PoolSpec| {
-        let addresses = spec.addresses.end().to_bits() - spec.addresses.start().to_bits();
-        (u64::from(addresses) + 1) * spec.ports.len() as u64
-    };
-    let most = pool.iter().map(ports).sum::<u64>() / SHARD_PORTS_MIN;
-    most.clamp(1, 2 * workers as u64) as u32
 }
 
 /// Who gets in.
@@ -369,25 +337,5 @@ mod tests {
         assert!(flags.allow_short_timeouts);
         let blocks = flags.port_block.unwrap();
         assert_eq!((blocks.size, blocks.per_subscriber), (512, 4));
-    }
-
-    #[test]
-    fn what_is_shared_are_the_pool_and_the_addresses_of_port_forwards() {
-        let flags = [
-            "--pool=192.0.2.1-192.0.2.6",
-            "--bind=udp:198.51.100.9:53=[2001:db8::1]:53",
-        ];
-        let config = config(&flags, 1);
-        let prefixes: Vec<String> = ipv4_prefixes(&config).map(|one| one.to_string()).collect();
-        let expected = [
-            "192.0.2.1/32",
-            "192.0.2.2/31",
-            "192.0.2.4/31",
-            "192.0.2.6/32",
-        ];
-        assert_eq!(prefixes[..4], expected);
-        assert_eq!(prefixes[4], "198.51.100.9/32");
-        assert!(shares(&config, "192.0.2.5".parse().unwrap()));
-        assert!(!shares(&config, "192.0.2.7".parse().unwrap()));
     }
 }

@@ -4,6 +4,7 @@
 //! sockets, the clock and the interface: an [`Advertiser`] runs a task for each link (`lan`).
 
 mod counters;
+mod domain;
 mod error;
 mod lan;
 mod neighbour_table;
@@ -17,6 +18,7 @@ use xlat_host::host::Host;
 pub use xlat_proto::advertise::{Config, Reach};
 
 pub use counters::{Counters, Figures};
+pub use domain::Domain;
 pub use error::Error;
 use lan::Lan;
 pub use reach_watch::{ReachStatus, ReachWatch, Seen};

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use anyhow::Result;
 use dns64_server::ResolvConf;
 use nat64_host::{State, StateConfig};
-use plat_host::{Own6, check_overlaps, egress, warn_of_on_link_prefixes};
+use plat_host::{Own6, RepairTimes, check_overlaps, egress, warn_of_on_link_prefixes};
 use router_advertiser::{Advertiser, ReachWatch};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
@@ -13,7 +13,6 @@ use xlat_host::daemon::waiting::{self, Waiting};
 use xlat_host::host::{Changes, Host, RepairLog};
 use xlat_host::nft::ForwardWatch;
 
-use super::watch::REPAIR_EVERY;
 use super::{Daemon, addresses, serve};
 use crate::cli::Run;
 use crate::settings::Settings;
@@ -70,7 +69,7 @@ pub(crate) async fn start(run: Run) -> Result<()> {
         advertisements: Arc::default(),
         reach,
         repair_log: RepairLog::default(),
-        next_repair: Instant::now() + REPAIR_EVERY,
+        repair_times: RepairTimes::since(Instant::now()),
         lost_tun: None,
         requests,
     };

@@ -1,10 +1,10 @@
 //! The host, watched while the daemon runs: what others undid is restored, and what is reached is
 //! told.
 
-use std::time::Duration;
-
 use anyhow::Result;
-use plat_host::{WorkerConfig, client_plan, egress, is_global, warn_of_on_link_prefixes};
+use plat_host::{
+    RepairTimes, WorkerConfig, client_plan, egress, is_global, warn_of_on_link_prefixes,
+};
 use tokio::time::Instant;
 use tracing::{debug, info, warn};
 use xlat_core::addr::Ipv6Prefix;
@@ -15,18 +15,13 @@ use super::{Daemon, addresses, dns64_config, serve};
 use crate::settings::join;
 use crate::started::StartedDaemon;
 
-/// How often the host is compared with the plan. The kernel tells of links, addresses and routes at
-/// once, and not of parameters and proxy entries.
-pub(super) const REPAIR_EVERY: Duration = Duration::from_secs(4);
-/// Least time between two comparisons, however many changes the kernel tells of.
-const REPAIR_PAUSE: Duration = Duration::from_secs(1);
-
 impl Daemon<'_> {
     /// When to look at the host even if the kernel tells of no change.
     pub(super) fn next_look(&self) -> Instant {
         let reach = self.reach.next_timeout();
         let reach = reach.map(|at| Instant::now() + at.saturating_since(now()));
-        reach.map_or(self.next_repair, |at| at.min(self.next_repair))
+        let repair = self.repair_times.next();
+        reach.map_or(repair, |at| at.min(repair))
     }
 
     /// The kernel has told of a change.
@@ -37,22 +32,21 @@ impl Daemon<'_> {
         if let Err(error) = self.watch_networks(started).await {
             warn!("the networks of this host are not known: {error:#}");
         }
-        let last = self.next_repair - REPAIR_EVERY;
-        self.next_repair = self.next_repair.min(last + REPAIR_PAUSE);
+        self.repair_times.hasten();
         self.look_again(started).await;
     }
 
     /// Looks at what is reached and, when it is time to, compares the host with the plan.
     pub(super) async fn look_again(&mut self, started: &mut StartedDaemon) {
         self.watch_reach(started).await;
-        if Instant::now() >= self.next_repair {
+        if Instant::now() >= self.repair_times.next() {
             self.repair(started).await;
         }
     }
 
     /// Restores what others undid.
     pub(super) async fn repair(&mut self, started: &mut StartedDaemon) -> Repairs {
-        self.next_repair = Instant::now() + REPAIR_EVERY;
+        self.repair_times = RepairTimes::since(Instant::now());
         let Some(applied) = &mut started.applied else {
             return Repairs::default();
         };

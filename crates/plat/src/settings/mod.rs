@@ -17,7 +17,7 @@ use xlat_host::daemon::flags::Switch;
 
 use crate::advertise::Advertise;
 use crate::cli::Run;
-use crate::stateful::{self, SessionLog};
+use crate::stateful::SessionLog;
 use checks::{
     check_clients, check_maps, check_pools, check_prefixes, embedded, own_v4, pcp, pools, prefixes,
     translatable_hosts,
@@ -222,7 +222,7 @@ impl Settings {
     /// True if clients share the translator's IPv4 address.
     pub(crate) fn own_v4_is_shared(&self) -> bool {
         let mut shared = self.stateful.iter();
-        shared.any(|config| stateful::shares(config, self.own_v4))
+        shared.any(|config| config.shares(self.own_v4))
     }
 
     /// What the translator is to its host.
@@ -244,7 +244,7 @@ impl Settings {
         let pool = self.dynamic_pool;
         let maps = self.eams.iter().map(|eam| eam.v4());
         let own = (self.own_v4 != DUMMY_V4).then(|| Ipv4Prefix::host(self.own_v4));
-        let shared = self.stateful.iter().flat_map(stateful::ipv4_prefixes);
+        let shared = self.stateful.iter().flat_map(Config::ipv4_prefixes);
         let all = pool.into_iter().chain(maps).chain(own).chain(shared);
         let mut all: Vec<Ipv4Prefix> = all.collect();
         all.sort_by_key(|prefix| (prefix.len(), prefix.address()));
