@@ -1,9 +1,10 @@
 //! The clock, files and threads for the state of the crate `nat64`, which does no I/O.
 //!
 //! A [`Keeper`] expires sessions, passes their records to the session log (RFC 6888), logs floods,
-//! and saves the sessions for the next start (`saved_sessions`). Workers wake it by a
-//! [`Wakeup`]; a [`StatusSource`] reads its tables. [`Leases`] saves those of the dynamic pool; [`PoolNeighbours`] tells the
-//! neighbours on a link where the addresses of the pool are. [`State`] is keeper and leases together.
+//! and saves the sessions for the next start (`saved_sessions`). Workers wake it by a [`Wakeup`]; a
+//! [`StatusSource`] reads its tables. [`Leases`] saves those of the dynamic pool, and a [`State`] is
+//! keeper and leases together. [`PoolNeighbours`] tells the neighbours on a link where the addresses
+//! of the pool are.
 
 mod error;
 mod floods;

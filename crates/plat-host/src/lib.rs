@@ -2,12 +2,11 @@
 //!
 //! A [`HostConfig`] says what belongs to the translator and how packets leave. Of it follows the
 //! plan: [`base_plan`] stays whoever the clients are, [`client_plan`] changes with them; the host is
-//! compared with it at [`RepairTimes`]. [`egress`]
-//! has the ways out to IPv4, [`HostFacts`] what is chosen on a host where nobody has said whom to
-//! translate for, [`check_overlaps`] refuses what would take the host's own traffic away, and
-//! [`Own6`] is the address that the translator's own ICMPv6 errors come from. [`start_workers`]
-//! opens the TUN, and a [`DataPath`] is the handle on what translates. [`Dns`] are the settings of
-//! the DNS64, [`Status`] is what `plat status` shows.
+//! compared with it at [`RepairTimes`]. [`egress`] has the ways out to IPv4, [`HostFacts`] what is
+//! chosen on a host where nobody has said whom to translate for, [`check_overlaps`] refuses what
+//! would take the host's own traffic away, and [`Own6`] is the address that the translator's own
+//! ICMPv6 errors come from. [`start_workers`] opens the TUN, and a [`DataPath`] is the handle on
+//! what translates. [`Dns`] are the settings of the DNS64, [`Status`] is what `plat status` shows.
 
 mod config;
 mod data_path;

@@ -2,8 +2,8 @@
 //!
 //! The pool is routed to this host, which is all the translator needs; or it lies in the subnet of
 //! an interface, whose neighbours then ask for its addresses and are answered; or it is private and
-//! hides behind the address of the interface by which packets leave. With no pool given at all the last one is chosen
-//! ([`host_facts`]).
+//! hides behind the address of the interface by which packets leave. With no pool given at all the
+//! last one is chosen ([`HostFacts`]).
 
 mod host_facts;
 mod mode;
