@@ -13,13 +13,17 @@ const PAUSE: Duration = Duration::from_secs(1);
 /// When the host is compared with the plan.
 #[derive(Clone, Copy, Debug)]
 pub struct RepairTimes {
+    last: Instant,
     next: Instant,
 }
 
 impl RepairTimes {
     /// The last comparison was at `now`.
     pub fn since(now: Instant) -> Self {
-        Self { next: now + EVERY }
+        Self {
+            last: now,
+            next: now + EVERY,
+        }
     }
 
     /// The time of the next comparison.
@@ -29,8 +33,7 @@ impl RepairTimes {
 
     /// The kernel has told of a change: the next comparison is soon.
     pub fn hasten(&mut self) {
-        let last = self.next - EVERY;
-        self.next = self.next.min(last + PAUSE);
+        self.next = self.next.min(self.last + PAUSE);
     }
 }
 
@@ -43,8 +46,11 @@ mod tests {
         let start = Instant::now();
         let mut times = RepairTimes::since(start);
         assert_eq!(times.next(), start + Duration::from_secs(4));
-        times.hasten();
-        assert_eq!(times.next(), start + Duration::from_secs(1));
+        // However many changes come.
+        for _ in 0..3 {
+            times.hasten();
+            assert_eq!(times.next(), start + Duration::from_secs(1));
+        }
         let again = RepairTimes::since(start + Duration::from_secs(1));
         assert_eq!(again.next(), start + Duration::from_secs(5));
     }
