@@ -3,8 +3,9 @@
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr};
 use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 use ipnet::{IpNet, Ipv4Net};
 use lab::binaries::Binaries;
 use lab::inspect::{difference, inspect};
@@ -33,6 +34,9 @@ const HOSTS: [Ipv4Addr; 2] = [
     Ipv4Addr::new(192, 168, 1, 10),
     Ipv4Addr::new(192, 168, 1, 11),
 ];
+
+/// How long one echo request is waited for.
+const SHORT: Duration = Duration::from_millis(300);
 
 fn main() {
     lab::suite::run(TESTS)
@@ -177,7 +181,11 @@ impl Net {
     fn talk(&self) -> Result<BTreeSet<IpAddr>> {
         let server = &self.topology().server;
         let lan = &self.lan;
-        lan.run(|| ping(SERVER, 56, PATIENCE)).context("ping")?;
+        // The gateway serves a network a moment after its route is there.
+        let end = Instant::now() + PATIENCE;
+        while lan.run(|| ping(SERVER, 56, SHORT)).is_err() {
+            ensure!(Instant::now() < end, "no echo reply from {SERVER}");
+        }
         let done = transfer(lan, server, SERVER.into(), Way::Download, 1 << 20, PATIENCE)?;
         let echo = Echo::start(server, SERVER.into())?;
         lan.run(|| exchange(echo.address(), [0, 100, 1400, 3000], PATIENCE))?;

@@ -45,9 +45,10 @@ fn fc_64_a_flood_of_forged_advertisements_changes_nothing() -> Result<()> {
     })?;
     let (used, took) = (clat.processor_time()? - used, begin.elapsed());
     ensure!(sent > 10_000, "only {sent} advertisements in {took:?}");
-    // Without optimisation; the product takes a fifth of that.
+    // A tenth of a processor is what it may take, and a third without optimisation.
+    let share = if cfg!(debug_assertions) { 3 } else { 10 };
     ensure!(
-        used < took / 5,
+        used < took / share,
         "{used:?} of {took:?}, {sent} advertisements"
     );
     let status = net.status()?;
