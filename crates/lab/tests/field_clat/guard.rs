@@ -34,14 +34,14 @@ fn fc_06_virtual_machines_are_reached_whoever_begins_to_forward_first() -> Resul
         let client = net.topology().client();
         client.set_sysctl(&format!("ipv6/conf/{key}"), "1")?;
         client.set_sysctl("ipv6/conf/vnet0/force_forwarding", "1")?;
-        reach(&net, &machine)?;
+        wait_until(|| Ok(reach(&net, &machine).is_ok()))?;
         let _router = net.router(&announcing(600))?;
         let mut clat = net.clat(&[])?;
         net.wait_for("running", ClientHost::is_running)?;
         net.ping()?;
-        reach(&net, &machine)?;
+        wait_until(|| Ok(reach(&net, &machine).is_ok()))?;
         clat.stop(PATIENCE)?;
-        reach(&net, &machine)?;
+        wait_until(|| Ok(reach(&net, &machine).is_ok()))?;
     }
     Ok(())
 }
