@@ -17,7 +17,8 @@ use tokio::time::{Instant, sleep, sleep_until};
 use tracing::{debug, info, warn};
 use xlat_host::host::Link;
 use xlat_host::icmp6::Solicitations;
-use xlat_proto::ndp::{ALL_NODES, Solicitation, announcement, solicited_node};
+use xlat_proto::ndp::{Solicitation, announcement, solicited_node};
+use xlat_proto::ra::ALL_NODES;
 
 /// How often a link-layer address is announced (RFC 4861 section 10,
 /// `MAX_NEIGHBOR_ADVERTISEMENT`).

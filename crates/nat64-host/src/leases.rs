@@ -7,10 +7,10 @@ use nat64::dynamic::{Conflict, DynamicPool, PoolConfig};
 use tracing::{info, warn};
 use xlat_core::addr::{Ipv4Prefix, Ipv6Prefix};
 use xlat_host::daemon::state_dir::StateDir;
+use xlat_host::daemon::wall_clock::epoch;
 use xlat_tun::now;
 
 use crate::error::Error;
-use crate::wall_clock::epoch;
 
 const FILE: &str = "dynamic.map";
 /// Maximum number of refused leases that are logged.

@@ -17,7 +17,6 @@ mod session_log;
 mod state;
 mod status;
 mod wakeup;
-mod wall_clock;
 
 pub use error::Error;
 pub use keeper::Keeper;

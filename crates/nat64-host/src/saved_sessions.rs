@@ -12,9 +12,8 @@ use nat64::snapshot::{Cursor, SavedSession};
 use tracing::{info, warn};
 use xlat_host::daemon::saved_file::Saved;
 use xlat_host::daemon::state_dir::{StateDir, StateError};
+use xlat_host::daemon::wall_clock::epoch;
 use xlat_tun::now;
-
-use crate::wall_clock::epoch;
 
 const FILE: &str = "sessions";
 /// First line of a file of version 1, which has the number of sessions in its last line.

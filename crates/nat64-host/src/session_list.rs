@@ -9,9 +9,8 @@ use nat64::snapshot::{Cursor, SavedSession};
 use nat64::{Nat64, TcpState};
 use serde::Serialize;
 use xlat_core::addr::Ipv6Prefix;
+use xlat_host::daemon::wall_clock::epoch;
 use xlat_tun::now;
-
-use crate::wall_clock::epoch;
 
 /// Sessions read from a shard while it is locked.
 const PAGE: usize = 1024;

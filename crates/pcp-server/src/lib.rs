@@ -23,6 +23,7 @@ use xlat_core::addr::Pref64s;
 use xlat_host::daemon::state_dir::StateDir;
 use xlat_host::host::Host;
 use xlat_proto::pcp::{CLIENT_PORT, SERVER_PORT, Server};
+use xlat_proto::ra::ALL_NODES;
 use xlat_tun::now;
 
 pub use counters::{Counters, Figures};
@@ -32,8 +33,6 @@ pub use xlat_proto::pcp::Settings;
 use nat::Ports;
 use socket::LanSocket;
 
-/// All nodes on a link.
-const ALL_NODES: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 1);
 /// How often clients are told that the server has begun anew (section 14.1.3).
 const ANNOUNCEMENTS: u32 = 10;
 /// Time between the first two announcements; each further one takes twice as long.
@@ -49,7 +48,10 @@ const PAUSE: Duration = Duration::from_secs(1);
 #[derive(Debug, Error)]
 pub enum Error {
     /// The kernel refuses the socket.
-    #[error("cannot serve PCP on {link}, UDP port {SERVER_PORT}")]
+    #[error(
+        "cannot serve PCP on {link}, UDP port {SERVER_PORT}; stop the other PCP or NAT-PMP server \
+         (miniupnpd?), or start with --pcp off"
+    )]
     Socket {
         /// Name of the link.
         link: String,
@@ -160,7 +162,8 @@ impl Shared {
             .filter(|mapping| server.restore(mapping.clone(), &mut ports))
             .count();
         info!(
-            "{restored} PCP mappings restored, {} skipped: their ports are not to be had",
+            "{restored} PCP mappings restored, {} skipped: their ports are taken, and clients get \
+             others when they ask again",
             all - restored
         );
     }

@@ -1,11 +1,12 @@
 //! The mappings on disk, so that clients keep their ports over a restart: a line of JSON for each.
 
 use std::net::{SocketAddrV4, SocketAddrV6};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use xlat_core::Instant;
 use xlat_host::daemon::state_dir::StateDir;
+use xlat_host::daemon::wall_clock::epoch;
 use xlat_proto::pcp::{Filter, Held, Internal, Mapping, Remote};
 
 const FILE: &str = "pcp.mappings";
@@ -114,12 +115,6 @@ fn mapping(line: Line, now: Instant, epoch: u64) -> Mapping {
         filters: line.filters.into_iter().map(filter).collect(),
         until: now + Duration::from_secs(line.until - epoch),
     }
-}
-
-/// Seconds since 1970 on the wall clock.
-fn epoch() -> u64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH);
-    since.map_or(0, |since| since.as_secs())
 }
 
 #[cfg(test)]

@@ -11,11 +11,10 @@ use pnet_packet::icmpv6::{Icmpv6Code, Icmpv6Types};
 use xlat_core::checksum::Sum;
 use xlat_core::wire::{IpNextHeaderProtocols, ipv6, version};
 
+use crate::ra::ALL_NODES;
+
 /// Length of a solicitation and of an advertisement without options, in bytes.
 pub const MESSAGE_LEN: usize = 24;
-
-/// All nodes on a link.
-pub const ALL_NODES: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 1);
 
 /// The multicast group of solicitations for `address` (RFC 4291 section 2.7.1).
 pub fn solicited_node(address: Ipv6Addr) -> Ipv6Addr {
@@ -91,7 +90,7 @@ impl Solicitation {
     }
 }
 
-/// An unsolicited advertisement to [`ALL_NODES`]: neighbours that know `target` by another
+/// An unsolicited advertisement to all nodes: neighbours that know `target` by another
 /// link-layer address take `link_layer` (RFC 4861 section 7.2.6). Its checksum is zero, which the
 /// sender fills in.
 pub fn announcement(target: Ipv6Addr, link_layer: [u8; 6]) -> Vec<u8> {

@@ -16,3 +16,4 @@ pub mod signals;
 pub mod state_dir;
 pub mod values;
 pub mod waiting;
+pub mod wall_clock;

@@ -19,6 +19,9 @@ use super::error::Error;
 /// Changes come in bursts. After the first one the listener waits this long for the rest.
 const SETTLE: Duration = Duration::from_millis(50);
 
+/// Pause after the socket refused to receive, so that an error that stays makes no busy loop.
+const PAUSE: Duration = Duration::from_millis(200);
+
 /// Changes of links, addresses, routes and forwarding parameters, of both families.
 #[derive(Debug)]
 pub struct Changes {
@@ -93,7 +96,10 @@ async fn forward(socket: TokioSocket, changed: Arc<Notify>) {
     loop {
         // What has no room is cut off. The error of a socket is that notifications were lost
         // (ENOBUFS), so that something has changed then too.
-        let _ = socket.recv(&mut &mut [0; 16][..]).await;
+        let received = socket.recv(&mut &mut [0; 16][..]).await;
         changed.notify_one();
+        if received.is_err() {
+            sleep(PAUSE).await;
+        }
     }
 }

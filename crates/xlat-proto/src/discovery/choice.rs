@@ -2,9 +2,9 @@
 //!
 //! Among routers the default routers come first, then the higher preference (RFC 4191), then the
 //! prefix in use, then the rules of RFC 7050 section 3. That holds for a moment after the first
-//! advertisement, in which all routers of a link answer a solicitation, and until a translation runs.
-//! Later on, a prefix in use stays until it is withdrawn, expires or fails its probes, so that one advertisement moves no
-//! translation that works.
+//! advertisement, in which all routers of a link answer a solicitation, and until a translation
+//! runs. Later on, a prefix in use stays until it is withdrawn, expires or fails its probes, so that
+//! one advertisement moves no translation that works.
 
 use std::cmp::Reverse;
 use std::time::Duration;

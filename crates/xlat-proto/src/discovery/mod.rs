@@ -266,7 +266,7 @@ impl Discovery {
         self.found(now) != before
     }
 
-    /// The prefix to use; see [`choice`].
+    /// The prefix to use: the announced ones come before that of the DNS64, default routers first.
     pub fn found(&self, now: Instant) -> Option<Found> {
         self.choose(now).map(|used| used.found)
     }
