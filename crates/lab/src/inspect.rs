@@ -2,9 +2,10 @@
 //! and neighbours as the kernel lists them, and every value below `net/*/conf`.
 
 use std::collections::{BTreeSet, HashMap};
+use std::panic::Location;
 use std::path::Path;
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use rtnetlink::packet_route::address::{AddressAttribute, AddressMessage};
 use rtnetlink::packet_route::link::{LinkAttribute, LinkFlags, LinkMessage};
 use rtnetlink::packet_route::neighbour::{NeighbourAttribute, NeighbourMessage, NeighbourState};
@@ -39,6 +40,18 @@ pub fn difference(before: &Facts, after: &Facts) -> Vec<String> {
     let gone = before.difference(after).map(|line| format!("- {line}"));
     let new = after.difference(before).map(|line| format!("+ {line}"));
     gone.chain(new).collect()
+}
+
+/// Checks that a namespace is as it was.
+///
+/// # Errors
+/// When it is not, with what is different.
+#[track_caller]
+pub fn ensure_unchanged(before: &Facts, namespace: &Namespace) -> Result<()> {
+    let caller = Location::caller();
+    let changed = difference(before, &inspect(namespace)?);
+    ensure!(changed.is_empty(), "{caller}: {changed:?}");
+    Ok(())
 }
 
 /// The names of interfaces by their numbers.

@@ -1,9 +1,8 @@
-//! What an administrator types: `ip` in a namespace.
+//! `ip` of iproute2 in a namespace.
 
-use std::process::{Command, Stdio};
+use anyhow::Result;
 
-use anyhow::{Result, ensure};
-
+use crate::command::output;
 use crate::namespace::Namespace;
 
 /// Where Debian has it.
@@ -14,11 +13,14 @@ pub const IP: &str = "/usr/sbin/ip";
 /// # Errors
 /// When it complains.
 pub fn ip(namespace: &Namespace, words: &str) -> Result<String> {
-    let mut process = Command::new(IP);
-    process.args(words.split_whitespace());
-    process.stdout(Stdio::piped()).stderr(Stdio::piped());
-    let output = namespace.spawn(process)?.wait_with_output()?;
-    let complaint = String::from_utf8_lossy(&output.stderr);
-    ensure!(output.status.success(), "ip {words}: {complaint}");
-    Ok(String::from_utf8(output.stdout)?)
+    let words: Vec<&str> = words.split_whitespace().collect();
+    output(namespace, IP, &words, "")
+}
+
+/// The same with `-6`: routes, rules and neighbours of IPv6.
+///
+/// # Errors
+/// When it complains.
+pub fn ip6(namespace: &Namespace, words: &str) -> Result<String> {
+    ip(namespace, &format!("-6 {words}"))
 }

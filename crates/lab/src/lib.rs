@@ -13,15 +13,17 @@
 //! | what | modules |
 //! |---|---|
 //! | networks | [`namespace`], [`link`], [`topology`], [`ip`], [`nft`], [`inspect`] |
-//! | programs | [`binaries`], [`process`], [`privilege`], [`suite`] |
+//! | programs | [`binaries`], [`bind`], [`command`], [`process`], [`privilege`], [`suite`], [`wait`] |
 //! | hosts that a test plays itself | [`router`], [`fake_host`], [`tun`] |
 //! | networks with programs in them | [`installed`], [`client_host`], [`fixture`], [`dns64_fixture`], [`classic`], [`load`] |
 //! | packets | [`traffic`], [`capture`] |
 
 pub mod binaries;
+pub mod bind;
 pub mod capture;
 pub mod classic;
 pub mod client_host;
+pub mod command;
 pub mod dns64_fixture;
 pub mod fake_host;
 pub mod fixture;
@@ -40,3 +42,4 @@ pub mod suite;
 pub mod topology;
 pub mod traffic;
 pub mod tun;
+pub mod wait;

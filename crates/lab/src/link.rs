@@ -277,6 +277,23 @@ pub fn make_router(namespace: &Namespace) -> Result<()> {
     Ok(())
 }
 
+/// The link-local address of an interface.
+///
+/// # Errors
+/// When it has none, or one that is tentative.
+pub fn link_local(namespace: &Namespace, name: &str) -> Result<Ipv6Addr> {
+    const TENTATIVE: &str = "c0";
+    let all = namespace.run(|| Ok(std::fs::read_to_string("/proc/thread-self/net/if_inet6")?))?;
+    let lines = all.lines().map(|line| line.split_whitespace().collect());
+    let found = lines.filter_map(|words: Vec<&str>| match words[..] {
+        [digits, _, _, "20", flags, interface] if interface == name => Some((digits, flags)),
+        _ => None,
+    });
+    let usable = found.into_iter().find(|(_, flags)| *flags != TENTATIVE);
+    let (digits, _) = usable.with_context(|| format!("no link-local address on {name}"))?;
+    Ok(Ipv6Addr::from_bits(u128::from_str_radix(digits, 16)?))
+}
+
 /// Waits until each interface of the namespace, other than `lo`, has its link-local address.
 ///
 /// # Errors

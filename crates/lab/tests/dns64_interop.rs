@@ -5,6 +5,7 @@ use std::path::Path;
 use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
+use lab::bind::{Bind, DIG, NAMED};
 use lab::dns64_fixture::{Dns64Fixture, RESOLVER};
 use lab::installed::PATIENCE;
 use lab::process::Daemon;
@@ -21,9 +22,7 @@ const TESTS: &[Test] = lab::tests![
     dn_25_what_unbound_finds_forged_is_not_stood_in_for,
 ];
 
-const DIG: &str = "/usr/bin/dig";
 const UNBOUND: &str = "/usr/sbin/unbound";
-const NAMED: &str = "/usr/sbin/named";
 const KEYGEN: &str = "/usr/bin/dnssec-keygen";
 const SIGNZONE: &str = "/usr/bin/dnssec-signzone";
 
@@ -102,8 +101,6 @@ fn unbound_is_an_upstream_like_any_other() -> Result<()> {
 
 fn bind_is_an_upstream_like_any_other() -> Result<()> {
     let net = Dns64Fixture::new(&[])?;
-    let directory = tempfile::tempdir()?;
-    let path = |name: &str| directory.path().join(name).display().to_string();
     let many: Vec<String> = (0..90)
         .map(|last| format!("many A 198.51.100.{last}"))
         .collect();
@@ -114,22 +111,9 @@ fn bind_is_an_upstream_like_any_other() -> Result<()> {
          x.new A 198.51.100.2\n{}\n",
         many.join("\n")
     );
-    fs::write(path("zone"), zone)?;
-    fs::write(path("reverse"), format!("{head}2 PTR v4.example.\n"))?;
-    let configuration = format!(
-        "options {{ directory \"{}\"; listen-on {{ 198.51.100.2; }}; listen-on-v6 {{ none; }}; \
-         allow-query {{ any; }}; recursion no; dnssec-validation no; pid-file none; \
-         session-keyfile none; }};\ncontrols {{ }};\n\
-         zone \"example\" {{ type primary; file \"zone\"; }};\n\
-         zone \"100.51.198.in-addr.arpa\" {{ type primary; file \"reverse\"; }};\n",
-        directory.path().display()
-    );
-    fs::write(path("named.conf"), configuration)?;
-    let flags = ["-g", "-n", "1", "-c", &path("named.conf")];
-    let named = Daemon::start(&net.topology().server, Path::new(NAMED), &flags)?;
-    named
-        .wait_for_line("running", PATIENCE)
-        .with_context(|| named.log())?;
+    let reverse = format!("{head}2 PTR v4.example.\n");
+    let zones = [("example", &*zone), ("100.51.198.in-addr.arpa", &reverse)];
+    let _named = Bind::start(&net.topology().server, &zones)?;
     check_names(&net)?;
     let renamed = net.query(&Message::query("x.old.example", AAAA))?;
     ensure!(renamed.addresses() == [embedded(SERVER)], "{renamed:?}");

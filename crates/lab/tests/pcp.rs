@@ -7,15 +7,17 @@ use anyhow::{Context, Result, ensure};
 use lab::binaries::Binaries;
 use lab::client_host::LAN;
 use lab::installed::{Installed, PATIENCE, Setup};
+use lab::link::link_local;
 use lab::namespace::Namespace;
 use lab::suite::Test;
 use lab::topology::{Plan, SERVER, Topology, UPLINK};
+use nix::net::if_::if_nametoindex;
 
 const TESTS: &[Test] = lab::tests![
-    pc_31_a_third_party_reaches_a_client_through_its_mapping,
+    pc_01_a_third_party_reaches_a_client_through_its_mapping,
     pc_32_the_default_router_answers_at_each_of_its_addresses,
-    pc_33_a_restart_is_announced_and_the_mapping_is_given_again,
-    pc_34_hostile_requests_do_not_move_a_mapping,
+    pc_13_a_restart_is_announced_and_the_mapping_is_given_again,
+    pc_18_hostile_requests_do_not_move_a_mapping,
     pc_35_where_nobody_could_reach_a_port_none_is_given_away,
 ];
 
@@ -27,7 +29,7 @@ fn main() {
     lab::suite::run(TESTS)
 }
 
-fn pc_31_a_third_party_reaches_a_client_through_its_mapping() -> Result<()> {
+fn pc_01_a_third_party_reaches_a_client_through_its_mapping() -> Result<()> {
     let net = install(&[])?;
     let client = net.topology.client();
     let own = Topology::client_address(0);
@@ -69,9 +71,9 @@ fn pc_31_a_third_party_reaches_a_client_through_its_mapping() -> Result<()> {
 fn pc_32_the_default_router_answers_at_each_of_its_addresses() -> Result<()> {
     let net = install(&[])?;
     let (client, edge) = (net.topology.client(), &net.topology.edge);
-    let link_local = link_local(edge, LAN)?;
-    let (own, link) = own_link_local(client)?;
-    let near = SocketAddrV6::new(link_local, SERVER_PORT, 0, link);
+    let own = link_local(client, UPLINK)?;
+    let link = client.run(|| Ok(if_nametoindex(UPLINK)?))?;
+    let near = SocketAddrV6::new(link_local(edge, LAN)?, SERVER_PORT, 0, link);
     for (from, to) in [(Topology::client_address(0), router()), (own, near)] {
         let announce = [&[2, 0, 0, 0, 0, 0, 0, 0][..], &from.octets()].concat();
         let response = ask(client, to, &announce)?;
@@ -80,7 +82,7 @@ fn pc_32_the_default_router_answers_at_each_of_its_addresses() -> Result<()> {
     Ok(())
 }
 
-fn pc_33_a_restart_is_announced_and_the_mapping_is_given_again() -> Result<()> {
+fn pc_13_a_restart_is_announced_and_the_mapping_is_given_again() -> Result<()> {
     let mut net = install(&[])?;
     let own = Topology::client_address(0);
     let request = map(own, 6881, 3600);
@@ -121,7 +123,7 @@ fn pc_33_a_restart_is_announced_and_the_mapping_is_given_again() -> Result<()> {
     Ok(())
 }
 
-fn pc_34_hostile_requests_do_not_move_a_mapping() -> Result<()> {
+fn pc_18_hostile_requests_do_not_move_a_mapping() -> Result<()> {
     let net = install(&[])?;
     let client = net.topology.client();
     let own = Topology::client_address(0);
@@ -239,28 +241,4 @@ fn external(response: &[u8]) -> Result<SocketAddrV4> {
     let address: [u8; 16] = response[44..60].try_into()?;
     let address = Ipv6Addr::from(address).to_ipv4_mapped();
     Ok(SocketAddrV4::new(address.context("an IPv4 address")?, port))
-}
-
-fn link_local(namespace: &Namespace, interface: &str) -> Result<Ipv6Addr> {
-    namespace.run(|| {
-        let all = std::fs::read_to_string("/proc/thread-self/net/if_inet6")?;
-        let line = all
-            .lines()
-            .find(|line| line.starts_with("fe80") && line.ends_with(interface));
-        let digits = line.context("a link-local address")?.get(..32);
-        let bits = u128::from_str_radix(digits.context("32 digits")?, 16)?;
-        Ok(Ipv6Addr::from_bits(bits))
-    })
-}
-
-/// The client's link-local address, and the number of its link.
-fn own_link_local(client: &Namespace) -> Result<(Ipv6Addr, u32)> {
-    let own = link_local(client, UPLINK)?;
-    let index = client.run(|| {
-        let all = std::fs::read_to_string("/proc/thread-self/net/if_inet6")?;
-        let line = all.lines().find(|line| line.ends_with(UPLINK));
-        let index = line.and_then(|line| line.split(' ').nth(1));
-        Ok(u32::from_str_radix(index.context("an index")?, 16)?)
-    })?;
-    Ok((own, index))
 }

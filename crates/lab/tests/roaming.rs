@@ -2,7 +2,6 @@
 
 use std::net::{IpAddr, Ipv6Addr};
 use std::path::Path;
-use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
@@ -22,6 +21,7 @@ use lab::suite::Test;
 use lab::topology::{PREF64, SERVER, Topology, UPLINK};
 use lab::traffic::ping::ping;
 use lab::traffic::ra::RaOption;
+use lab::wait::wait_until;
 
 const TESTS: &[Test] = lab::tests![
     a_link_that_flaps_is_not_taken_for_another_host,
@@ -320,13 +320,4 @@ fn has_address(namespace: &Namespace, address: Ipv6Addr) -> Result<bool> {
         let all = std::fs::read_to_string("/proc/thread-self/net/if_inet6")?;
         Ok(all.contains(&wanted))
     })
-}
-
-fn wait_until(mut done: impl FnMut() -> Result<bool>) -> Result<()> {
-    let end = Instant::now() + PATIENCE;
-    while !done()? {
-        ensure!(Instant::now() < end, "it did not come in time");
-        thread::sleep(Duration::from_millis(10));
-    }
-    Ok(())
 }

@@ -9,7 +9,7 @@ use anyhow::{Context, Result, ensure};
 use ipnet::{IpNet, Ipv6Net};
 use lab::capture::Capture;
 use lab::client_host::{ClientHost, RESOLVER, announcing};
-use lab::inspect::{difference, inspect};
+use lab::inspect::{ensure_unchanged, inspect};
 use lab::installed::PATIENCE;
 use lab::link::{add_address, remove_address, remove_route};
 use lab::namespace::Namespace;
@@ -125,8 +125,7 @@ fn nothing_is_left_of_sharing() -> Result<()> {
         end(&mut clat, PATIENCE)?;
         let run_dir = net.directory.path().join("run").display().to_string();
         net.ask(&["recover", "--run-dir", &run_dir])?;
-        let changed = difference(&before, &inspect(client)?);
-        ensure!(changed.is_empty(), "{changed:?}");
+        ensure_unchanged(&before, client)?;
     }
     Ok(())
 }

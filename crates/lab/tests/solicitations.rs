@@ -8,6 +8,7 @@ use anyhow::{Context, Result, ensure};
 use lab::binaries::Binaries;
 use lab::capture::Capture;
 use lab::installed::{Installed, PATIENCE, Setup};
+use lab::link::link_local;
 use lab::suite::Test;
 use lab::topology::{Plan, SERVER, Topology, UPLINK, embedded};
 use lab::traffic::ping::ping;
@@ -43,7 +44,7 @@ fn ra_02_without_a_lan_nobody_is_answered_and_with_one_the_routers_group_is_join
         let count = joined.and_then(|line| line.split_whitespace().nth(3));
         ensure!(count == Some(&members.to_string()), "{members}: {groups}");
         // The kernel's own address is answered at without being looked for first.
-        let own = link_local(&installed)?;
+        let own = link_local(installed.topology.client(), UPLINK)?;
         let capture = Capture::start(&[(client, UPLINK)], 256)?;
         client.run(|| Solicitor::new(UPLINK)?.send(own, 255, &GOOD))?;
         // An answer takes half a second at most (MAX_RA_DELAY_TIME).
@@ -89,7 +90,7 @@ fn ra_05_six_bad_solicitations_are_not_answered() -> Result<()> {
 fn ra_06_who_asks_from_its_link_local_address_is_answered_alone() -> Result<()> {
     let installed = install(&[POOL, LAN])?;
     let client = installed.topology.client();
-    let own = link_local(&installed)?;
+    let own = link_local(installed.topology.client(), UPLINK)?;
     wait_for_status(&installed, |status| !status.contains("\"sent\":0"))?;
     let capture = Capture::start(&[(client, UPLINK)], 256)?;
     client.run(|| Solicitor::new(UPLINK)?.send(own, 255, &GOOD))?;
@@ -170,13 +171,4 @@ fn wait_for_status(installed: &Installed, is_it: impl Fn(&str) -> bool) -> Resul
 fn figure(status: &str, name: &str) -> Option<u64> {
     let (_, rest) = status.split_once(&format!("\"{name}\":"))?;
     rest.split([',', '}']).next()?.parse().ok()
-}
-
-/// The client's own link-local address.
-fn link_local(installed: &Installed) -> Result<Ipv6Addr> {
-    let client = installed.topology.client();
-    let text = client.run(|| Ok(std::fs::read_to_string("/proc/thread-self/net/if_inet6")?))?;
-    let line = text.lines().find(|line| line.starts_with("fe80"));
-    let digits = line.and_then(|line| line.get(..32)).context("none")?;
-    Ok(Ipv6Addr::from_bits(u128::from_str_radix(digits, 16)?))
 }

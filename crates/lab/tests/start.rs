@@ -6,7 +6,7 @@ use std::path::Path;
 
 use anyhow::{Result, ensure};
 use lab::binaries::Binaries;
-use lab::inspect::{difference, inspect};
+use lab::inspect::{difference, ensure_unchanged, inspect};
 use lab::installed::{Installed, PATIENCE, Setup};
 use lab::namespace::Namespace;
 use lab::nft::{NFT, nft};
@@ -42,8 +42,7 @@ fn a_start_that_fails_half_way_leaves_the_host_as_it_was() -> Result<()> {
     let flags = ["--pool=192.168.64.9", "--egress=masquerade:eth0"];
     let log = refused(edge, &flags, directory.path())?;
     ensure!(log.contains("nftables: "), "{log}");
-    let changed = difference(&before, &inspect(edge)?);
-    ensure!(changed.is_empty(), "{changed:?}");
+    ensure_unchanged(&before, edge)?;
     ensure!(edge.sysctl("ipv4/ip_forward")? == "0");
     Ok(())
 }

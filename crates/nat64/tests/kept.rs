@@ -1,4 +1,4 @@
-//! External ports that clients ask for (RFC 6887) in the tables: PC-2x of the requirements.
+//! External ports that clients ask for (RFC 6887) in the tables: PC of the requirements.
 #![allow(clippy::unwrap_used)]
 
 mod world;
@@ -84,7 +84,7 @@ fn pc_21_a_kept_port_without_sessions_is_released_at_once() {
 }
 
 #[test]
-fn pc_22_the_port_of_a_running_session_is_the_port_that_is_kept() {
+fn pc_21_the_port_of_a_running_session_is_the_port_that_is_kept() {
     let mut world = World::with_pool("192.0.2.0/28");
     let external = world.udp_out(CLIENT, SERVER).unwrap();
     assert_eq!(keep(&world, &wanted(5000)), Ok(external));
@@ -96,7 +96,7 @@ fn pc_22_the_port_of_a_running_session_is_the_port_that_is_kept() {
 }
 
 #[test]
-fn pc_23_a_suggested_port_is_given_if_it_is_free() {
+fn pc_09_a_suggested_port_is_given_if_it_is_free() {
     let mut cfg = config("192.0.2.1");
     cfg.shards = 1;
     let world = World::new(cfg);
@@ -137,7 +137,7 @@ fn pc_24_an_open_port_is_open_whatever_the_filtering_of_others() {
 }
 
 #[test]
-fn pc_25_filters_admit_whom_the_client_wants_to_hear() {
+fn pc_10_filters_admit_whom_the_client_wants_to_hear() {
     for protocol in [Protocol::Udp, Protocol::Tcp] {
         let mut cfg = config("192.0.2.1");
         cfg.inbound.opens_tcp = true;
@@ -188,7 +188,7 @@ fn pc_26_limits_of_a_subscriber_hold_for_kept_ports_too() {
 }
 
 #[test]
-fn pc_27_ports_come_from_the_blocks_of_the_subscriber() {
+fn pc_26_ports_come_from_the_blocks_of_the_subscriber() {
     let mut cfg = config("192.0.2.1");
     cfg.shards = 1;
     cfg.ports.blocks = Some(PortBlocks {
@@ -206,7 +206,7 @@ fn pc_27_ports_come_from_the_blocks_of_the_subscriber() {
 }
 
 #[test]
-fn pc_28_the_administrators_bindings_stay_his() {
+fn pc_26_the_administrators_bindings_stay_his() {
     let mut cfg = config("192.0.2.1");
     cfg.bindings.push(StaticBinding {
         protocol: Protocol::Udp,
@@ -228,7 +228,7 @@ fn pc_28_the_administrators_bindings_stay_his() {
 }
 
 #[test]
-fn pc_29_hosts_that_are_not_served_get_nothing() {
+fn pc_26_hosts_that_are_not_served_get_nothing() {
     let mut cfg = config("192.0.2.1");
     cfg.clients = vec!["2001:db8:aaaa::/48".parse().unwrap()];
     let world = World::new(cfg);

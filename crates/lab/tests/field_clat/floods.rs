@@ -12,10 +12,9 @@ use lab::suite::Test;
 use lab::topology::{PREF64, SERVER};
 use lab::traffic::ping::ping;
 use lab::traffic::ra::{ALL_NODES, RaOption};
+use lab::wait::wait_until;
 use nix::net::if_::if_nametoindex;
 use socket2::{Domain, Protocol, Socket, Type};
-
-use crate::tools::wait_until;
 
 pub(crate) const TESTS: &[Test] =
     lab::tests![fc_64_a_flood_of_forged_advertisements_changes_nothing];

@@ -12,8 +12,7 @@ use lab::namespace::Namespace;
 use lab::suite::Test;
 use lab::topology::{Topology, UPLINK};
 use lab::traffic::ping::ping;
-
-use crate::tools::wait_until;
+use lab::wait::wait_until;
 
 pub(crate) const TESTS: &[Test] = lab::tests![
     fc_06_virtual_machines_are_reached_whoever_begins_to_forward_first,

@@ -2,18 +2,18 @@
 
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
-use std::time::{Duration, Instant};
 
-use anyhow::{Result, bail, ensure};
+use anyhow::{Result, ensure};
 use lab::binaries::Binaries;
 use lab::client_host::{ClientHost, announcing};
-use lab::inspect::{difference, inspect};
+use lab::inspect::{difference, ensure_unchanged, inspect};
 use lab::installed::{Installed, PATIENCE};
 use lab::ip::{IP, ip};
 use lab::link::{add_address, set_down, set_up};
 use lab::suite::Test;
 use lab::topology::{CLAT4, Plan, SERVER, Topology};
 use lab::traffic::ping::ping;
+use lab::wait::wait_until;
 
 pub(crate) const TESTS: &[Test] = lab::tests![
     fc_08_a_renamed_uplink_goes_on_and_is_left_as_it_was,
@@ -59,9 +59,7 @@ fn fc_08_a_renamed_uplink_goes_on_and_is_left_as_it_was() -> Result<()> {
 
     clat.stop(PATIENCE)?;
     ip(client, "link set dev wan.7 name eth0")?;
-    let changed = difference(&before, &inspect(client)?);
-    ensure!(changed.is_empty(), "{changed:?}");
-    Ok(())
+    ensure_unchanged(&before, client)
 }
 
 /// As udev does, and as kernels before Linux 6.2 want it.
@@ -84,9 +82,7 @@ fn fc_08_an_uplink_that_is_renamed_while_it_is_down_comes_back() -> Result<()> {
         net.ping()?;
     }
     clat.stop(PATIENCE)?;
-    let changed = difference(&before, &inspect(client)?);
-    ensure!(changed.is_empty(), "{changed:?}");
-    Ok(())
+    ensure_unchanged(&before, client)
 }
 
 fn fc_08_what_a_killed_run_left_is_undone_under_the_new_name() -> Result<()> {
@@ -101,9 +97,7 @@ fn fc_08_what_a_killed_run_left_is_undone_under_the_new_name() -> Result<()> {
     let run_dir = net.directory.path().join("run").display().to_string();
     net.ask(&["recover", "--run-dir", &run_dir])?;
     ip(client, "link set dev wan0 name eth0")?;
-    let changed = difference(&before, &inspect(client)?);
-    ensure!(changed.is_empty(), "{changed:?}");
-    Ok(())
+    ensure_unchanged(&before, client)
 }
 
 fn fc_08_plat_leaves_a_renamed_link_as_it_was() -> Result<()> {
@@ -121,9 +115,7 @@ fn fc_08_plat_leaves_a_renamed_link_as_it_was() -> Result<()> {
     installed.plat.stop(PATIENCE)?;
     let edge = &installed.topology.edge;
     ip(edge, "link set dev lan0 name client0")?;
-    let changed = difference(&before, &inspect(edge)?);
-    ensure!(changed.is_empty(), "{changed:?}");
-    Ok(())
+    ensure_unchanged(&before, edge)
 }
 
 fn fc_09_a_host_without_ipv6_on_new_interfaces_has_it_on_the_tun() -> Result<()> {
@@ -137,7 +129,7 @@ fn fc_09_a_host_without_ipv6_on_new_interfaces_has_it_on_the_tun() -> Result<()>
     // An administrator's script switches it off everywhere but on the uplink.
     const TUN: &str = "ipv6/conf/clat/disable_ipv6";
     client.set_sysctl(TUN, "1")?;
-    wait_until("IPv6 on the TUN", || Ok(client.sysctl(TUN)? == "0"))?;
+    wait_until(|| Ok(client.sysctl(TUN)? == "0"))?;
     client.run(|| ping(SERVER, 56, PATIENCE))?;
     Ok(())
 }
@@ -157,15 +149,4 @@ fn fc_12_no_other_user_can_take_the_addresses_of_instances() -> Result<()> {
         ClientHost::is_running(status) && status.contains(&format!("{CLAT4} as "))
     })?;
     net.ping()
-}
-
-pub(crate) fn wait_until(what: &str, done: impl Fn() -> Result<bool>) -> Result<()> {
-    let end = Instant::now() + PATIENCE;
-    while !done()? {
-        if Instant::now() > end {
-            bail!("{what} did not come in time");
-        }
-        std::thread::sleep(Duration::from_millis(20));
-    }
-    Ok(())
 }

@@ -4,19 +4,21 @@
 use std::net::Ipv6Addr;
 use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 use ipnet::{IpNet, Ipv6Net};
 use lab::client_host::{ClientHost, LAN, RESOLVER, announcing};
-use lab::link::{add_address, add_route, join, remove, remove_address, remove_route};
+use lab::command::output;
+use lab::ip::ip6;
+use lab::link::{add_address, add_route, join, link_local, remove, remove_address, remove_route};
 use lab::namespace::Namespace;
+use lab::nft::NFT;
 use lab::router::Router;
 use lab::suite::Test;
 use lab::topology::{Topology, UPLINK};
 use lab::traffic::ping::ping;
+use lab::wait::wait_until;
 
 use crate::neighbours::{neighbour, probe};
-use crate::tools::{NFT, feed, ip, wait_until};
-
 pub(crate) const TESTS: &[Test] = lab::tests![
     fc_40_a_bridge_is_the_uplink_and_gets_another_port,
     fc_41_a_macvlan_is_the_uplink,
@@ -32,7 +34,7 @@ fn fc_40_a_bridge_is_the_uplink_and_gets_another_port() -> Result<()> {
     let net = ClientHost::new()?;
     let (client, edge) = (net.topology().client(), &net.topology().edge);
     move_uplink(&net, "type bridge", "br0")?;
-    ip(client, &format!("link set {UPLINK} master br0"))?;
+    ip6(client, &format!("link set {UPLINK} master br0"))?;
     give(&net, "br0")?;
     let _router = net.router(&announcing(600))?;
     let _clat = net.clat(&[])?;
@@ -40,9 +42,9 @@ fn fc_40_a_bridge_is_the_uplink_and_gets_another_port() -> Result<()> {
     net.ping()?;
     edge.set_sysctl("ipv6/neigh/client0/base_reachable_time_ms", "600000")?;
     let mac = "00:00:5e:00:53:01";
-    ip(client, "link add vnet0 type veth peer name vnet1")?;
-    ip(client, &format!("link set vnet0 address {mac}"))?;
-    ip(client, "link set vnet0 master br0")?;
+    ip6(client, "link add vnet0 type veth peer name vnet1")?;
+    ip6(client, &format!("link set vnet0 address {mac}"))?;
+    ip6(client, "link set vnet0 master br0")?;
     let address = net.clat_address()?;
     wait_until(|| Ok(neighbour(&net, address)?.contains(mac)))?;
     net.ping()
@@ -73,15 +75,15 @@ fn fc_42_a_switch_that_snoops_mld_passes_solicitations() -> Result<()> {
     join((client, "eth1"), (&switch, "port0"), 1500)?;
     join((edge, "second"), (&switch, "port1"), 1500)?;
     // Queries are answered within a tenth of a second; then the switch stops to flood.
-    ip(
+    ip6(
         &switch,
         "link add br0 type bridge mcast_snooping 1 mcast_querier 1 mcast_mld_version 2 \
          mcast_query_response_interval 10 mcast_startup_query_interval 50 mcast_query_interval 100",
     )?;
     for port in ["port0", "port1"] {
-        ip(&switch, &format!("link set {port} master br0"))?;
+        ip6(&switch, &format!("link set {port} master br0"))?;
     }
-    ip(&switch, "link set br0 up")?;
+    ip6(&switch, "link set br0 up")?;
     let of = |host: u16| -> IpNet {
         let address = Ipv6Addr::new(0x2001, 0xdb8, 8, 0, 0, 0, 0, host);
         IpNet::new_assert(address.into(), 64)
@@ -101,7 +103,7 @@ fn fc_42_a_switch_that_snoops_mld_passes_solicitations() -> Result<()> {
         Ok(lines.any(|line| line.contains(&group) && line.contains("port0")))
     })?;
     // The edge has to look for the address.
-    ip(edge, "neigh flush dev second")?;
+    ip6(edge, "neigh flush dev second")?;
     net.ping()
 }
 
@@ -113,9 +115,9 @@ fn fc_43_a_host_that_wants_the_address_later_does_not_get_it() -> Result<()> {
     net.wait_for("running", ClientHost::is_running)?;
     let address = net.clat_address()?;
     edge.set_sysctl(&format!("ipv6/conf/{LAN}/accept_dad"), "1")?;
-    ip(edge, &format!("address add {address}/64 dev {LAN}"))?;
-    wait_until(|| Ok(ip(edge, &format!("address show dev {LAN}"))?.contains("dadfailed")))?;
-    ip(edge, &format!("address del {address}/64 dev {LAN}"))?;
+    ip6(edge, &format!("address add {address}/64 dev {LAN}"))?;
+    wait_until(|| Ok(ip6(edge, &format!("address show dev {LAN}"))?.contains("dadfailed")))?;
+    ip6(edge, &format!("address del {address}/64 dev {LAN}"))?;
     net.ping()
 }
 
@@ -127,12 +129,12 @@ fn fc_44_routers_are_answered_where_no_prefix_is_on_link() -> Result<()> {
     let own = IpNet::new_assert(Topology::client_address(0).into(), 64);
     remove_route(client, Ipv6Net::default().into(), RESOLVER.into())?;
     remove_address((client, UPLINK), own)?;
-    ip(
+    ip6(
         client,
         &format!("address add {own} dev {UPLINK} noprefixroute nodad"),
     )?;
     let router = link_local(edge, LAN)?;
-    ip(
+    ip6(
         client,
         &format!("route add default via {router} dev {UPLINK}"),
     )?;
@@ -141,7 +143,7 @@ fn fc_44_routers_are_answered_where_no_prefix_is_on_link() -> Result<()> {
     net.wait_for("running", ClientHost::is_running)?;
     net.ping()?;
     let address = net.clat_address()?;
-    ip(edge, &format!("neigh del {address} dev {LAN}"))?;
+    ip6(edge, &format!("neigh del {address} dev {LAN}"))?;
     // Nothing answers: what counts is that the edge knows where to send it.
     let short = Duration::from_millis(10);
     wait_until(|| {
@@ -182,7 +184,7 @@ table inet firewall {
 ";
     let net = ClientHost::new()?;
     let client = net.topology().client();
-    feed(client, NFT, &["-f", "-"], RULES)?;
+    output(client, NFT, &["-f", "-"], RULES)?;
     let _router = net.router(&announcing(600))?;
     let _clat = net.clat(&[])?;
     net.wait_for("running", ClientHost::is_running)?;
@@ -203,8 +205,8 @@ fn move_uplink(net: &ClientHost, link: &str, name: &str) -> Result<()> {
     let own = IpNet::new_assert(Topology::client_address(0).into(), 64);
     remove_route(client, Ipv6Net::default().into(), RESOLVER.into())?;
     remove_address((client, UPLINK), own)?;
-    ip(client, &format!("link add name {name} {link}"))?;
-    ip(client, &format!("link set {name} up"))?;
+    ip6(client, &format!("link add name {name} {link}"))?;
+    ip6(client, &format!("link set {name} up"))?;
     Ok(())
 }
 
@@ -212,24 +214,12 @@ fn move_uplink(net: &ClientHost, link: &str, name: &str) -> Result<()> {
 fn give(net: &ClientHost, name: &str) -> Result<()> {
     let client = net.topology().client();
     let own = IpNet::new_assert(Topology::client_address(0).into(), 64);
-    wait_until(|| Ok(ip(client, &format!("address show dev {name}"))?.contains("inet6 fe80")))?;
+    wait_until(|| Ok(ip6(client, &format!("address show dev {name}"))?.contains("inet6 fe80")))?;
     add_address((client, name), own)?;
     net.give_router()
 }
 
 /// The multicast listeners that a switch knows.
 fn bridge(switch: &Namespace) -> Result<String> {
-    feed(switch, "/usr/sbin/bridge", &["mdb", "show"], "")
-}
-
-fn link_local(namespace: &Namespace, interface: &str) -> Result<String> {
-    let shown = ip(
-        namespace,
-        &format!("address show dev {interface} scope link"),
-    )?;
-    let mut words = shown.split_whitespace().skip_while(|word| *word != "inet6");
-    let address = words.nth(1).context("no link-local address")?;
-    let (address, _) = address.split_once('/').context("no length")?;
-    ensure!(address.starts_with("fe80"), "{shown}");
-    Ok(address.to_owned())
+    output(switch, "/usr/sbin/bridge", &["mdb", "show"], "")
 }

@@ -9,11 +9,11 @@ mod neighbours;
 mod packets;
 mod resolvers;
 mod routes;
-mod tools;
 mod tun;
 mod uplinks;
 
-use tools::{IP, NFT};
+use lab::ip::IP;
+use lab::nft::NFT;
 
 fn main() {
     let programs = [PROGRAMS, hosts::PROGRAMS, tun::PROGRAMS, routes::PROGRAMS];

@@ -7,13 +7,13 @@ use anyhow::{Context as _, Result, ensure};
 use lab::capture::Capture;
 use lab::client_host::{ClientHost, LAN, advertisement, announcing, resolver, synthesised};
 use lab::installed::PATIENCE;
+use lab::ip::{IP, ip6};
 use lab::process::Daemon;
 use lab::router::Router;
 use lab::suite::Test;
 use lab::topology::{SERVER, UPLINK};
 use lab::traffic::ping::ping;
-
-use crate::tools::{IP, ip, wait_until};
+use lab::wait::wait_until;
 
 pub(crate) const TESTS: &[Test] = lab::tests![
     fc_04_a_new_link_layer_address_is_announced_and_answered_with,
@@ -31,11 +31,11 @@ fn fc_04_a_new_link_layer_address_is_announced_and_answered_with() -> Result<()>
     net.ping()?;
     let capture = Capture::start(&[(edge, LAN)], 128)?;
     for mac in ["02:00:00:00:0a:01", "02:00:00:00:0a:02"] {
-        ip(client, &format!("link set {UPLINK} address {mac}"))?;
+        ip6(client, &format!("link set {UPLINK} address {mac}"))?;
         wait_until(|| Ok(neighbour(&net, address)?.contains(mac)))?;
         net.ping()?;
         // A neighbour that does not know the address yet.
-        ip(edge, &format!("neigh del {address} dev {LAN}"))?;
+        ip6(edge, &format!("neigh del {address} dev {LAN}"))?;
         net.ping()?;
         let found = neighbour(&net, address)?;
         ensure!(found.contains(mac), "{found}");
@@ -67,7 +67,7 @@ fn fc_04_a_new_link_layer_address_is_no_other_network() -> Result<()> {
     net.wait_for("running", ClientHost::is_running)?;
     drop(dns);
     let mac = "02:00:00:00:0a:03";
-    ip(client, &format!("link set {UPLINK} address {mac}"))?;
+    ip6(client, &format!("link set {UPLINK} address {mac}"))?;
     clat.wait_for_line(&format!("link-layer address {mac}"), PATIENCE)?;
     net.ping()?;
     ensure!(!clat.log().contains("IPv4 is off"), "{}", clat.log());
@@ -92,7 +92,7 @@ pub(crate) fn probe(net: &ClientHost, cycles: usize) -> Result<()> {
         edge.set_sysctl(&format!("ipv6/neigh/{LAN}/{key}"), value)?;
     }
     // What is reachable now counts as such for the time that was set before.
-    ip(edge, &format!("neigh flush dev {LAN}"))?;
+    ip6(edge, &format!("neigh flush dev {LAN}"))?;
     let watch = format!("exec {IP} -6 monitor neigh dev {LAN} >&2");
     let monitor = Daemon::start(edge, Path::new("/bin/sh"), &["-c", &watch])?;
     let count = |state: &str| {
@@ -110,7 +110,7 @@ pub(crate) fn probe(net: &ClientHost, cycles: usize) -> Result<()> {
 
 /// What the edge knows about a neighbour.
 pub(crate) fn neighbour(net: &ClientHost, address: Ipv6Addr) -> Result<String> {
-    ip(
+    ip6(
         &net.topology().edge,
         &format!("neigh show {address} dev {LAN}"),
     )

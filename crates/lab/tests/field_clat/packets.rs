@@ -12,12 +12,12 @@ use lab::traffic::PATIENCE;
 use lab::traffic::icmp::{IcmpSocket, identifier};
 
 pub(crate) const TESTS: &[Test] = lab::tests![
-    fc_41_a_ping_that_is_sent_in_fragments_is_refused_aloud,
-    fc_42_a_connection_to_the_clats_next_hop_fails_at_once,
+    x4_17_a_ping_that_is_sent_in_fragments_is_refused_aloud,
+    eg_09_a_connection_to_the_clats_next_hop_fails_at_once,
 ];
 
 /// `ping -s 3000`: the checksum of ICMPv6 needs all of the message (RFC 7915 section 1.2).
-fn fc_41_a_ping_that_is_sent_in_fragments_is_refused_aloud() -> Result<()> {
+fn x4_17_a_ping_that_is_sent_in_fragments_is_refused_aloud() -> Result<()> {
     let installed = Installed::new(&Binaries::find()?, &Plan::default())?;
     installed.topology.client().run(|| {
         let socket = IcmpSocket::open(SERVER.into())?;
@@ -36,7 +36,7 @@ fn fc_41_a_ping_that_is_sent_in_fragments_is_refused_aloud() -> Result<()> {
 
 /// The next hop of the IPv4 default route is `clat` itself, which a browser or a discovery of routers
 /// tries: it has no TCP, and says so.
-fn fc_42_a_connection_to_the_clats_next_hop_fails_at_once() -> Result<()> {
+fn eg_09_a_connection_to_the_clats_next_hop_fails_at_once() -> Result<()> {
     const NEXT_HOP: Ipv4Addr = Ipv4Addr::new(192, 0, 0, 2);
     let installed = Installed::new(&Binaries::find()?, &Plan::default())?;
     let begin = Instant::now();

@@ -11,8 +11,7 @@ use lab::suite::Test;
 use lab::topology::{SERVER, UPLINK};
 use lab::traffic::ping::ping;
 use lab::tun::Tun;
-
-use crate::hosts::wait_until;
+use lab::wait::wait_until;
 
 pub(crate) const TESTS: &[Test] = lab::tests![
     fc_07_a_link_local_default_route_is_no_native_ipv4,
@@ -89,13 +88,11 @@ fn fc_07_a_link_local_default_route_that_comes_later_does_not_take_ipv4() -> Res
         "route add default dev eth0 scope link src 169.254.7.7",
     )?;
     clat.wait_for_line("the routes 0.0.0.0/1 and 128.0.0.0/1", PATIENCE)?;
-    wait_until("a route to the server", || {
-        Ok(way_to_server(client)?.contains("dev clat"))
-    })?;
+    wait_until(|| Ok(way_to_server(client)?.contains("dev clat")))?;
     net.ping()?;
     ensure!(ip(client, "-4 route get 9.9.9.9")?.contains("dev clat"));
     ip(client, "route del default dev eth0 scope link")?;
-    wait_until("the default route", || Ok(net.default_route()? == before))?;
+    wait_until(|| Ok(net.default_route()? == before))?;
     net.ping()?;
     clat.stop(PATIENCE)
 }

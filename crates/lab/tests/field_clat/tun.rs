@@ -6,7 +6,7 @@ use std::path::Path;
 use anyhow::{Result, ensure};
 use lab::binaries::Binaries;
 use lab::client_host::{ClientHost, announcing, directories};
-use lab::inspect::{difference, inspect};
+use lab::inspect::{ensure_unchanged, inspect};
 use lab::installed::{Installed, PATIENCE, Setup};
 use lab::ip::{IP, ip};
 use lab::link::{join, set_down, set_up};
@@ -14,8 +14,7 @@ use lab::process::Daemon;
 use lab::suite::Test;
 use lab::topology::{Plan, SERVER, Topology};
 use lab::traffic::ping::ping;
-
-use crate::hosts::wait_until;
+use lab::wait::wait_until;
 
 pub(crate) const TESTS: &[Test] = lab::tests![
     fc_20_the_waiting_line_names_the_uplink_and_what_it_lacks,
@@ -69,7 +68,7 @@ fn fc_21_a_tun_that_others_remove_is_made_again() -> Result<()> {
     // Two in a row: the second comes back after a pause.
     for _ in 0..2 {
         ip(client, "link del clat")?;
-        wait_until("the default route", || net.has_default_route())?;
+        wait_until(|| net.has_default_route())?;
         net.ping()?;
     }
     let log = clat.log();
@@ -78,9 +77,7 @@ fn fc_21_a_tun_that_others_remove_is_made_again() -> Result<()> {
         .count();
     ensure!(told == 2, "{log}");
     clat.stop(PATIENCE)?;
-    let changed = difference(&before, &inspect(client)?);
-    ensure!(changed.is_empty(), "{changed:?}");
-    Ok(())
+    ensure_unchanged(&before, client)
 }
 
 fn fc_21_a_tun_that_others_rename_is_made_again() -> Result<()> {
@@ -90,10 +87,8 @@ fn fc_21_a_tun_that_others_rename_is_made_again() -> Result<()> {
     let _clat = net.clat(&[])?;
     net.wait_for("running", ClientHost::is_running)?;
     ip(client, "link set clat name tun0")?;
-    wait_until("another TUN", || {
-        Ok(lab::link::exists(client, "clat")? && !lab::link::exists(client, "tun0")?)
-    })?;
-    wait_until("the default route", || net.has_default_route())?;
+    wait_until(|| Ok(lab::link::exists(client, "clat")? && !lab::link::exists(client, "tun0")?))?;
+    wait_until(|| net.has_default_route())?;
     net.ping()
 }
 
@@ -128,9 +123,7 @@ fn fc_21_plat_makes_its_tun_again_and_keeps_its_sessions() -> Result<()> {
         "{sessions} and {after}"
     );
     installed.plat.stop(PATIENCE)?;
-    let changed = difference(&before, &inspect(&installed.topology.edge)?);
-    ensure!(changed.is_empty(), "{changed:?}");
-    Ok(())
+    ensure_unchanged(&before, &installed.topology.edge)
 }
 
 /// systemd-udevd gives interfaces the names of its other schemes besides.
@@ -157,9 +150,7 @@ fn fc_23_a_run_directory_that_is_cleaned_up_does_not_matter() -> Result<()> {
     std::fs::remove_dir_all(net.directory.path().join("run"))?;
     net.ping()?;
     clat.stop(PATIENCE)?;
-    let changed = difference(&before, &inspect(client)?);
-    ensure!(changed.is_empty(), "{changed:?}");
-    Ok(())
+    ensure_unchanged(&before, client)
 }
 
 /// In a container `/proc/sys` is read-only, also for root.
@@ -180,7 +171,5 @@ fn fc_24_kernel_parameters_that_are_read_only_are_named() -> Result<()> {
         log.contains("kernel parameters are read-only here"),
         "{log}"
     );
-    let changed = difference(&before, &inspect(client)?);
-    ensure!(changed.is_empty(), "{changed:?}");
-    Ok(())
+    ensure_unchanged(&before, client)
 }

@@ -4,9 +4,11 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
 use lab::client_host::{ClientHost, LAN, advertisement, announcing, resolver, synthesised};
-use lab::inspect::{difference, inspect};
+use lab::inspect::{difference, ensure_unchanged, inspect};
 use lab::installed::PATIENCE;
+use lab::ip::ip6;
 use lab::link::join;
+use lab::link::link_local;
 use lab::namespace::Namespace;
 use lab::process::Daemon;
 use lab::router::Router;
@@ -14,9 +16,8 @@ use lab::suite::Test;
 use lab::topology::PREF64;
 use lab::traffic::ra::RaOption;
 use lab::tun::Tun;
+use lab::wait::wait_until;
 use rustix::process::Signal;
-
-use crate::tools::{ip, wait_until};
 
 pub(crate) const TESTS: &[Test] = lab::tests![
     fc_01_routes_that_cover_the_prefix_do_not_lead_its_packets_away,
@@ -40,13 +41,13 @@ fn fc_01_routes_that_cover_the_prefix_do_not_lead_its_packets_away() -> Result<(
     net.wait_for("running", ClientHost::is_running)?;
     let _tunnel = Tun::open(client, "tun0")?;
     let before = inspect(client)?;
-    ip(client, "route add 2000::/3 dev tun0")?;
+    ip6(client, "route add 2000::/3 dev tun0")?;
     net.wait_for("a route of its own", |status| {
         ClientHost::is_running(status) && status.contains("IPv6 routes lead to tun0")
     })?;
     net.ping()?;
-    ip(client, "route add default dev tun0 metric 1")?;
-    ip(client, "route add unreachable 2001:db8:64::/48")?;
+    ip6(client, "route add default dev tun0 metric 1")?;
+    ip6(client, "route add unreachable 2001:db8:64::/48")?;
     let (used, begin) = (clat.processor_time()?, Instant::now());
     while begin.elapsed() < Duration::from_secs(1) {
         net.ping()?;
@@ -59,9 +60,9 @@ fn fc_01_routes_that_cover_the_prefix_do_not_lead_its_packets_away() -> Result<(
     ensure!(!log.contains("IPv4 is off"), "{log}");
     ensure!(log.lines().count() < 30, "{log}");
     for route in ["2000::/3 dev tun0", "unreachable 2001:db8:64::/48"] {
-        ip(client, &format!("route del {route}"))?;
+        ip6(client, &format!("route del {route}"))?;
     }
-    ip(client, "route del default dev tun0 metric 1")?;
+    ip6(client, "route del default dev tun0 metric 1")?;
     net.wait_for("its routes", |status| !status.contains("lead to tun0"))?;
     net.ping()?;
     // Those of the tunnel come with its link-local address.
@@ -85,8 +86,8 @@ fn fc_01_a_full_tunnel_vpn_does_not_take_the_ipv4_that_it_needs() -> Result<()> 
     let mut clat = net.clat(&[])?;
     net.wait_for("running", ClientHost::is_running)?;
     let tunnel = Tun::open(client, "tun0")?;
-    ip(client, "route add default dev tun0 table 52")?;
-    ip(client, "rule add priority 5270 lookup 52")?;
+    ip6(client, "route add default dev tun0 table 52")?;
+    ip6(client, "rule add priority 5270 lookup 52")?;
     net.wait_for("a route of its own", |status| {
         ClientHost::is_running(status) && status.contains("IPv6 routes lead to tun0")
     })?;
@@ -101,11 +102,9 @@ fn fc_01_a_full_tunnel_vpn_does_not_take_the_ipv4_that_it_needs() -> Result<()> 
     })?;
     net.ping()?;
     clat.stop(PATIENCE)?;
-    ip(client, "rule del priority 5270")?;
+    ip6(client, "rule del priority 5270")?;
     drop(tunnel);
-    let changed = difference(&before, &inspect(client)?);
-    ensure!(changed.is_empty(), "{changed:?}");
-    Ok(())
+    ensure_unchanged(&before, client)
 }
 
 /// A router for NAT64 only, beside the default router, which knows nothing of NAT64.
@@ -114,8 +113,8 @@ fn fc_02_prefix_and_next_hop_are_of_one_router() -> Result<()> {
     let client = net.topology().client();
     let second = second_router(&net)?;
     let address = link_local(&second, "eth0")?;
-    ip(client, "route del default")?;
-    ip(client, &format!("route add default via {address} dev eth0"))?;
+    ip6(client, "route del default")?;
+    ip6(client, &format!("route add default via {address} dev eth0"))?;
     let mut only_nat64 = announcing(600);
     only_nat64.lifetime = 0;
     let _router = Router::start(&net.topology().edge, BRIDGE, &only_nat64)?;
@@ -208,9 +207,9 @@ fn fc_60_the_first_line_says_what_is_asked() -> Result<()> {
 fn fc_61_a_default_route_for_some_sources_leads_to_an_uplink() -> Result<()> {
     let net = ClientHost::new()?;
     let client = net.topology().client();
-    ip(client, "route del default")?;
+    ip6(client, "route del default")?;
     let source = "from 2001:db8:1::/64 via 2001:db8:1::1 dev eth0";
-    ip(client, &format!("route add default {source}"))?;
+    ip6(client, &format!("route add default {source}"))?;
     let _router = net.router(&announcing(600))?;
     let _clat = net.clat(&[])?;
     net.wait_for("running", ClientHost::is_running)?;
@@ -239,15 +238,15 @@ fn fc_63_policy_rules_that_others_flush_come_back() -> Result<()> {
     let client = net.topology().client();
     let _router = net.router(&announcing(600))?;
     let _tunnel = Tun::open(client, "tun0")?;
-    ip(client, "route add 2000::/3 dev tun0")?;
+    ip6(client, "route add 2000::/3 dev tun0")?;
     let clat = net.clat(&[])?;
     net.wait_for("running", ClientHost::is_running)?;
-    let is_there = || Ok(ip(client, "rule list")?.contains("lookup 464 proto 64"));
+    let is_there = || Ok(ip6(client, "rule list")?.contains("lookup 464 proto 64"));
     wait_until(is_there)?;
-    ip(client, "rule del priority 64 lookup 464")?;
+    ip6(client, "rule del priority 64 lookup 464")?;
     wait_until(is_there)?;
-    ip(client, "route flush table 464")?;
-    wait_until(|| Ok(ip(client, "route list table 464")?.contains("proto 64")))?;
+    ip6(client, "route flush table 464")?;
+    wait_until(|| Ok(ip6(client, "route list table 464")?.contains("proto 64")))?;
     net.ping()?;
     off_is_not_in(&clat)
 }
@@ -263,16 +262,16 @@ const BRIDGE: &str = "br0";
 /// Makes the client's link one of several hosts, by a bridge at the edge, and adds one.
 fn second_router(net: &ClientHost) -> Result<Namespace> {
     let (edge, second) = (&net.topology().edge, Namespace::new("second")?);
-    ip(edge, &format!("link add {BRIDGE} type bridge"))?;
+    ip6(edge, &format!("link add {BRIDGE} type bridge"))?;
     for key in ["accept_dad", "accept_ra"] {
         edge.set_sysctl(&format!("ipv6/conf/{BRIDGE}/{key}"), "0")?;
     }
-    ip(edge, &format!("link set {LAN} master {BRIDGE}"))?;
+    ip6(edge, &format!("link set {LAN} master {BRIDGE}"))?;
     join((edge, "second"), (&second, "eth0"), 1500)?;
-    ip(edge, &format!("link set second master {BRIDGE}"))?;
-    ip(edge, &format!("address del 2001:db8:1::1/64 dev {LAN}"))?;
-    ip(edge, &format!("link set {BRIDGE} up"))?;
-    ip(
+    ip6(edge, &format!("link set second master {BRIDGE}"))?;
+    ip6(edge, &format!("address del 2001:db8:1::1/64 dev {LAN}"))?;
+    ip6(edge, &format!("link set {BRIDGE} up"))?;
+    ip6(
         edge,
         &format!("address add 2001:db8:1::1/64 dev {BRIDGE} nodad"),
     )?;
@@ -280,19 +279,8 @@ fn second_router(net: &ClientHost) -> Result<Namespace> {
     Ok(second)
 }
 
-/// The link-local address of an interface.
-fn link_local(namespace: &Namespace, name: &str) -> Result<String> {
-    let text = ip(namespace, &format!("-o address show dev {name} scope link"))?;
-    let mut words = text.split_whitespace().skip_while(|word| *word != "inet6");
-    let address = words.nth(1).and_then(|word| word.split('/').next());
-    ensure!(!text.contains("tentative"), "{text}");
-    address
-        .map(str::to_owned)
-        .ok_or_else(|| anyhow::anyhow!("no link-local address on {name}"))
-}
-
 /// The number of an interface, which another one of the same name has not.
 fn index(namespace: &Namespace, name: &str) -> Result<String> {
-    let text = ip(namespace, &format!("-o link show dev {name}"))?;
+    let text = ip6(namespace, &format!("-o link show dev {name}"))?;
     Ok(text.split(':').next().unwrap_or_default().to_owned())
 }

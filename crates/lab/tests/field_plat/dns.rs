@@ -1,16 +1,14 @@
 //! Clients and upstream resolvers as they are.
 
-use std::fs;
 use std::net::Ipv6Addr;
-use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
+use lab::bind::{Bind, DIG};
 use lab::dns64_fixture::{Dns64Fixture, RESOLVER};
 use lab::installed::PATIENCE;
 use lab::namespace::Namespace;
-use lab::process::Daemon;
 use lab::suite::Test;
 use lab::topology::{SERVER, embedded};
 use lab::traffic::dns::kind::{A, AAAA, OPT, SOA, TXT};
@@ -27,8 +25,6 @@ pub(crate) const TESTS: &[Test] = lab::tests![
 
 /// The test that needs programs of the system, and these.
 pub(crate) const WITH_BIND: &str = "fp_07_bind_and_its_client_understand_each_other_through_us";
-pub(crate) const NAMED: &str = "/usr/sbin/named";
-pub(crate) const DIG: &str = "/usr/bin/dig";
 
 const FORMERR: u16 = 1;
 const NOTIMP: u16 = 4;
@@ -164,8 +160,6 @@ fn fp_07_records_that_cannot_be_parsed_pass_through() -> Result<()> {
 /// Many types of records in a zone of BIND. What `dig` shows is the same with us in between.
 fn fp_07_bind_and_its_client_understand_each_other_through_us() -> Result<()> {
     let net = Dns64Fixture::new(&[])?;
-    let directory = tempfile::tempdir()?;
-    let path = |name: &str| directory.path().join(name).display().to_string();
     let records = [
         ("MX", "10 mail.x"),
         ("NS", "ns.x"),
@@ -207,20 +201,7 @@ fn fp_07_bind_and_its_client_understand_each_other_through_us() -> Result<()> {
         let owner = if kind == "NS" { "@" } else { "x" };
         zone += &format!("{owner} {kind} {data}\n");
     }
-    fs::write(path("zone"), zone)?;
-    let configuration = format!(
-        "options {{ directory \"{}\"; listen-on {{ 198.51.100.2; }}; listen-on-v6 {{ none; }}; \
-         allow-query {{ any; }}; recursion no; dnssec-validation no; pid-file none; \
-         session-keyfile none; rrset-order {{ order none; }}; }};\ncontrols {{ }};\n\
-         zone \"example\" {{ type primary; file \"zone\"; }};\n",
-        directory.path().display()
-    );
-    fs::write(path("named.conf"), configuration)?;
-    let flags = ["-g", "-n", "1", "-c", &path("named.conf")];
-    let named = Daemon::start(&net.topology().server, Path::new(NAMED), &flags)?;
-    named
-        .wait_for_line("running", PATIENCE)
-        .with_context(|| named.log())?;
+    let _named = Bind::start(&net.topology().server, &[("example", &zone)])?;
     for (kind, _) in records {
         let owner = if kind == "NS" { "example" } else { "x.example" };
         let shown = |namespace: &Namespace, server: &str| dig(namespace, server, owner, kind);

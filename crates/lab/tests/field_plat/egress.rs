@@ -8,6 +8,7 @@ use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use lab::binaries::Binaries;
 use lab::capture::{Capture, Captured};
 use lab::installed::{Installed, PATIENCE, Setup};
+use lab::ip::ip;
 use lab::link::{add_address, add_route, join, remove_route};
 use lab::namespace::Namespace;
 use lab::nft::nft;
@@ -16,8 +17,9 @@ use lab::topology::{MTU, Plan, SERVER, Topology, UPLINK, embedded};
 use lab::traffic::ping::ping;
 use lab::traffic::ra::is_advertisement;
 use lab::traffic::tcp::{Way, transfer};
+use lab::wait::wait_until;
 
-use super::host::{ip, on, wait_for};
+use super::host::on;
 
 pub(crate) const TESTS: &[Test] = lab::tests![
     fp_02_losing_ipv4_withdraws_the_nat64_and_not_the_router,
@@ -121,7 +123,7 @@ fn fp_03_masquerading_follows_the_default_route() -> Result<()> {
         &network.edge,
         "route replace default via 192.0.2.2 dev wan1",
     )?;
-    wait_for(|| Ok(seen_by_server(network)? == OTHER))?;
+    wait_until(|| Ok(seen_by_server(network)? == OTHER))?;
     installed
         .plat
         .wait_for_line("IPv4 packets leave by wan1 now, before by eth0", PATIENCE)?;
@@ -150,7 +152,7 @@ fn fp_03_several_egress_interfaces_and_no_other() -> Result<()> {
             "route replace default via 192.0.2.2 dev wan1",
         )?;
         if is_named {
-            wait_for(|| Ok(seen_by_server(network)? == OTHER))?;
+            wait_until(|| Ok(seen_by_server(network)? == OTHER))?;
         } else {
             let patience = Duration::from_millis(500);
             let passed = network.client().run(|| ping(SERVER, 56, patience));

@@ -1,8 +1,6 @@
 //! What others do to the host `plat` runs on, and links that come late.
 
 use std::net::{Ipv4Addr, Ipv6Addr, UdpSocket};
-use std::process::{Command, Stdio};
-use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
@@ -11,6 +9,7 @@ use lab::binaries::Binaries;
 use lab::capture::{Capture, Packet};
 use lab::inspect::{difference, inspect};
 use lab::installed::{Installed, PATIENCE, Setup};
+use lab::ip::ip;
 use lab::link::{add_address, set_down, set_mtu, set_up};
 use lab::namespace::Namespace;
 use lab::nft::nft;
@@ -18,6 +17,7 @@ use lab::suite::Test;
 use lab::topology::{Plan, SERVER, Topology, UPLINK, embedded};
 use lab::traffic::ping::ping;
 use lab::traffic::solicit::Solicitor;
+use lab::wait::wait_until;
 
 pub(crate) const TESTS: &[Test] = lab::tests![
     fp_01_what_others_undo_on_the_host_is_restored_and_told,
@@ -32,8 +32,6 @@ pub(crate) const TESTS: &[Test] = lab::tests![
     fp_22_a_flood_of_solicitations_leaves_room_in_the_neighbour_table,
 ];
 
-/// Where Debian has it.
-pub(crate) const IP: &str = "/usr/sbin/ip";
 /// Within this the host is as it should be: five seconds, and some for a machine under load.
 const RESTORED: Duration = Duration::from_secs(8);
 const TUN: &str = "nat64";
@@ -71,7 +69,7 @@ fn fp_01_what_others_undo_on_the_host_is_restored_and_told() -> Result<()> {
     }
     // The MTU is no black hole for a ping.
     set_mtu(edge, TUN, 1300)?;
-    wait_for(|| Ok(inspect(edge)?.contains("link nat64 mtu 1500 up true")))?;
+    wait_until(|| Ok(inspect(edge)?.contains("link nat64 mtu 1500 up true")))?;
 
     let log = installed.plat.log();
     let told = "restored what another program or the kernel undid: ";
@@ -101,9 +99,9 @@ fn fp_01_proxy_entries_that_went_with_the_link_come_back() -> Result<()> {
     ensure!(before.len() == 8, "{before:?}");
     // The kernel forgets them with the link.
     set_down(edge, UPLINK)?;
-    wait_for(|| Ok(proxies(edge)?.is_empty()))?;
+    wait_until(|| Ok(proxies(edge)?.is_empty()))?;
     set_up(edge, UPLINK)?;
-    wait_for(|| Ok(proxies(edge)? == before))?;
+    wait_until(|| Ok(proxies(edge)? == before))?;
     let told = "undid: ip neighbour add proxy 198.51.100.64 dev eth0, and 7 more";
     installed.plat.wait_for_line(told, PATIENCE)
 }
@@ -135,7 +133,7 @@ fn fp_10_neighbours_are_answered_at_once_and_told_at_the_start() -> Result<()> {
     let capture = Capture::start(&[(server, UPLINK)], 64)?;
     let mut installed = on(topology, &PROXY_ARP)?;
     let server = &installed.topology.server;
-    wait_for(|| Ok(!ip(server, "neigh show 198.51.100.65")?.contains("02:00:00:00:00:99")))?;
+    wait_until(|| Ok(!ip(server, "neigh show 198.51.100.65")?.contains("02:00:00:00:00:99")))?;
     let packets = capture.stop()?.packets;
     for last in 64..72 {
         let is_told = |packet: &&Packet| arp(packet) == Some((1, last, last));
@@ -150,7 +148,7 @@ fn fp_10_neighbours_are_answered_at_once_and_told_at_the_start() -> Result<()> {
         let socket = server.run(|| Ok(UdpSocket::bind((SERVER, 0))?))?;
         socket.send_to(b"who has it?", (Ipv4Addr::new(198, 51, 100, last), 9))?;
         let told = format!("neigh show 198.51.100.{last}");
-        wait_for(|| Ok(ip(server, &told)?.contains("lladdr")))?;
+        wait_until(|| Ok(ip(server, &told)?.contains("lladdr")))?;
     }
     let packets = capture.stop()?.packets;
     for last in 66..72 {
@@ -346,28 +344,6 @@ fn proxies(namespace: &Namespace) -> Result<Vec<String>> {
         .into_iter()
         .filter(|fact| fact.ends_with("proxy true"));
     Ok(proxies.collect())
-}
-
-/// Polls until it is so.
-pub(crate) fn wait_for(is_so: impl FnMut() -> Result<bool>) -> Result<()> {
-    let mut is_so = is_so;
-    let end = Instant::now() + PATIENCE;
-    while !is_so()? {
-        ensure!(Instant::now() < end, "it did not come in time");
-        thread::sleep(Duration::from_millis(50));
-    }
-    Ok(())
-}
-
-/// Runs `ip` as an administrator would.
-pub(crate) fn ip(namespace: &Namespace, arguments: &str) -> Result<String> {
-    let mut process = Command::new(IP);
-    process.args(arguments.split(' '));
-    process.stdout(Stdio::piped()).stderr(Stdio::piped());
-    let output = namespace.spawn(process)?.wait_with_output()?;
-    let complaint = String::from_utf8_lossy(&output.stderr);
-    ensure!(output.status.success(), "ip {arguments}: {complaint}");
-    Ok(String::from_utf8(output.stdout)?)
 }
 
 pub(crate) fn on(topology: Topology, flags: &[&str]) -> Result<Installed> {

@@ -11,9 +11,9 @@ mod resolv_conf;
 mod sessions;
 mod starts;
 
+use lab::bind::{DIG, NAMED};
+use lab::ip::IP;
 use lab::nft::NFT;
-
-use host::IP;
 
 fn main() {
     lab::suite::run_groups(
@@ -58,8 +58,8 @@ fn main() {
                 NFT,
             ),
             ("fp_11_the_private_pool_is_not_reached_from_outside", NFT),
-            (dns::WITH_BIND, dns::NAMED),
-            (dns::WITH_BIND, dns::DIG),
+            (dns::WITH_BIND, NAMED),
+            (dns::WITH_BIND, DIG),
         ],
     )
 }

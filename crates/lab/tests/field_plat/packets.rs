@@ -29,7 +29,7 @@ pub(crate) const TESTS: &[Test] = lab::tests![
     fp_17_own_addresses_have_no_other_transport,
     fp_17_an_error_about_what_never_crosses_is_dropped,
     fp_17_a_syn_to_an_unbound_port_is_answered_where_told_to,
-    fp_41_a_vpn_behind_a_nat_keeps_its_session_alive,
+    l4_05_a_vpn_behind_a_nat_keeps_its_session_alive,
 ];
 
 /// A host with the IPv4 address 198.18.5.5 and the IPv6 address that embeds it.
@@ -186,7 +186,7 @@ fn fp_17_a_syn_to_an_unbound_port_is_answered_where_told_to() -> Result<()> {
 }
 
 /// IPsec in UDP (RFC 3948): datagrams without a checksum from IPv4, and keepalives of one byte.
-fn fp_41_a_vpn_behind_a_nat_keeps_its_session_alive() -> Result<()> {
+fn l4_05_a_vpn_behind_a_nat_keeps_its_session_alive() -> Result<()> {
     let mut fixture = Fixture::new(&[])?;
     let (client, gateway) = (inside(4500), outside(4500));
     let bound = fixture.bind(client, gateway)?;

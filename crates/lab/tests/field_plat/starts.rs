@@ -9,7 +9,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result, ensure};
 use lab::binaries::Binaries;
-use lab::inspect::{difference, inspect};
+use lab::inspect::{ensure_unchanged, inspect};
 use lab::installed::{Installed, PATIENCE, Setup};
 use lab::link::{add_address, join, lend_address, remove_address};
 use lab::process::Daemon;
@@ -208,8 +208,7 @@ fn fp_15_a_gateway_that_boots_waits_for_its_interface_and_its_address() -> Resul
         &["status", "--json"],
         "{\"waits_for\":\"there is no interface lan9\"}",
     )?;
-    let changed = difference(&before, &inspect(edge)?);
-    ensure!(changed.is_empty(), "{changed:?}");
+    ensure_unchanged(&before, edge)?;
 
     join((edge, "lan9"), (start.topology.client(), "far9"), 1500)?;
     plat.wait_for_line(
