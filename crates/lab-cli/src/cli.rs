@@ -46,6 +46,9 @@ pub(crate) enum Command {
     /// Sends the traffic of many subscribers through the stateful plat for a while, and looks
     /// whether every answer reaches whom it belongs to and nothing is left in the end.
     Soak(Soak),
+    /// Starts plat again and again with state files that were damaged at random, and looks whether
+    /// every start succeeds and nothing altered is taken up.
+    Restarts(Restarts),
     /// Measures clat and plat beside the kernel's own forwarding and TAYGA, where it is installed.
     Bench(Bench),
 }
@@ -70,6 +73,22 @@ pub(crate) struct Soak {
     #[arg(long, value_name = "N", default_value_t = 15,
           value_parser = clap::value_parser!(u64).range(1..))]
     pub(crate) lifetime: u64,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Restarts {
+    /// State files to damage; each start has one to three.
+    #[arg(long, value_name = "N", default_value_t = 500)]
+    pub(crate) files: u32,
+
+    /// Networks at the same time, each with a plat of its own.
+    #[arg(long, value_name = "N", default_value_t = 6,
+          value_parser = clap::value_parser!(u32).range(1..=64))]
+    pub(crate) networks: u32,
+
+    /// Where the random numbers begin; another one each time unless given.
+    #[arg(long, value_name = "N")]
+    pub(crate) seed: Option<u64>,
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@
 mod classic;
 mod cli;
 mod report;
+mod restarts;
 mod soak;
 mod tour;
 
@@ -35,6 +36,7 @@ fn run(cli: &cli::Cli) -> anyhow::Result<bool> {
         None if cli.classic => classic::run(&binaries),
         None => tour::run(cli, &binaries),
         Some(cli::Command::Soak(soak)) => soak::run(soak, &binaries),
+        Some(cli::Command::Restarts(restarts)) => restarts::run(restarts, &binaries),
         Some(cli::Command::Bench(bench)) => lab_bench::run(bench, &binaries),
     }
 }

@@ -29,6 +29,18 @@ impl Bind {
     /// # Errors
     /// When it does not start, with what it says.
     pub fn start(namespace: &Namespace, zones: &[(&str, &str)]) -> Result<Self> {
+        Self::start_with(namespace, zones, &[])
+    }
+
+    /// The same with more flags. `-T` makes it a server with habits of others.
+    ///
+    /// # Errors
+    /// When it does not start, with what it says.
+    pub fn start_with(
+        namespace: &Namespace,
+        zones: &[(&str, &str)],
+        more: &[&str],
+    ) -> Result<Self> {
         let directory = tempfile::tempdir()?;
         let path = |name: &str| directory.path().join(name).display().to_string();
         let mut configuration = format!(
@@ -42,10 +54,11 @@ impl Bind {
             configuration += &format!("zone \"{name}\" {{ type primary; file \"{name}\"; }};\n");
         }
         fs::write(path("named.conf"), configuration)?;
-        let flags = ["-g", "-n", "1", "-c", &path("named.conf")];
+        let file = path("named.conf");
+        let flags = [&["-g", "-n", "1", "-c", &file], more].concat();
         let process = Daemon::start(namespace, Path::new(NAMED), &flags)?;
         process
-            .wait_for_line("running", PATIENCE)
+            .wait_for_line("all zones loaded", PATIENCE)
             .with_context(|| process.log())?;
         Ok(Self {
             _process: process,

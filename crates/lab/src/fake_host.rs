@@ -83,7 +83,7 @@ impl FakeHosts {
     ///
     /// # Errors
     /// When it does not come in time.
-    pub fn expect(&mut self, wanted: impl Fn(&Seen) -> bool) -> Result<Seen> {
+    pub fn expect(&mut self, wanted: impl FnMut(&Seen) -> bool) -> Result<Seen> {
         let seen = self.find(Instant::now() + PATIENCE, wanted)?;
         seen.context("what was expected did not come in time")
     }
@@ -95,7 +95,7 @@ impl FakeHosts {
     pub fn find(
         &mut self,
         deadline: Instant,
-        wanted: impl Fn(&Seen) -> bool,
+        mut wanted: impl FnMut(&Seen) -> bool,
     ) -> Result<Option<Seen>> {
         while let Some(seen) = self.next(deadline)? {
             if wanted(&seen) {

@@ -13,9 +13,9 @@
 //! | what | modules |
 //! |---|---|
 //! | networks | [`namespace`], [`link`], [`topology`], [`ip`], [`nft`], [`inspect`] |
-//! | programs | [`binaries`], [`bind`], [`command`], [`process`], [`privilege`], [`suite`], [`wait`] |
+//! | programs | [`binaries`], [`bind`], [`unbound`], [`command`], [`process`], [`privilege`], [`suite`], [`wait`] |
 //! | hosts that a test plays itself | [`router`], [`fake_host`], [`tun`] |
-//! | networks with programs in them | [`installed`], [`client_host`], [`fixture`], [`dns64_fixture`], [`classic`], [`load`] |
+//! | networks with programs in them | [`installed`], [`client_host`], [`fixture`], [`dns64_fixture`], [`classic`], [`load`], [`restarts`] |
 //! | packets | [`traffic`], [`capture`] |
 
 pub mod binaries;
@@ -37,9 +37,11 @@ mod netlink;
 pub mod nft;
 pub mod privilege;
 pub mod process;
+pub mod restarts;
 pub mod router;
 pub mod suite;
 pub mod topology;
 pub mod traffic;
 pub mod tun;
+pub mod unbound;
 pub mod wait;

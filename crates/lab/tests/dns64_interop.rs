@@ -4,16 +4,15 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 use lab::bind::{Bind, DIG, NAMED};
 use lab::dns64_fixture::{Dns64Fixture, RESOLVER};
-use lab::installed::PATIENCE;
-use lab::process::Daemon;
 use lab::suite::Test;
 use lab::topology::{SERVER, embedded};
 use lab::traffic::dns::kind::{AAAA, CNAME};
 use lab::traffic::dns::message::name;
 use lab::traffic::dns::{Message, Record};
+use lab::unbound::{UNBOUND, Unbound};
 
 const TESTS: &[Test] = lab::tests![
     dig_understands_it,
@@ -22,7 +21,6 @@ const TESTS: &[Test] = lab::tests![
     dn_25_what_unbound_finds_forged_is_not_stood_in_for,
 ];
 
-const UNBOUND: &str = "/usr/sbin/unbound";
 const KEYGEN: &str = "/usr/bin/dnssec-keygen";
 const SIGNZONE: &str = "/usr/bin/dnssec-signzone";
 
@@ -89,7 +87,8 @@ fn check_names(net: &Dns64Fixture) -> Result<()> {
 fn unbound_is_an_upstream_like_any_other() -> Result<()> {
     let net = Dns64Fixture::new(&[])?;
     let _unbound = Unbound::start(
-        &net,
+        &net.topology().server,
+        (SERVER, 53).into(),
         " local-zone: \"example.\" transparent\n \
          local-data: \"v4.example. 300 IN A 198.51.100.2\"\n\
          auth-zone:\n name: \"example.\"\n for-downstream: yes\n zonefile: \"ZONE\"\n",
@@ -166,7 +165,8 @@ fn dn_25_what_unbound_finds_forged_is_not_stood_in_for() -> Result<()> {
     let signed = fs::read_to_string(directory.path().join("signed"))?;
     let anchor = directory.path().join(format!("{key}.key"));
     let unbound = Unbound::start(
-        &net,
+        &net.topology().server,
+        (SERVER, 53).into(),
         &format!(
             " module-config: \"validator iterator\"\n trust-anchor-file: \"{}\"\n\
              auth-zone:\n name: \"signed.example.\"\n for-downstream: no\n for-upstream: yes\n \
@@ -190,35 +190,4 @@ fn dn_25_what_unbound_finds_forged_is_not_stood_in_for() -> Result<()> {
         );
     }
     Ok(())
-}
-
-/// A running unbound at the server.
-struct Unbound {
-    daemon: Daemon,
-    _directory: tempfile::TempDir,
-}
-
-impl Unbound {
-    /// With these lines, in which ZONE stands for a file with this zone.
-    fn start(net: &Dns64Fixture, lines: &str, zone: &str) -> Result<Self> {
-        let directory = tempfile::tempdir()?;
-        let path = |name: &str| directory.path().join(name).display().to_string();
-        fs::write(path("zone"), zone)?;
-        let text = format!(
-            "server:\n interface: 198.51.100.2\n access-control: 0.0.0.0/0 allow\n \
-             username: \"\"\n chroot: \"\"\n pidfile: \"\"\n use-syslog: no\n do-daemonize: no\n\
-             {}remote-control:\n control-enable: no\n",
-            lines.replace("ZONE", &path("zone"))
-        );
-        fs::write(path("unbound.conf"), text)?;
-        let flags = ["-d", "-c", &path("unbound.conf")];
-        let daemon = Daemon::start(&net.topology().server, Path::new(UNBOUND), &flags)?;
-        daemon
-            .wait_for_line("start of service", PATIENCE)
-            .with_context(|| daemon.log())?;
-        Ok(Self {
-            daemon,
-            _directory: directory,
-        })
-    }
 }

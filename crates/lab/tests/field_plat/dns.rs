@@ -28,15 +28,15 @@ pub(crate) const WITH_BIND: &str = "fp_07_bind_and_its_client_understand_each_ot
 
 const FORMERR: u16 = 1;
 const NOTIMP: u16 = 4;
-const SVCB: u16 = 64;
+pub(crate) const SVCB: u16 = 64;
 
-fn has_opt(asked: &Asked) -> bool {
+pub(crate) fn has_opt(asked: &Asked) -> bool {
     asked.message.edns().is_some()
 }
 
-/// Home routers and old load balancers that have never heard of EDNS.
-fn fp_06_a_resolver_that_refuses_edns_is_asked_without() -> Result<()> {
-    let refusals: [fn(&Asked) -> Vec<u8>; 4] = [
+/// How resolvers refuse EDNS.
+pub(crate) fn refusals() -> [fn(&Asked) -> Vec<u8>; 4] {
+    [
         |asked| asked.code(FORMERR).to_bytes(),
         |asked| asked.code(NOTIMP).to_bytes(),
         // The header alone.
@@ -51,8 +51,12 @@ fn fp_06_a_resolver_that_refuses_edns_is_asked_without() -> Result<()> {
             echo.flags |= Message::QR | FORMERR;
             echo.to_bytes()
         },
-    ];
-    for (number, refuse) in refusals.into_iter().enumerate() {
+    ]
+}
+
+/// Home routers and old load balancers that have never heard of EDNS.
+fn fp_06_a_resolver_that_refuses_edns_is_asked_without() -> Result<()> {
+    for (number, refuse) in refusals().into_iter().enumerate() {
         let net = Dns64Fixture::new(&[])?;
         let upstream = net.scripted(move |asked| match has_opt(asked) {
             true => vec![Act::Send(refuse(asked))],
@@ -100,23 +104,25 @@ fn native() -> Ipv6Addr {
     Ipv6Addr::new(0x2001, 0xdb8, 0xaaaa, 0, 0, 0, 0, 1)
 }
 
+/// Records that a strict parser refuses, and of types that nobody knows.
+pub(crate) const CASES: [(u16, &[u8]); 6] = [
+    // NAPTR with the flag "-U".
+    (35, b"\0\x0a\0\x14\x02-U\x07SIP+D2U\0\x03sip\x07example\0"),
+    // SVCB with its keys in the wrong order.
+    (
+        SVCB,
+        b"\0\x01\0\0\x04\0\x04\xc6\x33\x64\x02\0\x01\0\x03\x02h3",
+    ),
+    (TXT, b""),
+    // CAA with a hyphen in its tag.
+    (257, b"\0\x0aissue-wild;"),
+    // HINFO of one string, and a type that nobody knows.
+    (13, b"\x03CPU"),
+    (65_400, b"\xc0\x0c\xff"),
+];
+
 /// Beside an address, and as what was asked for.
 fn fp_07_records_that_cannot_be_parsed_pass_through() -> Result<()> {
-    const CASES: [(u16, &[u8]); 6] = [
-        // NAPTR with the flag "-U".
-        (35, b"\0\x0a\0\x14\x02-U\x07SIP+D2U\0\x03sip\x07example\0"),
-        // SVCB with its keys in the wrong order.
-        (
-            SVCB,
-            b"\0\x01\0\0\x04\0\x04\xc6\x33\x64\x02\0\x01\0\x03\x02h3",
-        ),
-        (TXT, b""),
-        // CAA with a hyphen in its tag.
-        (257, b"\0\x0aissue-wild;"),
-        // HINFO of one string, and a type that nobody knows.
-        (13, b"\x03CPU"),
-        (65_400, b"\xc0\x0c\xff"),
-    ];
     let net = Dns64Fixture::new(&[])?;
     let _upstream = net.scripted(|asked| {
         let strange = CASES

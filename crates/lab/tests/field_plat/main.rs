@@ -4,16 +4,19 @@ mod clients;
 mod dns;
 mod dns_clients;
 mod dns_habits;
+mod dns_peers;
 mod egress;
 mod host;
 mod packets;
 mod resolv_conf;
 mod sessions;
+mod shares;
 mod starts;
 
 use lab::bind::{DIG, NAMED};
 use lab::ip::IP;
 use lab::nft::NFT;
+use lab::unbound::UNBOUND;
 
 fn main() {
     lab::suite::run_groups(
@@ -23,8 +26,10 @@ fn main() {
             dns::TESTS,
             dns_clients::TESTS,
             dns_habits::TESTS,
+            dns_peers::TESTS,
             resolv_conf::TESTS,
             sessions::TESTS,
+            shares::TESTS,
             starts::TESTS,
             clients::TESTS,
             packets::TESTS,
@@ -60,6 +65,13 @@ fn main() {
             ("fp_11_the_private_pool_is_not_reached_from_outside", NFT),
             (dns::WITH_BIND, NAMED),
             (dns::WITH_BIND, DIG),
+            (dns_peers::WITH_UNBOUND[0], UNBOUND),
+            (dns_peers::WITH_UNBOUND[1], UNBOUND),
+            (dns_peers::WITH_UNBOUND[2], UNBOUND),
+            (dns_peers::WITH_UNBOUND[3], UNBOUND),
+            (dns_peers::WITH_UNBOUND[4], UNBOUND),
+            (dns_peers::WITH_BIND[0], NAMED),
+            (dns_peers::WITH_BIND[1], NAMED),
         ],
     )
 }

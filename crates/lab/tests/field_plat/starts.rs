@@ -13,6 +13,7 @@ use lab::inspect::{ensure_unchanged, inspect};
 use lab::installed::{Installed, PATIENCE, Setup};
 use lab::link::{add_address, join, lend_address, remove_address};
 use lab::process::Daemon;
+use lab::restarts::Restarts;
 use lab::suite::Test;
 use lab::topology::{PREF64, Plan, Topology, UPLINK};
 use rustix::process::Signal;
@@ -20,6 +21,7 @@ use tempfile::TempDir;
 
 pub(crate) const TESTS: &[Test] = lab::tests![
     fp_14_damaged_state_files_stop_no_start,
+    fp_14_of_damaged_state_files_every_start_succeeds_and_nothing_altered_is_taken_up,
     fp_14_a_damaged_journal_is_undone_as_far_as_it_is_whole,
     fp_14_a_clat_with_a_damaged_secret_starts,
     fp_15_a_gateway_that_boots_waits_for_its_interface_and_its_address,
@@ -29,8 +31,8 @@ pub(crate) const TESTS: &[Test] = lab::tests![
     fp_41_an_address_that_another_host_has_is_waited_for,
 ];
 
-/// Starts of the real binary; the rest of the 500 are `nat64-host/tests/damaged_state.rs`.
-const ROUNDS: usize = 24;
+/// Kinds of damage, each for each file.
+const KINDS: usize = 8;
 /// As `plat` wrote it before its files had a checksum.
 const OLD_SECRET: &str = "0123456789abcdef fedcba9876543210\n";
 
@@ -65,7 +67,7 @@ fn fp_14_damaged_state_files_stop_no_start() -> Result<()> {
 
     let names = ["secret", "dynamic.map", "sessions"];
     let whole = names.map(|name| std::fs::read(state.join(name)));
-    for round in 0..ROUNDS {
+    for how in 0..KINDS {
         for (name, bytes) in names.iter().zip(&whole) {
             let bytes = bytes
                 .as_ref()
@@ -75,24 +77,32 @@ fn fp_14_damaged_state_files_stop_no_start() -> Result<()> {
                 "{name}"
             );
             std::fs::write(state.join(name), bytes)?;
+            damage(&state.join(name), how)?;
         }
-        let name = names[round % names.len()];
-        damage(&state.join(name), round / names.len())?;
         installed.restart_plat()?;
         let log = installed.plat.log();
-        let named = log.matches(" is damaged (").count();
-        ensure!(
-            named == 1 && log.contains(&format!("{name} is damaged (")),
-            "{round}: {log}"
-        );
-        let expected = (name != "dynamic.map", name != "sessions");
-        ensure!(taken_up(&log) == expected, "{round}, {name}: {log}");
-        ensure!(
-            state.join(format!("{name}.damaged")).exists(),
-            "{round}, {name}"
-        );
+        for name in names {
+            let named = log.matches(&format!("{name} is damaged (")).count();
+            ensure!(named == 1, "{how}, {name}: {log}");
+            let aside = state.join(format!("{name}.damaged"));
+            ensure!(aside.exists(), "{how}, {name}");
+        }
+        ensure!(taken_up(&log) == (false, false), "{how}: {log}");
         installed.plat.stop(PATIENCE)?;
     }
+    Ok(())
+}
+
+/// `cargo lab restarts` does it with 500.
+fn fp_14_of_damaged_state_files_every_start_succeeds_and_nothing_altered_is_taken_up() -> Result<()>
+{
+    let soak = Restarts {
+        files: 120,
+        networks: 6,
+        seed: 0x4641_7453,
+    };
+    let outcome = lab::restarts::run(&Binaries::find()?, &soak)?;
+    ensure!(outcome.files >= 120 && outcome.journals > 0, "{outcome:?}");
     Ok(())
 }
 

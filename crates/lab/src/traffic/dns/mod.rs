@@ -5,7 +5,7 @@ pub mod message;
 pub mod upstream;
 
 use std::io::{Read, Write};
-use std::net::{Ipv6Addr, SocketAddr, TcpStream, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream, UdpSocket};
 
 use anyhow::{Context, Result};
 
@@ -30,9 +30,21 @@ pub fn exchange(server: Ipv6Addr, name: &str, kind: u16) -> Result<Vec<u8>> {
 /// # Errors
 /// When there is none in time.
 pub fn over_udp(server: Ipv6Addr, bytes: &[u8]) -> Result<Vec<u8>> {
-    let socket = UdpSocket::bind("[::]:0")?;
+    over_udp_to((server, 53).into(), bytes)
+}
+
+/// The same to any address and port.
+///
+/// # Errors
+/// When there is none in time.
+pub fn over_udp_to(server: SocketAddr, bytes: &[u8]) -> Result<Vec<u8>> {
+    let any: IpAddr = match server {
+        SocketAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
+        SocketAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
+    };
+    let socket = UdpSocket::bind((any, 0))?;
     socket.set_read_timeout(Some(PATIENCE))?;
-    socket.connect((server, 53))?;
+    socket.connect(server)?;
     socket.send(bytes)?;
     let mut answer = vec![0; 4096];
     let length = socket.recv(&mut answer).context("no answer")?;
