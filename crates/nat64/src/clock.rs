@@ -34,6 +34,11 @@ impl Tick {
     pub(crate) const fn after(self, ticks: Ticks) -> Self {
         Self(self.0.saturating_add(ticks.0))
     }
+
+    /// The point `ticks` earlier.
+    pub(crate) const fn before(self, ticks: Ticks) -> Self {
+        Self(self.0.saturating_sub(ticks.0))
+    }
 }
 
 impl Tick {

@@ -18,6 +18,7 @@
 //!   the subscribers these are charged to; timers; SYNs that wait;
 //! - `ports/`: the pool: free ports, ports in hold-down, blocks and their subscribers;
 //! - `tcp.rs`: the TCP state table; `fragments/`: fragments without ports;
+//! - `offload.rs`: sessions whose packets are carried elsewhere, in the kernel for example;
 //! - `event.rs` and `feed.rs`: changes of the tables, for the session log and other subscribers;
 //!   `snapshot.rs`: what survives a restart;
 //! - `shard/`: the RFC's steps on these tables; `shared/`: all shards; `worker/`: one thread.
@@ -36,6 +37,7 @@ pub mod event;
 pub mod feed;
 mod fragments;
 mod modes;
+pub mod offload;
 mod ports;
 mod probe;
 mod shard;

@@ -109,7 +109,10 @@ impl<S: OneToOne> Mapper for Modes<S> {
             rewrite.hairpin |= self.shared.is_ours(rewrite.dst);
         } else {
             rewrite = self.shared.map_v6(flow, now)?;
-            rewrite.hairpin |= self.own.is_hairpin(flow.dst, rewrite.dst);
+            if self.own.is_hairpin(flow.dst, rewrite.dst) {
+                rewrite.hairpin = true;
+                self.shared.withhold(flow.src);
+            }
         }
         Ok(rewrite)
     }

@@ -6,6 +6,7 @@ mod closed;
 mod forwards;
 mod kept;
 pub(crate) mod layout;
+mod offload;
 mod saved;
 mod sessions;
 
@@ -70,6 +71,11 @@ pub(crate) struct Shard {
     per_state: [u32; 7],
     key: SipKey,
     drawn: u64,
+    /// Packets after which a session is offered to the offload; 0 without one.
+    offload_after: u8,
+    offloading: Option<offload::Offloading>,
+    /// Who goes by another configuration than that of this epoch may install nothing.
+    epoch: u32,
 }
 
 /// How much of everything there is.
@@ -85,6 +91,8 @@ pub struct Counts {
     pub subscribers: u32,
     /// Ports and identifiers that can be handed out at once, by [`Protocol`].
     pub free_ports: [u64; 3],
+    /// Sessions that are installed in the [offload](crate::offload).
+    pub offloaded: u32,
 }
 
 impl Add for Counts {
@@ -99,6 +107,7 @@ impl Add for Counts {
             free_ports: std::array::from_fn(|index| {
                 self.free_ports[index] + other.free_ports[index]
             }),
+            offloaded: self.offloaded + other.offloaded,
         }
     }
 }
@@ -126,6 +135,9 @@ impl Shard {
             per_protocol: [0; 3],
             per_state: [0; 7],
             drawn: 0,
+            offload_after: 0,
+            offloading: None,
+            epoch: 0,
             pool,
             key,
             rules,
@@ -169,7 +181,8 @@ impl Shard {
     }
 
     /// Filtering and updating for a packet from the IPv6 side (RFC 6146 section 3.5): the
-    /// transport address that its source becomes. `hint` is a session that it may belong to.
+    /// transport address that its source becomes, and whether to [offer](Self::offload) the session.
+    /// `hint` is a session that it may belong to.
     pub(crate) fn outbound(
         &mut self,
         tuple: ClientTuple,
@@ -177,11 +190,13 @@ impl Shard {
         pref64: u8,
         tcp_flags: u8,
         now: Instant,
-    ) -> Result<Outside, Refusal> {
+    ) -> Result<(Outside, bool), Refusal> {
         let tick = Tick::at(now);
         self.catch_up(now, STEPS_PER_PACKET);
         if let Some(handle) = self.live_of_client(&tuple, hint, now) {
-            return Ok(self.pass_outbound(handle, pref64, tcp_flags, tick));
+            let outside = self.pass_outbound(handle, pref64, tcp_flags, tick);
+            let is_ripe = self.offload_after != 0 && self.is_ripe(handle);
+            return Ok((outside, is_ripe));
         }
         // A session that begins costs a miss in each index. They come at once, not one by one.
         self.bib.prefetch_inside(client_side(&tuple));
@@ -192,7 +207,8 @@ impl Shard {
             Protocol::Icmp => self.open_query(tuple, pref64, self.rules.lifetimes.icmp, now),
             Protocol::Tcp => self.tcp_closed_v6(tuple, pref64, tcp_flags, now),
         };
-        opened.map_err(|refusal| self.told(refusal))
+        let outside = opened.map_err(|refusal| self.told(refusal))?;
+        Ok((outside, false))
     }
 
     /// What a client learns of a limit that is reached (RFC 6888 REQ-11).
@@ -239,13 +255,13 @@ impl Shard {
     /// The session that an ICMP error from the IPv6 side is about. Changes nothing.
     pub(crate) fn quoted_by_v6(&self, tuple: &ClientTuple, now: Instant) -> Option<Outside> {
         let session = self.sessions.session(self.sessions.of_client(tuple)?);
-        (session.expires() > Tick::at(now)).then(|| outside(session))
+        (self.ends(session) > Tick::at(now)).then(|| outside(session))
     }
 
     /// The session that an ICMP error from the IPv4 side is about. Changes nothing.
     pub(crate) fn quoted_by_v4(&self, tuple: &ExternalTuple, now: Instant) -> Option<(Inside, u8)> {
         let session = self.sessions.session(self.sessions.of_external(tuple)?);
-        (session.expires() > Tick::at(now)).then(|| (inside(session), session.pref64))
+        (self.ends(session) > Tick::at(now)).then(|| (inside(session), session.pref64))
     }
 
     /// Ends what is over: sessions, and the rest of ports. At most `steps` of each; true if there

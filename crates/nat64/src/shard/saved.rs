@@ -46,6 +46,7 @@ impl Shard {
             bindings: self.bib.len(),
             subscribers: self.subscribers.len(),
             free_ports: Protocol::ALL.map(|protocol| self.pool.free_ports(protocol)),
+            offloaded: self.offloaded(),
         }
     }
 
@@ -54,7 +55,7 @@ impl Shard {
         let (part, next) = self.sessions.part(start, count);
         let listed = part.map(|(_, session)| {
             let tcp = (session.protocol == Protocol::Tcp).then(|| state(session));
-            (*session, tcp)
+            (session.until(self.ends(session)), tcp)
         });
         (listed.collect(), next)
     }

@@ -44,9 +44,11 @@ impl Shard {
             Protocol::Icmp => self.refresh(handle, now.after(self.rules.lifetimes.icmp)),
             Protocol::Tcp => self.step_tcp(handle, TcpEvent::from_v6(tcp_flags), now),
         }
-        let session = self.sessions.session_mut(handle);
-        session.pref64 = pref64;
-        outside(session)
+        if self.sessions.session(handle).pref64 != pref64 {
+            self.recall(handle);
+            self.sessions.session_mut(handle).pref64 = pref64;
+        }
+        outside(self.sessions.session(handle))
     }
 
     /// A packet of the remote node's in a known session.
@@ -66,7 +68,8 @@ impl Shard {
             }
             Protocol::Udp | Protocol::Icmp => {}
         }
-        let session = self.sessions.session(handle);
+        let session = self.sessions.session_mut(handle);
+        session.from_remote = session.from_remote.saturating_add(1);
         (inside(session), session.pref64)
     }
 
@@ -86,6 +89,9 @@ impl Shard {
     fn step_tcp(&mut self, handle: u32, event: TcpEvent, now: Tick) {
         let before = state(self.sessions.session(handle));
         let transition = before.on(event);
+        if transition.next != before {
+            self.recall(handle);
+        }
         self.set_state(handle, transition.next);
         let lifetimes = &self.rules.lifetimes;
         let life = match transition.lifetime {
@@ -119,7 +125,7 @@ impl Shard {
     }
 
     /// A session as the feed reports it.
-    fn entry(&self, slot: u32, session: &Session) -> SessionEntry {
+    pub(super) fn entry(&self, slot: u32, session: &Session) -> SessionEntry {
         SessionEntry {
             handle: SessionHandle {
                 shard: self.number,
@@ -248,6 +254,9 @@ impl Shard {
 
     /// The end of a session's lifetime. True if the session lives on.
     pub(super) fn time_out(&mut self, handle: u32, now: Instant) -> bool {
+        if self.sessions.session(handle).slot().is_some() && self.was_used(handle, now) {
+            return true;
+        }
         let session = self.sessions.session(handle);
         let is_probed =
             session.protocol == Protocol::Tcp && state(session).at_timeout() == AtTimeout::Probe;
@@ -267,6 +276,7 @@ impl Shard {
     }
 
     pub(super) fn close_session(&mut self, handle: u32, now: Instant) {
+        self.recall(handle);
         let session = self.sessions.remove(handle);
         self.per_protocol[session.protocol as usize] -= 1;
         if session.protocol == Protocol::Tcp {

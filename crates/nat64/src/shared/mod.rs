@@ -2,6 +2,7 @@
 //! and changes. A worker's own half is [`Worker`](crate::Worker).
 
 mod kept;
+mod offload;
 mod reload;
 mod sessions;
 mod subscription;
@@ -18,6 +19,7 @@ use xlat_core::addr::{Ipv6Prefix, Pref64, Pref64s};
 use crate::clock::{Tick, Ticks};
 use crate::config::{Config, ConfigError, Destination, Lifetimes, Limits};
 use crate::fragments::{Bounds, Fragments};
+use crate::offload::FlowOffload;
 use crate::ports::deterministic::Deterministic;
 use crate::ports::pool::Pool;
 use crate::shard::layout::Layout;
@@ -47,6 +49,8 @@ pub(crate) struct Shared {
     pub(crate) is_large: AtomicBool,
     /// The number of the next subscription.
     pub(crate) subscriptions: AtomicU32,
+    /// What carries packets in the workers' place.
+    offload: Mutex<Option<Arc<dyn FlowOffload>>>,
 }
 
 /// The configuration in force, which [`Nat64::reconfigure`] changes.
@@ -63,14 +67,17 @@ pub struct View {
     pub(crate) layout: Arc<Layout>,
     pub(crate) clients: Arc<[Ipv6Prefix]>,
     pub(crate) denied: Arc<[Destination]>,
+    /// Only workers that go by the configuration in force may install sessions in the offload.
+    pub(crate) epoch: u32,
 }
 
 impl View {
-    fn new(config: &Config, layout: Layout) -> Self {
+    fn new(config: &Config, layout: Layout, epoch: u32) -> Self {
         Self {
             layout: Arc::new(layout),
             clients: config.clients.as_slice().into(),
             denied: config.denied.as_slice().into(),
+            epoch,
         }
     }
 }
@@ -101,7 +108,7 @@ impl Nat64 {
         let fragments = (0..FRAGMENT_PARTS)
             .map(|_| Mutex::new(Fragments::new(bounds, key)))
             .collect();
-        let view = View::new(&config, layout);
+        let view = View::new(&config, layout, 0);
         let shared = Shared {
             current: Mutex::new(Current {
                 config: Arc::new(config),
@@ -117,6 +124,7 @@ impl Nat64 {
             key,
             is_large: AtomicBool::new(false),
             subscriptions: AtomicU32::new(0),
+            offload: Mutex::new(None),
         };
         Ok(Self {
             shared: Arc::new(shared),

@@ -55,13 +55,15 @@ impl Nat64 {
             now,
         };
         change.claim()?;
+        let epoch = current.view.epoch.wrapping_add(1);
+        self.begin_epoch(epoch);
         let deterministic = current.view.layout.deterministic().cloned();
         for shard in &self.shared.shards {
             lock(shard).set_rules(rules(&config, deterministic.clone()));
         }
         change.carry_out();
         let layout = Layout::new(&config, deterministic, self.shared.key);
-        let view = View::new(&config, layout);
+        let view = View::new(&config, layout, epoch);
         *current = Current {
             config: Arc::new(config),
             view: view.clone(),

@@ -3,6 +3,7 @@
 pub(crate) mod bib;
 pub(crate) mod bitset;
 pub(crate) mod contacts;
+pub(crate) mod flows;
 pub(crate) mod index;
 pub(crate) mod list;
 pub(crate) mod session;

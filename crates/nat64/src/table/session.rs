@@ -39,6 +39,13 @@ pub(crate) struct Session {
     pub(crate) state: u8,
     /// Which of the NAT64 prefixes the client uses.
     pub(crate) pref64: u8,
+    /// Packets that came from the client since the session was offered to a
+    /// [`FlowOffload`](crate::offload::FlowOffload); 255 stands for more.
+    pub(crate) from_client: u8,
+    /// The same from the remote node.
+    pub(crate) from_remote: u8,
+    /// Its slot there, plus one; 0 if it is not installed.
+    slot: u32,
 }
 
 const _: () = assert!(size_of::<Session>() == 64);
@@ -58,6 +65,9 @@ impl Session {
         protocol: Protocol::Udp,
         state: 0,
         pref64: 0,
+        from_client: 0,
+        from_remote: 0,
+        slot: 0,
     };
 
     /// A session on a binding.
@@ -89,6 +99,25 @@ impl Session {
 
     pub(crate) fn generation(&self) -> u32 {
         self.generation
+    }
+
+    /// Where it is installed, if it is.
+    #[inline]
+    pub(crate) const fn slot(&self) -> Option<u32> {
+        self.slot.checked_sub(1)
+    }
+
+    pub(crate) const fn set_slot(&mut self, slot: Option<u32>) {
+        self.slot = match slot {
+            Some(slot) => slot + 1,
+            None => 0,
+        };
+        (self.from_client, self.from_remote) = (0, 0);
+    }
+
+    /// The same session with another end.
+    pub(crate) const fn until(self, expires: Tick) -> Self {
+        Self { expires, ..self }
     }
 }
 

@@ -15,7 +15,7 @@ use crate::tuple::{ExternalTuple, Inside, Outside, Protocol, Tuple};
 
 impl Worker {
     #[inline]
-    fn shard_of_client(&self, client: Ipv6Addr) -> MutexGuard<'_, Shard> {
+    pub(super) fn shard_of_client(&self, client: Ipv6Addr) -> MutexGuard<'_, Shard> {
         let number = self.view.layout.shard_of_client(client);
         lock(&self.shared.shards[number as usize])
     }
@@ -89,7 +89,7 @@ impl Worker {
 
     #[inline]
     pub(super) fn outbound(
-        &self,
+        &mut self,
         flow: &Flow<Ipv6Addr>,
         now: Instant,
     ) -> Result<Rewrite<Ipv4Addr>, Refusal> {
@@ -97,12 +97,16 @@ impl Worker {
         let tuple = client_tuple(flow, remote)?;
         self.check_destination(remote, tuple.protocol, tuple.remote_port)?;
         let hint = self.hints.of(Tuple::Client(tuple));
-        let outside =
+        let (outside, is_ripe) =
             self.shard_of_client(flow.src)
                 .outbound(tuple, hint, pref64, flow.tcp_flags, now)?;
+        let hairpin = self.is_ours(remote);
+        if is_ripe && !hairpin && flow.fragment.is_none() {
+            self.offers.push(tuple);
+        }
         Ok(Rewrite {
             ports: Some(ports(tuple.protocol, outside.port, tuple.remote_port)),
-            hairpin: self.is_ours(remote),
+            hairpin,
             ..Rewrite::new(Ipv4Addr::from_bits(outside.external), remote)
         })
     }

@@ -6,6 +6,7 @@
 
 mod fragments;
 mod mapper;
+mod offers;
 mod pending;
 mod prefetch;
 mod reassembly;
@@ -18,6 +19,7 @@ use xlat_core::Instant;
 
 use crate::fragments::Gone;
 use crate::shared::{Nat64, Shared, View};
+use crate::tuple::ClientTuple;
 
 use prefetch::Hints;
 
@@ -36,6 +38,8 @@ pub struct Worker {
     lent: Vec<u8>,
     /// No look for probes before this.
     next_look: Instant,
+    /// Clients' packets of sessions that are to be installed in the offload.
+    offers: Vec<ClientTuple>,
 }
 
 impl Nat64 {
@@ -55,6 +59,7 @@ impl Worker {
             gone: Gone::default(),
             lent: Vec::new(),
             next_look: Instant::ZERO,
+            offers: Vec::new(),
         }
     }
 
@@ -67,6 +72,7 @@ impl Worker {
 
     /// Goes by another configuration from now on.
     pub fn adopt(&mut self, view: View) {
+        self.offers.clear();
         self.view = view;
     }
 }

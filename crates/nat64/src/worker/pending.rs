@@ -76,6 +76,9 @@ impl PacketHolder for Worker {
     }
 
     fn poll_packet(&mut self, now: Instant) -> Option<PendingPacket<'_>> {
+        if !self.offers.is_empty() {
+            self.offer(now);
+        }
         if let Some(packet) = self.released.pop_front() {
             self.lent = packet.into_vec();
             return Some(PendingPacket::Translate(&self.lent));

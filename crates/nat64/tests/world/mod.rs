@@ -1,6 +1,8 @@
 //! A NAT64 in virtual time, and packets as short lines: what goes out, what comes back.
 #![allow(clippy::unwrap_used, dead_code, unreachable_pub)]
 
+pub mod offload;
+
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddrV4, SocketAddrV6};
 
 use nat64::config::Config;

@@ -1,0 +1,57 @@
+//! Carrying sessions' packets below the workers: in the kernel, for example.
+//!
+//! A session that has carried some packets is offered to a [`FlowOffload`], which then carries what it
+//! can by itself: plain packets of exactly this session. All others come to a worker as before: the
+//! segments that open or close a connection, fragments, errors. The table of the NAT64 stays the
+//! truth. Whatever changes a session, or might refuse its packets, takes it back first, and before a
+//! session ends it is asked when it was last used.
+//!
+//! Nothing here may be lost, so nothing goes through a queue: both calls are made with the session's
+//! shard locked, and are effective when they return.
+
+use std::fmt::Debug;
+use std::sync::Arc;
+
+use xlat_core::Instant;
+
+use crate::event::SessionEntry;
+
+/// What carries packets of sessions in the workers' place. Called with a lock of the tables held, so
+/// it must not call back, and should be quick.
+pub trait FlowOffload: Debug + Send + Sync {
+    /// Carries the session's packets in both directions from now on. `slot` is a number below
+    /// [`OffloadConfig::flows`] that no other session has now. False if that is impossible, for want
+    /// of memory, for example; nothing has changed then.
+    fn install(&self, slot: u32, session: &SessionEntry) -> bool;
+
+    /// When the session's packets were last carried.
+    fn last_use(&self, slot: u32, session: &SessionEntry) -> LastUse;
+
+    /// Carries no packet of the session from now on; when the last ones were carried.
+    fn remove(&self, slot: u32, session: &SessionEntry) -> LastUse;
+
+    /// Carries no packet of any session that is installed now. Each of them will be
+    /// [removed](Self::remove).
+    fn invalidate(&self);
+}
+
+/// The times of the last packets of a session that were carried, on the workers' clock; `None` if there
+/// was none since it was installed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LastUse {
+    /// Of those from the client.
+    pub from_client: Option<Instant>,
+    /// Of those from the remote node.
+    pub from_remote: Option<Instant>,
+}
+
+/// What carries packets in the workers' place, and which sessions it is offered.
+#[derive(Clone, Debug)]
+pub struct OffloadConfig {
+    /// What carries them.
+    pub offload: Arc<dyn FlowOffload>,
+    /// Packets after which a session is offered, not counting the one that began it; from 1.
+    pub packets: u8,
+    /// Most sessions that are installed at a time; the least recently used one makes place.
+    pub flows: u32,
+}
