@@ -1,0 +1,195 @@
+//! The requests to `bpf(2)` for entries of maps, and about an attachment. (`aya` loads and attaches the
+//! program; it reads no batches and takes no entry out with its value.)
+//!
+//! The kernel's contract (`include/uapi/linux/bpf.h`, `kernel/bpf/syscall.c`): the second argument
+//! points to a `union bpf_attr`, of which as many bytes are read, and written back, as the third says;
+//! what lies behind them is zero to the kernel. `key` and `value` point to memory of the sizes that
+//! the map has, `keys` and `values` to `count` times as much, `in_batch` and `out_batch` to four bytes
+//! for a hash map. The value of a map per CPU is an array of values for each possible CPU, each
+//! rounded up to 8 bytes.
+#![allow(unsafe_code)]
+
+use std::ffi::{c_int, c_long};
+use std::io;
+use std::os::fd::{AsRawFd, OwnedFd};
+
+const MAP_LOOKUP: c_int = 1;
+const MAP_UPDATE: c_int = 2;
+const MAP_DELETE: c_int = 3;
+const OBJECT_INFO: c_int = 15;
+const MAP_LOOKUP_AND_DELETE: c_int = 21;
+const MAP_LOOKUP_BATCH: c_int = 24;
+
+/// A map with keys and values of known sizes.
+#[derive(Debug)]
+pub(crate) struct Map {
+    fd: OwnedFd,
+    key: usize,
+    value: usize,
+}
+
+/// The member of `union bpf_attr` for one entry.
+#[repr(C)]
+struct EntryRequest {
+    map: u32,
+    zero: u32,
+    key: u64,
+    value: u64,
+    flags: u64,
+}
+
+/// The member of `union bpf_attr` for a batch.
+#[repr(C)]
+struct BatchRequest {
+    in_batch: u64,
+    out_batch: u64,
+    keys: u64,
+    values: u64,
+    count: u32,
+    map: u32,
+    entry_flags: u64,
+    flags: u64,
+}
+
+/// The member of `union bpf_attr` for facts about an object.
+#[repr(C)]
+struct InfoRequest {
+    fd: u32,
+    length: u32,
+    info: u64,
+}
+
+/// A batch of entries: keys and values one after the other.
+pub(crate) struct Batch {
+    pub(crate) keys: Vec<u8>,
+    pub(crate) values: Vec<u8>,
+    /// Where the next batch begins; `None` behind the last.
+    pub(crate) next: Option<u32>,
+}
+
+impl Map {
+    /// The map behind `fd`, whose values have `value` bytes in one request.
+    ///
+    /// # Errors
+    /// If it has keys of another size than `key`, or smaller values, or cannot be asked.
+    pub(crate) fn new(fd: OwnedFd, key: usize, value: usize) -> io::Result<Self> {
+        // struct bpf_map_info: type, id, key_size, value_size.
+        let mut info = [0u32; 4];
+        object_info(fd.as_raw_fd(), &mut info)?;
+        let map = Self { fd, key, value };
+        if info[2] as usize != key || info[3] as usize > value {
+            return Err(io::ErrorKind::InvalidData.into());
+        }
+        Ok(map)
+    }
+
+    fn entry(&self, key: &[u8], value: u64) -> EntryRequest {
+        assert_eq!(key.len(), self.key);
+        EntryRequest {
+            map: self.fd.as_raw_fd() as u32,
+            zero: 0,
+            key: key.as_ptr().addr() as u64,
+            value,
+            flags: 0,
+        }
+    }
+
+    /// Writes an entry, whether it is there or not.
+    pub(crate) fn update(&self, key: &[u8], value: &[u8]) -> io::Result<()> {
+        assert_eq!(value.len(), self.value);
+        let mut request = self.entry(key, value.as_ptr().expose_provenance() as u64);
+        // SAFETY: key and value are readable for the sizes that the map has, as checked.
+        unsafe { bpf(MAP_UPDATE, &mut request) }
+    }
+
+    /// Reads an entry's value; false if it is not there.
+    pub(crate) fn lookup(&self, key: &[u8], value: &mut [u8]) -> io::Result<bool> {
+        self.read(MAP_LOOKUP, key, value)
+    }
+
+    /// Takes an entry out and reads its value; false if it is not there.
+    pub(crate) fn take(&self, key: &[u8], value: &mut [u8]) -> io::Result<bool> {
+        self.read(MAP_LOOKUP_AND_DELETE, key, value)
+    }
+
+    fn read(&self, command: c_int, key: &[u8], value: &mut [u8]) -> io::Result<bool> {
+        assert_eq!(value.len(), self.value);
+        let mut request = self.entry(key, value.as_mut_ptr().expose_provenance() as u64);
+        // SAFETY: the key is readable and the value writable for the sizes that the map has, as
+        // checked.
+        found(unsafe { bpf(command, &mut request) })
+    }
+
+    /// Takes an entry out; false if it is not there.
+    pub(crate) fn delete(&self, key: &[u8]) -> io::Result<bool> {
+        let mut request = self.entry(key, 0);
+        // SAFETY: the key is readable for the size that the map has; there is no value.
+        found(unsafe { bpf(MAP_DELETE, &mut request) })
+    }
+
+    /// Reads up to `count` entries of a hash map from a place on.
+    pub(crate) fn lookup_batch(&self, from: Option<u32>, count: u32) -> io::Result<Batch> {
+        let mut keys = vec![0; self.key * count as usize];
+        let mut values = vec![0; self.value * count as usize];
+        let (from, mut to) = (from.map(|from| [from]), [0u32]);
+        let from = from
+            .as_ref()
+            .map_or(0, |from| from.as_ptr().expose_provenance());
+        let mut request = BatchRequest {
+            in_batch: from as u64,
+            out_batch: to.as_mut_ptr().expose_provenance() as u64,
+            keys: keys.as_mut_ptr().expose_provenance() as u64,
+            values: values.as_mut_ptr().expose_provenance() as u64,
+            count,
+            map: self.fd.as_raw_fd() as u32,
+            entry_flags: 0,
+            flags: 0,
+        };
+        // SAFETY: keys and values are writable for `count` entries; the places are four bytes each,
+        // and all of them live until the call has returned.
+        let more = found(unsafe { bpf(MAP_LOOKUP_BATCH, &mut request) })?;
+        keys.truncate(self.key * request.count as usize);
+        values.truncate(self.value * request.count as usize);
+        let next = more.then_some(to[0]);
+        Ok(Batch { keys, values, next })
+    }
+}
+
+/// Reads the first words of what the kernel tells of a program, map or link.
+pub(crate) fn object_info<const WORDS: usize>(
+    fd: c_int,
+    info: &mut [u32; WORDS],
+) -> io::Result<()> {
+    let mut request = InfoRequest {
+        fd: fd as u32,
+        length: size_of_val(info) as u32,
+        info: info.as_mut_ptr().expose_provenance() as u64,
+    };
+    // SAFETY: the kernel writes no more than `length` bytes to `info`.
+    unsafe { bpf(OBJECT_INFO, &mut request) }
+}
+
+/// True for success, false for an entry that is not there.
+fn found(answer: io::Result<()>) -> io::Result<bool> {
+    match answer {
+        Ok(()) => Ok(true),
+        Err(error) if error.raw_os_error() == Some(libc::ENOENT) => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+/// Makes the system call.
+///
+/// # Safety
+/// `request` is the member of `union bpf_attr` that `command` takes, and its pointers are valid for
+/// it.
+unsafe fn bpf<T>(command: c_int, request: &mut T) -> io::Result<()> {
+    let request: *mut T = request;
+    // SAFETY: the kernel reads and writes as many bytes of the request as it is told; the caller
+    // answers for the rest.
+    let answer: c_long = unsafe { libc::syscall(libc::SYS_bpf, command, request, size_of::<T>()) };
+    if answer < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(())
+}
