@@ -53,6 +53,7 @@ fn dispatch(cli: Cli) -> Result<u8> {
     match cli.command {
         Some(Command::Recover(recover)) => {
             recover.log.init();
+            privileges::keep_to_recover().context("privileges cannot be dropped")?;
             runtime.block_on(run::recover(&recover))
         }
         Some(Command::Run(run)) => translate(&runtime, *run),

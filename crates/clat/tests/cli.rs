@@ -172,3 +172,55 @@ fn every_flag_of_help_is_in_the_documentation() {
         );
     }
 }
+
+/// A journal as another program would write it: each line is whole, its checksum is right.
+fn forged(key: &str) -> String {
+    let json = format!("0 {{\"Sysctl\":{{\"key\":\"{key}\",\"ours\":\"1\",\"was\":\"0\"}}}}");
+    format!("2 {:08x} {json}\n", crc32(json.as_bytes()))
+}
+
+/// CRC-32 (IEEE 802.3), bit by bit.
+fn crc32(bytes: &[u8]) -> u32 {
+    !bytes.iter().fold(!0_u32, |sum, byte| {
+        (0..8).fold(sum ^ u32::from(*byte), |sum, _| {
+            (sum >> 1) ^ (0xedb8_8320 & (sum & 1).wrapping_neg())
+        })
+    })
+}
+
+#[test]
+fn se_28_recover_writes_nothing_outside_of_the_network_parameters() {
+    let dir = tempfile::tempdir().unwrap();
+    let (run_dir, target) = (dir.path().join("run"), dir.path().join("x"));
+    std::fs::create_dir(&run_dir).unwrap();
+    std::fs::write(&target, "1").unwrap();
+    // `.` and `/` change places in a key, as in sysctl(8).
+    let swapped = target.display().to_string().replace('.', "\0");
+    let key = swapped.replace('/', ".").replace('\0', "/");
+    std::fs::write(run_dir.join("clat.journal"), forged(&format!("//.//{key}"))).unwrap();
+    let run = || {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_clat"));
+        command.args(["recover", "--run-dir"]).arg(&run_dir);
+        let output = command.output().unwrap();
+        let text = String::from_utf8(output.stderr).unwrap();
+        (output.status.code(), text)
+    };
+    let (code, text) = run();
+    assert_eq!(code, Some(0), "{text}");
+    assert!(text.contains("is damaged in line 1"), "{text}");
+    assert_eq!(std::fs::read(&target).unwrap(), b"1");
+
+    // And none that others could have written is read.
+    let journal = run_dir.join("clat.journal");
+    std::os::unix::fs::symlink(&target, &journal).unwrap();
+    let (code, text) = run();
+    assert_eq!(code, Some(1), "{text}");
+    assert!(text.contains("symbolic link"), "{text}");
+    std::fs::remove_file(&journal).unwrap();
+    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o777);
+    std::fs::set_permissions(&run_dir, mode).unwrap();
+    let (code, text) = run();
+    assert_eq!(code, Some(1), "{text}");
+    assert!(text.contains("chmod go-w"), "{text}");
+    assert_eq!(std::fs::read(&target).unwrap(), b"1");
+}

@@ -1,7 +1,7 @@
 //! Starts of `plat` that fail half way: the host and the saved sessions are as they were.
 
 use std::net::{Ipv6Addr, TcpListener};
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
 
 use anyhow::{Result, ensure};
@@ -20,6 +20,8 @@ const TESTS: &[Test] = lab::tests![
     nb_06_a_start_that_fails_keeps_the_saved_sessions,
     np_10_a_pool_with_an_address_of_this_host_is_refused,
     se_24_running_daemons_can_do_no_more_than_they_need,
+    se_28_files_that_others_could_have_put_there_are_not_used,
+    se_29_a_session_log_without_a_reader_does_not_keep_plat_from_its_start,
 ];
 
 fn main() {
@@ -117,14 +119,86 @@ fn se_24_running_daemons_can_do_no_more_than_they_need() -> Result<()> {
     installed.plat.stop(PATIENCE)
 }
 
+fn se_28_files_that_others_could_have_put_there_are_not_used() -> Result<()> {
+    let topology = Topology::new(&Plan::default())?;
+    let edge = &topology.edge;
+    let pool = "--pool=192.168.64.9";
+    let directory = tempfile::tempdir()?;
+    let target = directory.path().join("target");
+    std::fs::write(&target, "untouched")?;
+    let place = |name: &str| directory.path().join(name);
+    let mode =
+        |name: &str, mode| std::fs::set_permissions(place(name), PermissionsExt::from_mode(mode));
+    for name in ["run", "state"] {
+        std::fs::create_dir(place(name))?;
+        mode(name, 0o777)?;
+        let log = refused(edge, &[pool], directory.path())?;
+        ensure!(log.contains("chmod go-w"), "{name}: {log}");
+        mode(name, 0o755)?;
+    }
+    let link = place("sessions.log");
+    std::fs::hard_link(&target, &link)?;
+    let flag = format!("--session-log={}", link.display());
+    let log = refused(edge, &[pool, &flag], directory.path())?;
+    ensure!(log.contains("hard link"), "{log}");
+    // Links in the state directory are no reason to end: a new secret is made beside them.
+    for name in ["secret", "secret.new", "sessions", "sessions.new"] {
+        let link = place("state").join(name);
+        // The starts before have made a secret.
+        let _ = std::fs::remove_file(&link);
+        symlink(&target, link)?;
+    }
+    let journal = place("run").join("nat64.journal");
+    symlink(&target, &journal)?;
+    let log = refused(edge, &[pool], directory.path())?;
+    ensure!(log.contains("symbolic link"), "{log}");
+    std::fs::remove_file(&journal)?;
+    let mut plat = start(edge, &[pool], directory.path())?;
+    plat.wait_for_line("ready", PATIENCE)?;
+    plat.stop(PATIENCE)?;
+    ensure!(
+        plat.log()
+            .contains("secret is damaged (it is a symbolic link)"),
+        "{}",
+        plat.log()
+    );
+    for name in ["secret", "sessions"] {
+        ensure!(
+            place("state").join(name).symlink_metadata()?.is_file(),
+            "{name}"
+        );
+    }
+    ensure!(
+        std::fs::read_to_string(&target)? == "untouched",
+        "written to"
+    );
+    Ok(())
+}
+
+fn se_29_a_session_log_without_a_reader_does_not_keep_plat_from_its_start() -> Result<()> {
+    let topology = Topology::new(&Plan::default())?;
+    let directory = tempfile::tempdir()?;
+    let pipe = directory.path().join("pipe");
+    rustix::fs::mkfifoat(rustix::fs::CWD, &pipe, rustix::fs::Mode::RWXU)?;
+    let flag = format!("--session-log={}", pipe.display());
+    let flags = ["--pool=192.168.64.9", &flag];
+    let mut plat = start(&topology.edge, &flags, directory.path())?;
+    plat.wait_for_line("ready", PATIENCE)?;
+    plat.stop(PATIENCE)
+}
+
 /// Starts `plat`, which must end with 1, and returns what it said.
 fn refused(edge: &Namespace, flags: &[&str], directory: &Path) -> Result<String> {
-    let place = |name: &str| format!("--{name}-dir={}", directory.join(name).display());
-    let mut all: Vec<String> = flags.iter().map(ToString::to_string).collect();
-    all.extend([place("run"), place("state"), format!("--prefix={PREF64}")]);
-    let mut plat = Daemon::start(edge, &Binaries::find()?.plat, &all)?;
+    let mut plat = start(edge, flags, directory)?;
     let status = plat.wait(PATIENCE)?;
     let log = plat.log();
     ensure!(status.code() == Some(1), "{status}: {log}");
     Ok(log)
+}
+
+fn start(edge: &Namespace, flags: &[&str], directory: &Path) -> Result<Daemon> {
+    let place = |name: &str| format!("--{name}-dir={}", directory.join(name).display());
+    let mut all: Vec<String> = flags.iter().map(ToString::to_string).collect();
+    all.extend([place("run"), place("state"), format!("--prefix={PREF64}")]);
+    Daemon::start(edge, &Binaries::find()?.plat, &all)
 }

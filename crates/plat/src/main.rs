@@ -54,6 +54,7 @@ fn dispatch(cli: Cli) -> Result<()> {
     match cli.command {
         Some(Command::Recover(recover)) => {
             recover.log.init();
+            privileges::keep_to_recover().context("privileges cannot be dropped")?;
             runtime.block_on(run::recover(&recover))
         }
         Some(Command::Run(run)) => translate(&runtime, *run),

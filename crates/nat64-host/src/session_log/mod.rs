@@ -6,9 +6,8 @@
 
 mod record;
 
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io::{self, BufWriter, Write};
-use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -22,6 +21,7 @@ use nat64::event::Event;
 use nat64::feed::Subscribe;
 use thiserror::Error;
 use xlat_core::Instant;
+use xlat_host::private_dir::open_log;
 
 use record::Record;
 
@@ -78,7 +78,7 @@ impl LogLevel {
 #[derive(Debug, Error)]
 pub enum SessionLogError {
     /// The file or socket cannot be opened.
-    #[error("cannot write the session log {}", target.display())]
+    #[error("cannot write the session log {}: {source}", target.display())]
     Open {
         /// The file, or `syslog`.
         target: PathBuf,
@@ -298,9 +298,7 @@ fn send(socket: &mut UnixDatagram, path: &Path, line: &[u8]) -> io::Result<()> {
 }
 
 fn append(path: &Path) -> io::Result<BufWriter<File>> {
-    let mut options = OpenOptions::new();
-    options.append(true).create(true).mode(0o600);
-    Ok(BufWriter::new(options.open(path)?))
+    Ok(BufWriter::new(open_log(path)?))
 }
 
 fn connect(path: &Path) -> io::Result<UnixDatagram> {
@@ -311,6 +309,7 @@ fn connect(path: &Path) -> io::Result<UnixDatagram> {
 
 #[cfg(test)]
 mod tests {
+    use std::fs::OpenOptions;
     use std::net::Ipv4Addr;
 
     use nat64::Protocol;

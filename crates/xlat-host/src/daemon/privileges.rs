@@ -22,9 +22,22 @@ const NEEDED: CapabilitySet = CapabilitySet::NET_ADMIN
 /// # Errors
 /// If the kernel refuses.
 pub fn keep_what_is_needed(flags: &RunFlags) -> io::Result<()> {
+    keep(needed(flags.nice))
+}
+
+/// Drops all capabilities except those that undoing a daemon's changes takes: no more than the
+/// daemon had when it made them.
+///
+/// # Errors
+/// If the kernel refuses.
+pub fn keep_to_recover() -> io::Result<()> {
+    keep(NEEDED)
+}
+
+fn keep(needed: CapabilitySet) -> io::Result<()> {
     set_no_new_privs(true)?;
     let has = capabilities(None)?;
-    Ok(set_capabilities(None, kept(has, needed(flags.nice)))?)
+    Ok(set_capabilities(None, kept(has, needed))?)
 }
 
 fn needed(nice: Option<i8>) -> CapabilitySet {

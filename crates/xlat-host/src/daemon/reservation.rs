@@ -4,12 +4,12 @@
 //! them apart, and the kernel releases it when its process ends, however it ends. The directory is
 //! root's (or that of the daemon's user), so that no other user can take a name.
 
-use std::fs::DirBuilder;
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use crate::host::{Error, Lock};
+use crate::private_dir::PrivateDir;
 
 /// The directory that all instances of this host share.
 const SHARED: &str = "/run/464xlat";
@@ -47,17 +47,9 @@ fn namespace() -> io::Result<u64> {
     Ok(std::fs::metadata(NAMESPACE)?.ino())
 }
 
-/// Makes the directory if it is missing. True if this user alone may write to it.
+/// Makes the directory if it is missing. True if this user and root alone may write to it.
 fn is_ours(directory: &Path) -> bool {
-    let made = DirBuilder::new().mode(0o700).create(directory);
-    if let Err(error) = made
-        && error.kind() != io::ErrorKind::AlreadyExists
-    {
-        return false;
-    }
-    let user = rustix::process::geteuid().as_raw();
-    std::fs::symlink_metadata(directory)
-        .is_ok_and(|found| found.is_dir() && found.uid() == user && found.mode() & 0o022 == 0)
+    PrivateDir::create(directory, 0o700).is_ok()
 }
 
 #[cfg(test)]
@@ -87,9 +79,5 @@ mod tests {
         assert!(is_ours(&path));
         std::fs::set_permissions(&path, PermissionsExt::from_mode(0o777)).unwrap();
         assert!(!is_ours(&path));
-        let link = dir.path().join("link");
-        std::os::unix::fs::symlink(dir.path(), &link).unwrap();
-        assert!(!is_ours(&link));
-        assert!(!is_ours(&dir.path().join("no/such/parent")));
     }
 }

@@ -2,14 +2,14 @@
 //! the new. One that was damaged all the same is set aside, and nothing of it is believed; none
 //! keeps a daemon from starting.
 
-use std::fs::{DirBuilder, File, OpenOptions};
+use std::fs::File;
 use std::io::{self, BufWriter, Read, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use tracing::warn;
 
 use super::saved_file::{self, Saved};
+use crate::private_dir::PrivateDir;
 
 /// The state directory of a daemon.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -27,22 +27,28 @@ impl StateDir {
     /// Opens the directory `path`, or creates it with access for its owner only.
     ///
     /// # Errors
-    /// If it cannot be created.
+    /// If it cannot be created, or other users may change it.
     pub fn open(path: &Path) -> Result<Self, StateError> {
-        let made = DirBuilder::new().recursive(true).mode(0o700).create(path);
-        made.map_err(|source| StateError {
+        let dir = Self(path.into());
+        let opened = dir.held();
+        opened.map_err(|source| StateError {
             path: path.into(),
             source,
         })?;
-        Ok(Self(path.into()))
+        Ok(dir)
+    }
+
+    /// The directory, for one operation: it may have been removed since the last one.
+    fn held(&self) -> io::Result<PrivateDir> {
+        PrivateDir::create(&self.0, 0o700)
     }
 
     /// Opens the state file `name`; `None` if there is none that can be believed. A damaged file is
     /// set aside, which the log says together with `consequence`, what follows from it.
     pub fn open_saved(&self, name: &str, consequence: &str) -> Option<Saved> {
-        let file = match File::open(self.0.join(name)) {
-            Ok(file) => file,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return None,
+        let file = match self.held().and_then(|dir| dir.read(name)) {
+            Ok(Some(file)) => file,
+            Ok(None) => return None,
             Err(error) => {
                 self.set_aside(name, &error.to_string(), consequence);
                 return None;
@@ -75,15 +81,14 @@ impl StateDir {
         name: &str,
         fill: impl FnOnce(&mut BufWriter<File>) -> io::Result<()>,
     ) -> Result<(), StateError> {
-        let new = self.0.join(format!("{name}.new"));
+        let new = format!("{name}.new");
         let write = || {
-            let mut options = OpenOptions::new();
-            options.write(true).create(true).truncate(true).mode(0o600);
-            let mut file = BufWriter::new(options.open(&new)?);
+            let dir = self.held()?;
+            let mut file = BufWriter::new(dir.replace(&new)?);
             fill(&mut file)?;
             file.into_inner()?.sync_all()?;
-            std::fs::rename(&new, self.0.join(name))?;
-            File::open(&self.0)?.sync_all()
+            dir.rename(&new, name)?;
+            dir.sync()
         };
         write().map_err(|source| self.failed(name, source))
     }
@@ -93,21 +98,21 @@ impl StateDir {
     /// # Errors
     /// If it cannot be removed.
     pub fn remove(&self, name: &str) -> Result<(), StateError> {
-        match std::fs::remove_file(self.0.join(name)) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(self.failed(name, error)),
-            _ => Ok(()),
-        }
+        let removed = self.held().and_then(|dir| dir.remove(name));
+        removed.map_err(|error| self.failed(name, error))
     }
 
     /// Renames a damaged file to `name.damaged`, for inspection, and says so in the log, with what
     /// is wrong with the file and what follows.
     pub fn set_aside(&self, name: &str, damage: &str, consequence: &str) {
-        let (path, aside) = (self.0.join(name), self.0.join(format!("{name}.damaged")));
+        let path = self.0.join(name);
         warn!(
             "{} is damaged ({damage}) and set aside: {consequence}",
             path.display()
         );
-        if let Err(error) = std::fs::rename(&path, &aside) {
+        let aside = format!("{name}.damaged");
+        let renamed = self.held().and_then(|dir| dir.rename(name, &aside));
+        if let Err(error) = renamed {
             warn!("{} stays where it is: {error}", path.display());
         }
     }
@@ -145,13 +150,13 @@ impl StateDir {
     /// The secret in the directory `path`, if it has one that is whole. Changes nothing.
     ///
     /// # Errors
-    /// If the file exists and cannot be read.
+    /// If the file exists and cannot be read, or other users may change it.
     pub fn known_secret(path: &Path) -> Result<Option<[u64; 2]>, StateError> {
-        let dir = Self(path.into());
-        match File::open(path.join(SECRET)) {
-            Ok(file) => Ok(saved_file::open(file, SECRET).and_then(read_key).ok()),
+        match PrivateDir::open(path).and_then(|dir| dir.read(SECRET)) {
+            Ok(Some(file)) => Ok(saved_file::open(file, SECRET).and_then(read_key).ok()),
+            Ok(None) => Ok(None),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(source) => Err(dir.failed(SECRET, source)),
+            Err(source) => Err(Self(path.into()).failed(SECRET, source)),
         }
     }
 

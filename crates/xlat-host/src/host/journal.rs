@@ -11,10 +11,9 @@
 mod line;
 
 use std::fmt;
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io::{self, Read, Write};
 use std::net::IpAddr;
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{FlockOperation, flock};
@@ -23,9 +22,12 @@ use tracing::warn;
 
 use super::error::Error;
 use super::interface;
+use super::lock::RUN_DIR_MODE;
 use super::plan::{Address, PolicyRule, Renamed, Route, Step, Subject};
 use super::sysctl;
+use crate::daemon::flags::interface_name;
 use crate::nft::TablePlace;
+use crate::private_dir::PrivateDir;
 use line::Line;
 
 /// How to undo one change.
@@ -92,6 +94,22 @@ impl Undo {
         }
     }
 
+    /// True if a daemon can have made this change: a line that was forged is not believed.
+    fn is_plausible(&self) -> bool {
+        let is_sound = match self {
+            Self::Sysctl { key, ours, was } => {
+                let is_line = |value: &str| !value.contains(char::is_control);
+                sysctl::is_of_network(key) && is_line(ours) && is_line(was)
+            }
+            Self::Address(Address { address, len, .. }) => is_prefix(*address, *len),
+            Self::Route(Route { to, len, .. }) => is_prefix(*to, *len),
+            Self::Rule(PolicyRule { to, len, .. }) => is_prefix(*to, *len),
+            Self::Proxy { .. } | Self::Table(_) => true,
+        };
+        let mut device = self.device().into_iter();
+        is_sound && device.all(|name| interface_name(&name).is_ok())
+    }
+
     /// True if the change does not outlive its process, so that the next one has nothing to undo.
     fn ends_with_process(&self) -> bool {
         match self {
@@ -119,6 +137,10 @@ impl fmt::Display for Undo {
     }
 }
 
+fn is_prefix(address: IpAddr, len: u8) -> bool {
+    len <= if address.is_ipv6() { 128 } else { 32 }
+}
+
 /// A change to undo.
 #[derive(Debug)]
 pub(super) struct Entry {
@@ -136,6 +158,8 @@ pub(super) type Entries<'a> = std::iter::Map<std::slice::Iter<'a, Entry>, fn(&En
 #[derive(Debug)]
 pub(super) struct Journal {
     path: PathBuf,
+    dir: PrivateDir,
+    name: String,
     file: File,
     entries: Vec<Entry>,
     /// The number of the next line.
@@ -148,15 +172,14 @@ impl Journal {
     /// Opens and locks the journal `name` in `dir`, and reads the entries that a killed process
     /// left in it.
     pub(super) fn open(dir: &Path, name: &str) -> Result<Self, Error> {
-        let path = dir.join(format!("{name}.journal"));
+        let name = format!("{name}.journal");
+        let path = dir.join(&name);
         let failed = |source| Error::Journal {
             path: path.clone(),
             source,
         };
-        std::fs::create_dir_all(dir).map_err(failed)?;
-        let mut options = OpenOptions::new();
-        options.read(true).append(true).create(true).mode(0o600);
-        let mut file = options.open(&path).map_err(failed)?;
+        let dir = PrivateDir::create(dir, RUN_DIR_MODE).map_err(failed)?;
+        let mut file = dir.append(&name).map_err(failed)?;
         if flock(&file, FlockOperation::NonBlockingLockExclusive).is_err() {
             return Err(Error::Running(path));
         }
@@ -168,10 +191,12 @@ impl Journal {
         }
         let contents = line::parse(&bytes);
         if !contents.damaged.is_empty() {
-            keep_copy(&path, &bytes);
+            keep_copy(&dir, &name, &bytes);
         }
         let mut journal = Self {
             path,
+            dir,
+            name,
             file,
             entries: Vec::new(),
             next: contents.next,
@@ -281,20 +306,16 @@ impl Journal {
             path: self.path.clone(),
             source,
         };
-        match std::fs::remove_file(&self.path) {
-            // The run directory may have been removed meanwhile.
-            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(failed(error)),
-            _ => Ok(()),
-        }
+        // The run directory may have been removed meanwhile, and the file with it.
+        self.dir.remove(&self.name).map_err(failed)
     }
 }
 
 /// Keeps the bytes of a damaged journal for inspection, as far as the disk lets us.
-fn keep_copy(path: &Path, bytes: &[u8]) {
-    let mut aside = path.as_os_str().to_owned();
-    aside.push(".damaged");
-    if let Err(error) = std::fs::write(&aside, bytes) {
-        warn!("no copy of the damaged {} is kept: {error}", path.display());
+fn keep_copy(dir: &PrivateDir, name: &str, bytes: &[u8]) {
+    let kept = dir.replace(&format!("{name}.damaged"));
+    if let Err(error) = kept.and_then(|mut copy| copy.write_all(bytes)) {
+        warn!("no copy of the damaged {name} is kept: {error}");
     }
 }
 

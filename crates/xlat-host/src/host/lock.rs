@@ -1,18 +1,18 @@
 //! Locks a name in a run directory for as long as the process lives.
 
-use std::fs::{File, OpenOptions};
-use std::io;
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
-use std::path::{Path, PathBuf};
+use std::fs::File;
+use std::path::Path;
 
 use rustix::fs::{FlockOperation, flock};
 
 use super::error::Error;
+use crate::private_dir::PrivateDir;
 
 /// An exclusive lock on a name, released when dropped.
 #[derive(Debug)]
 pub struct Lock {
-    path: PathBuf,
+    dir: PrivateDir,
+    name: String,
     /// Closing the file releases the lock.
     _file: File,
 }
@@ -21,45 +21,42 @@ impl Lock {
     /// Locks the name `name` in `run_dir`.
     ///
     /// # Errors
-    /// [`Error::Running`] if another process holds the lock.
+    /// [`Error::Running`] if another process holds the lock; also if other users may change the
+    /// directory.
     pub fn take(run_dir: &Path, name: &str) -> Result<Self, Error> {
-        let path = run_dir.join(format!("{name}.lock"));
+        let name = format!("{name}.lock");
+        let path = run_dir.join(&name);
         let failed = |source| Error::Journal {
             path: path.clone(),
             source,
         };
-        std::fs::create_dir_all(run_dir).map_err(failed)?;
-        let mut options = OpenOptions::new();
-        options.write(true).create(true).truncate(false).mode(0o600);
+        let dir = PrivateDir::create(run_dir, RUN_DIR_MODE).map_err(failed)?;
         loop {
-            let file = options.open(&path).map_err(failed)?;
+            let file = dir.append(&name).map_err(failed)?;
             if flock(&file, FlockOperation::NonBlockingLockExclusive).is_err() {
                 return Err(Error::Running(path));
             }
             // Its last owner may have removed it after it was opened here.
-            if is_file(&path, &file).map_err(failed)? {
-                return Ok(Self { path, _file: file });
+            if dir.is_named(&file, &name).map_err(failed)? {
+                return Ok(Self {
+                    dir,
+                    name,
+                    _file: file,
+                });
             }
         }
-    }
-}
-
-/// True if `file` still is the file at `path`.
-fn is_file(path: &Path, file: &File) -> io::Result<bool> {
-    let ours = file.metadata()?;
-    match std::fs::metadata(path) {
-        Ok(now) => Ok((now.dev(), now.ino()) == (ours.dev(), ours.ino())),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
-        Err(error) => Err(error),
     }
 }
 
 impl Drop for Lock {
     fn drop(&mut self) {
         // The run directory may have been removed meanwhile.
-        let _ = std::fs::remove_file(&self.path);
+        let _ = self.dir.remove(&self.name);
     }
 }
+
+/// Other users may look for a daemon in its run directory; its files are for their owner alone.
+pub(crate) const RUN_DIR_MODE: u32 = 0o755;
 
 #[cfg(test)]
 mod tests {

@@ -5,17 +5,38 @@ use std::path::PathBuf;
 
 /// The current value, without surrounding white space.
 pub(super) fn read(key: &str) -> io::Result<String> {
-    Ok(std::fs::read_to_string(path(key))?.trim().to_owned())
+    Ok(std::fs::read_to_string(checked_path(key)?)?
+        .trim()
+        .to_owned())
 }
 
 /// Sets a value.
 pub(super) fn write(key: &str, value: &str) -> io::Result<()> {
-    std::fs::write(path(key), value)
+    std::fs::write(checked_path(key)?, value)
 }
 
 /// True if the kernel has the parameter.
 pub(super) fn exists(key: &str) -> bool {
-    path(key).exists()
+    checked_path(key).is_ok_and(|path| path.exists())
+}
+
+/// True if `key` names a parameter of the network, and nothing outside of `/proc/sys/net`: a key
+/// can come from a file.
+pub(super) fn is_of_network(key: &str) -> bool {
+    let is_name = |word: &str| {
+        let name = word.replace('/', ".");
+        let is_strange = |c: char| c.is_whitespace() || c.is_control();
+        !matches!(&*name, "" | "." | "..") && !name.contains(is_strange)
+    };
+    key.starts_with("net.") && key.split('.').all(is_name)
+}
+
+fn checked_path(key: &str) -> io::Result<PathBuf> {
+    if is_of_network(key) {
+        return Ok(path(key));
+    }
+    let reason = "not a kernel parameter of the network";
+    Err(io::Error::new(io::ErrorKind::InvalidInput, reason))
 }
 
 /// The interface that the parameter `net.FAMILY.conf.DEV.NAME` belongs to; `None` for a parameter of
@@ -56,6 +77,40 @@ mod tests {
     fn a_slash_in_a_key_is_a_dot_in_a_name() {
         let expected = PathBuf::from("/proc/sys/net/ipv6/conf/eth0.5/forwarding");
         assert_eq!(path("net.ipv6.conf.eth0/5.forwarding"), expected);
+    }
+
+    #[test]
+    fn se_28_no_key_leads_out_of_the_network_parameters() {
+        let names = ["net.ipv4.ip_forward", "net.ipv6.conf.eth0/5.accept_ra"];
+        for key in [
+            &names[..],
+            &["net.ipv6.conf.a-b_c~.x", "net.ipv4.neigh.wan.proxy_delay"],
+        ]
+        .concat()
+        {
+            assert!(is_of_network(key), "{key}");
+        }
+        for key in [
+            "//.//.tmp.x",
+            "net.//.kernel.core_pattern",
+            "net.//.//.//.etc.passwd",
+            "net./.ipv4.ip_forward",
+            "net..ipv4.ip_forward",
+            "net.ipv4.ip_forward\n",
+            "net.",
+            "net",
+            "netx.ipv4",
+            "kernel.core_pattern",
+            ".net.ipv4",
+            "",
+        ] {
+            assert!(!is_of_network(key), "{key}");
+            let refused = [read(key).map(drop), write(key, "1")];
+            for error in refused.map(Result::unwrap_err) {
+                assert_eq!(error.kind(), io::ErrorKind::InvalidInput, "{key}");
+            }
+            assert!(!exists(key), "{key}");
+        }
     }
 
     #[test]

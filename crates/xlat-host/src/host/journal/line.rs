@@ -24,6 +24,15 @@ pub(super) enum Line {
     },
 }
 
+impl Line {
+    fn is_plausible(&self) -> bool {
+        match self {
+            Self::Done { .. } => true,
+            Self::Change { undo, .. } => undo.is_plausible(),
+        }
+    }
+}
+
 /// The text of a line, with its end.
 pub(super) fn format(number: usize, line: &Line) -> serde_json::Result<String> {
     let covered = format!("{number} {}", serde_json::to_string(line)?);
@@ -34,7 +43,7 @@ pub(super) fn format(number: usize, line: &Line) -> serde_json::Result<String> {
 /// What the bytes of a journal hold.
 #[derive(Debug, Default)]
 pub(super) struct Contents {
-    /// The lines that are whole, with their numbers.
+    /// The lines that are whole and plausible, with their numbers.
     pub(super) lines: Vec<(usize, Line)>,
     /// The others, for people: place in the file, from 1, and what is there.
     pub(super) damaged: Vec<String>,
@@ -62,7 +71,7 @@ pub(super) fn parse(bytes: &[u8]) -> Contents {
             }
         });
         match line {
-            Some((number, line)) if number >= contents.next => {
+            Some((number, line)) if number >= contents.next && line.is_plausible() => {
                 contents.lines.push((number, line));
                 contents.next = number + 1;
             }

@@ -7,7 +7,10 @@ fn entries(journal: &Journal) -> Vec<Undo> {
 
 fn sysctl(key: &str) -> Undo {
     Undo::Sysctl {
-        key: key.into(),
+        key: match key {
+            "a" | "b" | "c" | "d" | "x" => format!("net.{key}"),
+            whole => whole.into(),
+        },
         ours: "1".into(),
         was: "0".into(),
     }
@@ -207,11 +210,8 @@ fn fp_14_lines_that_are_whole_are_believed_and_the_others_are_named() {
     drop(journal);
     // Still valid JSON with another key: only the checksum tells. And bytes that are no text.
     let mut bytes = std::fs::read(&path).unwrap();
-    let at = bytes
-        .windows(3)
-        .position(|three| three == b"\"b\"")
-        .unwrap();
-    bytes[at + 1] = b'x';
+    let at = bytes.windows(6).position(|six| six == b"net.b\"").unwrap();
+    bytes[at + 4] = b'x';
     bytes.extend([0xff, 0xfe, b'\n']);
     std::fs::write(&path, &bytes).unwrap();
     let left = Journal::open(dir.path(), "clat").unwrap();
@@ -222,6 +222,67 @@ fn fp_14_lines_that_are_whole_are_believed_and_the_others_are_named() {
     assert!(first.starts_with("line 2: ") && second.starts_with("line 5: "));
     let copy = std::fs::read(dir.path().join("clat.journal.damaged"));
     assert_eq!(copy.unwrap(), bytes);
+}
+
+/// A journal that another program has written: its lines are whole, and what they say is not.
+#[test]
+fn se_28_a_forged_line_is_not_believed_and_named() {
+    let dir = tempfile::tempdir().unwrap();
+    let (there, true_one) = (IpAddr::from([192, 0, 2, 1]), sysctl("net.ipv4.ip_forward"));
+    let route = |len, dev: &str| Undo::Route(Route::new(there, len, dev));
+    let forged = [
+        sysctl("//.//.tmp.x"),
+        sysctl("net.//.kernel.core_pattern"),
+        sysctl("kernel.modprobe"),
+        sysctl("net.ipv6.conf.eth0\u{1b}[2J.forwarding"),
+        Undo::Sysctl {
+            key: "net.ipv4.ip_forward".into(),
+            ours: "1".into(),
+            was: "0\n1".into(),
+        },
+        route(33, "eth0"),
+        route(32, "../eth0"),
+        Undo::Proxy {
+            dev: "a name that is too long".into(),
+            address: there,
+        },
+    ];
+    let all = forged.iter().chain([&true_one]).cloned();
+    let change = |undo| Line::Change { undo, link: None };
+    let old: Vec<String> = all
+        .clone()
+        .map(|undo| serde_json::to_string(&change(undo)).unwrap())
+        .collect();
+    let new = all
+        .enumerate()
+        .map(|(number, undo)| line::format(number, &change(undo)).unwrap());
+    for text in [old.join("\n"), new.collect()] {
+        std::fs::write(dir.path().join("clat.journal"), &text).unwrap();
+        let journal = Journal::open(dir.path(), "clat").unwrap();
+        assert_eq!(entries(&journal), std::slice::from_ref(&true_one), "{text}");
+        assert_eq!(journal.damaged().len(), forged.len(), "{text}");
+    }
+}
+
+#[test]
+fn se_28_a_journal_that_others_could_have_put_there_is_refused() {
+    use std::os::unix::fs::{PermissionsExt, symlink};
+    let dir = tempfile::tempdir().unwrap();
+    let (path, other) = (dir.path().join("clat.journal"), dir.path().join("other"));
+    std::fs::write(&other, "").unwrap();
+    let refused = || Journal::open(dir.path(), "clat").unwrap_err().to_string();
+    symlink(&other, &path).unwrap();
+    assert!(refused().contains("it is a symbolic link"), "{}", refused());
+    std::fs::remove_file(&path).unwrap();
+    std::fs::hard_link(&other, &path).unwrap();
+    assert!(refused().contains("hard link"), "{}", refused());
+    std::fs::remove_file(&path).unwrap();
+    rustix::fs::mkfifoat(rustix::fs::CWD, &path, rustix::fs::Mode::RWXU).unwrap();
+    assert!(refused().contains("no regular file"), "{}", refused());
+    std::fs::remove_file(&path).unwrap();
+    std::fs::set_permissions(dir.path(), PermissionsExt::from_mode(0o777)).unwrap();
+    assert!(refused().contains("chmod go-w"), "{}", refused());
+    assert_eq!(std::fs::read(&other).unwrap(), b"");
 }
 
 /// Random numbers enough to damage files: xorshift.
