@@ -133,6 +133,7 @@ fn address(config: &HostConfig, clat: &Clat, sysctl: Sysctl<'_>) -> Plan {
     if let Origin::Shared(_) = clat.origin {
         reserve(&mut address, sysctl, &config.shared_ports);
     }
+    address.neighbour(tun, clat.address);
     address.route(Route::new(clat.address, 128, tun));
     lead(&mut address, clat);
     address

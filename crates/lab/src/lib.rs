@@ -15,7 +15,7 @@
 //! | networks | [`namespace`], [`link`], [`topology`], [`ip`], [`nft`], [`inspect`] |
 //! | programs | [`binaries`], [`bind`], [`unbound`], [`command`], [`process`], [`privilege`], [`suite`], [`wait`] |
 //! | hosts that a test plays itself | [`router`], [`fake_host`], [`tun`] |
-//! | networks with programs in them | [`installed`], [`client_host`], [`fixture`], [`dns64_fixture`], [`classic`], [`load`], [`restarts`] |
+//! | networks with programs in them | [`installed`], [`client_host`], [`fixture`], [`dns64_fixture`], [`classic`], [`load`], [`flood`], [`restarts`] |
 //! | packets | [`traffic`], [`capture`] |
 
 pub mod binaries;
@@ -27,6 +27,7 @@ pub mod command;
 pub mod dns64_fixture;
 pub mod fake_host;
 pub mod fixture;
+pub mod flood;
 pub mod inspect;
 pub mod installed;
 pub mod ip;

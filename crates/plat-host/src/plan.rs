@@ -23,6 +23,7 @@ pub async fn base_plan(host: &Host, config: &HostConfig, own_v6: Own6) -> Result
     let tun = &config.tun;
     let mut plan = Plan::new();
     plan.tun(tun, u32::from(config.mtu));
+    plan.neighbour(tun, NEXT_HOP);
     forward(&mut plan, host, config).await?;
     let lans = &config.lans;
     if !lans.is_empty() {
@@ -34,7 +35,7 @@ pub async fn base_plan(host: &Host, config: &HostConfig, own_v6: Own6) -> Result
         plan.route(Route::new(prefix.address(), prefix.len(), tun).via(NEXT_HOP));
     }
     if own_v6.routed {
-        plan.route(Route::new(own_v6.address, 128, tun));
+        plan.route(Route::new(own_v6.address, 128, tun).via(NEXT_HOP));
     }
     Ok(plan)
 }

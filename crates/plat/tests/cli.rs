@@ -234,6 +234,8 @@ fn a_dry_run_prints_the_plan_as_commands() {
         "sysctl -w net.ipv6.conf.nat64.addr_gen_mode=1",
         "sysctl -w net.ipv6.conf.nat64.disable_ipv6=0",
         "ip link set nat64 up",
+        "ip neighbour replace 0.0.0.0 dev nat64 nud permanent",
+        "ip neighbour replace fe80::1 dev nat64 nud permanent",
         "sysctl -w net.ipv4.ip_forward=1",
         "sysctl -w net.ipv4.conf.nat64.forwarding=1",
         "ip -6 route add 2001:db8:64::/96 via fe80::1 dev nat64 proto 64",

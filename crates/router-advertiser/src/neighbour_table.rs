@@ -4,7 +4,7 @@ use tracing::warn;
 use xlat_host::host::Host;
 
 /// The kernel's default, 1024, is for hosts. A scan or a flood of solicitations from forged addresses
-/// fills it at once, and established flows stall while their neighbours have no entry.
+/// fills it at once, and hosts whose entry has aged are not reached meanwhile.
 const LEAST: u32 = 8192;
 
 /// Names the limits of the neighbour tables that are too low for a router. They hold for the whole
@@ -19,8 +19,8 @@ pub(super) fn warn_of_limits(host: &Host) {
         .collect();
     if !low.is_empty() {
         warn!(
-            "the kernel's neighbour table is small for a router: a scan or a flood in a LAN can stall \
-             all flows for seconds; raise {} (and gc_thresh2 to half of it)",
+            "the kernel's neighbour table is small for a router: a scan or a flood in a LAN can keep \
+             it from hosts that were silent for seconds; raise {} (and gc_thresh2 to half of it)",
             low.join(" and ")
         );
     }

@@ -12,6 +12,7 @@ mod resolv_conf;
 mod sessions;
 mod shares;
 mod starts;
+mod syns;
 
 use lab::bind::{DIG, NAMED};
 use lab::ip::IP;
@@ -31,6 +32,7 @@ fn main() {
             sessions::TESTS,
             shares::TESTS,
             starts::TESTS,
+            syns::TESTS,
             clients::TESTS,
             packets::TESTS,
         ],
@@ -71,6 +73,8 @@ fn main() {
             (dns_peers::WITH_UNBOUND[3], UNBOUND),
             (dns_peers::WITH_UNBOUND[4], UNBOUND),
             (dns_peers::WITH_BIND[0], NAMED),
+            (syns::WITH_IP[0], IP),
+            (syns::WITH_IP[1], IP),
             (dns_peers::WITH_BIND[1], NAMED),
         ],
     )

@@ -33,7 +33,7 @@ xlat_tun::counters! {
     parameters: SharedCounter => METRIC, "what=\"sysctl\"";
     /// Addresses of interfaces.
     addresses: SharedCounter => METRIC, "what=\"address\"";
-    /// Routes.
+    /// Routes, and neighbour entries of the TUN.
     routes: SharedCounter => METRIC, "what=\"route\"";
     /// Proxy neighbour entries.
     proxies: SharedCounter => METRIC, "what=\"proxy\"";
@@ -75,7 +75,7 @@ impl Kind {
             Step::Tun { .. } | Step::Up { .. } => Self::Link,
             Step::Sysctl { .. } => Self::Sysctl,
             Step::Address(_) | Step::Claim { .. } => Self::Address,
-            Step::Route(_) | Step::Rule(_) => Self::Route,
+            Step::Route(_) | Step::Rule(_) | Step::Neighbour { .. } => Self::Route,
             Step::Proxy { .. } => Self::Proxy,
             Step::Table { .. } => Self::Table,
         }

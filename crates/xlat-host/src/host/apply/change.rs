@@ -107,6 +107,7 @@ impl Applied {
             | Step::Address(_)
             | Step::Claim { .. }
             | Step::Rule(_)
+            | Step::Neighbour { .. }
             | Step::Proxy { .. } => Ok(()),
         }
     }
@@ -130,6 +131,7 @@ fn transitional(old: &Step, new: &Step) -> Step {
         | Step::Claim { .. }
         | Step::Route(_)
         | Step::Rule(_)
+        | Step::Neighbour { .. }
         | Step::Proxy { .. } => new.clone(),
     }
 }

@@ -176,6 +176,7 @@ impl Applied {
                 })?;
                 self.host.netlink.add_proxy(dev, *address).await
             }
+            Step::Neighbour { dev, address } => netlink.keep_neighbour(dev, *address).await,
             Step::Table { table, optional } => self.make_table(table, optional.as_deref()),
         }
     }

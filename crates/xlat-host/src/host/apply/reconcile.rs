@@ -83,6 +83,10 @@ impl Applied {
                 let index = present.link(dev)?.index;
                 !present.proxies.contains(&(index, *address))
             }
+            Step::Neighbour { dev, address } => {
+                let index = present.link(dev)?.index;
+                !netlink.keeps_neighbour(index, *address).await
+            }
             Step::Table { table, .. } => return self.repair_table(&table.place()),
             Step::Claim { .. } => false,
         };
@@ -94,6 +98,7 @@ impl Applied {
                 Step::Route(route) => netlink.add_route(route, false).await?,
                 Step::Rule(rule) => netlink.add_rule(rule).await?,
                 Step::Proxy { dev, address } => netlink.add_proxy(dev, *address).await?,
+                Step::Neighbour { dev, address } => netlink.keep_neighbour(dev, *address).await?,
                 Step::Sysctl { .. } | Step::Table { .. } | Step::Claim { .. } => {}
             }
         }

@@ -10,7 +10,7 @@ mod route;
 mod step;
 
 use std::fmt;
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use crate::nft::Table;
 
@@ -44,7 +44,8 @@ impl Plan {
         self
     }
 
-    /// Sets the MTU of the TUN device and sets it up. It has IPv6 even where the host gives new
+    /// Sets the MTU of the TUN device and sets it up, with the neighbour entry of all IPv4
+    /// destinations behind it. It has IPv6 even where the host gives new
     /// interfaces none. The kernel gives it no link-local address, and without one it solicits no
     /// routers.
     pub fn tun(&mut self, name: &str, mtu: u32) -> &mut Self {
@@ -54,7 +55,8 @@ impl Plan {
         });
         self.sysctl(device_key("ipv6", name, "addr_gen_mode"), "1");
         self.sysctl(device_key("ipv6", name, "disable_ipv6"), "0");
-        self.step(Step::Up { dev: name.into() })
+        self.step(Step::Up { dev: name.into() });
+        self.neighbour(name, Ipv4Addr::UNSPECIFIED)
     }
 
     /// Sets a kernel parameter.
@@ -86,6 +88,14 @@ impl Plan {
     /// Adds a proxy neighbour entry for `address` on `dev`.
     pub fn proxy(&mut self, dev: &str, address: impl Into<IpAddr>) -> &mut Self {
         self.step(Step::Proxy {
+            dev: dev.into(),
+            address: address.into(),
+        })
+    }
+
+    /// Keeps the way to `address`, a next hop behind the TUN `dev`, in the kernel's neighbour table.
+    pub fn neighbour(&mut self, dev: &str, address: impl Into<IpAddr>) -> &mut Self {
+        self.step(Step::Neighbour {
             dev: dev.into(),
             address: address.into(),
         })

@@ -31,6 +31,7 @@ impl Step {
             Self::Tun { name: dev, .. }
             | Self::Up { dev }
             | Self::Claim { dev, .. }
+            | Self::Neighbour { dev, .. }
             | Self::Proxy { dev, .. } => {
                 if let Some(new) = new(dev) {
                     new.clone_into(dev);

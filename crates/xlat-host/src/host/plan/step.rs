@@ -52,6 +52,15 @@ pub enum Step {
         /// The address.
         address: IpAddr,
     },
+    /// A neighbour entry of the TUN that the kernel keeps. It finds the destinations of a device
+    /// by entries too, and those of a TUN are the first that it gives up when its table is full,
+    /// which others can bring about. The entry disappears with the TUN.
+    Neighbour {
+        /// Name of the TUN.
+        dev: String,
+        /// The next hop; for IPv4, where the kernel has one entry for all, the unspecified address.
+        address: IpAddr,
+    },
     /// An nftables table. The kernel deletes it when this process ends, however it ends.
     Table {
         /// The table.
@@ -78,7 +87,9 @@ impl Step {
     /// The object to undo; `None` if nothing stays behind, or nothing without the TUN.
     pub(in crate::host) fn subject(&self) -> Option<Subject<'_>> {
         match self {
-            Self::Tun { .. } | Self::Up { .. } | Self::Claim { .. } => None,
+            Self::Tun { .. } | Self::Up { .. } | Self::Claim { .. } | Self::Neighbour { .. } => {
+                None
+            }
             Self::Sysctl { key, .. } => Some(Subject::Sysctl(key)),
             Self::Address(address) => Some(Subject::Address(address)),
             Self::Route(route) => Some(Subject::Route(route)),
@@ -96,6 +107,7 @@ impl Step {
             | Self::Address(_)
             | Self::Claim { .. }
             | Self::Rule(_)
+            | Self::Neighbour { .. }
             | Self::Proxy { .. } => self == other,
             Self::Sysctl { key, .. } => matches!(other, Self::Sysctl { key: of, .. } if of == key),
             Self::Route(route) => matches!(other, Self::Route(of) if of.has_same_place(route)),
@@ -130,6 +142,9 @@ impl fmt::Display for Step {
             Self::Rule(rule) => rule.fmt(f),
             Self::Proxy { dev, address } => {
                 write!(f, "ip neighbour add proxy {address} dev {dev}")
+            }
+            Self::Neighbour { dev, address } => {
+                write!(f, "ip neighbour replace {address} dev {dev} nud permanent")
             }
             Self::Table { table, .. } => table.fmt(f),
         }
