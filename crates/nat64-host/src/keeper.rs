@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use nat64::config::Config;
-use nat64::{Nat64, Subscription};
+use nat64::{Nat64, OuterAddress, Subscription};
 use tokio::time::{Instant, sleep_until, timeout};
 use tracing::{info, warn};
 use xlat_core::addr::Pref64s;
@@ -51,7 +51,8 @@ pub struct Keeper {
 
 impl Keeper {
     /// Creates the tables with the sessions that the last run saved in `dir`. The target of
-    /// `session_log` is a file, or `syslog`.
+    /// `session_log` is a file, or `syslog`. `outer` is what the IPv4 side sees of the pool, if it is
+    /// another address.
     ///
     /// # Errors
     /// If the configuration is refused, or the directory or the log cannot be used.
@@ -60,9 +61,13 @@ impl Keeper {
         pref64s: Pref64s,
         dir: StateDir,
         session_log: Option<(&Path, LogLevel)>,
+        outer: Option<OuterAddress>,
     ) -> Result<Self, Error> {
         let ports = describe_ports(&config);
         let nat = Nat64::new(config, pref64s, dir.secret()?)?;
+        if let Some(outer) = outer {
+            nat.set_outer(outer, now());
+        }
         if let Some(line) = ports {
             info!("{line}");
         }

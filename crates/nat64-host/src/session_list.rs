@@ -50,22 +50,18 @@ impl SessionList {
         };
         let mut page = String::new();
         for session in sessions.iter().filter(is_wanted) {
-            write_session(session, epoch, self.json, &mut page)?;
+            let external = nat.seen(session.binding.external);
+            let line = SessionLine::new(session, external, epoch);
+            write_session(&line, self.json, &mut page)?;
         }
         self.cursor = next;
         Ok(Some(page))
     }
 }
 
-fn write_session(
-    session: &SavedSession,
-    epoch: u64,
-    json: bool,
-    into: &mut String,
-) -> io::Result<()> {
-    let line = SessionLine::new(session, epoch);
+fn write_session(line: &SessionLine, json: bool, into: &mut String) -> io::Result<()> {
     if json {
-        into.push_str(&serde_json::to_string(&line)?);
+        into.push_str(&serde_json::to_string(line)?);
         into.push('\n');
     } else {
         let _ = writeln!(
@@ -96,13 +92,13 @@ struct SessionLine {
 }
 
 impl SessionLine {
-    fn new(session: &SavedSession, epoch: u64) -> Self {
+    fn new(session: &SavedSession, external: Ipv4Addr, epoch: u64) -> Self {
         let binding = &session.binding;
         Self {
             protocol: binding.protocol.name(),
             client: binding.client,
             client_port: binding.client_port,
-            external: binding.external,
+            external,
             external_port: binding.external_port,
             remote: session.remote,
             remote_port: session.remote_port,

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use nat64::config::Config;
 use nat64::dynamic::PoolConfig;
-use nat64::{ReloadError, View};
+use nat64::{OuterAddress, ReloadError, View};
 use xlat_core::addr::{Ipv6Prefix, Pref64s};
 use xlat_host::daemon::state_dir::StateDir;
 use xlat_tun::now;
@@ -22,6 +22,8 @@ pub struct StateConfig<'a> {
     pub stateful: Option<&'a Config>,
     /// Target and level of the session log.
     pub session_log: Option<(&'a Path, LogLevel)>,
+    /// What the IPv4 side sees of the pool, if it is another address.
+    pub outer: Option<OuterAddress>,
 }
 
 /// Leases of the dynamic pool, sessions of the shared one.
@@ -47,7 +49,8 @@ impl State {
         let stateful = match config.stateful {
             Some(shared) => {
                 let (shared, pref64s) = (shared.clone(), config.pref64s.clone());
-                Some(Keeper::load(shared, pref64s, open()?, config.session_log)?)
+                let (log, outer) = (config.session_log, config.outer);
+                Some(Keeper::load(shared, pref64s, open()?, log, outer)?)
             }
             None => None,
         };

@@ -52,7 +52,7 @@ impl StatusSource {
             subscribers: counts.subscribers,
             ports: PerProtocol::new(self.ports),
             free_ports: PerProtocol::new(counts.free_ports),
-            top_subscribers: top.iter().map(Top::new).collect(),
+            top_subscribers: top.iter().map(|usage| Top::new(usage, &self.nat)).collect(),
             lost_log_records: lost.map(|lost| lost.load(Ordering::Relaxed)),
         }
     }
@@ -117,10 +117,10 @@ struct Top {
 }
 
 impl Top {
-    fn new(usage: &Usage) -> Self {
+    fn new(usage: &Usage, nat: &Nat64) -> Self {
         Self {
             subscriber: usage.subscriber.to_string(),
-            external: usage.external,
+            external: nat.seen(usage.external),
             sessions: usage.sessions,
             bindings: PerProtocol::new(usage.bindings.map(u64::from)),
             blocks: usage.blocks,

@@ -26,7 +26,8 @@ struct TakenUp {
 fn keeper(dir: &Path) -> Keeper {
     let pref64s = Pref64s::new(["2001:db8:64::/96".parse().unwrap()], true);
     let config = Config::new(vec!["192.0.2.1".parse().unwrap()]);
-    Keeper::load(config, pref64s, StateDir::open(dir).unwrap(), None).expect("a start succeeds")
+    Keeper::load(config, pref64s, StateDir::open(dir).unwrap(), None, None)
+        .expect("a start succeeds")
 }
 
 fn leases(dir: &Path) -> Leases {

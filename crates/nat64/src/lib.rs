@@ -38,6 +38,7 @@ pub mod feed;
 mod fragments;
 mod modes;
 pub mod offload;
+mod outer;
 mod ports;
 mod probe;
 mod shard;
@@ -51,6 +52,7 @@ mod worker;
 
 pub use config_text::ParseError;
 pub use modes::{Modes, OneToOne};
+pub use outer::OuterAddress;
 pub use ports::pool_spec::{PoolSpec, PoolSpecError};
 pub use shard::{Counts, PortRefusal, PortRequest, RemoteFilter, Usage};
 pub use shared::{Nat64, ReloadError, Subscription, View};

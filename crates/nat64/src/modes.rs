@@ -106,7 +106,8 @@ impl<S: OneToOne> Mapper for Modes<S> {
         let mut rewrite;
         if self.own.has_client(flow.src) {
             rewrite = self.own.map_v6(flow, now)?;
-            rewrite.hairpin |= self.shared.is_ours(rewrite.dst);
+            let port = flow.ports.map_or(0, |ports| ports.dst);
+            rewrite.hairpin |= self.shared.turns(rewrite.dst, flow.protocol, port);
         } else {
             rewrite = self.shared.map_v6(flow, now)?;
             if self.own.is_hairpin(flow.dst, rewrite.dst) {
@@ -139,7 +140,9 @@ impl<S: OneToOne> Mapper for Modes<S> {
         let mut rewrite;
         if self.own.has_client(error.quoted.dst) {
             rewrite = self.own.map_v6_error(error, now)?;
-            rewrite.hairpin |= self.shared.is_ours(rewrite.dst);
+            let port = error.quoted.ports.map_or(0, |ports| ports.src);
+            let protocol = error.quoted.protocol;
+            rewrite.hairpin |= self.shared.turns(rewrite.dst, protocol, port);
         } else {
             rewrite = self.shared.map_v6_error(error, now)?;
             let quoted = (error.quoted.src, rewrite.quoted.src);

@@ -67,6 +67,7 @@ pub enum Error {
 #[derive(Debug)]
 pub struct PcpServer {
     shared: Arc<Shared>,
+    sockets: Vec<Arc<LanSocket>>,
     tasks: Vec<JoinHandle<()>>,
 }
 
@@ -107,6 +108,7 @@ impl PcpServer {
             tokio::spawn(expire(Arc::clone(&shared))),
             tokio::spawn(save(Arc::clone(&shared))),
         ];
+        let mut sockets = Vec::new();
         for name in links {
             let link = host.link(name).await?;
             let socket = LanSocket::open(&link).map_err(|source| Error::Socket {
@@ -118,9 +120,28 @@ impl PcpServer {
                 Arc::clone(&socket),
                 Arc::clone(&shared),
             )));
-            tasks.push(tokio::spawn(serve(socket, Arc::clone(&shared))));
+            tasks.push(tokio::spawn(serve(
+                Arc::clone(&socket),
+                Arc::clone(&shared),
+            )));
+            sockets.push(socket);
         }
-        Ok(Self { shared, tasks })
+        Ok(Self {
+            shared,
+            sockets,
+            tasks,
+        })
+    }
+
+    /// The IPv4 side sees clients by another address: they are told to ask for their mappings again
+    /// (section 8.5).
+    pub fn begin_anew(&mut self) {
+        self.shared.server().begin_anew(now());
+        for socket in &self.sockets {
+            let announcing = announce(Arc::clone(socket), Arc::clone(&self.shared));
+            self.tasks.push(tokio::spawn(announcing));
+        }
+        self.tasks.retain(|task| !task.is_finished());
     }
 
     /// Ends the server; clients find what they hold after the next start.

@@ -29,7 +29,7 @@ impl<'a> Ports<'a> {
             protocol: protocol(internal),
             client: internal.client,
             client_port: internal.port,
-            address: suggested.address,
+            address: suggested.address.map(|address| self.nat.meant(address)),
             port: suggested.port,
             exact: suggested.exact,
         };
@@ -94,6 +94,10 @@ impl PortMapper for Ports<'_> {
     ) -> Result<SocketAddrV4, Refusal> {
         self.remote(remote.address).ok_or(Refusal::NotAuthorized)?;
         self.keep_port(internal, suggested)
+    }
+
+    fn seen(&self, external: SocketAddrV4) -> SocketAddrV4 {
+        SocketAddrV4::new(self.nat.seen(*external.ip()), external.port())
     }
 
     fn close(&mut self, internal: Internal) {

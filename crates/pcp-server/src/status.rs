@@ -51,9 +51,15 @@ pub struct Line {
 impl StatusSource {
     /// The status now.
     pub fn status(&self) -> Status {
+        let shared = &self.0;
+        let mappings = shared.server().mappings().map(line).collect::<Vec<_>>();
+        let seen = |mut line: Line| {
+            line.external.set_ip(shared.nat.seen(*line.external.ip()));
+            line
+        };
         Status {
-            requests: self.0.counters.snapshot(),
-            mappings: self.0.server().mappings().map(line).collect(),
+            requests: shared.counters.snapshot(),
+            mappings: mappings.into_iter().map(seen).collect(),
         }
     }
 }

@@ -5,6 +5,7 @@ use std::net::Ipv6Addr;
 use xlat_core::addr::{Eam, Ipv4Prefix, Pref64s};
 
 use crate::Egress;
+use crate::egress::Outer;
 
 /// What a gateway is to its host. All of it follows from the settings.
 #[derive(Clone, Debug)]
@@ -22,6 +23,8 @@ pub struct HostConfig {
     /// IPv4 prefixes that belong to the translator and do not overlap: packets to them must come to
     /// the TUN.
     pub ipv4: Vec<Ipv4Prefix>,
+    /// Where clients are seen that share an address of this host, if it has one now.
+    pub outer: Option<Outer>,
     /// Names of the interfaces whose router this host is.
     pub lans: Vec<String>,
     /// The prefixes of the LANs are announced as on link.

@@ -12,7 +12,7 @@ use tokio::sync::mpsc;
 use xlat_core::addr::{Eam, EamTable, Ipv4Prefix, Pref64s};
 use xlat_core::identification::Identifications;
 use xlat_core::mapper::{PacketHolder, Prefetch};
-use xlat_core::mappers::{Guarded, Hairpin, Siit};
+use xlat_core::mappers::{Guarded, Hairpin, SharedAddress, Siit};
 use xlat_core::{Frame, Instant, Mapper, Policy, PolicyError, Translator, Verdict};
 use xlat_host::daemon::state_dir::random;
 use xlat_tun::counters::Snapshot;
@@ -24,8 +24,8 @@ use crate::SetupError;
 pub trait DataPath {
     /// Replaces the configuration of every worker between two of its batches.
     fn apply(&self, config: WorkerConfig);
-    /// Keeps clients from these IPv4 addresses and no others.
-    fn hide(&self, addresses: Vec<Ipv4Prefix>);
+    /// Keeps clients from these IPv4 addresses and no others, but for the ports of one that they share.
+    fn hide(&self, addresses: Vec<Ipv4Prefix>, shared: Option<SharedAddress>);
     /// Makes the workers ask their engines for pending packets.
     fn wake(&self);
     /// The workers' counters, to be read from anywhere.
@@ -82,8 +82,12 @@ impl<M: Reconfigure + Send + 'static> DataPath for Handle<PlatEngine<Guarded<M>>
         });
     }
 
-    fn hide(&self, addresses: Vec<Ipv4Prefix>) {
-        self.update(move |engine| engine.translator.mapper_mut().hide(addresses.clone()));
+    fn hide(&self, addresses: Vec<Ipv4Prefix>, shared: Option<SharedAddress>) {
+        self.update(move |engine| {
+            let mapper = engine.translator.mapper_mut();
+            mapper.hide(addresses.clone());
+            mapper.share(shared.clone());
+        });
     }
 
     fn wake(&self) {
@@ -148,8 +152,10 @@ pub struct DataPathConfig {
     pub hairpin: Hairpin,
     /// Hosts with IPv4-translatable addresses.
     pub translatable: Vec<Eam>,
-    /// What clients must not reach.
+    /// What clients must not reach,
     pub hidden: Vec<Ipv4Prefix>,
+    /// but for the ports of one that they share.
+    pub shared: Option<SharedAddress>,
 }
 
 /// The workers, and where the failure of one is told.
@@ -190,8 +196,9 @@ fn start_with<M: Reconfigure + Clone + Send + 'static>(
     wakeup: Option<Arc<Wakeup>>,
     before: Option<&Totals>,
 ) -> Result<Started, SetupError> {
-    let mapper = Guarded::new(mapper, config.pref64s.clone(), config.hidden.clone())
+    let mut mapper = Guarded::new(mapper, config.pref64s.clone(), config.hidden.clone())
         .with_nodes(config.translatable.clone());
+    mapper.share(config.shared.clone());
     let seed = random().map_err(SetupError::Random)?;
     let tun = Tun::open(&config.tun)?;
     let lanes = tun.queues() as u16;

@@ -22,10 +22,12 @@ mod status;
 pub use config::HostConfig;
 pub use data_path::{DataPath, DataPathConfig, Started, WorkerConfig, start_workers};
 pub use dns::{Dns, DnsError};
-pub use egress::{Egress, FactsError, HostFacts, POOLS};
+pub use egress::{
+    Egress, FactsError, Forward, HostFacts, Outer, OwnAddress, OwnFacts, POOLS, Pool,
+};
 pub use error::SetupError;
 pub use overlap::{OverlapError, check_overlaps, warn_of_on_link_prefixes};
 pub use own6::{Own6, is_global};
 pub use plan::{base_plan, client_plan};
 pub use repair_times::RepairTimes;
-pub use status::{Status, StatusSource};
+pub use status::{SeenOuter, Status, StatusSource};

@@ -16,6 +16,8 @@ use xlat_host::nft::DroppingChains;
 use xlat_tun::counters::{Metric, Snapshot};
 use xlat_tun::{Totals, now};
 
+use crate::egress::Outer;
+
 /// Where the status comes from.
 #[derive(Clone, Debug)]
 pub struct StatusSource {
@@ -27,6 +29,8 @@ pub struct StatusSource {
     pub prefixes: Vec<String>,
     /// The pools, for people.
     pub pool: Vec<String>,
+    /// Where clients are seen that share an address of this host.
+    pub outer: SeenOuter,
     /// The workers' counters.
     pub totals: Totals,
     /// Of the stateful translator.
@@ -97,6 +101,17 @@ impl StatusSource {
         page.into_text()
     }
 
+    /// The pools. One that is an address of this host is told with the address that it is now.
+    fn pools(&self) -> Vec<String> {
+        let outer = self.outer.lock().unwrap_or_else(PoisonError::into_inner);
+        let pools = self.pool.iter();
+        let pools = pools.map(|pool| match &*outer {
+            Some(outer) => format!("{outer}, {pool}"),
+            None => pool.clone(),
+        });
+        pools.collect()
+    }
+
     /// The status, with so many of the subscribers that have most sessions.
     pub fn status(&self, top: usize) -> Status {
         let leases = self
@@ -107,7 +122,7 @@ impl StatusSource {
             version: self.version,
             uptime_s: now().saturating_since(self.started).as_secs(),
             prefixes: self.prefixes.clone(),
-            pool: self.pool.clone(),
+            pool: self.pools(),
             stateful: self.nat.as_ref().map(|nat| nat.status(top)),
             leases,
             pcp: self.pcp.as_ref().map(pcp_server::StatusSource::status),
@@ -129,6 +144,10 @@ impl StatusSource {
         }
     }
 }
+
+/// Where clients are seen that share an address of this host; `None` where they share none, or there
+/// is none at the moment.
+pub type SeenOuter = Arc<Mutex<Option<Outer>>>;
 
 /// A snapshot of a running translator's status, as it is shown.
 #[derive(Debug, Serialize)]

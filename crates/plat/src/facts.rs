@@ -1,7 +1,7 @@
 //! What the flags leave to the host: whom to translate for, where nobody has said.
 
 use anyhow::Result;
-use plat_host::{Egress, HostFacts};
+use plat_host::{Egress, HostFacts, Pool};
 use xlat_host::daemon::exit::Usage;
 use xlat_host::host::Host;
 
@@ -9,7 +9,8 @@ use crate::cli::Run;
 
 /// Looks at the host, if these flags leave something to it.
 pub(crate) async fn look_up(run: &Run) -> Result<HostFacts> {
-    if !is_to_choose(run)? {
+    let has_own = has_interface(run);
+    if !has_own && !is_to_choose(run)? {
         return Ok(HostFacts::default());
     }
     let host = Host::connect()?;
@@ -17,16 +18,28 @@ pub(crate) async fn look_up(run: &Run) -> Result<HostFacts> {
         // What a killed run left is not in the way.
         host.recover(&run.place.run_dir, &run.place.tun).await?;
     }
+    if has_own {
+        return Ok(HostFacts::look_up_own(&host).await?);
+    }
     let egress = Egress::merge(run.egress.clone())?;
     Ok(HostFacts::look_up(&host, egress).await?)
 }
 
 /// What stands for the host's facts where it is not looked at.
 pub(crate) fn example(run: &Run) -> Result<HostFacts> {
+    if has_interface(run) {
+        return Ok(HostFacts::example_own()?);
+    }
     if !is_to_choose(run)? {
         return Ok(HostFacts::default());
     }
     Ok(HostFacts::example()?)
+}
+
+/// True if clients share the address of an interface.
+fn has_interface(run: &Run) -> bool {
+    let mut pools = run.stateful.pool.iter();
+    pools.any(|pool| matches!(pool, Pool::Interface(_)))
 }
 
 /// True if nobody has said whom to translate for.

@@ -1,5 +1,6 @@
 //! Translates until told to stop.
 
+mod outer;
 mod reconfigure;
 mod replace;
 pub(crate) mod start;
@@ -40,6 +41,7 @@ use crate::pcp;
 use crate::reload::{ReloadRequest, ReloadRequests};
 use crate::settings::Settings;
 use crate::started::StartedDaemon;
+use outer::OuterWatch;
 
 /// How often changed leases are written to disk.
 const SAVE_EVERY: Duration = Duration::from_secs(60);
@@ -77,6 +79,8 @@ struct Daemon<'a> {
     /// named.
     own_networks: Vec<Ipv6Prefix>,
     advertisements: Arc<router_advertiser::Counters>,
+    /// Where clients are seen that share an address of this host.
+    outer: OuterWatch,
     /// What this host reaches.
     reach: ReachWatch,
     repair_log: RepairLog,
@@ -150,6 +154,7 @@ impl Daemon<'_> {
             hairpin: settings.hairpin,
             translatable: settings.translatable.clone(),
             hidden: self.hidden(),
+            shared: self.shared(),
         };
         Ok(plat_host::start_workers(config, &self.state, before)?)
     }
@@ -184,7 +189,7 @@ impl Daemon<'_> {
         if self.settings.no_host_setup {
             return Ok(());
         }
-        let config = self.settings.host_config();
+        let config = self.host_config();
         let base = plat_host::base_plan(self.host, &config, self.own_v6).await?;
         let mut whole = base.clone();
         whole.append(plat_host::client_plan(&config)?);
@@ -196,6 +201,9 @@ impl Daemon<'_> {
         nft::warn_of_legacy_rules();
         egress::warn_of_reverse_paths(self.host, &config).await;
         egress::say_hidden(&config);
+        if let Some(outer) = &config.outer {
+            self.forget_connections(outer).await;
+        }
         Ok(())
     }
 
@@ -227,6 +235,7 @@ impl Daemon<'_> {
             started: now(),
             prefixes: settings.pref64s.iter().map(ToString::to_string).collect(),
             pool: settings.pools(),
+            outer: self.outer.seen(),
             totals: workers.totals(),
             nat: stateful.map(Keeper::status_source),
             leases: self.state.leases.as_ref().map(Leases::pool),

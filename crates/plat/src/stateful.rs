@@ -10,6 +10,7 @@ use nat64::config::{
     StoreSyns, Timers,
 };
 use nat64_host::LogLevel;
+use plat_host::{Forward, Pool};
 use xlat_core::addr::Ipv6Prefix;
 use xlat_core::mapper::Unreachable;
 use xlat_host::daemon::flags::{RELOADABLE, Switch};
@@ -19,12 +20,14 @@ use xlat_host::daemon::flags::{RELOADABLE, Switch};
 #[command(next_help_heading = "Stateful NAT64")]
 pub(crate) struct StatefulFlags {
     /// IPv4 addresses that all clients share: an address, a range or a prefix, with or without a
-    /// range of ports; can be given several times
-    #[arg(long, value_name = "SPEC")]
-    pub(crate) pool: Vec<PoolSpec>,
-    /// Port forward from an IPv4 address and port to a client; several times
-    #[arg(long, group = RELOADABLE, value_name = "PROTO:V4:PORT=[V6]:PORT")]
-    pub(crate) bind: Vec<StaticBinding>,
+    /// range of ports; or the address of an interface of this host, which clients share with the host:
+    /// theirs are ports 10000 to 32767 unless others are given. Can be given several times
+    #[arg(long, value_name = "SPEC|IFACE[:LOW-HIGH]")]
+    pub(crate) pool: Vec<Pool>,
+    /// Port forward from an IPv4 address, or the address of an interface that is the pool, and port to
+    /// a client; several times
+    #[arg(long, group = RELOADABLE, value_name = "PROTO:V4|IFACE:PORT=[V6]:PORT")]
+    pub(crate) bind: Vec<Forward>,
     /// Let hosts on the interfaces of --lan ask for external ports by PCP (RFC 6887) [default: on,
     /// where the pool can be reached from outside]
     #[arg(long, value_enum, value_name = "on|off")]
@@ -129,11 +132,17 @@ pub(crate) struct StatefulFlags {
 }
 
 impl StatefulFlags {
-    /// The configuration of a translator with this pool and so many workers; not checked yet.
-    pub(crate) fn config(&self, pool: Vec<PoolSpec>, workers: usize) -> Config {
+    /// The configuration of a translator with this pool, these port forwards and so many workers; not
+    /// checked yet.
+    pub(crate) fn config(
+        &self,
+        pool: Vec<PoolSpec>,
+        bindings: Vec<StaticBinding>,
+        workers: usize,
+    ) -> Config {
         let on = |switch| switch == Switch::On;
         let mut config = Config {
-            bindings: self.bind.clone(),
+            bindings,
             timers: self.timers(),
             filtering: self.filtering.into(),
             inbound: Inbound {
@@ -309,7 +318,11 @@ mod tests {
 
     fn config(args: &[&str], workers: usize) -> Config {
         let flags = flags(args).unwrap();
-        flags.config(flags.pool.clone(), workers)
+        let pool = flags.pool.iter().map(|pool| match pool {
+            Pool::Addresses(spec) => spec.clone(),
+            Pool::Interface(_) => panic!("{pool:?}"),
+        });
+        flags.config(pool.collect(), Vec::new(), workers)
     }
 
     #[test]

@@ -2,10 +2,12 @@
 //!
 //! [`host`] queries the kernel through netlink and applies plans, [`nft`] holds the nftables
 //! tables, [`arp`] and [`icmp6`] the raw sockets for ARP and neighbour discovery, [`daemon`] flags, files, control
-//! socket, metrics and privileges, [`private_dir`] the directories that nobody else may change. No packet to be translated passes through this crate: that is
+//! socket, metrics and privileges, [`private_dir`] the directories that nobody else may change. No packet to be
+//! translated passes through this crate: that is
 //! `xlat-tun`.
 
 pub mod arp;
+mod conntrack;
 pub mod daemon;
 pub mod host;
 pub mod icmp6;

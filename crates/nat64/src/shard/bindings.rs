@@ -1,9 +1,10 @@
 //! The life of a binding: the subscriber it is charged to, the port it gets, and what happens to
 //! the port afterwards.
 
-use std::net::{Ipv4Addr, Ipv6Addr};
+use std::net::Ipv6Addr;
 use std::time::Duration;
 
+use xlat_core::addr::Ipv6Prefix;
 use xlat_core::mapper::Refusal;
 use xlat_core::{DropReason, Instant};
 
@@ -87,7 +88,7 @@ impl Shard {
         let payer = self.subscribers.subscriber_mut(binding.subscriber);
         payer.address = address;
         payer.bindings[binding.protocol as usize] += 1;
-        self.note_binding(&binding_record(&binding), now);
+        self.note_binding(&self.binding_record(&binding), now);
         Ok(handle)
     }
 
@@ -244,7 +245,7 @@ impl Shard {
             port: bound.external_port,
         };
         if self.feed.wants(Kind::Binding) {
-            let removed = EventKind::Binding(Change::Removed(binding_record(&bound)));
+            let removed = EventKind::Binding(Change::Removed(self.binding_record(&bound)));
             self.feed.push(Kind::Binding, now, removed);
         }
         match self.pool.give_back(place, Tick::at(now)) {
@@ -292,10 +293,19 @@ impl Shard {
     }
 
     fn block_record(&self, subscriber: u32, address: u32, first_port: u16) -> BlockRecord {
+        self.block(self.subscribers.prefix(subscriber), address, first_port)
+    }
+
+    pub(super) fn block(
+        &self,
+        subscriber: Ipv6Prefix,
+        address: u32,
+        first_port: u16,
+    ) -> BlockRecord {
         let size = self.rules.ports.blocks.map_or(1, |blocks| blocks.size);
         BlockRecord {
-            subscriber: self.subscribers.prefix(subscriber),
-            external: self.pool.address(address),
+            subscriber,
+            external: self.seen(self.pool.address(address).to_bits()),
             first_port,
             last_port: first_port + (size - 1) as u16,
         }
@@ -306,15 +316,16 @@ impl Shard {
         self.drawn += 1;
         self.key.hash([self.drawn, DRAW])
     }
-}
 
-pub(super) fn binding_record(binding: &Binding) -> BindingRecord {
-    BindingRecord {
-        protocol: binding.protocol,
-        client: binding.client,
-        client_port: binding.client_port,
-        external: Ipv4Addr::from_bits(binding.external),
-        external_port: binding.external_port,
+    /// A binding as it is reported.
+    pub(super) fn binding_record(&self, binding: &Binding) -> BindingRecord {
+        BindingRecord {
+            protocol: binding.protocol,
+            client: binding.client,
+            client_port: binding.client_port,
+            external: self.seen(binding.external),
+            external_port: binding.external_port,
+        }
     }
 }
 

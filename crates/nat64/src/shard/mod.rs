@@ -7,6 +7,7 @@ mod forwards;
 mod kept;
 pub(crate) mod layout;
 mod offload;
+mod outer;
 mod saved;
 mod sessions;
 
@@ -26,6 +27,7 @@ use xlat_core::{DropReason, Instant};
 use crate::clock::{Tick, Ticks};
 use crate::config::{Filtering, Inbound, Lifetimes, Limits, PortPolicy};
 use crate::feed::Feed;
+use crate::outer::OuterAddress;
 use crate::ports::deterministic::Deterministic;
 use crate::ports::pool::{Pool, PoolPort};
 use crate::siphash::SipKey;
@@ -63,6 +65,8 @@ pub(crate) struct Shard {
     /// Whom the clients of some open bindings want to hear, by binding.
     remote_filters: BTreeMap<u32, Box<[RemoteFilter]>>,
     pub(crate) feed: Feed,
+    /// What the IPv4 side sees of an address of the pool, if not the address itself.
+    outer: Option<OuterAddress>,
     /// No second event about a refusal before this.
     quiet_until: Tick,
     syns: StoredSyns,
@@ -129,6 +133,7 @@ impl Shard {
             contacts: Contacts::new(contacts, key),
             remote_filters: BTreeMap::new(),
             feed: Feed::default(),
+            outer: None,
             quiet_until: Tick::from_raw(0),
             syns: StoredSyns::new(key),
             probes: VecDeque::new(),

@@ -118,13 +118,20 @@ impl Shard {
     /// Reports that a session has reached another TCP state.
     fn note_update(&mut self, handle: u32, at: Instant) {
         if self.feed.wants(Kind::Update) {
-            let entry = self.entry(handle, self.sessions.session(handle));
+            let entry = self.reported(handle, self.sessions.session(handle));
             let updated = EventKind::Session(Change::Updated(entry));
             self.feed.push(Kind::Update, at, updated);
         }
     }
 
-    /// A session as the feed reports it.
+    /// A session as the feed reports it: with the address that the IPv4 side sees.
+    pub(super) fn reported(&self, slot: u32, session: &Session) -> SessionEntry {
+        let mut entry = self.entry(slot, session);
+        entry.record.binding.external = self.seen(session.external);
+        entry
+    }
+
+    /// A session as it is in the tables.
     pub(super) fn entry(&self, slot: u32, session: &Session) -> SessionEntry {
         SessionEntry {
             handle: SessionHandle {
@@ -176,7 +183,7 @@ impl Shard {
             self.contacts.add(binding, remote);
         }
         if self.feed.wants(Kind::Session) {
-            let entry = self.entry(handle, self.sessions.session(handle));
+            let entry = self.reported(handle, self.sessions.session(handle));
             let created = EventKind::Session(Change::Created(entry));
             self.feed.push(Kind::Session, now, created);
         }
@@ -292,7 +299,7 @@ impl Shard {
             self.contacts.remove(session.binding, session.remote);
         }
         if self.feed.wants(Kind::Session) {
-            let removed = EventKind::Session(Change::Removed(self.entry(handle, &session)));
+            let removed = EventKind::Session(Change::Removed(self.reported(handle, &session)));
             self.feed.push(Kind::Session, now, removed);
         }
         self.release_if_unused(session.binding, now);

@@ -3,6 +3,7 @@
 
 mod kept;
 mod offload;
+mod outer;
 mod reload;
 mod sessions;
 mod subscription;
@@ -15,11 +16,13 @@ use std::time::Duration;
 
 use xlat_core::Instant;
 use xlat_core::addr::{Ipv6Prefix, Pref64, Pref64s};
+use xlat_core::mappers::SharedAddress;
 
 use crate::clock::{Tick, Ticks};
 use crate::config::{Config, ConfigError, Destination, Lifetimes, Limits};
 use crate::fragments::{Bounds, Fragments};
 use crate::offload::FlowOffload;
+use crate::outer::OuterAddress;
 use crate::ports::deterministic::Deterministic;
 use crate::ports::pool::Pool;
 use crate::shard::layout::Layout;
@@ -69,15 +72,21 @@ pub struct View {
     pub(crate) denied: Arc<[Destination]>,
     /// Only workers that go by the configuration in force may install sessions in the offload.
     pub(crate) epoch: u32,
+    /// What the IPv4 side sees of an address of the pool, if not the address itself,
+    pub(crate) outer: Option<OuterAddress>,
+    /// and which of its ports are those of the pool.
+    pub(crate) shared: Option<Arc<SharedAddress>>,
 }
 
 impl View {
-    fn new(config: &Config, layout: Layout, epoch: u32) -> Self {
+    fn new(config: &Config, layout: Layout, outer: Option<OuterAddress>, epoch: u32) -> Self {
         Self {
             layout: Arc::new(layout),
             clients: config.clients.as_slice().into(),
             denied: config.denied.as_slice().into(),
             epoch,
+            outer,
+            shared: outer.map(|outer| Arc::new(outer.shared(config))),
         }
     }
 }
@@ -108,7 +117,7 @@ impl Nat64 {
         let fragments = (0..FRAGMENT_PARTS)
             .map(|_| Mutex::new(Fragments::new(bounds, key)))
             .collect();
-        let view = View::new(&config, layout, 0);
+        let view = View::new(&config, layout, None, 0);
         let shared = Shared {
             current: Mutex::new(Current {
                 config: Arc::new(config),
@@ -199,6 +208,7 @@ impl Nat64 {
     /// ([`PortPolicy::deterministic`](crate::config::PortPolicy::deterministic)).
     pub fn subscriber_of(&self, address: Ipv4Addr, port: u16) -> Option<Ipv6Prefix> {
         let view = self.view();
+        let address = OuterAddress::meant(view.outer, address);
         view.layout.deterministic()?.subscriber_of(address, port)
     }
 

@@ -63,7 +63,7 @@ impl Nat64 {
         }
         change.carry_out();
         let layout = Layout::new(&config, deterministic, self.shared.key);
-        let view = View::new(&config, layout, epoch);
+        let view = View::new(&config, layout, current.view.outer, epoch);
         *current = Current {
             config: Arc::new(config),
             view: view.clone(),

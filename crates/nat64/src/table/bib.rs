@@ -140,6 +140,13 @@ impl Bib {
         })
     }
 
+    /// All bindings. The place of one that was removed may hold what it was.
+    pub(crate) fn all(&self) -> impl Iterator<Item = &Binding> {
+        let there = (1..self.slab.end()).map(|handle| (handle, &self.slab[handle]));
+        let live = there.filter(|(handle, one)| self.of_inside(one.inside()) == Some(*handle));
+        live.map(|(_, binding)| binding)
+    }
+
     /// Begins to fetch what the look-up of a client's side will read.
     pub(crate) fn prefetch_inside(&self, inside: Inside) {
         self.by_inside.prefetch(self.hash_inside(inside));

@@ -5,10 +5,12 @@ use std::sync::MutexGuard;
 
 use xlat_core::addr::Pref64;
 use xlat_core::mapper::{ErrorFlow, ErrorRewrite, Flow, Pass, Refusal, Rewrite, Unreachable};
+use xlat_core::wire::IpNextHeaderProtocol;
 use xlat_core::{DropReason, Instant, Mapper};
 
 use super::Worker;
 use super::tuples::{client_tuple, external_tuple, ports, turned};
+use crate::outer::OuterAddress;
 use crate::shard::Shard;
 use crate::shared::lock;
 use crate::tuple::{ExternalTuple, Inside, Outside, Protocol, Tuple};
@@ -100,14 +102,15 @@ impl Worker {
         let (outside, is_ripe) =
             self.shard_of_client(flow.src)
                 .outbound(tuple, hint, pref64, flow.tcp_flags, now)?;
-        let hairpin = self.is_ours(remote);
+        let external = Ipv4Addr::from_bits(outside.external);
+        let hairpin = self.turns(remote, flow.protocol, tuple.remote_port);
         if is_ripe && !hairpin && flow.fragment.is_none() {
             self.offers.push(tuple);
         }
         Ok(Rewrite {
             ports: Some(ports(tuple.protocol, outside.port, tuple.remote_port)),
             hairpin,
-            ..Rewrite::new(Ipv4Addr::from_bits(outside.external), remote)
+            ..Rewrite::new(self.shown_to(remote, external), remote)
         })
     }
 
@@ -139,6 +142,30 @@ impl Worker {
     #[inline]
     pub(crate) fn is_ours(&self, address: Ipv4Addr) -> bool {
         self.view.layout.is_ours(address.to_bits())
+    }
+
+    /// True if a packet to this transport address turns round: it is the pool's, by either of its
+    /// addresses. Other ports of the outer address are the host's own.
+    #[inline]
+    pub(crate) fn turns(&self, to: Ipv4Addr, protocol: IpNextHeaderProtocol, port: u16) -> bool {
+        let shared = self.view.shared.as_ref();
+        self.is_ours(to) || shared.is_some_and(|one| one.address == to && one.has(protocol, port))
+    }
+
+    /// The source of a packet to `remote`: who goes by the outer address is seen by it.
+    #[inline]
+    fn shown_to(&self, remote: Ipv4Addr, external: Ipv4Addr) -> Ipv4Addr {
+        match self.view.outer {
+            Some(OuterAddress { inner, outer }) if remote == outer && external == inner => outer,
+            _ => external,
+        }
+    }
+
+    /// The address of the tables that a packet from IPv4 goes to: one that turned round has the outer
+    /// address.
+    #[inline]
+    pub(super) fn meant(&self, address: Ipv4Addr) -> Ipv4Addr {
+        OuterAddress::meant(self.view.outer, address)
     }
 
     /// A pool address as source belongs on the inside of the second pass only. From the wire it
@@ -201,6 +228,10 @@ impl Mapper for Worker {
         if pass == Pass::First {
             self.check_not_ours(flow.src)?;
         }
+        let flow = &Flow {
+            dst: self.meant(flow.dst),
+            ..*flow
+        };
         match flow.fragment {
             None => self.inbound(flow, now),
             Some(fragment) => self.inbound_fragment(flow, fragment, now),
@@ -230,7 +261,8 @@ impl Mapper for Worker {
             .shard_of_client(tuple.client)
             .quoted_by_v6(&tuple, now)
             .ok_or_else(unmatched)?;
-        let external = Ipv4Addr::from_bits(outside.external);
+        let external = self.shown_to(remote, Ipv4Addr::from_bits(outside.external));
+        let turns = self.turns(remote, error.quoted.protocol, tuple.remote_port);
         Ok(ErrorRewrite {
             // Routers on the way to the client are hidden behind its address (RFC 5508 REQ-5).
             src: Some(external),
@@ -239,7 +271,7 @@ impl Mapper for Worker {
                 ports: Some(ports(tuple.protocol, tuple.remote_port, outside.port)),
                 ..Rewrite::new(remote, external)
             },
-            hairpin: self.is_ours(remote),
+            hairpin: turns,
         })
     }
 
@@ -252,7 +284,10 @@ impl Mapper for Worker {
         if pass == Pass::First {
             self.check_not_ours(error.src)?;
         }
-        self.inbound_error(error, now)
+        let mut error = *error;
+        error.dst = self.meant(error.dst);
+        error.quoted.src = self.meant(error.quoted.src);
+        self.inbound_error(&error, now)
     }
 }
 

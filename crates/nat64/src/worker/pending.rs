@@ -41,7 +41,7 @@ impl PacketHolder for Worker {
         now: Instant,
     ) -> Result<(), Refusal> {
         let fragment = flow.fragment.ok_or_else(unmatched)?;
-        let key = DatagramKey::v4(flow.src, flow.dst, fragment.id, flow.protocol);
+        let key = DatagramKey::v4(flow.src, self.meant(flow.dst), fragment.id, flow.protocol);
         self.check_not_ours(flow.src)?;
         self.check_v4(flow)?;
         self.gather(key, fragment, packet, now)
@@ -71,7 +71,7 @@ impl PacketHolder for Worker {
             let tuple = external_tuple(flow).map_err(|_| DropReason::TableFull)?;
             return self.hold_syn(tuple, packet, now);
         };
-        let key = DatagramKey::v4(flow.src, flow.dst, fragment.id, flow.protocol);
+        let key = DatagramKey::v4(flow.src, self.meant(flow.dst), fragment.id, flow.protocol);
         self.hold_piece(key, fragment, false, packet, now)
     }
 

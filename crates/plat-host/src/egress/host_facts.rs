@@ -6,12 +6,13 @@ use std::net::Ipv4Addr;
 use nat64::{PoolSpec, PoolSpecError};
 use tracing::info;
 use xlat_core::addr::{Ipv4Prefix, PrefixError};
-use xlat_host::host::{Error, Host};
+use xlat_host::host::{Error, Host, Listening, listening};
 
 use super::mode::Egress;
+use super::own_address::Ephemeral;
 
 /// Somewhere on the Internet: what leads there is the egress.
-const SOMEWHERE: Ipv4Addr = Ipv4Addr::new(198, 41, 0, 4);
+pub(super) const SOMEWHERE: Ipv4Addr = Ipv4Addr::new(198, 41, 0, 4);
 
 /// Private pools for a `plat` without flags, the first that this host does not use.
 pub const POOLS: [&str; 3] = ["192.168.64.0/28", "172.31.64.0/28", "10.64.64.0/28"];
@@ -24,6 +25,42 @@ pub struct HostFacts {
     pub free_pool: Option<PoolSpec>,
     /// How it leaves: behind the interface of the IPv4 default route unless --egress says otherwise.
     pub egress: Option<Egress>,
+    /// Where clients share an address of this host.
+    pub own: Option<OwnFacts>,
+}
+
+/// What sharing an address with the host takes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OwnFacts {
+    /// A private address that this host does not use.
+    pub inner: Ipv4Addr,
+    /// Ports of its services.
+    pub busy: Vec<Listening>,
+    /// Ports that its own connections get.
+    pub ephemeral: Ephemeral,
+}
+
+impl OwnFacts {
+    async fn look_up(host: &Host) -> Result<Self, FactsError> {
+        let pool: Ipv4Prefix = free_pool(host).await?.parse()?;
+        Ok(Self {
+            inner: first_of(pool),
+            busy: listening(),
+            ephemeral: Ephemeral::of(host),
+        })
+    }
+
+    fn example() -> Result<Self, FactsError> {
+        Ok(Self {
+            inner: first_of(POOLS[0].parse()?),
+            busy: Vec::new(),
+            ephemeral: Ephemeral::default(),
+        })
+    }
+}
+
+fn first_of(pool: Ipv4Prefix) -> Ipv4Addr {
+    Ipv4Addr::from_bits(pool.address().to_bits() + 1)
 }
 
 impl HostFacts {
@@ -45,6 +82,7 @@ impl HostFacts {
         Ok(Self {
             free_pool: Some(pool.parse()?),
             egress: Some(egress),
+            own: None,
         })
     }
 
@@ -56,6 +94,29 @@ impl HostFacts {
         Ok(Self {
             free_pool: Some(POOLS[0].parse()?),
             egress: Some(Egress::Masquerade(Vec::new())),
+            own: None,
+        })
+    }
+
+    /// Looks at the host where clients share an address of it.
+    ///
+    /// # Errors
+    /// All private pools are in use, or the host cannot be read.
+    pub async fn look_up_own(host: &Host) -> Result<Self, FactsError> {
+        Ok(Self {
+            own: Some(OwnFacts::look_up(host).await?),
+            ..Self::default()
+        })
+    }
+
+    /// What stands for these facts where the host is not looked at.
+    ///
+    /// # Errors
+    /// One of [`POOLS`] is no prefix.
+    pub fn example_own() -> Result<Self, FactsError> {
+        Ok(Self {
+            own: Some(OwnFacts::example()?),
+            ..Self::default()
         })
     }
 }

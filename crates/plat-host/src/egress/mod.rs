@@ -7,6 +7,8 @@
 
 mod host_facts;
 mod mode;
+mod own_address;
+mod pool;
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::ops::RangeInclusive;
@@ -19,11 +21,16 @@ use xlat_host::daemon::exit::Usage;
 use xlat_host::host::{Error, Host, Ipv4Route, Link, Plan};
 use xlat_host::nft::{Interface, Table};
 
-pub use host_facts::{FactsError, HostFacts, POOLS};
+pub use host_facts::{FactsError, HostFacts, OwnFacts, POOLS};
 pub use mode::Egress;
+pub use own_address::{
+    Ephemeral, Forward, InterfacePool, Outer, OwnAddress, PORTS as OWN_PORTS, without,
+};
 
 use crate::HostConfig;
-use host_facts::default_interface;
+pub use pool::Pool;
+
+use host_facts::{SOMEWHERE, default_interface};
 
 /// Most addresses that are answered for one by one.
 const PROXIES_MAX: usize = 4096;
@@ -33,6 +40,10 @@ const PROXIES_MAX: usize = 4096;
 /// # Errors
 /// There are more addresses than can be answered for one by one.
 pub fn plan(config: &HostConfig, plan: &mut Plan) -> Result<(), Usage> {
+    if let Egress::Own(own) = &config.egress {
+        own.check()?;
+        own.plan(plan);
+    }
     let Egress::ProxyArp(interface) = &config.egress else {
         return Ok(());
     };
@@ -80,10 +91,14 @@ pub async fn announce(host: &Host, config: &HostConfig, neighbours: &mut PoolNei
 /// The table that hides the addresses where they are to be hidden. It needs no change when the
 /// default route moves: which interface a packet leaves by is looked at when it does.
 pub fn table(config: &HostConfig) -> Option<Table> {
-    let Egress::Masquerade(names) = &config.egress else {
-        return None;
-    };
     let tun = &config.tun;
+    let names = match &config.egress {
+        Egress::Masquerade(names) => names,
+        Egress::Own(own) => {
+            return Some(own.table(&config.table_name(), tun, config.outer.as_ref()));
+        }
+        Egress::Route | Egress::ProxyArp(_) => return None,
+    };
     let outs: Vec<Interface> = match names.as_slice() {
         [] => vec![Interface::AnyBut(tun.clone())],
         names => names.iter().cloned().map(Interface::Only).collect(),
@@ -93,8 +108,22 @@ pub fn table(config: &HostConfig) -> Option<Table> {
     Some(table.hide(&private, &outs, tun))
 }
 
+/// Where clients are seen that share an address of this host, if they do and it has one.
+///
+/// # Errors
+/// The host cannot be read.
+pub async fn outer(host: &Host, config: &HostConfig) -> Result<Option<Outer>, Error> {
+    match &config.egress {
+        Egress::Own(own) => own.find(host, &config.tun).await,
+        Egress::Route | Egress::ProxyArp(_) | Egress::Masquerade(_) => Ok(None),
+    }
+}
+
 /// Says in the log what hides the addresses, where something does.
 pub fn say_hidden(config: &HostConfig) {
+    if let Egress::Own(own) = &config.egress {
+        own.say(config.outer.as_ref());
+    }
     if let Egress::Masquerade(names) = &config.egress {
         let table = config.table_name();
         let by = match names.as_slice() {
@@ -124,11 +153,11 @@ pub async fn look(host: &Host, config: &HostConfig) -> Result<Seen, Error> {
         })
     };
     let (by, wanted) = match &config.egress {
-        Egress::Masquerade(names) if names.is_empty() => (
+        Egress::Masquerade(_) | Egress::Own(_) if config.egress.interfaces().is_empty() => (
             leads_by(&|link, route| route.leads_on() && link.name != config.tun),
             "IPv4 default route".into(),
         ),
-        Egress::Masquerade(_) | Egress::ProxyArp(_) => {
+        Egress::Masquerade(_) | Egress::Own(_) | Egress::ProxyArp(_) => {
             let names = config.egress.interfaces();
             let is_one =
                 |link: &Link, route: &Ipv4Route| route.leads_on() && names.contains(&link.name);

@@ -1,10 +1,12 @@
-//! The three ways out to IPv4, as they are written.
+//! The ways out to IPv4, and how those that can be chosen are written.
 
 use std::fmt;
 use std::str::FromStr;
 
 use xlat_host::daemon::exit::Usage;
 use xlat_host::daemon::flags::interface_name;
+
+use super::own_address::OwnAddress;
 
 /// How packets leave.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -16,6 +18,9 @@ pub enum Egress {
     /// The pool hides behind the address of the interface by which packets leave: one of these, or
     /// any if there are none.
     Masquerade(Vec<String>),
+    /// Clients share the address of an interface with this host: what a pool that is an interface
+    /// means. It is not written as an egress.
+    Own(OwnAddress),
 }
 
 impl Egress {
@@ -54,6 +59,7 @@ impl Egress {
             Self::Route => &[],
             Self::ProxyArp(name) => std::slice::from_ref(name),
             Self::Masquerade(names) => names,
+            Self::Own(own) => &own.interfaces,
         }
     }
 }
@@ -84,6 +90,7 @@ impl fmt::Display for Egress {
             Self::Route => f.write_str("route"),
             Self::ProxyArp(name) => write!(f, "proxy-arp:{name}"),
             Self::Masquerade(names) if names.is_empty() => f.write_str("masquerade"),
+            Self::Own(own) => write!(f, "own address of {}", own.interfaces.join(", ")),
             Self::Masquerade(names) => write!(f, "masquerade:{}", names.join(",")),
         }
     }

@@ -52,7 +52,8 @@ impl Daemon<'_> {
     async fn apply_file(&mut self, started: &mut StartedDaemon) -> Result<BTreeSet<String>> {
         let reading = reload::read_again(&self.settings, &self.values)?;
         let settings = &reading.settings;
-        let host_config = settings.host_config();
+        let host_config = self.outer.config(settings);
+        self.outer.check(settings)?;
         check_overlaps(self.host, &host_config).await?;
         let policy = settings.policy(self.own_v6)?;
         let dns64 = match &started.dns64 {
@@ -64,7 +65,7 @@ impl Daemon<'_> {
         };
         let config = settings.stateful_for(&self.own_networks)?;
         // While both are wanted, the table hides the old addresses and the new ones.
-        let host = client_plan(&self.settings.host_config())?;
+        let host = client_plan(&self.host_config())?;
         let host = host.difference(&client_plan(&host_config)?);
         if let Some(applied) = &mut started.applied
             && let Err(error) = applied.bring(&host).await

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use anyhow::Result;
 use dns64_server::ResolvConf;
 use nat64_host::{State, StateConfig};
-use plat_host::{Own6, RepairTimes, check_overlaps, egress, warn_of_on_link_prefixes};
+use plat_host::{Outer, Own6, RepairTimes, check_overlaps, egress, warn_of_on_link_prefixes};
 use router_advertiser::{Advertiser, ReachWatch};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
@@ -13,6 +13,7 @@ use xlat_host::daemon::waiting::{self, Waiting};
 use xlat_host::host::{Changes, Host, RepairLog};
 use xlat_host::nft::ForwardWatch;
 
+use super::outer::{self, OuterWatch};
 use super::{Daemon, addresses, serve};
 use crate::cli::Run;
 use crate::settings::Settings;
@@ -37,7 +38,8 @@ pub(crate) async fn start(run: Run) -> Result<()> {
         return Ok(());
     };
     if settings.dry_run {
-        let config = settings.host_config();
+        let outer = egress::outer(&host, &settings.host_config()).await?;
+        let config = OuterWatch::new(outer).config(&settings);
         let mut plan = plat_host::base_plan(&host, &config, own_v6).await?;
         plan.append(plat_host::client_plan(&config)?);
         return print(plan.to_string().trim_end());
@@ -46,12 +48,14 @@ pub(crate) async fn start(run: Run) -> Result<()> {
     for (outer, inner) in settings.eams.overlaps() {
         tracing::warn!("--map {inner} lies inside --map {outer}: each wins on its own side");
     }
-    let state = load(&settings)?;
+    let outer = egress::outer(&host, &settings.host_config()).await?;
+    let state = load(&settings, outer.as_ref())?;
+    let outer = OuterWatch::new(outer);
     let own_networks = host.inner_networks(&settings.advertise.lan).await?;
     serve(&state, &settings, &own_networks)?;
     let changes = Changes::listen()?;
     let resolv_conf = ResolvConf::watch(&settings.dns.addresses);
-    let reach = egress::look(&host, &settings.host_config()).await?;
+    let reach = egress::look(&host, &outer.config(&settings)).await?;
     let reach = ReachWatch::new(reach, !settings.advertise.lan.is_empty());
     let (requests, requested) = mpsc::channel(1);
     let daemon = Daemon {
@@ -66,6 +70,7 @@ pub(crate) async fn start(run: Run) -> Result<()> {
         resolv_conf,
         addresses: addresses(&host).await?,
         own_networks,
+        outer,
         advertisements: Arc::default(),
         reach,
         repair_log: RepairLog::default(),
@@ -85,18 +90,21 @@ async fn look_at(host: &Host, settings: &Settings) -> Result<Own6> {
     let own_v6 = Own6::find(host, settings.own_v6, &settings.pref64s).await??;
     let config = settings.host_config();
     check_overlaps(host, &config).await?;
+    let outer = OuterWatch::new(egress::outer(host, &config).await?);
+    outer.check(settings)?;
     Advertiser::check(host, &settings.advertise.lan).await?;
     warn_of_on_link_prefixes(host, &config).await?;
     Ok(own_v6)
 }
 
 /// What the last run has left.
-fn load(settings: &Settings) -> Result<State> {
+fn load(settings: &Settings, outer: Option<&Outer>) -> Result<State> {
     let config = StateConfig {
         dir: &settings.instance.state_dir,
         pref64s: &settings.pref64s,
         stateful: settings.checked_stateful()?,
         session_log: settings.session_log.open_as(),
+        outer: outer::address(settings, outer),
     };
     Ok(State::load(config, settings.pool())?)
 }

@@ -29,6 +29,9 @@ impl Daemon<'_> {
         if let Err(error) = self.watch_addresses(started).await {
             warn!("the addresses of this host are not known: {error:#}");
         }
+        if let Err(error) = self.watch_outer(started).await {
+            warn!("the address that clients share is not followed: {error:#}");
+        }
         if let Err(error) = self.watch_networks(started).await {
             warn!("the networks of this host are not known: {error:#}");
         }
@@ -53,7 +56,7 @@ impl Daemon<'_> {
         let renamed = applied.follow_renames();
         started.base = started.base.renamed(&renamed);
         let mut whole = started.base.clone();
-        let config = self.settings.host_config();
+        let config = self.host_config();
         let repaired = match client_plan(&config) {
             Ok(clients) => {
                 whole.append(clients);
@@ -77,7 +80,7 @@ impl Daemon<'_> {
 
     /// Without an egress this host is no NAT64, and without any default route no router.
     async fn watch_reach(&mut self, started: &StartedDaemon) {
-        match egress::look(self.host, &self.settings.host_config()).await {
+        match egress::look(self.host, &self.host_config()).await {
             Ok(seen) => {
                 let reach = self.reach.update(seen, now());
                 if let Some(advertising) = &started.advertising {
@@ -96,7 +99,7 @@ impl Daemon<'_> {
         }
         self.addresses = addresses;
         self.hide(started);
-        warn_of_on_link_prefixes(self.host, &self.settings.host_config()).await?;
+        warn_of_on_link_prefixes(self.host, &self.host_config()).await?;
         self.update_dns64(started).await
     }
 
@@ -145,6 +148,6 @@ impl Daemon<'_> {
 
     /// Keeps clients from the addresses that this host has now.
     pub(super) fn hide(&self, started: &StartedDaemon) {
-        started.workers.hide(self.hidden());
+        started.workers.hide(self.hidden(), self.shared());
     }
 }

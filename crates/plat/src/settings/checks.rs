@@ -11,6 +11,7 @@ use xlat_host::daemon::flags::Switch;
 
 use crate::advertise::Advertise;
 use crate::cli::Run;
+use crate::settings::pools::Pools;
 use crate::stateful::StatefulFlags;
 
 /// The well-known prefix (RFC 6052 section 2.1).
@@ -38,21 +39,34 @@ pub(super) fn pcp(
     }
 }
 
-/// The pools that were given, or the one that the host leaves free.
-pub(super) fn pools(run: &Run, facts: &HostFacts) -> Vec<PoolSpec> {
-    if run.stateful.pool.is_empty() {
-        return facts.free_pool.iter().cloned().collect();
-    }
-    run.stateful.pool.clone()
-}
-
 /// The prefixes that were given; a pool that was chosen makes do with the well-known one.
 pub(super) fn prefixes(run: &Run, facts: &HostFacts) -> Result<Vec<Pref64>, Usage> {
-    if !run.prefix.is_empty() || facts.free_pool.is_none() {
+    if !run.prefix.is_empty() || !is_chosen(run, facts) {
         return Ok(run.prefix.clone());
     }
     let prefix = WELL_KNOWN.parse::<Pref64>();
     Ok(vec![prefix.map_err(|error| Usage(error.to_string()))?])
+}
+
+/// True if nobody has said what clients share.
+pub(super) fn is_chosen(run: &Run, facts: &HostFacts) -> bool {
+    facts.free_pool.is_some() || facts.own.is_some() && run.stateful.pool.is_empty()
+}
+
+/// How packets leave: what was given, what follows from the pool, or what the host has it.
+pub(super) fn egress(run: &Run, pools: &Pools, facts: &HostFacts) -> Result<Egress, Usage> {
+    let given = Egress::merge(run.egress.clone())?;
+    let Some(own) = &pools.own else {
+        let chosen = given.or_else(|| facts.egress.clone());
+        return Ok(chosen.unwrap_or(Egress::Route));
+    };
+    match given {
+        Some(egress) => Err(Usage(format!(
+            "--egress {egress} does not go with a pool that is the address of an interface: its \
+             packets leave by that interface"
+        ))),
+        None => Ok(Egress::Own(own.clone())),
+    }
 }
 
 pub(super) fn check_clients(

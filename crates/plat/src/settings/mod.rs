@@ -1,6 +1,7 @@
 //! What the flags mean: checked against each other, before the host is looked at.
 
 mod checks;
+mod pools;
 
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
@@ -19,9 +20,10 @@ use crate::advertise::Advertise;
 use crate::cli::Run;
 use crate::stateful::SessionLog;
 use checks::{
-    check_clients, check_maps, check_pools, check_prefixes, embedded, own_v4, pcp, pools, prefixes,
-    translatable_hosts,
+    check_clients, check_maps, check_pools, check_prefixes, egress, embedded, own_v4, pcp,
+    prefixes, translatable_hosts,
 };
+use pools::Pools;
 
 /// Settings that make sense together: what is meant, not what was typed. Two that are equal mean
 /// the same.
@@ -74,7 +76,13 @@ pub(crate) struct Instance {
 impl Settings {
     /// What the flags mean on a host with these facts.
     pub(crate) fn resolve(run: Run, facts: HostFacts) -> Result<Self, Usage> {
-        let pools = pools(&run, &facts);
+        let shared = Pools::resolve(&run, &facts)?;
+        let egress = egress(&run, &shared, &facts)?;
+        let Pools {
+            shared: pools,
+            bindings,
+            ..
+        } = shared;
         let prefixes = prefixes(&run, &facts)?;
         check_clients(&run, &pools, &prefixes)?;
         let wkp_strict = run.wkp_strict == Switch::On;
@@ -92,9 +100,6 @@ impl Settings {
         let dns = run.dns.settings(&pref64s, wkp_strict);
         let tun = run.flags.tun(&run.place.tun);
         let mtu4 = run.mtu4.unwrap_or(run.mtu);
-        let egress = Egress::merge(run.egress)?
-            .or_else(|| facts.egress.clone())
-            .unwrap_or(Egress::Route);
         let settings = Self {
             pref64s,
             eams,
@@ -109,7 +114,7 @@ impl Settings {
             egress,
             facts,
             session_log: run.stateful.session_log(),
-            stateful: (!pools.is_empty()).then(|| run.stateful.config(pools, tun.queues)),
+            stateful: (!pools.is_empty()).then(|| run.stateful.config(pools, bindings, tun.queues)),
             clients: run.stateful.client,
             tun,
             instance: Instance {
@@ -195,7 +200,11 @@ impl Settings {
             clients.push(format!("each IPv6 source gets an address of {pool}"));
         }
         if let Some(config) = &self.stateful {
-            clients.push(format!("IPv6 sources share {}", join(&config.pool)));
+            let pool = match &self.egress {
+                Egress::Own(own) => own.to_string(),
+                _ => join(&config.pool),
+            };
+            clients.push(format!("IPv6 sources share {pool}"));
         }
         let maps = self.eams.iter().count() - self.translatable.len();
         clients.push(format!("{maps} static maps"));
@@ -212,6 +221,9 @@ impl Settings {
 
     /// The pools, for people.
     pub(crate) fn pools(&self) -> Vec<String> {
+        if let Egress::Own(own) = &self.egress {
+            return vec![own.describe()];
+        }
         let shared = self.stateful.iter().flat_map(|config| &config.pool);
         let shared = shared.map(ToString::to_string);
         let dynamic = self.dynamic_pool.iter();
@@ -234,6 +246,7 @@ impl Settings {
             pref64s: self.pref64s.clone(),
             translatable: self.translatable.clone(),
             ipv4: self.ipv4_prefixes(),
+            outer: None,
             lans: self.advertise.lan.clone(),
             announces_on_link: self.advertise.config.on_link,
         }

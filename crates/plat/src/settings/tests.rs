@@ -31,6 +31,7 @@ fn the_translator_takes_the_first_address_of_the_pool_and_its_ipv6_form() {
 /// What plain `plat` chooses on a host.
 fn facts() -> HostFacts {
     HostFacts {
+        own: None,
         free_pool: "172.31.64.0/28".parse().ok(),
         egress: "masquerade:wan0".parse().ok(),
     }

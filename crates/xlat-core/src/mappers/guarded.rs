@@ -13,7 +13,7 @@
 use alloc::vec::Vec;
 use core::net::{Ipv4Addr, Ipv6Addr};
 
-use super::prohibited;
+use super::{SharedAddress, prohibited};
 use crate::addr::{Eam, Ipv4Prefix, Pref64s};
 use crate::mapper::{
     ErrorFlow, ErrorRewrite, Flow, Mapper, PacketHolder, Pass, PendingPacket, Prefetch, Refusal,
@@ -21,6 +21,7 @@ use crate::mapper::{
 };
 use crate::reason::DropReason;
 use crate::time::Instant;
+use crate::wire::IpNextHeaderProtocol;
 
 /// Another mapper, without some of its IPv4 destinations, and without nodes in the prefixes.
 #[derive(Clone, Debug)]
@@ -28,6 +29,8 @@ pub struct Guarded<M> {
     inner: M,
     pref64s: Pref64s,
     hidden: Vec<Ipv4Prefix>,
+    /// A hidden address that clients share ports of.
+    shared: Option<SharedAddress>,
     /// Hosts with IPv4-translatable addresses; their IPv4 addresses are hidden, too.
     nodes: Vec<Eam>,
 }
@@ -39,6 +42,7 @@ impl<M> Guarded<M> {
             inner,
             pref64s,
             hidden,
+            shared: None,
             nodes: Vec::new(),
         }
     }
@@ -57,6 +61,11 @@ impl<M> Guarded<M> {
     pub fn hide(&mut self, mut hidden: Vec<Ipv4Prefix>) {
         hidden.extend(self.nodes.iter().map(Eam::v4));
         self.hidden = hidden;
+    }
+
+    /// Lets clients reach the ports of a hidden address that they share.
+    pub fn share(&mut self, shared: Option<SharedAddress>) {
+        self.shared = shared;
     }
 
     /// The mapper behind this one.
@@ -94,7 +103,7 @@ impl<M> Guarded<M> {
     }
 
     #[inline]
-    fn check(&self, dst: Ipv6Addr) -> Result<(), Refusal> {
+    fn check(&self, dst: Ipv6Addr, to: Transport) -> Result<(), Refusal> {
         if self.hidden.is_empty() {
             return Ok(());
         }
@@ -104,10 +113,28 @@ impl<M> Guarded<M> {
         let Some(v4) = pref64.extract(dst) else {
             return Ok(());
         };
-        if self.hidden.iter().any(|hidden| hidden.contains(v4)) {
+        if self.hidden.iter().any(|hidden| hidden.contains(v4)) && !self.is_shared(v4, to) {
             return Err(Refusal::Answer(DropReason::Denied, Unreachable::Prohibited));
         }
         Ok(())
+    }
+}
+
+/// Protocol and port that a packet goes to; no port if it tells none.
+type Transport = (IpNextHeaderProtocol, Option<u16>);
+
+fn transport(flow: &Flow<Ipv6Addr>) -> Transport {
+    (flow.protocol, flow.ports.map(|ports| ports.dst))
+}
+
+impl<M> Guarded<M> {
+    /// True if a packet to a hidden address may be for a port that clients share. A fragment without
+    /// ports goes where the first one goes, which is refused if it must be.
+    #[cold]
+    fn is_shared(&self, address: Ipv4Addr, (protocol, port): Transport) -> bool {
+        let shared = self.shared.as_ref();
+        let shared = shared.filter(|shared| shared.address == address);
+        shared.is_some_and(|shared| port.is_none_or(|port| shared.has(protocol, port)))
     }
 }
 
@@ -119,7 +146,7 @@ impl<M: Mapper> Mapper for Guarded<M> {
         now: Instant,
     ) -> Result<Rewrite<Ipv4Addr>, Refusal> {
         self.check_source(flow.src)?;
-        self.check(flow.dst)?;
+        self.check(flow.dst, transport(flow))?;
         self.inner.map_v6(flow, now)
     }
 
@@ -143,7 +170,9 @@ impl<M: Mapper> Mapper for Guarded<M> {
         now: Instant,
     ) -> Result<ErrorRewrite<Ipv4Addr>, Refusal> {
         self.check_source(error.src)?;
-        self.check(error.dst)
+        let quoted = &error.quoted;
+        let to = (quoted.protocol, quoted.ports.map(|ports| ports.src));
+        self.check(error.dst, to)
             .map_err(|_| Refusal::Silent(DropReason::Denied))?;
         self.inner.map_v6_error(error, now)
     }
@@ -171,7 +200,7 @@ impl<M: PacketHolder> PacketHolder for Guarded<M> {
         now: Instant,
     ) -> Result<(), Refusal> {
         self.check_source(flow.src)?;
-        self.check(flow.dst)?;
+        self.check(flow.dst, transport(flow))?;
         self.inner.reassemble_v6(flow, packet, now)
     }
 

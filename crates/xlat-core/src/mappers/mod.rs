@@ -2,10 +2,12 @@
 
 mod clat;
 mod guarded;
+mod shared_address;
 mod siit;
 
 pub use clat::Clat;
 pub use guarded::Guarded;
+pub use shared_address::SharedAddress;
 pub use siit::{Hairpin, Siit};
 
 use crate::mapper::{Refusal, Unreachable};

@@ -1,6 +1,7 @@
 //! Queries about the host. None of them changes anything or needs privileges.
 
-use std::net::{IpAddr, Ipv6Addr};
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use netlink_packet_route::route::RouteMessage;
 use xlat_core::addr::{Ipv4Prefix, Ipv6Prefix};
@@ -12,6 +13,7 @@ use super::netlink::{
     Assigned, Link, Way, delegated, interfaces, is_default, is_ours, leads_somewhere, used,
 };
 use super::{Host, sysctl};
+use crate::conntrack;
 
 impl Host {
     /// All interfaces.
@@ -192,6 +194,17 @@ impl Host {
             IpAddr::V4(_) => None,
         });
         Ok(outermost(routed.chain(delegated).chain(own)))
+    }
+
+    /// Makes connection tracking forget the connections of `inner`, an address of the translator, that
+    /// are translated to another address than `outer`. Returns how many.
+    ///
+    /// # Errors
+    /// If the kernel refuses.
+    pub async fn forget_connections(&self, inner: Ipv4Addr, outer: Ipv4Addr) -> io::Result<usize> {
+        let forget = move || conntrack::forget(inner, outer);
+        let done = tokio::task::spawn_blocking(forget).await;
+        done.unwrap_or_else(|error| Err(io::Error::other(error)))
     }
 
     /// The value of a kernel parameter; `None` if the kernel does not have it.

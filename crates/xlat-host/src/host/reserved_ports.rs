@@ -32,6 +32,22 @@ pub fn with(others: &str, ours: &RangeInclusive<u16>) -> String {
     texts.collect::<Vec<_>>().join(",")
 }
 
+/// How many ports of `handed_out` (`ip_local_port_range`) are left to programs that do not choose one,
+/// if `reserved` (`ip_local_reserved_ports`) are kept from them.
+pub fn left(handed_out: &str, reserved: &str) -> usize {
+    let mut numbers = handed_out.split_whitespace().flat_map(str::parse::<u16>);
+    let (Some(low), Some(high)) = (numbers.next(), numbers.next()) else {
+        return 0;
+    };
+    let reserved: Vec<(u16, u16)> = reserved.split(',').filter_map(one).collect();
+    let is_reserved = |port: &u16| {
+        reserved
+            .iter()
+            .any(|(low, high)| (low..=high).contains(&port))
+    };
+    (low..=high).filter(|port| !is_reserved(port)).count()
+}
+
 fn one(text: &str) -> Option<(u16, u16)> {
     let (low, high) = text.trim().split_once('-').unwrap_or((text, text));
     Some((low.trim().parse().ok()?, high.trim().parse().ok()?))
@@ -47,6 +63,13 @@ mod tests {
         assert!(overlaps("32768\t61000", &(61000..=65535)));
         assert!(overlaps("1024 65535", &(61000..=65535)));
         assert!(!overlaps("", &(61000..=65535)));
+    }
+
+    #[test]
+    fn what_is_left_is_what_the_kernel_hands_out_and_nobody_keeps() {
+        assert_eq!(left("32768\t60999", ""), 28_232);
+        assert_eq!(left("32768 60999", "8080,40000-60999"), 7232);
+        assert_eq!(left("32768 60999", "1024-65535"), 0);
     }
 
     #[test]

@@ -1,5 +1,7 @@
 //! The expressions that rules of several tables have in common.
 
+use std::ops::RangeInclusive;
+
 use super::message::Attributes;
 
 pub(super) fn load_meta(rule: &mut Attributes, key: u32) {
@@ -33,8 +35,34 @@ pub(super) fn in_range(rule: &mut Attributes, place: u32, start: &[u8], end: &[u
         payload.number(3, place);
         payload.number(4, start.len() as u32);
     });
-    compare(rule, AT_LEAST, start);
-    compare(rule, AT_MOST, end);
+    compare_range(rule, start, end);
+}
+
+fn compare_range(rule: &mut Attributes, start: &[u8], end: &[u8]) {
+    if start == end {
+        compare(rule, EQUAL, start);
+    } else {
+        compare(rule, AT_LEAST, start);
+        compare(rule, AT_MOST, end);
+    }
+}
+
+/// Compares a port, `place` bytes into the transport header, with the bounds of a range.
+pub(super) fn port_in_range(rule: &mut Attributes, place: u32, ports: &RangeInclusive<u16>) {
+    load_port(rule, REGISTER, place);
+    let (start, end) = (ports.start().to_be_bytes(), ports.end().to_be_bytes());
+    compare_range(rule, &start, &end);
+}
+
+/// Loads a port, `place` bytes into the transport header.
+pub(super) fn load_port(rule: &mut Attributes, register: u32, place: u32) {
+    const TRANSPORT_HEADER: u32 = 2;
+    expression(rule, "payload", |payload| {
+        payload.number(1, register);
+        payload.number(2, TRANSPORT_HEADER);
+        payload.number(3, place);
+        payload.number(4, 2);
+    });
 }
 
 /// Loads a property of the packet's connection.
@@ -90,8 +118,8 @@ pub(super) const META_OUT: u32 = 7;
 pub(super) const META_PROTOCOL: u32 = 16;
 pub(super) const EQUAL: u32 = 0;
 pub(super) const NOT_EQUAL: u32 = 1;
-pub(super) const AT_MOST: u32 = 3;
-pub(super) const AT_LEAST: u32 = 5;
+const AT_MOST: u32 = 3;
+const AT_LEAST: u32 = 5;
 pub(super) const CT_STATE: u32 = 0;
 pub(super) const CT_DIRECTION: u32 = 1;
 pub(super) const CT_STATUS: u32 = 2;
@@ -99,3 +127,6 @@ pub(super) const CT_STATUS: u32 = 2;
 pub(super) const IPV4_SOURCE: u32 = 12;
 pub(super) const IPV4_DESTINATION: u32 = 16;
 pub(super) const IPV6_SOURCE: u32 = 8;
+/// Offsets of ports in the TCP and UDP headers, in bytes.
+pub(super) const TRANSPORT_SOURCE: u32 = 0;
+pub(super) const TRANSPORT_DESTINATION: u32 = 2;

@@ -178,7 +178,7 @@ pub(super) fn dump(socket: &Socket, what: u16, mut each: impl FnMut(&[u8])) -> i
     }
 }
 
-pub(super) fn find(bytes: &[u8], kind: u16) -> Option<&[u8]> {
+pub(crate) fn find(bytes: &[u8], kind: u16) -> Option<&[u8]> {
     let mut all = attributes(bytes);
     all.find_map(|(one, value)| (one == kind).then_some(value))
 }

@@ -50,10 +50,10 @@ impl NoNewTo {
 
 impl fmt::Display for NoNewTo {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (start, end) = (self.to.start(), self.to.end());
+        let to = Range(&self.to);
         write!(
             f,
-            "iifname {} ip daddr {start}-{end} ct state new ct status ! dnat drop",
+            "iifname {} ip daddr {to} ct state new ct status ! dnat drop",
             self.from
         )
     }
@@ -104,16 +104,26 @@ impl NeverFrom {
 
 impl fmt::Display for NeverFrom {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (start, end) = (self.from.start(), self.from.end());
+        let from = Range(&self.from);
         let what = match self.what {
             What::Original => "ct direction original",
             What::Unconnected => "ct state invalid,untracked",
         };
-        write!(
-            f,
-            "oifname != {} ip saddr {start}-{end} {what} drop",
-            self.tun
-        )
+        write!(f, "oifname != {} ip saddr {from} {what} drop", self.tun)
+    }
+}
+
+/// Addresses as `nft` writes them.
+struct Range<'a>(&'a RangeInclusive<Ipv4Addr>);
+
+impl fmt::Display for Range<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (start, end) = (self.0.start(), self.0.end());
+        write!(f, "{start}")?;
+        if start != end {
+            write!(f, "-{end}")?;
+        }
+        Ok(())
     }
 }
 

@@ -6,7 +6,7 @@ use netlink_sys::protocols::NETLINK_NETFILTER;
 use netlink_sys::{Socket, SocketAddr};
 
 /// Opens a netlink socket to nftables.
-pub(super) fn connect() -> io::Result<Socket> {
+pub(crate) fn connect() -> io::Result<Socket> {
     let mut socket = Socket::new(NETLINK_NETFILTER)?;
     socket.bind_auto()?;
     socket.connect(&SocketAddr::new(0, 0))?;
@@ -142,7 +142,7 @@ impl Attributes {
 }
 
 /// A message: netlink header, family and resource, attributes.
-pub(super) fn message(
+pub(crate) fn message(
     kind: u16,
     flags: u16,
     sequence: u32,
@@ -162,7 +162,7 @@ pub(super) fn message(
 }
 
 /// The messages in a received buffer: their types, and the bytes after their headers.
-pub(super) fn messages(bytes: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
+pub(crate) fn messages(bytes: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
     let mut rest = bytes;
     std::iter::from_fn(move || {
         let length = u32::from_ne_bytes(*rest.first_chunk()?) as usize;
@@ -174,7 +174,7 @@ pub(super) fn messages(bytes: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
 }
 
 /// The error code of an error message; 0 is an acknowledgement.
-pub(super) fn outcome(body: &[u8]) -> io::Result<()> {
+pub(crate) fn outcome(body: &[u8]) -> io::Result<()> {
     let code = body
         .first_chunk()
         .map_or(0, |code| i32::from_ne_bytes(*code));
@@ -197,19 +197,19 @@ pub(super) fn attributes(bytes: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
 }
 
 const DO_NOT_WAIT: i32 = 0x40;
-pub(super) const REQUEST: u16 = 1;
+pub(crate) const REQUEST: u16 = 1;
 const ACKNOWLEDGE: u16 = 4;
 const TABLE_OWNER: u32 = 2;
 
 const EXCLUSIVE: u16 = 0x200;
-pub(super) const DUMP: u16 = 0x300;
+pub(crate) const DUMP: u16 = 0x300;
 const CREATE: u16 = 0x400;
 const APPEND: u16 = 0x800;
 const NESTED: u16 = 0x8000;
 const KIND: u16 = 0x3fff;
 
-pub(super) const ERROR: u16 = 2;
-pub(super) const DONE: u16 = 3;
+pub(crate) const ERROR: u16 = 2;
+pub(crate) const DONE: u16 = 3;
 const BATCH_BEGIN: u16 = 0x10;
 const BATCH_END: u16 = 0x11;
 const NFTABLES: u16 = 10;

@@ -5,6 +5,7 @@
 //! there is nothing to undo after a crash. Tables of other programs are never written.
 
 mod changes;
+mod destination_nat;
 mod expression;
 mod family;
 mod filter;
@@ -20,6 +21,7 @@ mod table;
 use std::io;
 
 pub use changes::RulesetChanges;
+pub use destination_nat::Ports;
 pub use filter::{
     DroppingChain, DroppingChains, ForwardWatch, dropping_forward_chains, warn_of_dropping_chains,
     warn_of_legacy_rules,
@@ -36,6 +38,14 @@ pub struct NftError {
     /// Name of the table, if the request was about one of this process.
     table: Option<String>,
     source: io::Error,
+}
+
+/// What messages to the kernel's other packet filters have in common with those to nftables.
+pub(crate) mod netlink {
+    pub(crate) use super::filter::find;
+    pub(crate) use super::message::{
+        DONE, DUMP, ERROR, REQUEST, connect, message, messages, outcome,
+    };
 }
 
 impl NftError {

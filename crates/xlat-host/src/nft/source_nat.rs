@@ -5,8 +5,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::ops::RangeInclusive;
 
 use super::expression::{
-    EQUAL, IPV4_SOURCE, IPV6_SOURCE, META_OUT, META_PROTOCOL, REGISTER, compare, expression,
-    in_range, load, load_meta,
+    EQUAL, IPV4_SOURCE, IPV6_SOURCE, META_OUT, META_PROTOCOL, REGISTER, TRANSPORT_SOURCE, compare,
+    expression, in_range, load, load_meta, load_port,
 };
 use super::family::Family;
 use super::interface::Interface;
@@ -23,7 +23,7 @@ pub(super) struct NewSource {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Protocol {
+pub(super) enum Protocol {
     Tcp = 6,
     Udp = 17,
 }
@@ -33,8 +33,20 @@ enum Protocol {
 enum To {
     /// The address of the outgoing interface (masquerading).
     Interface,
-    Address(Ipv6Addr),
+    Address(IpAddr),
+    /// An address and the port that the packet has: with a port that is in use by another connection
+    /// the packet is dropped.
+    SamePort(Ipv4Addr),
     Ports(Ipv6Addr, RangeInclusive<u16>),
+}
+
+impl fmt::Display for Protocol {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Tcp => "tcp",
+            Self::Udp => "udp",
+        })
+    }
 }
 
 impl NewSource {
@@ -66,7 +78,23 @@ impl NewSource {
         [
             with_ports(Protocol::Tcp),
             with_ports(Protocol::Udp),
-            rule(None, To::Address(to)),
+            rule(None, To::Address(to.into())),
+        ]
+    }
+
+    /// The address `to`, for IPv4 packets from `source` that leave by interface `out`. TCP and UDP
+    /// ports stay.
+    pub(super) fn keep_ports(source: Ipv4Addr, out: &Interface, to: Ipv4Addr) -> [Self; 3] {
+        let rule = |protocol, to| Self {
+            out: out.clone(),
+            sources: source.into()..=source.into(),
+            protocol,
+            to,
+        };
+        [
+            rule(Some(Protocol::Tcp), To::SamePort(to)),
+            rule(Some(Protocol::Udp), To::SamePort(to)),
+            rule(None, To::Address(to.into())),
         ]
     }
 }
@@ -84,12 +112,12 @@ impl fmt::Display for NewSource {
         }
         match self.protocol {
             None => {}
-            Some(Protocol::Tcp) => f.write_str(" meta l4proto tcp")?,
-            Some(Protocol::Udp) => f.write_str(" meta l4proto udp")?,
+            Some(protocol) => write!(f, " meta l4proto {protocol}")?,
         }
         match &self.to {
             To::Interface => f.write_str(" masquerade"),
             To::Address(to) => write!(f, " snat to {to}"),
+            To::SamePort(to) => write!(f, " snat to {to} : th sport"),
             To::Ports(to, ports) => {
                 write!(f, " snat to [{to}]:{}-{}", ports.start(), ports.end())
             }
@@ -114,25 +142,39 @@ impl NewSource {
         }
         match &self.to {
             To::Interface => expression(rule, "masq", |_| {}),
-            To::Address(to) => translate(rule, *to, None),
-            To::Ports(to, ports) => translate(rule, *to, Some(ports)),
+            To::Address(to) => {
+                load(rule, REGISTER, &octets(to));
+                translate(rule, to, 0);
+            }
+            To::SamePort(to) => {
+                load(rule, REGISTER, &to.octets());
+                load_port(rule, REGISTER + 1, TRANSPORT_SOURCE);
+                translate(rule, &(*to).into(), 1);
+            }
+            To::Ports(to, ports) => {
+                load(rule, REGISTER, &to.octets());
+                load(rule, REGISTER + 1, &ports.start().to_be_bytes());
+                load(rule, REGISTER + 2, &ports.end().to_be_bytes());
+                translate(rule, &(*to).into(), 2);
+            }
         }
     }
 }
 
-fn translate(rule: &mut Attributes, to: Ipv6Addr, ports: Option<&RangeInclusive<u16>>) {
-    load(rule, REGISTER, &to.octets());
-    if let Some(ports) = ports {
-        load(rule, REGISTER + 1, &ports.start().to_be_bytes());
-        load(rule, REGISTER + 2, &ports.end().to_be_bytes());
-    }
+/// Takes the address `to` from the first register, and the bounds of a range of ports from as many of
+/// those after it.
+fn translate(rule: &mut Attributes, to: &IpAddr, bounds: u16) {
+    const LEAST_PORT: u16 = 5;
+    let family = match to {
+        IpAddr::V4(_) => Family::Ip,
+        IpAddr::V6(_) => Family::Ip6,
+    };
     expression(rule, "nat", |nat| {
         nat.number(1, TO_SOURCE);
-        nat.number(2, Family::Ip6 as u32);
+        nat.number(2, family as u32);
         nat.number(3, REGISTER);
-        if ports.is_some() {
-            nat.number(5, REGISTER + 1);
-            nat.number(6, REGISTER + 2);
+        for bound in 0..bounds {
+            nat.number(LEAST_PORT + bound, REGISTER + 1 + u32::from(bound));
         }
     });
 }

@@ -8,6 +8,7 @@ use std::ops::RangeInclusive;
 use netlink_sys::Socket;
 
 use super::NftError;
+use super::destination_nat::{NewDestination, PREROUTING, Ports};
 use super::family::Family;
 use super::filter::{dump, find, number, text};
 use super::guard::{FORWARD, ForwardOnlyTo};
@@ -35,6 +36,7 @@ pub(crate) struct TablePlace {
 /// A rule of a table.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Rule {
+    NewDestination(NewDestination),
     NewSource(NewSource),
     ForwardOnlyTo(ForwardOnlyTo),
     NoNewTo(NoNewTo),
@@ -45,6 +47,7 @@ enum Rule {
 impl Rule {
     fn chain(&self) -> &'static Chain {
         match self {
+            Self::NewDestination(_) => &PREROUTING,
             Self::NewSource(_) => &POSTROUTING,
             Self::ForwardOnlyTo(_) | Self::NoNewTo(_) => &FORWARD,
             Self::NeverFrom(_) => &LEAVING,
@@ -54,6 +57,7 @@ impl Rule {
 
     fn encode(&self, attributes: &mut Attributes) {
         match self {
+            Self::NewDestination(rule) => rule.encode(attributes),
             Self::NewSource(rule) => rule.encode(attributes),
             Self::ForwardOnlyTo(rule) => rule.encode(attributes),
             Self::NoNewTo(rule) => rule.encode(attributes),
@@ -66,6 +70,7 @@ impl Rule {
 impl fmt::Display for Rule {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::NewDestination(rule) => rule.fmt(f),
             Self::NewSource(rule) => rule.fmt(f),
             Self::ForwardOnlyTo(rule) => rule.fmt(f),
             Self::NoNewTo(rule) => rule.fmt(f),
@@ -90,6 +95,27 @@ impl Table {
             family: Family::Ip,
             name: name.into(),
             rules: outs.iter().flat_map(rule).collect(),
+        }
+    }
+
+    /// The address `inner` of this host's translator is seen as `outer` outside: packets to these
+    /// ports of `outer` go to `inner`, and packets from it that leave by `out` come from `outer`, with
+    /// the ports that they have.
+    pub fn exchange(
+        name: &str,
+        inner: Ipv4Addr,
+        outer: Ipv4Addr,
+        ports: &[Ports],
+        out: &Interface,
+    ) -> Self {
+        let arriving = ports.iter();
+        let arriving = arriving.flat_map(|ports| NewDestination::of(outer, ports, inner));
+        let leaving = NewSource::keep_ports(inner, out, outer);
+        let rules = arriving.map(Rule::NewDestination);
+        Self {
+            family: Family::Ip,
+            name: name.into(),
+            rules: rules.chain(leaving.map(Rule::NewSource)).collect(),
         }
     }
 

@@ -98,6 +98,12 @@ pub trait PortMapper {
         suggested: Suggestion,
     ) -> Result<SocketAddrV4, Refusal>;
 
+    /// What the IPv4 side sees of an external address that was given: another one where a further NAT
+    /// exchanges addresses and keeps ports.
+    fn seen(&self, external: SocketAddrV4) -> SocketAddrV4 {
+        external
+    }
+
     /// A port is no longer open to others, but connections of it are kept.
     fn close(&mut self, internal: Internal);
 

@@ -118,6 +118,12 @@ impl Server {
         self.settings = settings;
     }
 
+    /// Begins a new epoch at `now`, so that clients ask for their mappings again: the external address
+    /// is another one (section 8.5).
+    pub fn begin_anew(&mut self, now: Instant) {
+        self.start = now;
+    }
+
     /// What tells all clients that the server has begun anew.
     pub fn announcement(&self, now: Instant) -> Announcement {
         Announcement {
@@ -189,12 +195,12 @@ impl Server {
             }
             Operation::Map(map) => {
                 let (external, lifetime) = self.map(&map, host, &request, now, nat)?;
-                let map = Operation::Map(map.assigned(external));
+                let map = Operation::Map(map.assigned(nat.seen(external)));
                 Ok((map, request.options, lifetime))
             }
             Operation::Peer(peer) => {
                 let (external, lifetime) = self.keep(&peer, host, &request, now, nat)?;
-                let map = peer.map.assigned(external);
+                let map = peer.map.assigned(nat.seen(external));
                 let peer = Operation::Peer(Peer { map, ..peer });
                 Ok((peer, request.options, lifetime))
             }
