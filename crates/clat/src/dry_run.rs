@@ -7,6 +7,7 @@ use clat_host::{Parts, ipv4_addresses, look};
 use pref64_discovery::origin;
 use serde::Serialize;
 use tracing::warn;
+use xlat_host::daemon::terminal;
 use xlat_host::host::Host;
 use xlat_proto::clat::{Clat, Lead, Lifecycle, Side4, State};
 use xlat_proto::discovery::Found;
@@ -94,6 +95,6 @@ impl DryRun {
 
 #[expect(clippy::print_stdout, reason = "the plan is what was asked for")]
 fn print(text: &str) -> Result<()> {
-    print!("{text}");
+    print!("{}", terminal::plain(text));
     Ok(())
 }

@@ -9,6 +9,7 @@ use pref64_discovery::Trust;
 use xlat_core::Policy;
 use xlat_core::addr::{Ipv4Prefix, Ipv6Prefix, Pref64, special};
 use xlat_host::daemon::exit::Usage;
+use xlat_host::daemon::flags::StatusGroup;
 use xlat_proto::clat::Side4;
 
 use crate::cli::{Forwarding, Run};
@@ -61,6 +62,8 @@ pub(crate) struct Instance {
     pub(crate) tun: String,
     pub(crate) run_dir: PathBuf,
     pub(crate) state_dir: PathBuf,
+    /// The group that may ask for the status.
+    pub(crate) status_group: Option<StatusGroup>,
 }
 
 impl Settings {
@@ -98,6 +101,7 @@ impl Settings {
                 tun: run.place.tun,
                 run_dir: run.place.run_dir,
                 state_dir: run.state_dir,
+                status_group: run.flags.status_group,
             },
             policy: run.policy.policy(own_v4, own_v6, 1500, 1500),
         })

@@ -1,7 +1,7 @@
 //! Starts of `plat` that fail half way: the host and the saved sessions are as they were.
 
 use std::net::{Ipv6Addr, TcpListener};
-use std::os::unix::fs::{PermissionsExt, symlink};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::Path;
 
 use anyhow::{Result, ensure};
@@ -92,7 +92,8 @@ fn nb_06_a_start_that_fails_keeps_the_saved_sessions() -> Result<()> {
 }
 
 fn se_24_running_daemons_can_do_no_more_than_they_need() -> Result<()> {
-    let setup = Setup::plat_alone(&["--pool=192.168.64.9", "--nice=-1"]).with_clats();
+    let flags = ["--pool=192.168.64.9", "--nice=-1", "--status-group=1"];
+    let setup = Setup::plat_alone(&flags).with_clats();
     let topology = Topology::new(&Plan::default())?;
     let mut installed = Installed::with(&Binaries::find()?, topology, setup)?;
     // CAP_NET_BIND_SERVICE, CAP_NET_ADMIN and CAP_NET_RAW; CAP_SYS_NICE where it is needed.
@@ -109,11 +110,19 @@ fn se_24_running_daemons_can_do_no_more_than_they_need() -> Result<()> {
         }
         ensure!(daemon.status("NoNewPrivs")? == "1", "new privileges");
     }
-    for name in ["plat/run/nat64.sock", "clat0/run/clat.sock"] {
-        let path = installed.directory().join(name);
-        let mode = std::fs::metadata(&path)?.permissions().mode();
-        ensure!(mode & 0o777 == 0o600, "{name}: {mode:o}");
-    }
+    let socket = |name: &str| {
+        let found = std::fs::metadata(installed.directory().join(name))?;
+        Ok::<_, anyhow::Error>((found.mode() & 0o777, found.gid()))
+    };
+    let (mode, _) = socket("clat0/run/clat.sock")?;
+    ensure!(mode == 0o600, "clat: {mode:o}");
+    // In a user namespace there may be no such group.
+    let (mode, group) = socket("plat/run/nat64.sock")?;
+    let is_refused = installed.plat.log().contains("--status-group: only");
+    ensure!(
+        (mode, group) == (0o660, 1) || is_refused && mode == 0o600,
+        "plat: {mode:o}"
+    );
     // It is enough to take everything back, too.
     installed.clats[0].stop(PATIENCE)?;
     installed.plat.stop(PATIENCE)

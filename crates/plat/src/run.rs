@@ -260,7 +260,7 @@ impl Daemon<'_> {
 
     fn control_socket(&self, source: StatusSource) -> Result<tokio::task::JoinHandle<()>> {
         let place = &self.settings.instance;
-        let socket = Socket::bind(&place.run_dir, &place.tun)?;
+        let socket = Socket::bind(&place.run_dir, &place.tun, place.status_group.as_ref())?;
         let control = Control {
             source,
             reload: self.requests.clone(),

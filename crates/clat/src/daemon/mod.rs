@@ -69,7 +69,11 @@ impl<'a> Daemon<'a> {
         let instance = &settings.instance;
         let (side4, reserved) = side4(host, settings).await?;
         let status = StatusSource::new(side4);
-        let socket = Socket::bind(&instance.run_dir, &instance.tun)?;
+        let socket = Socket::bind(
+            &instance.run_dir,
+            &instance.tun,
+            instance.status_group.as_ref(),
+        )?;
         let answers = status.clone();
         let answer = move |request, answer| answers.clone().answer(request, answer);
         let network = Network::new(settings)?;

@@ -9,6 +9,7 @@ use plat_host::{Outer, Own6, RepairTimes, check_overlaps, egress, warn_of_on_lin
 use router_advertiser::{Advertiser, ReachWatch};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
+use xlat_host::daemon::terminal;
 use xlat_host::daemon::waiting::{self, Waiting};
 use xlat_host::host::{Changes, Host, RepairLog};
 use xlat_host::nft::ForwardWatch;
@@ -22,7 +23,7 @@ use crate::{NAME, facts, reload};
 /// Starts as soon as what the flags leave to the host is there, and runs.
 pub(crate) async fn start(run: Run) -> Result<()> {
     let place = (&*run.place.run_dir, &*run.place.tun);
-    let mut waiting = Waiting::new(NAME, place, run.flags.metrics)?;
+    let mut waiting = Waiting::new(NAME, place, &run.flags)?;
     let is_patient = !run.flags.dry_run;
     let missing = |error: &anyhow::Error| error.downcast_ref().cloned().filter(|_| is_patient);
     let facts = facts::look_up(&run).await?;
@@ -111,6 +112,6 @@ fn load(settings: &Settings, outer: Option<&Outer>) -> Result<State> {
 
 #[expect(clippy::print_stdout, reason = "the plan is what was asked for")]
 fn print(text: &str) -> Result<()> {
-    println!("{text}");
+    println!("{}", terminal::plain(text));
     Ok(())
 }

@@ -14,7 +14,7 @@ use xlat_core::addr::{Eam, EamTable, Ipv4Prefix, Ipv6Prefix, Pref64, Pref64s, sp
 use xlat_core::mappers::Hairpin;
 use xlat_core::policy::{DUMMY_V4, PolicyError};
 use xlat_host::daemon::exit::Usage;
-use xlat_host::daemon::flags::Switch;
+use xlat_host::daemon::flags::{StatusGroup, Switch};
 
 use crate::advertise::Advertise;
 use crate::cli::Run;
@@ -71,6 +71,8 @@ pub(crate) struct Instance {
     pub(crate) tun: String,
     pub(crate) run_dir: PathBuf,
     pub(crate) state_dir: PathBuf,
+    /// The group that may ask for the status.
+    pub(crate) status_group: Option<StatusGroup>,
 }
 
 impl Settings {
@@ -121,6 +123,7 @@ impl Settings {
                 tun: run.place.tun,
                 run_dir: run.place.run_dir,
                 state_dir: run.state_dir,
+                status_group: run.flags.status_group,
             },
             metrics: run.flags.metrics,
             dry_run: run.flags.dry_run,

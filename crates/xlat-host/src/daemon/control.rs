@@ -2,27 +2,43 @@
 //!
 //! A client sends one line of JSON, the request, and receives text until the daemon closes the
 //! connection: the output, already in the requested format. The first line of the reply is `ok` or
-//! an error message. Only the user of the daemon can connect.
+//! an error message. Only the user of the daemon and root can connect, and those in the group of
+//! `--status-group`, who may ask for the status alone.
 
 use std::future::Future;
 use std::io::{self, BufRead, BufReader, ErrorKind, Write};
-use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream as BlockingStream;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use rustix::fs::{Mode, chmod, chown, fchmod};
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
+use rustix::process::{Gid, geteuid};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use serde_json::Value;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader as AsyncReader};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
+use tracing::{debug, warn};
+
+use super::clients::{Clients, Limits};
+use super::flags::StatusGroup;
+use super::terminal::plain;
+use crate::host::RUN_DIR_MODE;
+use crate::private_dir::PrivateDir;
 
 /// Longest request in bytes.
 const REQUEST_MAX: u64 = 4096;
-/// Most clients served at the same time; further ones wait.
-const CLIENTS_MAX: usize = 8;
+/// Most clients that have not sent their request yet.
+const SILENT: Limits = Limits {
+    each_source: 32,
+    all: 64,
+};
+/// Most requests answered at the same time, of each class of clients; further ones wait.
+const ANSWERS_MAX: usize = 8;
 /// Time limit for a client to send its request, and to receive each part of the reply.
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -62,14 +78,25 @@ pub enum ControlError {
 
 impl Socket {
     /// Creates the socket of the instance `name` in `run_dir`, in place of one that a killed
-    /// process left: the caller must hold the lock on that name. Must be called within a tokio
-    /// runtime.
+    /// process left: the caller must hold the lock on that name. The group may ask for the status.
+    /// Must be called within a tokio runtime.
     ///
     /// # Errors
     /// If it cannot be created.
-    pub fn bind(run_dir: &Path, name: &str) -> Result<Self, ControlError> {
+    pub fn bind(
+        run_dir: &Path,
+        name: &str,
+        group: Option<&StatusGroup>,
+    ) -> Result<Self, ControlError> {
         let path = path(run_dir, name);
-        let listener = listen(&path);
+        let listener = listen(run_dir, name, &path);
+        if let (Ok(_), Some(group)) = (&listener, group)
+            && let Err(error) = open_to(&path, group.0)
+        {
+            warn!(
+                "--status-group: only the daemon's user and root can ask for the status: {error}"
+            );
+        }
         listener
             .map(|listener| Self {
                 listener,
@@ -87,26 +114,37 @@ impl Socket {
         A: Fn(R, Answer) -> F + Send + Sync + 'static,
     {
         let answer = Arc::new(answer);
-        let permits = Arc::new(Semaphore::new(CLIENTS_MAX));
+        let permits = [(); 2].map(|()| Arc::new(Semaphore::new(ANSWERS_MAX)));
+        let mut silent = Clients::new(SILENT);
         loop {
-            let Ok(permit) = Arc::clone(&permits).acquire_owned().await else {
-                return;
-            };
             let stream = match self.listener.accept().await {
                 Ok((stream, _)) => stream,
                 Err(error) => {
-                    tracing::debug!("control socket: {error}");
+                    debug!("control socket: {error}");
                     tokio::time::sleep(Duration::from_secs(1)).await;
                     continue;
                 }
             };
+            let Ok(client) = stream.peer_cred() else {
+                continue;
+            };
+            let is_trusted = client.uid() == 0 || client.uid() == geteuid().as_raw();
+            let permits = Arc::clone(&permits[usize::from(is_trusted)]);
             let answer = Arc::clone(&answer);
-            tokio::spawn(async move {
-                if let Err(error) = converse(stream, answer.as_ref()).await {
-                    tracing::debug!("control socket: {error}");
-                }
-                drop(permit);
+            let reading = tokio::spawn(async move {
+                let Ok((request, reply)) = read(stream).await else {
+                    return;
+                };
+                // From here on no other client can take the place.
+                tokio::spawn(async move {
+                    let _permit = permits.acquire().await;
+                    let done = respond(&request, is_trusted, reply, answer.as_ref()).await;
+                    if let Err(error) = done {
+                        debug!("control socket: {error}");
+                    }
+                });
             });
+            silent.admit(client.uid(), reading.abort_handle());
         }
     }
 }
@@ -204,7 +242,7 @@ pub fn ask_and_print(
 ) -> Result<(), ControlError> {
     let mut out = io::stdout().lock();
     match ask(run_dir, name, request, |line| {
-        out.write_all(line.as_bytes())
+        out.write_all(plain(line).as_bytes())
     }) {
         Err(ControlError::Broken(error)) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
         other => other,
@@ -215,27 +253,24 @@ fn path(run_dir: &Path, name: &str) -> PathBuf {
     run_dir.join(format!("{name}.sock"))
 }
 
-fn listen(path: &Path) -> io::Result<UnixListener> {
-    if let Some(dir) = path.parent() {
-        std::fs::create_dir_all(dir)?;
-    }
-    match std::fs::remove_file(path) {
-        Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
-        _ => {}
-    }
-    let listener = UnixListener::bind(path)?;
-    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))?;
-    Ok(listener)
+/// The socket is for this user alone from its first moment: it gets the mode of its descriptor.
+fn listen(run_dir: &Path, name: &str, path: &Path) -> io::Result<UnixListener> {
+    PrivateDir::create(run_dir, RUN_DIR_MODE)?.remove(&format!("{name}.sock"))?;
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    let socket = rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
+    fchmod(&socket, Mode::RUSR | Mode::WUSR)?;
+    rustix::net::bind(&socket, &SocketAddrUnix::new(path)?)?;
+    rustix::net::listen(&socket, BACKLOG)?;
+    UnixListener::from_std(socket.into())
 }
 
-async fn converse<R, F>(
-    mut stream: UnixStream,
-    answer: &(impl Fn(R, Answer) -> F + Sync),
-) -> io::Result<()>
-where
-    R: DeserializeOwned,
-    F: Future<Output = io::Result<()>>,
-{
+/// Lets a group connect.
+fn open_to(path: &Path, group: u32) -> io::Result<()> {
+    chown(path, None, Some(Gid::from_raw(group)))?;
+    Ok(chmod(path, Mode::from_raw_mode(0o660))?)
+}
+
+async fn read(mut stream: UnixStream) -> io::Result<(String, Answer)> {
     let mut line = String::new();
     let mut lines = AsyncReader::new((&mut stream).take(REQUEST_MAX));
     timeout(PATIENCE, lines.read_line(&mut line)).await??;
@@ -243,14 +278,39 @@ where
         stream,
         started: false,
     };
-    match serde_json::from_str(&line) {
+    Ok((line, reply))
+}
+
+async fn respond<R, F>(
+    request: &str,
+    is_trusted: bool,
+    reply: Answer,
+    answer: &(impl Fn(R, Answer) -> F + Sync),
+) -> io::Result<()>
+where
+    R: DeserializeOwned,
+    F: Future<Output = io::Result<()>>,
+{
+    let parsed = serde_json::from_str::<Value>(request);
+    let is_status = |request: &Value| request.get("Status").is_some();
+    if !is_trusted && !parsed.as_ref().is_ok_and(is_status) {
+        let reason = "only the daemon's user and root may ask for more than the status";
+        return reply.refuse(reason).await;
+    }
+    match parsed.and_then(serde_json::from_value) {
         Ok(request) => answer(request, reply).await,
         Err(error) => reply.refuse(&format!("not a request: {error}")).await,
     }
 }
 
+/// Connections that wait to be accepted.
+const BACKLOG: i32 = 128;
+
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::{MetadataExt, PermissionsExt};
+    use std::time::Instant;
+
     use super::*;
 
     fn runtime() -> tokio::runtime::Runtime {
@@ -285,7 +345,7 @@ mod tests {
         let dir = tempfile::tempdir().expect("directory");
         let runtime = runtime();
         let guard = runtime.enter();
-        let socket = Socket::bind(dir.path(), "nat64").expect("bound");
+        let socket = Socket::bind(dir.path(), "nat64", None).expect("bound");
         drop(guard);
         runtime.spawn(socket.serve(repeat));
         let answer = lines(dir.path(), &2_usize).expect("answer");
@@ -303,13 +363,66 @@ mod tests {
         assert!(matches!(missing, ControlError::NotRunning(_)), "{missing}");
         let runtime = runtime();
         let _guard = runtime.enter();
-        let left = Socket::bind(dir.path(), "nat64").expect("bound");
+        let left = Socket::bind(dir.path(), "nat64", None).expect("bound");
         std::mem::forget(left);
-        let socket = Socket::bind(dir.path(), "nat64").expect("bound again");
+        let socket = Socket::bind(dir.path(), "nat64", None).expect("bound again");
         let path = dir.path().join("nat64.sock");
         let mode = std::fs::metadata(&path).expect("there").permissions();
         assert_eq!(mode.mode() & 0o777, 0o600);
+
         drop(socket);
         assert!(!path.exists());
+    }
+
+    #[test]
+    fn se_29_silent_clients_do_not_keep_others_from_their_answer() {
+        let dir = tempfile::tempdir().expect("directory");
+        let runtime = runtime();
+        let guard = runtime.enter();
+        let socket = Socket::bind(dir.path(), "nat64", None).expect("bound");
+        drop(guard);
+        runtime.spawn(socket.serve(repeat));
+        let path = dir.path().join("nat64.sock");
+        let mut silent = Vec::new();
+        for _ in 0..200 {
+            silent.push(BlockingStream::connect(&path).expect("connected"));
+            let start = Instant::now();
+            assert_eq!(lines(dir.path(), &1_usize).expect("answer").len(), 2);
+            assert!(start.elapsed() < PATIENCE / 2);
+        }
+    }
+
+    #[test]
+    fn se_29_a_group_may_ask_for_the_status_and_for_nothing_else() {
+        let dir = tempfile::tempdir().expect("directory");
+        let runtime = runtime();
+        let _guard = runtime.enter();
+        let own = rustix::process::getegid().as_raw();
+        let group = StatusGroup(own);
+        let _socket = Socket::bind(dir.path(), "nat64", Some(&group)).expect("bound");
+        let found = std::fs::metadata(dir.path().join("nat64.sock")).expect("there");
+        assert_eq!((found.mode() & 0o777, found.gid()), (0o660, own));
+        for (request, expected) in [
+            (r#"{"Status":{"json":true}}"#, "ok\nyes"),
+            (r#"{"Reload":{}}"#, "only the daemon's user and root"),
+            (r#""Reload""#, "only the daemon's user and root"),
+            ("nonsense", "only the daemon's user and root"),
+        ] {
+            let (ours, mut theirs) = BlockingStream::pair().expect("sockets");
+            ours.set_nonblocking(true).expect("not blocking");
+            let stream = UnixStream::from_std(ours).expect("stream");
+            let reply = Answer {
+                stream,
+                started: false,
+            };
+            let answer = async |_: Value, mut answer: Answer| answer.text("yes").await;
+            let answer = |request, reply| answer(request, reply);
+            runtime
+                .block_on(respond(request, false, reply, &answer))
+                .expect("answered");
+            let mut text = String::new();
+            io::Read::read_to_string(&mut theirs, &mut text).expect("read");
+            assert!(text.starts_with(expected), "{request}: {text}");
+        }
     }
 }

@@ -8,6 +8,7 @@ use clap::Parser;
 use clap::error::ErrorKind;
 
 use super::file;
+use super::terminal::plain;
 
 /// Success.
 pub const DONE: u8 = 0;
@@ -55,7 +56,7 @@ pub fn parse<C: Parser>(
     reason = "this is the place where errors are printed"
 )]
 pub fn complain(name: &str, line: &str) {
-    eprintln!("{name}: {line}");
+    eprintln!("{name}: {}", plain(line));
 }
 
 /// The message of a clap error on one line, without usage and tips but with a pointer to `--help`.

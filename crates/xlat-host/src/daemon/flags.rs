@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 
 use clap::{ArgAction, ArgGroup, Args, Command, ValueEnum};
+use nix::unistd::Group;
 use xlat_core::Policy;
 use xlat_core::addr::Ipv4Prefix;
 use xlat_core::mappers::Hairpin;
@@ -34,7 +35,7 @@ pub fn reloadable(command: &Command) -> BTreeSet<String> {
 }
 
 /// How a daemon runs.
-#[derive(Args, Clone, Debug)]
+#[derive(Args, Clone, Debug, Default)]
 pub struct RunFlags {
     /// Configuration file (TOML) whose keys are the names of these flags; the command line
     /// overrides it
@@ -43,6 +44,9 @@ pub struct RunFlags {
     /// Serve Prometheus metrics over HTTP on this address and port; IPv6 addresses in brackets
     #[arg(long, value_name = "ADDR:PORT")]
     pub metrics: Option<SocketAddr>,
+    /// Let the members of this group ask for the status (`status`, not `sessions` or `reload`)
+    #[arg(long, value_name = "GROUP")]
+    pub status_group: Option<StatusGroup>,
     /// Number of TUN queues, each with a thread of its own [default: number of processors]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
     pub queues: Option<u16>,
@@ -85,6 +89,25 @@ impl RunFlags {
                 .min(256)
         };
         self.queues.map_or_else(processors, usize::from)
+    }
+}
+
+/// The number of the group that may ask for the status.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StatusGroup(pub(crate) u32);
+
+impl FromStr for StatusGroup {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        if let Some(id) = number(text) {
+            return Ok(Self(id));
+        }
+        match Group::from_name(text) {
+            Ok(Some(group)) => Ok(Self(group.gid.as_raw())),
+            Ok(None) => Err(format!("there is no group {text}; `groupadd` makes one")),
+            Err(error) => Err(error.to_string()),
+        }
     }
 }
 
@@ -356,6 +379,14 @@ mod tests {
         ] {
             assert!(policy(&[flag]).is_err(), "{flag}");
         }
+    }
+
+    #[test]
+    fn se_29_a_group_is_given_by_name_or_number() {
+        assert_eq!("root".parse(), Ok(StatusGroup(0)));
+        assert_eq!("4711".parse(), Ok(StatusGroup(4711)));
+        let unknown = "no-such-group".parse::<StatusGroup>();
+        assert!(unknown.unwrap_err().contains("groupadd"));
     }
 
     #[test]

@@ -4,6 +4,8 @@ use clap::ValueEnum;
 use tracing::level_filters::LevelFilter;
 use tracing_subscriber::EnvFilter;
 
+use super::terminal::PlainStderr;
+
 /// The form of a log line.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub enum LogFormat {
@@ -39,7 +41,7 @@ pub fn init(format: LogFormat, verbosity: i8) {
         .fold(filter, EnvFilter::add_directive);
     let lines = tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_writer(std::io::stderr)
+        .with_writer(|| PlainStderr)
         .with_target(false);
     // The systemd journal records the time itself.
     let under_systemd = std::env::var_os("JOURNAL_STREAM").is_some();

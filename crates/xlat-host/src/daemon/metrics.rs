@@ -1,25 +1,28 @@
 //! Metrics for Prometheus: one page over HTTP, in its text format.
 //!
-//! Only `GET` and `HEAD` are supported, and each connection gets one response, which is all that a
-//! scraper needs. A few scrapers are served at a time; further ones wait.
+//! Only `GET` and `HEAD` are supported, and each connection gets one response within a time limit,
+//! which is all that a scraper needs. No scraper waits for another one ([`Clients`]).
 
 use std::fmt::Write as _;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
+use super::clients::{Clients, Limits};
 use xlat_tun::counters::{Families, Family, Metric, Sample};
 
 /// Time limit for one connection.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// Most connections served at the same time.
-const SCRAPERS_MAX: usize = 8;
+const SCRAPERS: Limits = Limits {
+    each_source: 16,
+    all: 64,
+};
 /// Longest request in bytes.
 const REQUEST_MAX: usize = 4096;
 
@@ -48,21 +51,18 @@ impl Metrics {
         let listener = TcpListener::bind(address).await.map_err(failed)?;
         let page = Arc::new(page);
         Ok(Self(tokio::spawn(async move {
-            let permits = Arc::new(Semaphore::new(SCRAPERS_MAX));
+            let mut clients: Clients<IpAddr> = Clients::new(SCRAPERS);
             loop {
-                let Ok(permit) = Arc::clone(&permits).acquire_owned().await else {
-                    return;
-                };
-                let Ok((stream, _)) = listener.accept().await else {
+                let Ok((stream, from)) = listener.accept().await else {
                     tokio::time::sleep(Duration::from_secs(1)).await;
                     continue;
                 };
                 let page = Arc::clone(&page);
-                tokio::spawn(async move {
+                let task = tokio::spawn(async move {
                     // A failed response concerns only its scraper.
                     let _ = timeout(PATIENCE, answer(stream, page.as_ref())).await;
-                    drop(permit);
                 });
+                clients.admit(from.ip(), task.abort_handle());
             }
         })))
     }
@@ -224,28 +224,23 @@ mod tests {
     }
 
     #[test]
-    fn silent_scrapers_keep_others_waiting_and_no_longer_than_their_time() {
+    fn se_29_slow_scrapers_keep_nobody_waiting() {
         let (runtime, address) = runtime_and_free_address();
-        let calls = Arc::new(std::sync::atomic::AtomicUsize::new(0));
-        let count = Arc::clone(&calls);
-        let page = move || {
-            count.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-            String::new()
-        };
-        let _served = runtime.block_on(Metrics::serve(address, page)).unwrap();
-        let connect = || std::net::TcpStream::connect(address).unwrap();
-        let silent: Vec<_> = (0..SCRAPERS_MAX).map(|_| connect()).collect();
-        let mut last = connect();
-        last.write_all(b"GET / HTTP/1.1\r\n\r\n").unwrap();
-        last.set_read_timeout(Some(Duration::from_millis(200)))
-            .unwrap();
-        assert!(last.read(&mut [0; 64]).is_err(), "nobody has to wait");
-        assert_eq!(calls.load(std::sync::atomic::Ordering::Relaxed), 0);
-        drop(silent);
-        last.set_read_timeout(Some(PATIENCE)).unwrap();
-        let mut text = String::new();
-        last.read_to_string(&mut text).unwrap();
-        assert!(text.starts_with("HTTP/1.1 200 OK"), "{text}");
+        let served = runtime.block_on(Metrics::serve(address, String::new));
+        let _served = served.unwrap();
+        let mut slow = Vec::new();
+        for _ in 0..200 {
+            let mut one = std::net::TcpStream::connect(address).unwrap();
+            one.write_all(b"GET / HTTP/1.1\r\nX: ").unwrap();
+            slow.push(one);
+            let start = std::time::Instant::now();
+            let mut other = std::net::TcpStream::connect(address).unwrap();
+            other.write_all(b"GET / HTTP/1.1\r\n\r\n").unwrap();
+            let mut text = String::new();
+            other.read_to_string(&mut text).unwrap();
+            assert!(text.starts_with("HTTP/1.1 200 OK"), "{text}");
+            assert!(start.elapsed() < PATIENCE / 2);
+        }
     }
 
     fn runtime_and_free_address() -> (tokio::runtime::Runtime, SocketAddr) {

@@ -1,6 +1,7 @@
 //! What both daemons need besides their work: signals, log lines, readiness, state files, control
 //! socket, metrics, and common flags.
 
+mod clients;
 pub mod control;
 pub mod exit;
 pub mod file;
@@ -14,6 +15,7 @@ pub mod reservation;
 pub mod saved_file;
 pub mod signals;
 pub mod state_dir;
+pub mod terminal;
 pub mod values;
 pub mod waiting;
 pub mod wall_clock;

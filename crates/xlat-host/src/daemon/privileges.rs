@@ -3,11 +3,13 @@
 
 use std::io;
 
+use rustix::process::{Gid, getgroups};
 use rustix::thread::{
     CapabilitySet, CapabilitySets, capabilities, set_capabilities, set_no_new_privs,
+    set_thread_groups,
 };
 
-use super::flags::RunFlags;
+use super::flags::{RunFlags, StatusGroup};
 
 /// The capabilities of a running daemon: NET_ADMIN for the TUN, addresses, routes, sysctls below
 /// `net/` and nftables; NET_RAW for ICMPv6 sockets; NET_BIND_SERVICE for a DNS64 or metrics on a
@@ -22,6 +24,9 @@ const NEEDED: CapabilitySet = CapabilitySet::NET_ADMIN
 /// # Errors
 /// If the kernel refuses.
 pub fn keep_what_is_needed(flags: &RunFlags) -> io::Result<()> {
+    if let Some(StatusGroup(group)) = flags.status_group {
+        join(Gid::from_raw(group));
+    }
     keep(needed(flags.nice))
 }
 
@@ -32,6 +37,16 @@ pub fn keep_what_is_needed(flags: &RunFlags) -> io::Result<()> {
 /// If the kernel refuses.
 pub fn keep_to_recover() -> io::Result<()> {
     keep(NEEDED)
+}
+
+/// A member may give a file to its group without a privilege. Without CAP_SETGID this changes
+/// nothing, and who binds the control socket says what follows.
+fn join(group: Gid) {
+    let Ok(mut groups) = getgroups() else { return };
+    if !groups.contains(&group) {
+        groups.push(group);
+        let _ = set_thread_groups(&groups);
+    }
 }
 
 fn keep(needed: CapabilitySet) -> io::Result<()> {

@@ -18,6 +18,7 @@ use tracing::{info, warn};
 use xlat_tun::counters::Metric;
 
 use super::control::{Answer, Socket};
+use super::flags::{RunFlags, StatusGroup};
 use super::metrics::{Metrics, Page};
 use super::notify;
 use super::signals::{Request, Signals};
@@ -42,6 +43,7 @@ pub struct Waiting {
     run_dir: PathBuf,
     /// Name of the instance.
     name: String,
+    status_group: Option<StatusGroup>,
     metrics: Option<SocketAddr>,
     signals: Signals,
     changes: Changes,
@@ -57,13 +59,14 @@ impl Waiting {
     pub fn new(
         program: &'static str,
         (run_dir, name): (&Path, &str),
-        metrics: Option<SocketAddr>,
+        flags: &RunFlags,
     ) -> Result<Self, Error> {
         Ok(Self {
             program,
             run_dir: run_dir.into(),
             name: name.into(),
-            metrics,
+            status_group: flags.status_group,
+            metrics: flags.metrics,
             signals: Signals::catch().map_err(|error| Error::Netlink(error.to_string()))?,
             changes: Changes::listen()?,
         })
@@ -133,7 +136,7 @@ impl Waiting {
         waits_for: &Arc<Mutex<String>>,
     ) -> (Option<JoinHandle<()>>, Option<Metrics>) {
         let (program, line) = (self.program, Arc::clone(waits_for));
-        let socket = Socket::bind(&self.run_dir, &self.name);
+        let socket = Socket::bind(&self.run_dir, &self.name, self.status_group.as_ref());
         let socket = socket.map(|socket| {
             tokio::spawn(socket.serve(move |request, answer| {
                 let line = lock(&line).clone();
@@ -225,7 +228,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         runtime.block_on(async {
             let place = (directory.path(), "nat64");
-            let mut waiting = Waiting::new("plat", place, None).unwrap();
+            let mut waiting = Waiting::new("plat", place, &RunFlags::default()).unwrap();
             let count = results.len();
             let mut results = results.into_iter();
             let missing = |error: &Missing| (error.0 != "hopeless").then(|| error.clone());

@@ -30,6 +30,7 @@ pub use ipv4_route::{Ipv4Defaults, Ipv4OverIpv6, Ipv4Route, LinkLocalDefault};
 pub use ipv6_route::Ipv6DefaultRoute;
 pub use listening::{Listening, listening};
 pub use lock::Lock;
+pub(crate) use lock::RUN_DIR_MODE;
 pub use netlink::{Assigned, Link, Way};
 pub use on_link::OnLinkPrefix;
 pub use plan::{

@@ -6,6 +6,7 @@ use super::expression::{
     EQUAL, META_IN, META_OUT, NOT_EQUAL, compare, drop_packet, interface_name, load_meta,
 };
 use super::message::{Attributes, Chain};
+use crate::daemon::terminal::NftName;
 
 /// Packets from interface `from` are forwarded to interface `to` only.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,7 +35,8 @@ impl ForwardOnlyTo {
 
 impl fmt::Display for ForwardOnlyTo {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "iifname {} oifname != {} drop", self.from, self.to)
+        let (from, to) = (NftName(&self.from), NftName(&self.to));
+        write!(f, "iifname {from} oifname != {to} drop")
     }
 }
 

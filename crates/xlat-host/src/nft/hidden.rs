@@ -11,6 +11,7 @@ use super::expression::{
 };
 use super::interface::Interface;
 use super::message::{Attributes, Chain};
+use crate::daemon::terminal::NftName;
 
 /// Bits of a connection's state (`ct state`).
 const INVALID: u32 = 1;
@@ -109,7 +110,11 @@ impl fmt::Display for NeverFrom {
             What::Original => "ct direction original",
             What::Unconnected => "ct state invalid,untracked",
         };
-        write!(f, "oifname != {} ip saddr {from} {what} drop", self.tun)
+        write!(
+            f,
+            "oifname != {} ip saddr {from} {what} drop",
+            NftName(&self.tun)
+        )
     }
 }
 

@@ -4,6 +4,7 @@ use std::fmt;
 
 use super::expression::{EQUAL, NOT_EQUAL, compare, interface_name, load_meta};
 use super::message::Attributes;
+use crate::daemon::terminal::NftName;
 
 /// The interface by which a packet arrives or leaves.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -29,8 +30,8 @@ impl Interface {
 impl fmt::Display for Interface {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Only(name) => f.write_str(name),
-            Self::AnyBut(name) => write!(f, "!= {name}"),
+            Self::Only(name) => NftName(name).fmt(f),
+            Self::AnyBut(name) => write!(f, "!= {}", NftName(name)),
         }
     }
 }

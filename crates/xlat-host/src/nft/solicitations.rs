@@ -9,6 +9,7 @@ use super::expression::{
     load_meta,
 };
 use super::message::{Attributes, Chain};
+use crate::daemon::terminal::NftName;
 
 /// Solicitations a second, and those that may come at once: together well below the 1,024 entries
 /// that the table has by default.
@@ -62,7 +63,7 @@ impl fmt::Display for LimitSolicitations {
             f,
             "iifname {} icmpv6 type nd-router-solicit limit rate over {RATE}/second burst {BURST} \
              packets drop",
-            self.from
+            NftName(&self.from)
         )
     }
 }

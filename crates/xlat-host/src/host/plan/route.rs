@@ -5,6 +5,8 @@ use std::net::{IpAddr, Ipv6Addr};
 
 use serde::{Deserialize, Serialize};
 
+use crate::daemon::terminal::Word;
+
 /// Protocol number of our routes (`ip route ... proto 64`), which tells them from those of other
 /// programs.
 pub const ROUTE_PROTOCOL: u8 = 64;
@@ -134,11 +136,8 @@ impl Route {
 impl fmt::Display for Address {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { dev, address, len } = self;
-        write!(
-            f,
-            "ip {}address add {address}/{len} dev {dev}",
-            family_flag(*address)
-        )
+        let (family, dev) = (family_flag(*address), Word(dev));
+        write!(f, "ip {family}address add {address}/{len} dev {dev}")
     }
 }
 
@@ -166,7 +165,7 @@ impl fmt::Display for Route {
         if let Some(via) = via {
             write!(f, " via {via}")?;
         }
-        write!(f, " dev {dev}")?;
+        write!(f, " dev {}", Word(dev))?;
         if let Some(src) = src {
             write!(f, " src {src}")?;
         }

@@ -4,6 +4,7 @@ use std::fmt;
 use std::net::{IpAddr, Ipv6Addr};
 
 use super::route::{Address, PolicyRule, Route};
+use crate::daemon::terminal::Word;
 use crate::nft::{Table, TablePlace};
 
 /// One change of the host.
@@ -122,13 +123,16 @@ impl fmt::Display for Step {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Tun { name, mtu } => {
+                let name = Word(name);
                 write!(
                     f,
                     "ip tuntap add mode tun {name} && ip link set {name} mtu {mtu}"
                 )
             }
-            Self::Up { dev } => write!(f, "ip link set {dev} up"),
-            Self::Sysctl { key, value } => write!(f, "sysctl -w {key}={value}"),
+            Self::Up { dev } => write!(f, "ip link set {} up", Word(dev)),
+            Self::Sysctl { key, value } => {
+                write!(f, "sysctl -w {}", Word(&format!("{key}={value}")))
+            }
             Self::Address(address) => address.fmt(f),
             Self::Claim { dev, address } => {
                 let probe = Address {
@@ -136,12 +140,13 @@ impl fmt::Display for Step {
                     address: (*address).into(),
                     len: 128,
                 };
+                let dev = Word(dev);
                 write!(f, "{probe} && ip -6 address del {address}/128 dev {dev}")
             }
             Self::Route(route) => route.fmt(f),
             Self::Rule(rule) => rule.fmt(f),
             Self::Proxy { dev, address } => {
-                write!(f, "ip neighbour add proxy {address} dev {dev}")
+                write!(f, "ip neighbour add proxy {address} dev {}", Word(dev))
             }
             Self::Neighbour { dev, address } => {
                 write!(f, "ip neighbour replace {address} dev {dev} nud permanent")
