@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use crate::layout::TrafficCells;
+
 /// Packets and their bytes as they came, IP headers included. A super-packet is one packet.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Traffic {
@@ -91,10 +93,34 @@ pub struct Counters {
     pub v6_to_v4: Traffic,
     /// Carried from IPv4 to IPv6.
     pub v4_to_v6: Traffic,
+    /// Given up in the middle, because the kernel had no memory for a step.
+    pub lost: Traffic,
     passed_up: [Traffic; PASSED_UP.len()],
 }
 
+/// Counters of the program: three, and one for each reason.
+pub(crate) const COUNTED: usize = 3 + PASSED_UP.len();
+
+impl From<TrafficCells> for Traffic {
+    fn from(cells: TrafficCells) -> Self {
+        Self {
+            packets: cells.packets,
+            bytes: cells.bytes,
+        }
+    }
+}
+
 impl Counters {
+    pub(crate) fn new(cells: &[TrafficCells; COUNTED]) -> Self {
+        let [v6_to_v4, v4_to_v6, lost, passed_up @ ..] = cells.map(Traffic::from);
+        Self {
+            v6_to_v4,
+            v4_to_v6,
+            lost,
+            passed_up,
+        }
+    }
+
     /// What was passed up for one reason.
     pub fn passed_up(&self, reason: PassedUp) -> Traffic {
         self.passed_up[reason as usize]

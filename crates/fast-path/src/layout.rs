@@ -4,8 +4,9 @@
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
+use xlat_core::addr::Eam;
 use xlat_core::mapper::Ports;
-use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+use zerocopy::{FromBytes, FromZeros, Immutable, IntoBytes, KnownLayout};
 
 /// Source and destination port in network byte order.
 #[derive(
@@ -190,6 +191,223 @@ pub(crate) struct ValueV4 {
     pub(crate) usage: UsageCells,
     pub(crate) to: ToV6,
     pub(crate) epoch: u32,
+}
+
+/// An explicit mapping (`struct row`).
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout,
+)]
+#[repr(C)]
+pub(crate) struct Row {
+    pub(crate) hi: u64,
+    pub(crate) lo: u64,
+    pub(crate) v4: u32,
+    pub(crate) len4: u32,
+    pub(crate) len6: u32,
+    zero: u32,
+}
+
+/// What finds a row by its IPv4 side.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub(crate) struct Row4Key {
+    generation: u32,
+    len: u32,
+    address: u32,
+}
+
+/// What finds a row by its IPv6 side.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub(crate) struct Row6Key {
+    generation: u32,
+    len: u32,
+    hi: u64,
+    lo: u64,
+}
+
+impl From<&Eam> for Row {
+    fn from(eam: &Eam) -> Self {
+        let (hi, lo) = halves(eam.v6().address());
+        Self {
+            hi,
+            lo,
+            v4: eam.v4().address().to_bits(),
+            len4: eam.v4().len().into(),
+            len6: eam.v6().len().into(),
+            zero: 0,
+        }
+    }
+}
+
+impl Row {
+    /// What finds the row as part of a mapping.
+    pub(crate) fn keys(&self, generation: u32) -> (Row6Key, Row4Key) {
+        let &Self {
+            hi,
+            lo,
+            v4,
+            len4,
+            len6,
+            ..
+        } = self;
+        let by_v6 = Row6Key {
+            generation,
+            len: len6,
+            hi,
+            lo,
+        };
+        let by_v4 = Row4Key {
+            generation,
+            len: len4,
+            address: v4,
+        };
+        (by_v6, by_v4)
+    }
+}
+
+/// The two halves of an IPv6 address.
+pub(crate) fn halves(address: Ipv6Addr) -> (u64, u64) {
+    let bits = address.to_bits();
+    ((bits >> 64) as u64, bits as u64)
+}
+
+/// A prefix length on the IPv4 side.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout,
+)]
+#[repr(C)]
+pub(crate) struct Level4 {
+    pub(crate) len: u32,
+    pub(crate) mask: u32,
+}
+
+/// A prefix length on the IPv6 side.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout,
+)]
+#[repr(C)]
+pub(crate) struct Level6 {
+    pub(crate) mask_hi: u64,
+    pub(crate) mask_lo: u64,
+    pub(crate) len: u32,
+    pub(crate) zero: u32,
+}
+
+/// A NAT64 prefix.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout,
+)]
+#[repr(C)]
+pub(crate) struct Prefix {
+    pub(crate) hi: u64,
+    pub(crate) lo: u64,
+    pub(crate) len: u32,
+    pub(crate) strict: u32,
+}
+
+/// An IPv4 network.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout,
+)]
+#[repr(C)]
+pub(crate) struct Network4 {
+    pub(crate) address: u32,
+    pub(crate) mask: u32,
+}
+
+/// Prefix lengths on each side.
+pub(crate) const LEVELS: usize = 8;
+/// NAT64 prefixes.
+pub(crate) const PREFIXES: usize = 4;
+/// Hidden networks.
+pub(crate) const HIDDEN: usize = 16;
+
+/// Everything that the program knows but flows and rows.
+#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub(crate) struct Config {
+    id_key: [u64; 2],
+    pub(crate) own6: [u64; 2],
+    pub(crate) first: Row,
+    pub(crate) prefixes: [Prefix; PREFIXES],
+    pub(crate) levels6: [Level6; LEVELS],
+    pub(crate) levels4: [Level4; LEVELS],
+    pub(crate) hidden: [Network4; HIDDEN],
+    pub(crate) prefix_count: u32,
+    pub(crate) level6_count: u32,
+    pub(crate) level4_count: u32,
+    pub(crate) hidden_count: u32,
+    pub(crate) first_mask4: u32,
+    pub(crate) generation: u32,
+    pub(crate) first_mask6: [u64; 2],
+    pub(crate) own4: u32,
+    pub(crate) flags: u32,
+    pub(crate) mtu4: u32,
+    pub(crate) mtu6: u32,
+    pub(crate) cut6: u32,
+    pub(crate) tos: u32,
+    pub(crate) traffic_class: u32,
+    id_lane: u32,
+    id_mask: u32,
+    zero: u32,
+}
+
+impl Config {
+    pub(crate) const MAPPED: u32 = 0x001;
+    pub(crate) const GATEWAY: u32 = 0x002;
+    pub(crate) const FLOWS: u32 = 0x004;
+    pub(crate) const TOS: u32 = 0x008;
+    pub(crate) const TRAFFIC_CLASS: u32 = 0x010;
+    pub(crate) const OWN4: u32 = 0x020;
+    pub(crate) const OWN6: u32 = 0x040;
+    pub(crate) const CLAMP: u32 = 0x080;
+    pub(crate) const FIRST: u32 = 0x100;
+
+    /// Nothing is known, and so nothing fits: the MTUs are zero.
+    pub(crate) fn new(seed: [u64; 2], lane: u16, lanes: u16) -> Self {
+        let lanes = lanes.clamp(1, 1 << 12).next_power_of_two();
+        let counting = u16::BITS - lanes.trailing_zeros();
+        let mut config = Self::new_zeroed();
+        config.id_key = seed;
+        config.id_lane = u32::from(lane % lanes) << counting & 0xffff;
+        config.id_mask = (1 << counting) - 1;
+        config
+    }
+
+    pub(crate) fn set_flag(&mut self, flag: u32, set: bool) {
+        self.flags = if set {
+            self.flags | flag
+        } else {
+            self.flags & !flag
+        };
+    }
+
+    /// Leaves the mapping out, and lets the rows of the next one be told from those before.
+    pub(crate) fn forget_mapping(&mut self) {
+        self.flags &= !(Self::MAPPED | Self::GATEWAY | Self::FIRST);
+        self.prefix_count = 0;
+        self.level6_count = 0;
+        self.level4_count = 0;
+        self.hidden_count = 0;
+        self.generation = self.generation.wrapping_add(1);
+    }
+}
+
+/// Which configuration is in force (`struct state`). Written as one word.
+#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub(crate) struct State {
+    pub(crate) slot: u32,
+    pub(crate) paused: u32,
+}
+
+/// A counter of one processor.
+#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub(crate) struct TrafficCells {
+    pub(crate) packets: u64,
+    pub(crate) bytes: u64,
 }
 
 #[cfg(test)]

@@ -11,8 +11,6 @@
 //! - [`StaticMapping`] and [`Rules`]: what the program knows besides flows;
 //! - [`Counters`]: what it carried and what it passed up, by reason.
 
-#![allow(dead_code, reason = "the loader follows")]
-
 mod counters;
 mod flows;
 mod layout;

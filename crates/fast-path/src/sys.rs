@@ -11,7 +11,7 @@
 
 use std::ffi::{c_int, c_long};
 use std::io;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
 const MAP_LOOKUP: c_int = 1;
 const MAP_UPDATE: c_int = 2;
@@ -19,6 +19,10 @@ const MAP_DELETE: c_int = 3;
 const OBJECT_INFO: c_int = 15;
 const MAP_LOOKUP_AND_DELETE: c_int = 21;
 const MAP_LOOKUP_BATCH: c_int = 24;
+const LINK_CREATE: c_int = 28;
+
+/// `BPF_TCX_EGRESS`.
+const TCX_EGRESS: u32 = 47;
 
 /// A map with keys and values of known sizes.
 #[derive(Debug)]
@@ -83,6 +87,11 @@ impl Map {
         Ok(map)
     }
 
+    /// Bytes of a value in one request.
+    pub(crate) fn value_size(&self) -> usize {
+        self.value
+    }
+
     fn entry(&self, key: &[u8], value: u64) -> EntryRequest {
         assert_eq!(key.len(), self.key);
         EntryRequest {
@@ -99,7 +108,7 @@ impl Map {
         assert_eq!(value.len(), self.value);
         let mut request = self.entry(key, value.as_ptr().expose_provenance() as u64);
         // SAFETY: key and value are readable for the sizes that the map has, as checked.
-        unsafe { bpf(MAP_UPDATE, &mut request) }
+        unsafe { bpf(MAP_UPDATE, &mut request) }.map(drop)
     }
 
     /// Reads an entry's value; false if it is not there.
@@ -155,24 +164,40 @@ impl Map {
     }
 }
 
+/// Attaches a program behind all others at the egress of the interface with number `index`, for as long
+/// as the link lives.
+pub(crate) fn attach_tcx(program: BorrowedFd<'_>, index: u32) -> io::Result<OwnedFd> {
+    // Program, target, kind of attachment, and no flags.
+    let mut request = [program.as_raw_fd() as u32, index, TCX_EGRESS, 0];
+    // SAFETY: the request has no pointers.
+    let link = unsafe { bpf(LINK_CREATE, &mut request) }?;
+    // SAFETY: the kernel has made this descriptor, and no one else knows of it.
+    Ok(unsafe { OwnedFd::from_raw_fd(link) })
+}
+
+/// The number of the interface that a TCX link is on; zero if others have cut it.
+pub(crate) fn tcx_interface(fd: BorrowedFd<'_>) -> io::Result<u32> {
+    // struct bpf_link_info: type, id, prog_id, padding, tcx.ifindex.
+    let mut info = [0u32; 5];
+    object_info(fd.as_raw_fd(), &mut info)?;
+    Ok(info[4])
+}
+
 /// Reads the first words of what the kernel tells of a program, map or link.
-pub(crate) fn object_info<const WORDS: usize>(
-    fd: c_int,
-    info: &mut [u32; WORDS],
-) -> io::Result<()> {
+fn object_info<const WORDS: usize>(fd: c_int, info: &mut [u32; WORDS]) -> io::Result<()> {
     let mut request = InfoRequest {
         fd: fd as u32,
         length: size_of_val(info) as u32,
         info: info.as_mut_ptr().expose_provenance() as u64,
     };
     // SAFETY: the kernel writes no more than `length` bytes to `info`.
-    unsafe { bpf(OBJECT_INFO, &mut request) }
+    unsafe { bpf(OBJECT_INFO, &mut request) }.map(drop)
 }
 
 /// True for success, false for an entry that is not there.
-fn found(answer: io::Result<()>) -> io::Result<bool> {
+fn found(answer: io::Result<c_int>) -> io::Result<bool> {
     match answer {
-        Ok(()) => Ok(true),
+        Ok(_) => Ok(true),
         Err(error) if error.raw_os_error() == Some(libc::ENOENT) => Ok(false),
         Err(error) => Err(error),
     }
@@ -183,7 +208,7 @@ fn found(answer: io::Result<()>) -> io::Result<bool> {
 /// # Safety
 /// `request` is the member of `union bpf_attr` that `command` takes, and its pointers are valid for
 /// it.
-unsafe fn bpf<T>(command: c_int, request: &mut T) -> io::Result<()> {
+unsafe fn bpf<T>(command: c_int, request: &mut T) -> io::Result<c_int> {
     let request: *mut T = request;
     // SAFETY: the kernel reads and writes as many bytes of the request as it is told; the caller
     // answers for the rest.
@@ -191,5 +216,5 @@ unsafe fn bpf<T>(command: c_int, request: &mut T) -> io::Result<()> {
     if answer < 0 {
         return Err(io::Error::last_os_error());
     }
-    Ok(())
+    Ok(answer as c_int)
 }

@@ -1,0 +1,605 @@
+//! The program in the kernel against the translator: the same packets through both
+//! (`BPF_PROG_TEST_RUN`). Each is passed up as it came, or is byte for byte what the translator makes
+//! of it.
+//!
+//! `FAST_PATH_OBJECT` names another object than the one in the repository. Without the privilege to
+//! load a program the tests say so and pass.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on may panic")]
+#![allow(clippy::print_stdout, reason = "a test that cannot run says so")]
+
+#[path = "../../xlat-core/tests/support/mod.rs"]
+mod support;
+
+use std::net::{Ipv4Addr, Ipv6Addr};
+
+use aya::TestRunOptions;
+use aya::programs::TestRun;
+use fast_path::{
+    FastPath, Flow, KeyV4, KeyV6, Options, PASSED_UP, Rules, StaticMapping, ToV4, ToV6, Unavailable,
+};
+use proptest::collection::vec;
+use proptest::prelude::*;
+use proptest::test_runner::{Config, TestRunner};
+use support::*;
+use xlat_core::addr::special::NON_GLOBAL_V4;
+use xlat_core::addr::{Eam, EamTable, PREF64_LENGTHS, Pref64, Pref64s};
+use xlat_core::identification::Identifications;
+use xlat_core::mapper::{PacketHolder, Ports, Prefetch};
+use xlat_core::mappers::{Clat, Guarded, Hairpin, Siit};
+use xlat_core::policy::{MssClamp, TrafficClass, UdpZeroChecksum};
+use xlat_core::{Mapper, Offload, Policy, Translator};
+
+/// Bytes of the link layer's header, which a test run has in front of each packet.
+const LINK: usize = 14;
+
+/// `TC_ACT_OK`: the packet goes on into the TUN.
+const PASS: u32 = 0;
+/// `TC_ACT_REDIRECT`: the packet is handed back.
+const REDIRECT: u32 = 7;
+
+/// The program, or why the test cannot run.
+fn program() -> Option<FastPath> {
+    let object = std::env::var_os("FAST_PATH_OBJECT").map(|path| std::fs::read(path).unwrap());
+    let options = Options::new([0x1234_5678_9abc_def0, 0x0fed_cba9_8765_4321], 1);
+    let loaded = match object {
+        Some(object) => FastPath::load_object(&object, &options, LINK as u32),
+        None => FastPath::load_for_test(&options, LINK as u32),
+    };
+    match loaded {
+        Ok(program) => Some(program),
+        Err(error @ (Unavailable::Permission | Unavailable::NoSystemCall)) => {
+            println!("ignored: {error}");
+            None
+        }
+        Err(error) => panic!("{error}"),
+    }
+}
+
+/// Both ways for one mapping.
+struct Both<M> {
+    program: FastPath,
+    translator: Translator<M>,
+    carried: u64,
+    passed_up: u64,
+}
+
+impl<M: Mapper + PacketHolder + Prefetch> Both<M> {
+    fn new(
+        mut program: FastPath,
+        mapper: M,
+        mapping: Option<&StaticMapping>,
+        policy: Policy,
+    ) -> Self {
+        program.configure(&Rules::from(&policy), mapping).unwrap();
+        let ids = Identifications::new([7, 13], 0, 2);
+        Self {
+            program,
+            translator: Translator::new(mapper, policy, ids).unwrap(),
+            carried: 0,
+            passed_up: 0,
+        }
+    }
+
+    /// Runs the program on a packet; `None` if it was passed up.
+    fn run_program(&mut self, packet: &[u8]) -> Option<Vec<u8>> {
+        let protocol = match packet.first().map(|first| first >> 4) {
+            Some(6) => [0x86, 0xdd],
+            _ => [0x08, 0x00],
+        };
+        let input = [&[0; 12], &protocol[..], packet].concat();
+        let mut output = vec![0; input.len() + 128];
+        let program = self.program.classifier().unwrap();
+        let outcome = program.test_run(TestRunOptions {
+            data_in: Some(&input),
+            data_out: Some(&mut output),
+            ..TestRunOptions::default()
+        });
+        // What is shorter than a header of its kind the kernel does not even offer.
+        let outcome = match outcome {
+            Err(error) if packet.len() < 40 => {
+                println!("{} bytes are not offered: {error}", packet.len());
+                return None;
+            }
+            outcome => outcome.unwrap(),
+        };
+        output.truncate(outcome.data_size_out as usize);
+        match outcome.return_value {
+            PASS => {
+                assert_eq!(output, input, "passed up, but not as it came");
+                None
+            }
+            REDIRECT => Some(output.split_off(LINK)),
+            other => panic!("neither passed up nor handed back: {other}"),
+        }
+    }
+
+    /// Compares; true if the program carried the packet.
+    fn compare(&mut self, packet: &[u8]) -> bool {
+        let Some(carried) = self.run_program(packet) else {
+            self.passed_up += 1;
+            return false;
+        };
+        self.carried += 1;
+        let Out::Forward(translated, _) = run_with(&mut self.translator, packet, Offload::NONE)
+        else {
+            panic!("carried, but the translator does not forward it: {packet:02x?}");
+        };
+        assert_eq!(
+            without_id(&carried),
+            without_id(&translated),
+            "of {packet:02x?}"
+        );
+        true
+    }
+
+    /// The counters agree with what was seen.
+    fn assert_counted(&self) {
+        let counters = self.program.counters().unwrap();
+        let carried = counters.v6_to_v4.packets + counters.v4_to_v6.packets;
+        let up: u64 = PASSED_UP
+            .iter()
+            .map(|reason| counters.passed_up(*reason).packets)
+            .sum();
+        assert_eq!((carried, counters.lost.packets), (self.carried, 0));
+        assert!(up <= self.passed_up, "{up}");
+        println!("{} carried, {} passed up", self.carried, self.passed_up);
+    }
+}
+
+/// A packet without the identification that may be cut behind us: its numbers come from another lane.
+/// The header's checksum is verified and left out with it.
+fn without_id(packet: &[u8]) -> Vec<u8> {
+    let mut packet = packet.to_vec();
+    if packet[0] >> 4 == 4 {
+        assert_eq!(naive_checksum(&[&packet[..20]]), 0, "header checksum");
+        let may_be_cut = packet[6] & 0x40 == 0;
+        if may_be_cut {
+            packet[4..6].fill(0);
+        }
+        packet[10..12].fill(0);
+    }
+    packet
+}
+
+fn node_eam() -> Eam {
+    "192.0.2.0/24=2001:db8:1::/120".parse().unwrap()
+}
+
+fn gateway(program: FastPath, policy: Policy) -> Both<Guarded<Siit>> {
+    let hidden = vec!["198.51.100.128/25".parse().unwrap()];
+    let pref64s = Pref64s::single(pref64());
+    let mapping = StaticMapping::gateway([node_eam()], &pref64s, true, hidden.clone());
+    let mapper = Guarded::new(siit(Hairpin::Intrinsic), pref64s, hidden);
+    Both::new(program, mapper, Some(&mapping), policy)
+}
+
+/// The CLAT of NODE4, whose packets go the other way round than a gateway's.
+fn clat(program: FastPath, rows: &[Eam], pref64: Pref64, policy: Policy) -> Both<Clat> {
+    let mapping = StaticMapping::clat(rows.iter().copied(), pref64);
+    let mapper = Clat::with_local(rows[0], pref64).and_lan(rows[1..].iter().copied());
+    let policy = Policy {
+        answer_v6: false,
+        ..policy
+    };
+    Both::new(program, mapper, Some(&mapping), policy)
+}
+
+/// The policies that packets of an established flow meet.
+fn policies() -> Vec<Policy> {
+    let small = Policy {
+        mtu4: 576,
+        mtu6: 1280,
+        mss_clamp: MssClamp::Auto,
+        ..policy()
+    };
+    let fixed = Policy {
+        traffic_class: TrafficClass::Fixed(0xb8),
+        tos: TrafficClass::Fixed(0x10),
+        udp_zero_checksum: UdpZeroChecksum::Forward,
+        ..policy()
+    };
+    vec![policy(), small, fixed]
+}
+
+fn transport(v4: bool) -> impl Strategy<Value = (u8, Vec<u8>)> {
+    let body = prop_oneof![
+        vec(any::<u8>(), 0..64),
+        vec(any::<u8>(), 0..1460),
+        vec(any::<u8>(), 1180..1240)
+    ];
+    (0..4u8, body, any::<u8>(), any::<bool>()).prop_map(move |(kind, body, flags, reply)| {
+        match (kind, v4) {
+            (0, true) => (17, udp(from_host4(17), &body)),
+            (0, false) => (17, udp(from_node6(17), &body)),
+            (1, true) => (6, tcp(from_host4(6), flags & !2, &[1, 1, 1, 0], &body)),
+            (1, false) => (6, tcp(from_node6(6), flags & !2, &[1, 1, 1, 0], &body)),
+            (2, true) => (6, tcp(from_host4(6), flags, &[2, 4, 5, 0xb4], &body)),
+            (2, false) => (6, tcp(from_node6(6), flags, &[2, 4, 5, 0xb4], &body)),
+            (_, true) => (1, icmp4(if reply { 0 } else { 8 }, 0, [1, 2, 3, 4], &body)),
+            (_, false) => {
+                let echo = if reply { 129 } else { 128 };
+                (58, icmp6(node6(), host6(), echo, 0, [1, 2, 3, 4], &body))
+            }
+        }
+    })
+}
+
+fn packet4() -> impl Strategy<Value = Vec<u8>> {
+    (transport(true), any::<u8>(), 2..=255u8, any::<bool>()).prop_map(
+        |((protocol, body), tos, ttl, df)| {
+            let flags = if df { DF } else { 0 };
+            V4 {
+                tos,
+                ttl,
+                flags,
+                ..V4::new(protocol)
+            }
+            .packet(&body)
+        },
+    )
+}
+
+fn packet6() -> impl Strategy<Value = Vec<u8>> {
+    (transport(false), any::<u8>(), 2..=255u8).prop_map(
+        |((protocol, body), traffic_class, hop_limit)| {
+            V6 {
+                traffic_class,
+                hop_limit,
+                ..V6::new(protocol)
+            }
+            .packet(&body)
+        },
+    )
+}
+
+/// The same with a few bytes changed, cut or appended: what an attacker sends.
+fn hostile(packet: impl Strategy<Value = Vec<u8>>) -> impl Strategy<Value = Vec<u8>> {
+    let changes = vec((any::<prop::sample::Index>(), any::<u8>(), 0..6u8), 1..4);
+    (packet, changes).prop_map(|(mut packet, changes)| {
+        for (at, value, kind) in changes {
+            // Headers are where it matters.
+            let at = at.index(packet.len().min(64));
+            match kind {
+                0..3 => packet[at] = value,
+                3 => packet[at] ^= 1 << (value & 7),
+                4 => packet.truncate(packet.len().saturating_sub(usize::from(value)).max(1)),
+                _ => packet.extend_from_slice(&[value; 9]),
+            }
+        }
+        packet
+    })
+}
+
+/// The other direction of a packet: its addresses change places, and nothing else, so that its
+/// checksums stay right.
+fn turned(mut packet: Vec<u8>) -> Vec<u8> {
+    let (at, len) = if packet[0] >> 4 == 4 {
+        (12, 4)
+    } else {
+        (8, 16)
+    };
+    let (src, dst) = packet[at..at + 2 * len].split_at_mut(len);
+    src.swap_with_slice(dst);
+    packet
+}
+
+fn check<M: Mapper + PacketHolder + Prefetch>(
+    both: &mut Both<M>,
+    cases: u32,
+    packets: impl Strategy<Value = Vec<u8>>,
+) {
+    let config = Config {
+        cases,
+        failure_persistence: None,
+        ..Config::default()
+    };
+    let both = std::cell::RefCell::new(both);
+    TestRunner::new(config)
+        .run(&packets, |packet| {
+            both.borrow_mut().compare(&packet);
+            Ok(())
+        })
+        .unwrap();
+}
+
+#[test]
+fn kp_01_a_gateway_s_packets_are_those_of_the_translator() {
+    for policy in policies() {
+        let Some(program) = program() else { return };
+        let mut both = gateway(program, policy);
+        check(&mut both, 200, packet4());
+        check(&mut both, 200, packet6());
+        assert!(both.carried > 100, "{}", both.carried);
+        check(&mut both, 400, hostile(packet4()));
+        check(&mut both, 400, hostile(packet6()));
+        both.assert_counted();
+    }
+}
+
+#[test]
+fn kp_01_a_clat_s_packets_are_those_of_the_translator() {
+    let eam: Eam = Eam::host(NODE4, node6()).unwrap();
+    for policy in policies() {
+        let Some(program) = program() else { return };
+        let mut both = clat(program, &[eam], pref64(), policy);
+        check(&mut both, 200, packet4().prop_map(turned));
+        check(&mut both, 200, packet6().prop_map(turned));
+        assert!(both.carried > 100, "{}", both.carried);
+        check(&mut both, 400, hostile(packet4().prop_map(turned)));
+        check(&mut both, 400, hostile(packet6().prop_map(turned)));
+        both.assert_counted();
+    }
+}
+
+/// A datagram from `src` to `dst`.
+fn datagram4(src: Ipv4Addr, dst: Ipv4Addr) -> Vec<u8> {
+    let body = udp(|len| pseudo_v4(src, dst, 17, len), b"body");
+    let mut packet = V4 {
+        flags: DF,
+        ..V4::new(17)
+    }
+    .packet(&body);
+    packet[12..16].copy_from_slice(&src.octets());
+    packet[16..20].copy_from_slice(&dst.octets());
+    fix_v4(&mut packet);
+    packet
+}
+
+/// Twin of [`datagram4`].
+fn datagram6(src: Ipv6Addr, dst: Ipv6Addr) -> Vec<u8> {
+    let body = udp(|len| pseudo_v6(src, dst, 17, len), b"body");
+    let mut packet = V6::new(17).packet(&body);
+    packet[8..24].copy_from_slice(&src.octets());
+    packet[24..40].copy_from_slice(&dst.octets());
+    packet
+}
+
+#[test]
+fn kp_02_each_prefix_length_and_each_edge_of_a_special_range_is_as_in_the_translator() {
+    let Some(mut program) = program() else { return };
+    let row = Eam::host(NODE4, node6()).unwrap();
+    for length in PREF64_LENGTHS {
+        let prefix = format!("2001:db8:64:6464:64:6464:6464:6464/{length}");
+        let (address, _) = prefix.split_once('/').unwrap();
+        let address = address.parse().unwrap();
+        let prefix = xlat_core::addr::Ipv6Prefix::containing(address, length);
+        let bits = prefix.address().to_bits() & !(0xff << 56);
+        let prefix = xlat_core::addr::Ipv6Prefix::containing(Ipv6Addr::from_bits(bits), length);
+        let pref64 = Pref64::new(prefix).unwrap();
+        let mut both = clat(program, &[row], pref64, policy());
+        for remote in edges() {
+            both.compare(&datagram4(NODE4, remote));
+            both.compare(&datagram6(pref64.embed(remote), node6()));
+            // A suffix, and a set u octet, are read over.
+            let rest =
+                Ipv6Addr::from_bits(pref64.embed(remote).to_bits() | 0x00ff_0000_0000_0001 << 8);
+            both.compare(&datagram6(rest, node6()));
+        }
+        assert!(both.carried > 60, "/{length}: {}", both.carried);
+        program = both.program;
+    }
+}
+
+/// The addresses around the ends of each special range.
+fn edges() -> impl Iterator<Item = Ipv4Addr> {
+    let single = [
+        [192, 0, 0, 9],
+        [192, 0, 0, 10],
+        [192, 0, 0, 170],
+        [192, 0, 0, 171],
+        [8, 8, 8, 8],
+    ];
+    let ends = NON_GLOBAL_V4.iter().flat_map(|range| {
+        let (first, last) = (range.address().to_bits(), range.last().to_bits());
+        [
+            first.wrapping_sub(1),
+            first,
+            first + 1,
+            last - 1,
+            last,
+            last.wrapping_add(1),
+        ]
+    });
+    ends.chain(single.map(u32::from_be_bytes))
+        .map(Ipv4Addr::from_bits)
+}
+
+#[test]
+fn kp_02_the_well_known_prefix_carries_global_addresses_alone() {
+    let Some(program) = program() else { return };
+    let pref64s = Pref64s::single(Pref64::WELL_KNOWN);
+    let eams = EamTable::new([node_eam()]).unwrap();
+    let mapper = Guarded::new(
+        Siit::new(eams, pref64s.clone(), Hairpin::Intrinsic),
+        pref64s.clone(),
+        vec![],
+    );
+    let mapping = StaticMapping::gateway([node_eam()], &pref64s, true, []);
+    let mut both = Both::new(program, mapper, Some(&mapping), policy());
+    for remote in edges() {
+        both.compare(&datagram4(remote, NODE4));
+        both.compare(&datagram6(node6(), Pref64::WELL_KNOWN.embed(remote)));
+    }
+    assert!(both.carried > 20, "{}", both.carried);
+    both.assert_counted();
+}
+
+#[test]
+fn kp_03_explicit_mappings_go_by_longest_match_on_each_side() {
+    let Some(program) = program() else { return };
+    let rows: Vec<Eam> = [
+        "192.0.2.1=2001:db8:aaaa::",
+        "192.0.2.2/32=2001:db8:bbbb::b/128",
+        "192.0.2.16/28=2001:db8:cccc::/124",
+        "192.0.2.128/26=2001:db8:dddd::/64",
+        "192.0.2.192/29=2001:db8:eeee:8::/62",
+        "192.0.2.224/31=64:ff9b:1::/127",
+        "192.0.3.0/24=2001:db8:1::/120",
+        "192.0.3.7=2001:db8:2::7",
+        "10.0.0.0/8=2001:db8:f000::/36",
+    ]
+    .iter()
+    .map(|text| text.parse().unwrap())
+    .collect();
+    let pref64s = Pref64s::single(pref64());
+    let table = EamTable::new(rows.iter().copied()).unwrap();
+    let mapper = Siit::new(table.clone(), pref64s.clone(), Hairpin::Intrinsic);
+    let mapper = Guarded::new(mapper, pref64s.clone(), vec![]);
+    let mapping = StaticMapping::gateway(rows, &pref64s, true, []);
+    let mut both = Both::new(program, mapper, Some(&mapping), policy());
+    let hosts = [
+        1u8, 2, 3, 15, 16, 24, 31, 32, 127, 128, 152, 191, 192, 195, 200, 224, 225, 226,
+    ];
+    for host in hosts {
+        for node in [[192, 0, 2, host], [192, 0, 3, host], [10, host, 3, 4]].map(Ipv4Addr::from) {
+            both.compare(&datagram4(HOST4, node));
+            let Some(node6) = table.lookup_v4(node) else {
+                continue;
+            };
+            both.compare(&datagram6(node6, host6()));
+            // A longer suffix than the IPv4 side has.
+            let more = Ipv6Addr::from_bits(node6.to_bits() | 0xdead);
+            both.compare(&datagram6(more, host6()));
+            // To a host with a row: a hairpin.
+            assert!(!both.compare(&datagram6(
+                node6,
+                pref64().embed(Ipv4Addr::new(192, 0, 3, 9))
+            )));
+        }
+    }
+    assert!(both.carried > 80, "{}", both.carried);
+    both.assert_counted();
+}
+
+/// The ports that the packets of `support` have.
+fn ports_of(packet: &[u8], at: usize) -> Ports {
+    Ports {
+        src: word_at(packet, at),
+        dst: word_at(packet, at + 2),
+    }
+}
+
+#[test]
+fn kp_04_a_flow_is_carried_with_its_ports_until_it_is_removed_or_its_epoch_ends() {
+    let Some(mut program) = program() else { return };
+    program.set_rules(&Rules::from(&policy())).unwrap();
+    let flows = program.flows();
+    let mut both = Both::new(program, siit(Hairpin::Off), None, policy());
+    let packet = datagram6(node6(), host6());
+    let back = datagram4(HOST4, NODE4);
+    assert!(both.run_program(&packet).is_none() && both.run_program(&back).is_none());
+
+    let (there, new) = (
+        ports_of(&packet, 40),
+        Ports {
+            src: 40001,
+            dst: 53,
+        },
+    );
+    let out = Flow::V6(
+        KeyV6::new(node6(), host6(), there, 17),
+        ToV4::new(OWN4, HOST4, new),
+    );
+    let here = ports_of(&back, 20);
+    let turned = Ports {
+        src: 9,
+        dst: 0x1234,
+    };
+    let home = Flow::V4(
+        KeyV4::new(HOST4, NODE4, here, 17),
+        ToV6::new(host6(), node6(), turned),
+    );
+    for flow in [&out, &home] {
+        flows.install(flow, flows.epoch()).unwrap();
+    }
+    for _ in 0..3 {
+        let carried = both.run_program(&packet).unwrap();
+        assert_eq!((v4_at(&carried, 12), v4_at(&carried, 16)), (OWN4, HOST4));
+        assert_eq!(ports_of(&carried, 20), new);
+        assert_checksums(&carried);
+        let carried = both.run_program(&back).unwrap();
+        assert_eq!(
+            (v6_at(&carried, 8), v6_at(&carried, 24)),
+            (host6(), node6())
+        );
+        assert_eq!(ports_of(&carried, 40), turned);
+        assert_checksums(&carried);
+    }
+    let usage = flows.usage(&out.key()).unwrap().unwrap();
+    assert_eq!((usage.packets, usage.bytes), (3, 3 * packet.len() as u64));
+    let idle = fast_path::monotonic() - usage.last_used.unwrap();
+    assert!(idle.as_secs() < 5, "{idle:?}");
+
+    let mut read = Vec::new();
+    assert!(
+        flows
+            .usages(fast_path::Family::V6, Default::default(), &mut read)
+            .unwrap()
+            .is_none()
+    );
+    assert_eq!(read, [(out.key(), usage)]);
+
+    let before = flows.epoch();
+    flows.invalidate().unwrap();
+    assert!(both.run_program(&packet).is_none());
+    flows.install(&out, before).unwrap();
+    assert!(
+        both.run_program(&packet).is_none(),
+        "decided in a past epoch"
+    );
+    flows.install(&out, flows.epoch()).unwrap();
+    assert!(both.run_program(&packet).is_some());
+    assert_eq!(flows.remove(&out.key()).unwrap().unwrap().packets, 1);
+    assert!(both.run_program(&packet).is_none());
+    assert_eq!(flows.remove(&out.key()).unwrap(), None);
+}
+
+#[test]
+fn kp_04_the_end_of_a_connection_is_the_worker_s() {
+    let Some(program) = program() else { return };
+    let flows = program.flows();
+    let mut both = Both::new(program, siit(Hairpin::Off), None, policy());
+    let segment = |flags| V6::new(6).packet(&tcp(from_node6(6), flags, &[], b"body"));
+    let ports = ports_of(&segment(0x10), 40);
+    let key = KeyV6::new(node6(), host6(), ports, 6);
+    let flow = Flow::V6(key, ToV4::new(NODE4, HOST4, Ports { src: 1, ..ports }));
+    flows.install(&flow, flows.epoch()).unwrap();
+    for flags in 0..=255u8 {
+        let ends = flags & 0b111 != 0;
+        let carried = both.run_program(&segment(flags));
+        assert_eq!(carried.is_none(), ends, "{flags:#x}");
+        if let Some(carried) = carried {
+            assert_checksums(&carried);
+        }
+    }
+}
+
+#[test]
+fn kp_05_identifications_of_packets_that_may_be_cut_lie_in_the_program_s_lane_and_do_not_repeat() {
+    let Some(program) = program() else { return };
+    let mut both = gateway(program, policy());
+    let packet = datagram6(node6(), host6());
+    let mut seen = std::collections::BTreeSet::new();
+    for _ in 0..1000 {
+        let carried = both.run_program(&packet).unwrap();
+        let id = word_at(&carried, 4);
+        // The second of two lanes: the first is the only worker's.
+        assert!(id >= 0x8000 && seen.insert(id), "{id:#x}");
+    }
+}
+
+#[test]
+fn kp_06_what_is_paused_or_not_configured_passes_everything_up() {
+    let Some(mut program) = program() else { return };
+    program.set_mapping(None).unwrap();
+    let mut both = gateway(program, policy());
+    let packet = datagram6(node6(), host6());
+    assert!(both.compare(&packet));
+    both.program.pause(true).unwrap();
+    assert!(!both.compare(&packet));
+    both.program.pause(false).unwrap();
+    assert!(both.compare(&packet));
+    both.program.set_mapping(None).unwrap();
+    assert!(!both.compare(&packet));
+}
