@@ -40,6 +40,13 @@ pub struct Known {
     /// Name of the uplink.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub uplink: Option<String>,
+    /// The router that the CLAT's packets are led to; `None` where the host's own routes lead them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub router: Option<Ipv6Addr>,
+    /// Name of the interface to which the host's own IPv6 routes lead, if that is another one than
+    /// the uplink.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub routes_lead_to: Option<String>,
     /// The CLAT's IPv6 address.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ipv6: Option<Ipv6Addr>,

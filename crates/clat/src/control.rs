@@ -101,6 +101,8 @@ impl StatusSource {
             state: state.to_string(),
             running: clat.is_some(),
             uplink: clat.map(|clat| clat.uplink.clone()),
+            router: clat.and_then(Clat::router),
+            routes_lead_to: clat.and_then(|clat| clat.elsewhere.clone()),
             ipv6: clat.map(Clat::outer),
             ipv6_origin: clat.map(|clat| clat.origin.to_string()),
             mtu: clat.map(|clat| clat.mtu),

@@ -97,6 +97,15 @@ impl ClientHost {
         self.ask(&["status", "--run-dir", &run_dir])
     }
 
+    /// The same as JSON.
+    ///
+    /// # Errors
+    /// When no `clat` runs.
+    pub fn status_json(&self) -> Result<String> {
+        let run_dir = self.directory.path().join("run").display().to_string();
+        self.ask(&["status", "--json", "--run-dir", &run_dir])
+    }
+
     /// What a command of `clat` prints.
     ///
     /// # Errors

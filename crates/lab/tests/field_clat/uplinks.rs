@@ -45,6 +45,8 @@ fn fc_01_routes_that_cover_the_prefix_do_not_lead_its_packets_away() -> Result<(
     net.wait_for("a route of its own", |status| {
         ClientHost::is_running(status) && status.contains("IPv6 routes lead to tun0")
     })?;
+    let json = net.status_json()?;
+    ensure!(json.contains("\"routes_lead_to\":\"tun0\""), "{json}");
     net.ping()?;
     ip6(client, "route add default dev tun0 metric 1")?;
     ip6(client, "route add unreachable 2001:db8:64::/48")?;
@@ -125,6 +127,12 @@ fn fc_02_prefix_and_next_hop_are_of_one_router() -> Result<()> {
     let edge = link_local(&net.topology().edge, BRIDGE)?;
     let status = net.status()?;
     ensure!(status.contains(&format!("by router {edge}")), "{status}");
+    let json = net.status_json()?;
+    let router = format!("\"router\":\"{edge}\"");
+    ensure!(
+        json.contains(&router) && !json.contains("routes_lead_to"),
+        "{json}"
+    );
     Ok(())
 }
 

@@ -79,9 +79,17 @@ impl Clat {
         }
     }
 
+    /// The router that its packets are led to, where the host's own routes do not.
+    pub fn router(&self) -> Option<Ipv6Addr> {
+        match self.lead {
+            Lead::Own(router) => router,
+            _ => None,
+        }
+    }
+
     /// The route of its own, if it has one.
     fn fmt_route(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if let Lead::Own(Some(router)) = self.lead {
+        if let Some(router) = self.router() {
             write!(f, ", by router {router}")?;
         }
         match &self.elsewhere {
