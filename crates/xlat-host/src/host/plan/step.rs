@@ -149,6 +149,7 @@ impl fmt::Display for Step {
                 write!(f, "ip neighbour add proxy {address} dev {}", Word(dev))
             }
             Self::Neighbour { dev, address } => {
+                let dev = Word(dev);
                 write!(f, "ip neighbour replace {address} dev {dev} nud permanent")
             }
             Self::Table { table, .. } => table.fmt(f),
