@@ -26,6 +26,7 @@ pub mod client_host;
 pub mod command;
 pub mod dns64_fixture;
 pub mod fake_host;
+pub mod fast_path;
 pub mod fixture;
 pub mod flood;
 pub mod inspect;

@@ -47,6 +47,7 @@ impl StatusSource {
             clients: config.clients.iter().map(ToString::to_string).collect(),
             sessions: PerProtocol::new(counts.sessions.map(u64::from)),
             sessions_max: config.limits.sessions,
+            sessions_in_kernel: counts.offloaded,
             tcp_states: tcp_states(&counts),
             bindings: counts.bindings,
             subscribers: counts.subscribers,
@@ -65,6 +66,8 @@ pub struct NatStatus {
     clients: Vec<String>,
     sessions: PerProtocol,
     sessions_max: u32,
+    /// Whose packets the kernel translates.
+    sessions_in_kernel: u32,
     tcp_states: Vec<TcpCount>,
     bindings: u32,
     subscribers: u32,
@@ -151,6 +154,13 @@ impl NatStatus {
             single(self.sessions_max.into()),
         )
         .family(
+            Metric::gauge(
+                "plat_fast_path_sessions",
+                "Sessions whose packets the kernel translates.",
+            ),
+            single(self.sessions_in_kernel.into()),
+        )
+        .family(
             Metric::gauge("plat_tcp_sessions", "TCP sessions by state."),
             states.collect::<Vec<_>>(),
         )
@@ -195,6 +205,9 @@ impl NatStatus {
             f,
             "sessions  {all} of {max}: udp {udp}, tcp {tcp}, icmp {icmp}"
         )?;
+        if self.sessions_in_kernel > 0 {
+            writeln!(f, "  kernel  {} by the fast path", self.sessions_in_kernel)?;
+        }
         for TcpCount { state, sessions } in &self.tcp_states {
             if *sessions > 0 {
                 writeln!(f, "  tcp     {sessions} {state}")?;

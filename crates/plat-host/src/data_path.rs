@@ -14,7 +14,7 @@ use xlat_core::identification::Identifications;
 use xlat_core::mapper::{PacketHolder, Prefetch};
 use xlat_core::mappers::{Guarded, Hairpin, SharedAddress, Siit};
 use xlat_core::{Frame, Instant, Mapper, Policy, PolicyError, Translator, Verdict};
-use xlat_host::daemon::state_dir::random;
+use xlat_host::daemon::fast_path::Numbering;
 use xlat_tun::counters::Snapshot;
 use xlat_tun::{Engine, Failure, Handle, Totals, Tun};
 
@@ -25,7 +25,9 @@ pub trait DataPath {
     /// Replaces the configuration of every worker between two of its batches.
     fn apply(&self, config: WorkerConfig);
     /// Keeps clients from these IPv4 addresses and no others, but for the ports of one that they share.
-    fn hide(&self, addresses: Vec<Ipv4Prefix>, shared: Option<SharedAddress>);
+    /// `view` is that of the stateful translator, after it has [recalled](nat64::Nat64::recall) its
+    /// sessions.
+    fn hide(&self, addresses: Vec<Ipv4Prefix>, shared: Option<SharedAddress>, view: Option<View>);
     /// Makes the workers ask their engines for pending packets.
     fn wake(&self);
     /// The workers' counters, to be read from anywhere.
@@ -48,6 +50,9 @@ pub struct WorkerConfig {
 /// A mapper whose tables can be replaced while it runs.
 trait Reconfigure: Mapper + PacketHolder + Prefetch {
     fn apply(&mut self, config: &WorkerConfig);
+
+    /// Goes by this view of the stateful translator, if it has one.
+    fn adopt(&mut self, _view: View) {}
 }
 
 impl Reconfigure for Siit {
@@ -69,6 +74,10 @@ impl<S: OneToOne + Reconfigure> Reconfigure for Modes<S> {
             self.shared_mut().adopt(view.clone());
         }
     }
+
+    fn adopt(&mut self, view: View) {
+        self.shared_mut().adopt(view);
+    }
 }
 
 impl<M: Reconfigure + Send + 'static> DataPath for Handle<PlatEngine<Guarded<M>>> {
@@ -82,11 +91,14 @@ impl<M: Reconfigure + Send + 'static> DataPath for Handle<PlatEngine<Guarded<M>>
         });
     }
 
-    fn hide(&self, addresses: Vec<Ipv4Prefix>, shared: Option<SharedAddress>) {
+    fn hide(&self, addresses: Vec<Ipv4Prefix>, shared: Option<SharedAddress>, view: Option<View>) {
         self.update(move |engine| {
             let mapper = engine.translator.mapper_mut();
             mapper.hide(addresses.clone());
             mapper.share(shared.clone());
+            if let Some(view) = &view {
+                mapper.inner_mut().adopt(view.clone());
+            }
         });
     }
 
@@ -156,6 +168,8 @@ pub struct DataPathConfig {
     pub hidden: Vec<Ipv4Prefix>,
     /// but for the ports of one that they share.
     pub shared: Option<SharedAddress>,
+    /// How IPv4 identifications are shared.
+    pub numbering: Numbering,
 }
 
 /// The workers, and where the failure of one is told.
@@ -199,11 +213,11 @@ fn start_with<M: Reconfigure + Clone + Send + 'static>(
     let mut mapper = Guarded::new(mapper, config.pref64s.clone(), config.hidden.clone())
         .with_nodes(config.translatable.clone());
     mapper.share(config.shared.clone());
-    let seed = random().map_err(SetupError::Random)?;
     let tun = Tun::open(&config.tun)?;
-    let lanes = tun.queues() as u16;
-    let engines = (0..lanes).map(|lane| {
-        let ids = Identifications::new(seed, lane, lanes);
+    let Numbering { seed, lanes } = config.numbering;
+    let workers = tun.queues() as u16;
+    let engines = (0..workers).map(|lane| {
+        let ids = Identifications::new(seed, lane, lanes).shared_by(workers);
         let translator = Translator::new(mapper.clone(), config.policy.clone(), ids);
         translator.map(|translator| PlatEngine {
             translator,

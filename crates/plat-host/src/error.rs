@@ -8,9 +8,6 @@ use xlat_tun::OpenError;
 /// Why a gateway's workers could not be started.
 #[derive(Debug, thiserror::Error)]
 pub enum SetupError {
-    /// The kernel has no random numbers.
-    #[error("no random numbers from the kernel")]
-    Random(#[source] io::Error),
     /// The TUN could not be opened.
     #[error(transparent)]
     Tun(#[from] OpenError),

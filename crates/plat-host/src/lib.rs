@@ -6,13 +6,14 @@
 //! chosen on a host where nobody has said whom to translate for, [`check_overlaps`] refuses what
 //! would take the host's own traffic away, and [`Own6`] is the address that the translator's own
 //! ICMPv6 errors come from. [`start_workers`] opens the TUN, and a [`DataPath`] is the handle on
-//! what translates. [`Dns`] are the settings of the DNS64, [`Status`] is what `plat status` shows.
+//! what translates; [`KernelSessions`] carries sessions in the kernel. [`Dns`] are the settings of the DNS64, [`Status`] is what `plat status` shows.
 
 mod config;
 mod data_path;
 mod dns;
 pub mod egress;
 mod error;
+mod kernel_sessions;
 mod overlap;
 mod own6;
 mod plan;
@@ -26,6 +27,7 @@ pub use egress::{
     Egress, FactsError, Forward, HostFacts, Outer, OwnAddress, OwnFacts, POOLS, Pool,
 };
 pub use error::SetupError;
+pub use kernel_sessions::{KernelSessions, static_mapping};
 pub use overlap::{OverlapError, check_overlaps, warn_of_on_link_prefixes};
 pub use own6::{Own6, is_global};
 pub use plan::{base_plan, client_plan};

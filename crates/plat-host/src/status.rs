@@ -9,6 +9,7 @@ use nat64_host::{Conflict, Conflicts, NatStatus};
 use router_advertiser::ReachStatus;
 use serde::Serialize;
 use xlat_core::Instant;
+use xlat_host::daemon::fast_path::{KernelPathSource, KernelPathStatus};
 use xlat_host::daemon::metrics::Page;
 use xlat_host::daemon::waiting;
 use xlat_host::host::{RepairCounters, RepairFigures};
@@ -51,6 +52,8 @@ pub struct StatusSource {
     pub dropping: DroppingChains,
     /// Of the PCP server.
     pub pcp: Option<pcp_server::StatusSource>,
+    /// Of the kernel's fast path.
+    pub fast_path: KernelPathSource,
 }
 
 impl StatusSource {
@@ -65,6 +68,7 @@ impl StatusSource {
             single(status.uptime_s),
         );
         waiting::write_page(&mut page, false);
+        status.fast_path.write_page(&mut page);
         if let Some(stateful) = &status.stateful {
             stateful.write_page(&mut page);
         }
@@ -118,7 +122,11 @@ impl StatusSource {
             .leases
             .as_ref()
             .map(|pool| pool.lock().unwrap_or_else(PoisonError::into_inner).active());
+        let fast_path = self.fast_path.status();
+        let mut packets = self.totals.snapshot();
+        fast_path.add_to(&mut packets);
         Status {
+            fast_path,
             version: self.version,
             uptime_s: now().saturating_since(self.started).as_secs(),
             prefixes: self.prefixes.clone(),
@@ -140,7 +148,7 @@ impl StatusSource {
                 .lock()
                 .unwrap_or_else(PoisonError::into_inner)
                 .clone(),
-            packets: self.totals.snapshot(),
+            packets,
         }
     }
 }
@@ -174,6 +182,8 @@ pub struct Status {
     /// Chains of other programs that drop translated packets.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     dropping: Vec<String>,
+    fast_path: KernelPathStatus,
+    /// Those that the kernel translated included.
     packets: Snapshot,
 }
 
@@ -234,6 +244,7 @@ impl Status {
                 "routers   {sent} advertisements sent, {solicited} solicitations, {ignored} ignored"
             )?;
         }
+        self.fast_path.write_to(f)?;
         write!(f, "{}", self.packets)
     }
 }

@@ -4,8 +4,10 @@ use std::net::{Ipv4Addr, Ipv6Addr, SocketAddrV4};
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
+use fast_path::{Mode, Unavailable};
 use plat_host::Egress;
 use xlat_core::addr::{Eam, Ipv4Prefix, Ipv6Prefix, Pref64};
+use xlat_host::daemon::fast_path::KernelPath;
 use xlat_host::daemon::flags::{
     HairpinMode, LogFlags, PolicyFlags, RELOADABLE, RunFlags, Switch, interface_name,
 };
@@ -103,6 +105,22 @@ pub(crate) struct Run {
     /// Directory for state that survives a restart
     #[arg(long, value_name = "DIR", default_value = "/var/lib/plat")]
     pub(crate) state_dir: PathBuf,
+}
+
+impl Run {
+    /// Loads the fast path, or says why there is none. To be called with all capabilities.
+    pub(crate) fn fast_path(&self) -> Result<KernelPath, Unavailable> {
+        let mode = match self.flags.dry_run {
+            true => Mode::Off,
+            false => self.flags.fast_path,
+        };
+        let has_clients_of_its_own = !self.map.is_empty() || self.dynamic_pool.is_some();
+        let flows = match self.stateful.pool.is_empty() && has_clients_of_its_own {
+            true => 0,
+            false => self.stateful.fast_path_sessions,
+        };
+        KernelPath::load(mode, self.flags.queue_count(), flows)
+    }
 }
 
 #[derive(Args, Clone, Debug)]

@@ -81,8 +81,10 @@ fn dispatch(cli: Cli) -> Result<()> {
 
 fn translate(runtime: &tokio::runtime::Runtime, run: cli::Run) -> Result<()> {
     run.log.init();
+    // Loading takes more capabilities than what follows.
+    let fast_path = run.fast_path()?;
     privileges::keep_what_is_needed(&run.flags).context("privileges cannot be dropped")?;
-    runtime.block_on(run::start::start(run))
+    runtime.block_on(run::start::start(run, fast_path))
 }
 
 fn ask(place: &cli::Place, request: &control::Request) -> Result<()> {

@@ -1,5 +1,6 @@
 //! Translates until told to stop.
 
+mod fast_path;
 mod outer;
 mod reconfigure;
 mod replace;
@@ -27,6 +28,7 @@ use tracing::info;
 use xlat_core::Policy;
 use xlat_core::addr::{Ipv4Prefix, Ipv6Prefix};
 use xlat_host::daemon::control::Socket;
+use xlat_host::daemon::fast_path::KernelPath;
 use xlat_host::daemon::metrics::Metrics;
 use xlat_host::daemon::notify;
 use xlat_host::daemon::recovered;
@@ -85,6 +87,7 @@ struct Daemon<'a> {
     reach: ReachWatch,
     repair_log: RepairLog,
     forward_watch: ForwardWatch,
+    fast_path: KernelPath,
     /// When the host is compared with the plan again.
     repair_times: RepairTimes,
     /// When the TUN was lost for the last time.
@@ -133,7 +136,11 @@ impl Daemon<'_> {
             }
             Err(error) => Err(error),
         };
-        let (counters, undone) = started.end().await;
+        let (mut counters, undone) = started.end().await;
+        self.fast_path
+            .status_source()
+            .status()
+            .add_to(&mut counters);
         // A start that failed leaves the files of the last run as they are.
         let end = outcome?;
         self.state.save();
@@ -155,8 +162,11 @@ impl Daemon<'_> {
             translatable: settings.translatable.clone(),
             hidden: self.hidden(),
             shared: self.shared(),
+            numbering: self.fast_path.numbering(),
         };
-        Ok(plat_host::start_workers(config, &self.state, before)?)
+        let started = plat_host::start_workers(config, &self.state, before)?;
+        self.start_fast_path()?;
+        Ok(started)
     }
 
     /// Changes the host and tells the clients. What was done before an error is in `started`.
@@ -247,6 +257,7 @@ impl Daemon<'_> {
             conflicts,
             dropping: self.forward_watch.found(),
             pcp: None,
+            fast_path: self.fast_path.status_source(),
         }
     }
 

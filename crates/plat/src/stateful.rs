@@ -120,6 +120,15 @@ pub(crate) struct StatefulFlags {
     /// [default: 1 for one queue, else two for each]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1024))]
     pub(crate) shards: Option<u32>,
+    /// Sessions whose packets the kernel translates, at the most; the least recently used one makes
+    /// place
+    #[arg(long, value_name = "N", default_value_t = 1 << 16,
+          value_parser = clap::value_parser!(u32).range(2..=1 << 22))]
+    pub(crate) fast_path_sessions: u32,
+    /// Packets of a session, in both directions, before the kernel translates them
+    #[arg(long, value_name = "N", default_value_t = 8,
+          value_parser = clap::value_parser!(u8).range(1..=100))]
+    pub(crate) fast_path_after: u8,
     /// What a client is told when a limit or the end of the pool is reached
     #[arg(long, value_enum, value_name = "ANSWER", default_value_t = ExhaustionAnswer::AddressUnreachable)]
     pub(crate) exhaustion_answer: ExhaustionAnswer,
@@ -183,6 +192,14 @@ impl StatefulFlags {
         config
     }
 
+    /// Which sessions the kernel is offered.
+    pub(crate) fn offers(&self) -> Offers {
+        Offers {
+            packets: self.fast_path_after,
+            flows: self.fast_path_sessions,
+        }
+    }
+
     /// Where the session log goes, and what it records.
     pub(crate) fn session_log(&self) -> SessionLog {
         SessionLog {
@@ -204,6 +221,15 @@ impl StatefulFlags {
             allow_short: self.allow_short_timeouts,
         }
     }
+}
+
+/// Which sessions are offered to the kernel's fast path.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Offers {
+    /// Packets after which one is.
+    pub(crate) packets: u8,
+    /// Most that it has.
+    pub(crate) flows: u32,
 }
 
 /// The session log.

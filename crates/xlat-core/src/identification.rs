@@ -49,6 +49,14 @@ impl Identifications {
         }
     }
 
+    /// The same where no more than `workers` of the lanes are those of workers, which share the rate
+    /// of ICMP errors: the kernel's fast path numbers in another one.
+    #[must_use]
+    pub const fn shared_by(mut self, workers: u16) -> Self {
+        self.workers = workers;
+        self
+    }
+
     /// How many workers there are, this one included.
     pub(crate) const fn workers(&self) -> u16 {
         self.workers

@@ -82,6 +82,27 @@ pub(crate) struct Shard {
     epoch: u32,
 }
 
+/// What becomes of a packet from the client.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Passed {
+    /// The address that its source becomes.
+    pub(crate) external: u32,
+    /// The port or identifier.
+    pub(crate) port: u16,
+    /// Whether to [offer](Shard::offload) its session.
+    pub(crate) is_ripe: bool,
+}
+
+impl Passed {
+    const fn new(outside: Outside, is_ripe: bool) -> Self {
+        Self {
+            external: outside.external,
+            port: outside.port,
+            is_ripe,
+        }
+    }
+}
+
 /// How much of everything there is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counts {
@@ -186,8 +207,7 @@ impl Shard {
     }
 
     /// Filtering and updating for a packet from the IPv6 side (RFC 6146 section 3.5): the
-    /// transport address that its source becomes, and whether to [offer](Self::offload) the session.
-    /// `hint` is a session that it may belong to.
+    /// transport address that its source becomes. `hint` is a session that it may belong to.
     pub(crate) fn outbound(
         &mut self,
         tuple: ClientTuple,
@@ -195,13 +215,13 @@ impl Shard {
         pref64: u8,
         tcp_flags: u8,
         now: Instant,
-    ) -> Result<(Outside, bool), Refusal> {
+    ) -> Result<Passed, Refusal> {
         let tick = Tick::at(now);
         self.catch_up(now, STEPS_PER_PACKET);
         if let Some(handle) = self.live_of_client(&tuple, hint, now) {
             let outside = self.pass_outbound(handle, pref64, tcp_flags, tick);
             let is_ripe = self.offload_after != 0 && self.is_ripe(handle);
-            return Ok((outside, is_ripe));
+            return Ok(Passed::new(outside, is_ripe));
         }
         // A session that begins costs a miss in each index. They come at once, not one by one.
         self.bib.prefetch_inside(client_side(&tuple));
@@ -213,7 +233,7 @@ impl Shard {
             Protocol::Tcp => self.tcp_closed_v6(tuple, pref64, tcp_flags, now),
         };
         let outside = opened.map_err(|refusal| self.told(refusal))?;
-        Ok((outside, false))
+        Ok(Passed::new(outside, false))
     }
 
     /// What a client learns of a limit that is reached (RFC 6888 REQ-11).

@@ -48,19 +48,18 @@ impl Shard {
         self.epoch = epoch;
     }
 
-    /// True if the session is to be offered: it has carried enough, in both directions, and is not
-    /// installed. It is asked again after as many packets.
-    #[inline]
+    /// Counts a packet from the client. True if the session is to be offered: it has carried enough,
+    /// in both directions, and is not installed. It is asked again after as many packets.
     pub(super) fn is_ripe(&mut self, handle: u32) -> bool {
         let after = self.offload_after;
         let session = self.sessions.session_mut(handle);
         session.from_client = session.from_client.saturating_add(1);
         let carried = session.from_client.saturating_add(session.from_remote);
-        if carried < after || session.from_remote == 0 || !is_plain(session) {
-            return false;
+        let is_ripe = carried >= after && session.from_remote > 0 && is_plain(session);
+        if is_ripe {
+            (session.from_client, session.from_remote) = (0, 0);
         }
-        (session.from_client, session.from_remote) = (0, 0);
-        true
+        is_ripe
     }
 
     /// Installs the session of a client's packet that was just translated, by a worker that goes by

@@ -44,11 +44,19 @@ impl Shard {
             Protocol::Icmp => self.refresh(handle, now.after(self.rules.lifetimes.icmp)),
             Protocol::Tcp => self.step_tcp(handle, TcpEvent::from_v6(tcp_flags), now),
         }
-        if self.sessions.session(handle).pref64 != pref64 {
-            self.recall(handle);
-            self.sessions.session_mut(handle).pref64 = pref64;
+        let session = self.sessions.session(handle);
+        let outside = outside(session);
+        if session.pref64 != pref64 {
+            self.change_pref64(handle, pref64);
         }
-        outside(self.sessions.session(handle))
+        outside
+    }
+
+    /// The client uses another prefix: what carries its packets knows the one before.
+    #[cold]
+    fn change_pref64(&mut self, handle: u32, pref64: u8) {
+        self.recall(handle);
+        self.sessions.session_mut(handle).pref64 = pref64;
     }
 
     /// A packet of the remote node's in a known session.

@@ -99,17 +99,16 @@ impl Worker {
         let tuple = client_tuple(flow, remote)?;
         self.check_destination(remote, tuple.protocol, tuple.remote_port)?;
         let hint = self.hints.of(Tuple::Client(tuple));
-        let (outside, is_ripe) =
+        let passed =
             self.shard_of_client(flow.src)
                 .outbound(tuple, hint, pref64, flow.tcp_flags, now)?;
-        let external = Ipv4Addr::from_bits(outside.external);
-        let hairpin = self.turns(remote, flow.protocol, tuple.remote_port);
-        if is_ripe && !hairpin && flow.fragment.is_none() {
-            self.offers.push(tuple);
+        if passed.is_ripe {
+            self.note_offer(flow);
         }
+        let external = Ipv4Addr::from_bits(passed.external);
         Ok(Rewrite {
-            ports: Some(ports(tuple.protocol, outside.port, tuple.remote_port)),
-            hairpin,
+            ports: Some(ports(tuple.protocol, passed.port, tuple.remote_port)),
+            hairpin: self.turns(remote, flow.protocol, tuple.remote_port),
             ..Rewrite::new(self.shown_to(remote, external), remote)
         })
     }

@@ -20,10 +20,12 @@ impl Daemon<'_> {
     /// Reads the configuration file again, writes down how things are, and looks at the host
     /// again.
     pub(super) async fn reload(&mut self, started: &mut StartedDaemon) -> Result<String, String> {
-        info!(
-            "{}",
-            started.workers.totals().snapshot().to_string().trim_end()
-        );
+        let mut counters = started.workers.totals().snapshot();
+        self.fast_path
+            .status_source()
+            .status()
+            .add_to(&mut counters);
+        info!("{}", counters.to_string().trim_end());
         if let Some(leases) = &mut self.state.leases {
             leases.save(true);
             info!("{} leases saved", leases.active());

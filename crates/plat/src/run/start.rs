@@ -9,6 +9,7 @@ use plat_host::{Outer, Own6, RepairTimes, check_overlaps, egress, warn_of_on_lin
 use router_advertiser::{Advertiser, ReachWatch};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
+use xlat_host::daemon::fast_path::KernelPath;
 use xlat_host::daemon::terminal;
 use xlat_host::daemon::waiting::{self, Waiting};
 use xlat_host::host::{Changes, Host, RepairLog};
@@ -21,7 +22,7 @@ use crate::settings::Settings;
 use crate::{NAME, facts, reload};
 
 /// Starts as soon as what the flags leave to the host is there, and runs.
-pub(crate) async fn start(run: Run) -> Result<()> {
+pub(crate) async fn start(run: Run, fast_path: KernelPath) -> Result<()> {
     let place = (&*run.place.run_dir, &*run.place.tun);
     let mut waiting = Waiting::new(NAME, place, &run.flags)?;
     let is_patient = !run.flags.dry_run;
@@ -61,6 +62,7 @@ pub(crate) async fn start(run: Run) -> Result<()> {
     let (requests, requested) = mpsc::channel(1);
     let daemon = Daemon {
         host: &host,
+        fast_path,
         values: reload::values_at_start()?,
         forward_watch: ForwardWatch::new(&settings.instance.tun),
         settings,

@@ -50,6 +50,7 @@ impl Daemon<'_> {
     /// Restores what others undid.
     pub(super) async fn repair(&mut self, started: &mut StartedDaemon) -> Repairs {
         self.repair_times = RepairTimes::since(Instant::now());
+        self.watch_fast_path();
         let Some(applied) = &mut started.applied else {
             return Repairs::default();
         };
@@ -148,6 +149,10 @@ impl Daemon<'_> {
 
     /// Keeps clients from the addresses that this host has now.
     pub(super) fn hide(&self, started: &StartedDaemon) {
-        started.workers.hide(self.hidden(), self.shared());
+        let stateful = self.state.stateful.as_ref();
+        let view = stateful.map(|stateful| stateful.nat().recall());
+        self.tell_fast_path();
+        let (hidden, shared) = (self.hidden(), self.shared());
+        started.workers.hide(hidden, shared, view);
     }
 }

@@ -6,6 +6,7 @@ mod pools;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 
+use fast_path::StaticMapping;
 use nat64::config::{Config, ConfigError};
 use nat64::dynamic::PoolConfig;
 use plat_host::{Dns, Egress, HostConfig, HostFacts, Own6};
@@ -18,7 +19,7 @@ use xlat_host::daemon::flags::{StatusGroup, Switch};
 
 use crate::advertise::Advertise;
 use crate::cli::Run;
-use crate::stateful::SessionLog;
+use crate::stateful::{Offers, SessionLog};
 use checks::{
     check_clients, check_maps, check_pools, check_prefixes, egress, embedded, own_v4, pcp,
     prefixes, translatable_hosts,
@@ -56,6 +57,8 @@ pub(crate) struct Settings {
     /// Of the stateful translator, if there is one; [`Settings::checked_stateful`] checks it.
     pub(crate) stateful: Option<Config>,
     pub(crate) session_log: SessionLog,
+    /// Sessions that the kernel is offered, where it has a fast path.
+    pub(crate) offers: Offers,
     /// Hosts may ask for external ports.
     pub(crate) pcp: bool,
     pub(crate) advertise: Advertise,
@@ -116,6 +119,7 @@ impl Settings {
             egress,
             facts,
             session_log: run.stateful.session_log(),
+            offers: run.stateful.offers(),
             stateful: (!pools.is_empty()).then(|| run.stateful.config(pools, bindings, tun.queues)),
             clients: run.stateful.client,
             tun,
@@ -232,6 +236,18 @@ impl Settings {
         let dynamic = self.dynamic_pool.iter();
         let dynamic = dynamic.map(|pool| format!("{pool}, an address each"));
         shared.chain(dynamic).collect()
+    }
+
+    /// The addresses that clients get or share: packets to them never leave.
+    fn client_addresses(&self) -> impl Iterator<Item = Ipv4Prefix> {
+        let shared = self.stateful.iter().flat_map(Config::ipv4_prefixes);
+        shared.chain(self.dynamic_pool)
+    }
+
+    /// The static maps, as the fast path knows them; what clients must not reach is `hidden`.
+    pub(crate) fn static_mapping(&self, hidden: Vec<Ipv4Prefix>) -> Option<StaticMapping> {
+        let (eams, pools) = (&self.eams, self.client_addresses());
+        plat_host::static_mapping(eams, &self.pref64s, pools, hidden)
     }
 
     /// True if clients share the translator's IPv4 address.

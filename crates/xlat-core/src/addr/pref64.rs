@@ -175,6 +175,11 @@ impl Pref64s {
         }
     }
 
+    /// True if non-global IPv4 addresses are kept out of the well-known prefix.
+    pub fn is_wkp_strict(&self) -> bool {
+        self.wkp_strict
+    }
+
     /// One prefix with the strict rule on.
     pub fn single(prefix: Pref64) -> Self {
         Self::new([prefix], true)

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 
 use clap::{ArgAction, ArgGroup, Args, Command, ValueEnum};
+use fast_path::Mode;
 use nix::unistd::Group;
 use xlat_core::Policy;
 use xlat_core::addr::Ipv4Prefix;
@@ -61,6 +62,10 @@ pub struct RunFlags {
     /// Packets that one TUN queue holds for its thread [default: the kernel's, 500]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(16..=65_536))]
     pub tun_queue_length: Option<u32>,
+    /// Translate established traffic in the kernel, by an eBPF program at the TUN: where kernel and
+    /// privileges allow, never, or not without
+    #[arg(long, value_name = "auto|off|required", default_value_t)]
+    pub fast_path: Mode,
     /// Print the changes of this host as commands, and change nothing
     #[arg(long)]
     pub dry_run: bool,

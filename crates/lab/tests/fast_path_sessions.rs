@@ -1,0 +1,444 @@
+//! Sessions of the stateful NAT64 whose packets the kernel translates: they move there and back, end in
+//! time, and nothing else notices.
+
+use std::io::{ErrorKind, Read, Write};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::path::PathBuf;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail, ensure};
+use lab::binaries::Binaries;
+use lab::command::output;
+use lab::fast_path::{carried, in_kernel, traffic};
+use lab::installed::{Installed, Setup};
+use lab::nft::{NFT, nft};
+use lab::suite::Test;
+use lab::topology::{Plan, SERVER, Topology, embedded};
+use lab::traffic::PATIENCE;
+use lab::wait::wait_until;
+use nix::sys::socket::setsockopt;
+use nix::sys::socket::sockopt::Ipv6RecvErr;
+
+const TESTS: &[Test] = lab::tests![
+    kf_10_what_is_not_possible_is_required_in_vain,
+    kf_11_a_download_goes_on_while_its_session_moves_into_the_kernel_and_out,
+    kf_12_a_session_lives_by_packets_in_the_kernel_and_ends_after_the_last,
+    kf_13_counters_are_exact_to_the_packet,
+    kf_14_a_denial_is_effective_within_one_packet,
+    kf_15_a_port_forward_is_carried_in_the_kernel,
+    kf_16_the_firewall_and_masquerading_see_what_the_kernel_translates,
+    kf_17_a_program_that_was_detached_is_noticed_and_the_workers_go_on,
+];
+
+/// The one address that clients share.
+const SHARED: Ipv4Addr = Ipv4Addr::new(192, 168, 64, 9);
+const POOL: &str = "--pool=192.168.64.9";
+const REQUIRED: &str = "--fast-path=required";
+
+fn main() {
+    lab::suite::run_with_programs(TESTS, NEEDED)
+}
+
+fn kf_10_what_is_not_possible_is_required_in_vain() -> Result<()> {
+    let topology = Topology::new(&Plan::default())?;
+    let directory = tempfile::tempdir()?;
+    let plat = Binaries::find()?.plat.display().to_string();
+    let run_dir = format!("--run-dir={}", directory.path().display());
+    // All but CAP_SYS_ADMIN, CAP_PERFMON and CAP_BPF.
+    let limited = ["--bounding-set=-cap_21,-cap_38,-cap_39", &plat];
+    let flags = [POOL, REQUIRED, "--no-host-setup", &run_dir];
+    let outcome = output(
+        &topology.edge,
+        SETPRIV,
+        &[&limited[..], &flags].concat(),
+        "",
+    );
+    let error = format!("{:#}", outcome.err().context("it has started")?);
+    ensure!(error.contains("CAP_BPF"), "{error}");
+    Ok(())
+}
+
+fn kf_11_a_download_goes_on_while_its_session_moves_into_the_kernel_and_out() -> Result<()> {
+    let mut installed = install(&[POOL, REQUIRED])?;
+    let mut download = Download::start(&installed, embedded(SERVER).into())?;
+    download.parts(&installed, 2)?;
+    ensure!(
+        in_kernel(&installed)? == 1,
+        "the session is not in the kernel"
+    );
+    let before = carried(&installed)?;
+    download.parts(&installed, 4)?;
+    // Super-packets, of 64 KiB at the most.
+    let packets = carried(&installed)? - before;
+    ensure!(
+        packets > 4 * (PART as u64 >> 16),
+        "{packets} packets in the kernel"
+    );
+    for _ in 0..4 {
+        installed.ask_plat(&["reload"]).err();
+        installed.plat.signal(rustix::process::Signal::HUP)?;
+        download.parts(&installed, 1)?;
+    }
+    wait_until(|| {
+        download.parts(&installed, 1)?;
+        Ok(in_kernel(&installed)? == 1)
+    })?;
+    installed.plat.stop(PATIENCE)?;
+    installed.restart_plat()?;
+    download.parts(&installed, 2).context("after a restart")?;
+    ensure!(
+        in_kernel(&installed)? == 1,
+        "it is not there after a restart"
+    );
+    installed.plat.kill(PATIENCE)?;
+    let links = output(
+        &installed.topology.edge,
+        "/usr/sbin/ip",
+        &["-o", "link"],
+        "",
+    )?;
+    ensure!(!links.contains("nat64"), "{links}");
+    Ok(())
+}
+
+fn kf_12_a_session_lives_by_packets_in_the_kernel_and_ends_after_the_last() -> Result<()> {
+    let flags = [POOL, REQUIRED, "--udp-timeout=1s", "--allow-short-timeouts"];
+    let installed = install(&flags)?;
+    let flow = Flow::start(&installed)?;
+    flow.warm_up(&installed)?;
+    let (before, mut sent) = (carried(&installed)?, 0);
+    let begin = Instant::now();
+    let mut last = begin;
+    while begin.elapsed() < Duration::from_millis(2500) {
+        last = Instant::now();
+        flow.there()?;
+        sent += 1;
+        // One direction alone, slower than a few packets in a lifetime.
+        thread::sleep(Duration::from_millis(400));
+    }
+    let carried = carried(&installed)? - before;
+    ensure!(carried == sent, "{carried} of {sent} in the kernel");
+    ensure!(
+        installed
+            .ask_plat(&["sessions"])?
+            .contains(&flow.outside.to_string())
+    );
+    wait_until(|| {
+        Ok(!installed
+            .ask_plat(&["sessions"])?
+            .contains(&flow.outside.to_string()))
+    })?;
+    let lived = last.elapsed();
+    ensure!(
+        lived >= Duration::from_secs(1),
+        "it has lived for {lived:?} only"
+    );
+    ensure!(
+        lived < Duration::from_millis(3500),
+        "it has lived for {lived:?}"
+    );
+    // Its timer looks twice a second.
+    wait_until(|| Ok(in_kernel(&installed)? == 0))
+}
+
+fn kf_13_counters_are_exact_to_the_packet() -> Result<()> {
+    let installed = install(&[POOL, REQUIRED])?;
+    let flow = Flow::start(&installed)?;
+    flow.warm_up(&installed)?;
+    let (before, in_kernel) = (traffic(&installed)?, carried(&installed)?);
+    for _ in 0..500 {
+        flow.there()?;
+        flow.back()?;
+    }
+    let after = traffic(&installed)?;
+    let grown: Vec<u64> = after.iter().zip(&before).map(|(a, b)| a - b).collect();
+    // IPv4 in, IPv6 in, IPv4 out, IPv6 out, in packets and bytes: 100 bytes of data.
+    let [v4, v6] = [500 * (100 + 8 + 20), 500 * (100 + 8 + 40)];
+    ensure!(grown == [500, v4, 500, v6, 500, v4, 500, v6], "{grown:?}");
+    let grown = carried(&installed)? - in_kernel;
+    ensure!(grown == 1000, "{grown} of 1000 packets in the kernel");
+    Ok(())
+}
+
+fn kf_14_a_denial_is_effective_within_one_packet() -> Result<()> {
+    let directory = tempfile::tempdir()?;
+    let file: PathBuf = directory.path().join("plat.toml");
+    let text = "pool = \"192.168.64.9\"\nfast-path = \"required\"\n";
+    std::fs::write(&file, text)?;
+    let installed = install(&["--config", &file.display().to_string()])?;
+    let flow = Flow::start(&installed)?;
+    flow.warm_up(&installed)?;
+    setsockopt(&flow.client, Ipv6RecvErr, &true)?;
+    std::fs::write(&file, format!("{text}deny = \"198.51.100.0/24\"\n"))?;
+    installed.ask_plat(&["reload"])?;
+    flow.client.send(&[0; 100])?;
+    let told = flow
+        .client
+        .recv(&mut [0; 16])
+        .err()
+        .context("it was not refused")?;
+    // ICMPv6 1/1, administratively prohibited.
+    ensure!(told.kind() == ErrorKind::PermissionDenied, "{told}");
+    ensure!(in_kernel(&installed)? == 0, "it is still in the kernel");
+    // A limit leaves what is there alone, and lets in nothing else.
+    std::fs::write(&file, format!("{text}subscriber-sessions = 1\n"))?;
+    installed.ask_plat(&["reload"])?;
+    flow.warm_up(&installed)?;
+    let second = bind6(&installed)?;
+    setsockopt(&second, Ipv6RecvErr, &true)?;
+    second.connect(in_prefix(flow.server.local_addr()?))?;
+    second.send(b"?")?;
+    let told = second
+        .recv(&mut [0; 16])
+        .err()
+        .context("there is a second session")?;
+    ensure!(told.kind() == ErrorKind::HostUnreachable, "{told}");
+    flow.there()?;
+    flow.back()
+}
+
+fn kf_15_a_port_forward_is_carried_in_the_kernel() -> Result<()> {
+    let own = Topology::client_address(0);
+    let bind = format!("--bind=tcp:192.168.64.9:443=[{own}]:8443");
+    let installed = install(&[POOL, REQUIRED, &bind])?;
+    let listener = installed
+        .topology
+        .client()
+        .run(|| Ok(TcpListener::bind((own, 8443))?))?;
+    let stream = installed
+        .topology
+        .server
+        .run(|| connect((SHARED, 443).into()))?;
+    let (sending, _) = listener.accept()?;
+    let mut download = Download { stream, sending };
+    download.parts(&installed, 4)?;
+    ensure!(in_kernel(&installed)? == 1, "it is not in the kernel");
+    let before = carried(&installed)?;
+    download.parts(&installed, 2)?;
+    ensure!(
+        carried(&installed)? > before,
+        "it is not carried in the kernel"
+    );
+    Ok(())
+}
+
+fn kf_16_the_firewall_and_masquerading_see_what_the_kernel_translates() -> Result<()> {
+    let installed = install(&[POOL, REQUIRED, "--egress=masquerade"])?;
+    let flow = Flow::start(&installed)?;
+    let edge = &installed.topology.edge;
+    ensure!(
+        flow.outside.ip() == Ipv4Addr::new(198, 51, 100, 1),
+        "{}",
+        flow.outside
+    );
+    flow.warm_up(&installed)?;
+    let table = "table ip test { chain forward { type filter hook forward priority 0; \
+                 iifname \"nat64\" ct state established counter accept; \
+                 iifname \"nat64\" counter drop; }; }";
+    nft(edge, table)?;
+    let before = carried(&installed)?;
+    for _ in 0..10 {
+        flow.there()?;
+        flow.back()?;
+    }
+    ensure!(
+        carried(&installed)? - before == 20,
+        "not all were carried in the kernel"
+    );
+    let rules = nft(edge, "list table ip test")?;
+    ensure!(
+        rules.contains("counter packets 10 bytes 1280 accept"),
+        "{rules}"
+    );
+    ensure!(rules.contains("counter packets 0 bytes 0 drop"), "{rules}");
+    nft(
+        edge,
+        "insert rule ip test forward iifname \"nat64\" counter drop",
+    )?;
+    flow.client.send(&[0; 100])?;
+    wait_until(|| {
+        Ok(nft(edge, "list table ip test")?.contains("counter packets 1 bytes 128 drop"))
+    })?;
+    nft(edge, "delete table ip test")?;
+    flow.there()
+}
+
+fn kf_17_a_program_that_was_detached_is_noticed_and_the_workers_go_on() -> Result<()> {
+    let installed = install(&[POOL])?;
+    let flow = Flow::start(&installed)?;
+    flow.warm_up(&installed)?;
+    detach(&installed)?;
+    flow.there().context("after it was detached")?;
+    flow.back()?;
+    wait_until(|| Ok(installed.plat.log().contains("was detached from nat64")))?;
+    let status = installed.ask_plat(&["status"])?;
+    ensure!(
+        status.contains("fast path off (detached by another program)"),
+        "{status}"
+    );
+    ensure!(in_kernel(&installed)? == 0, "{status}");
+    let before = traffic(&installed)?;
+    flow.there()?;
+    flow.back()?;
+    let after = traffic(&installed)?;
+    ensure!(after[0] == before[0] + 1, "{before:?} {after:?}");
+    Ok(())
+}
+
+/// Detaches the program from the TUN, as an administrator would.
+fn detach(installed: &Installed) -> Result<()> {
+    let pid = installed.plat.status("Pid")?;
+    let descriptors = std::fs::read_dir(format!("/proc/{}/fdinfo", pid.trim()))?;
+    let link = descriptors.flatten().find_map(|descriptor| {
+        let text = std::fs::read_to_string(descriptor.path()).ok()?;
+        let id = text
+            .lines()
+            .find_map(|line| line.strip_prefix("link_id:"))?;
+        Some(id.trim().to_owned())
+    });
+    let link = link.context("the program has no link: Linux before 6.6?")?;
+    let edge = &installed.topology.edge;
+    output(edge, BPFTOOL, &["link", "detach", "id", &link], "")?;
+    Ok(())
+}
+
+/// Tests that need a program of the system.
+const NEEDED: &[(&str, &str)] = &[
+    ("kf_10_what_is_not_possible_is_required_in_vain", SETPRIV),
+    (
+        "kf_16_the_firewall_and_masquerading_see_what_the_kernel_translates",
+        NFT,
+    ),
+    (
+        "kf_17_a_program_that_was_detached_is_noticed_and_the_workers_go_on",
+        BPFTOOL,
+    ),
+];
+
+const SETPRIV: &str = "/usr/bin/setpriv";
+const BPFTOOL: &str = "/usr/sbin/bpftool";
+
+/// A UDP flow between a client and the server.
+struct Flow {
+    client: UdpSocket,
+    server: UdpSocket,
+    /// Where the server sees the client.
+    outside: SocketAddr,
+}
+
+impl Flow {
+    fn start(installed: &Installed) -> Result<Self> {
+        let server = installed
+            .topology
+            .server
+            .run(|| Ok(UdpSocket::bind((SERVER, 0))?))?;
+        server.set_read_timeout(Some(PATIENCE))?;
+        let client = bind6(installed)?;
+        client.connect(in_prefix(server.local_addr()?))?;
+        client.send(&[0; 100])?;
+        let (_, outside) = server.recv_from(&mut [0; 128])?;
+        Ok(Self {
+            client,
+            server,
+            outside,
+        })
+    }
+
+    fn there(&self) -> Result<()> {
+        self.client.send(&[0; 100])?;
+        let (length, from) = self
+            .server
+            .recv_from(&mut [0; 128])
+            .context("it did not arrive")?;
+        ensure!(
+            (length, from) == (100, self.outside),
+            "{length} bytes from {from}"
+        );
+        Ok(())
+    }
+
+    fn back(&self) -> Result<()> {
+        self.server.send_to(&[0; 100], self.outside)?;
+        let length = self
+            .client
+            .recv(&mut [0; 128])
+            .context("it did not come back")?;
+        ensure!(length == 100, "{length} bytes");
+        Ok(())
+    }
+
+    /// Goes on until the kernel has the session.
+    fn warm_up(&self, installed: &Installed) -> Result<()> {
+        wait_until(|| {
+            for _ in 0..8 {
+                self.there()?;
+                self.back()?;
+            }
+            Ok(in_kernel(installed)? > 0)
+        })
+    }
+}
+
+/// A connection whose server sends when it is asked to.
+struct Download {
+    stream: TcpStream,
+    sending: TcpStream,
+}
+
+const PART: usize = 1 << 20;
+
+impl Download {
+    fn start(installed: &Installed, address: std::net::IpAddr) -> Result<Self> {
+        let network = &installed.topology;
+        let listener = network.server.run(|| Ok(TcpListener::bind((SERVER, 0))?))?;
+        let target = SocketAddr::new(address, listener.local_addr()?.port());
+        let stream = network.client().run(|| connect(target))?;
+        let (sending, _) = listener.accept()?;
+        Ok(Self { stream, sending })
+    }
+
+    /// So many mebibytes cross, unchanged.
+    fn parts(&mut self, installed: &Installed, count: u8) -> Result<()> {
+        let mut sending = self.sending.try_clone()?;
+        let sender = thread::spawn(move || {
+            (0..count).try_for_each(|number| sending.write_all(&vec![number; PART]))
+        });
+        let mut chunk = vec![0; PART];
+        for number in 0..count {
+            if let Err(error) = self.stream.read_exact(&mut chunk) {
+                bail!("{error}: {}", installed.plat.log());
+            }
+            ensure!(chunk.iter().all(|byte| *byte == number), "it has changed");
+        }
+        let sent = sender.join().ok().context("the sender panicked")?;
+        Ok(sent?)
+    }
+}
+
+fn install(flags: &[&str]) -> Result<Installed> {
+    let setup = Setup::plat_alone(flags);
+    Installed::with(&Binaries::find()?, Topology::new(&Plan::default())?, setup)
+}
+
+fn bind6(installed: &Installed) -> Result<UdpSocket> {
+    let socket = installed
+        .topology
+        .client()
+        .run(|| Ok(UdpSocket::bind("[::]:0")?))?;
+    socket.set_read_timeout(Some(PATIENCE))?;
+    Ok(socket)
+}
+
+fn connect(target: SocketAddr) -> Result<TcpStream> {
+    let stream = TcpStream::connect_timeout(&target, PATIENCE)?;
+    stream.set_read_timeout(Some(PATIENCE))?;
+    Ok(stream)
+}
+
+fn in_prefix(address: SocketAddr) -> SocketAddr {
+    match address.ip() {
+        std::net::IpAddr::V4(v4) => SocketAddr::new(embedded(v4).into(), address.port()),
+        std::net::IpAddr::V6(_) => address,
+    }
+}

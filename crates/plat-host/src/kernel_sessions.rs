@@ -1,0 +1,161 @@
+//! Sessions of the stateful translator as flows in the kernel: an entry for each direction.
+
+use std::time::Duration;
+
+use fast_path::{Flow, FlowTable, Key, KeyV4, KeyV6, StaticMapping, ToV4, ToV6};
+use nat64::Protocol;
+use nat64::event::SessionEntry;
+use nat64::offload::{FlowOffload, LastUse};
+use pnet_packet::ip::IpNextHeaderProtocols;
+use tracing::debug;
+use xlat_core::Instant;
+use xlat_core::addr::{EamTable, Ipv4Prefix, Pref64, Pref64s};
+use xlat_core::mapper::Ports;
+
+/// The kernel's flows, as what carries sessions.
+#[derive(Debug)]
+pub struct KernelSessions {
+    flows: FlowTable,
+    /// In the order that sessions count them in.
+    pref64s: Vec<Pref64>,
+}
+
+/// The two entries of a session.
+struct Entries {
+    from_client: Flow,
+    from_remote: Flow,
+}
+
+impl KernelSessions {
+    /// Over the program's table of flows, behind these NAT64 prefixes.
+    pub fn new(flows: FlowTable, pref64s: &Pref64s) -> Self {
+        Self {
+            flows,
+            pref64s: pref64s.iter().copied().collect(),
+        }
+    }
+
+    /// `None` for a session that the program does not know how to translate.
+    fn entries(&self, session: &SessionEntry) -> Option<Entries> {
+        let record = &session.record;
+        let binding = &record.binding;
+        let protocol = match binding.protocol {
+            Protocol::Udp => IpNextHeaderProtocols::Udp.0,
+            Protocol::Tcp => IpNextHeaderProtocols::Tcp.0,
+            Protocol::Icmp => return None,
+        };
+        let remote6 = self.pref64s.get(usize::from(session.pref64))?;
+        let remote6 = remote6.embed(record.remote);
+        let ports = |src, dst| Ports { src, dst };
+        let (client, external, remote) = (
+            binding.client_port,
+            binding.external_port,
+            record.remote_port,
+        );
+        let from_client = Flow::V6(
+            KeyV6::new(binding.client, remote6, ports(client, remote), protocol),
+            ToV4::new(binding.external, record.remote, ports(external, remote)),
+        );
+        let from_remote = Flow::V4(
+            KeyV4::new(
+                record.remote,
+                binding.external,
+                ports(remote, external),
+                protocol,
+            ),
+            ToV6::new(remote6, binding.client, ports(remote, client)),
+        );
+        Some(Entries {
+            from_client,
+            from_remote,
+        })
+    }
+
+    fn remove(&self, key: &Key) -> Option<Instant> {
+        match self.flows.remove(key) {
+            Ok(usage) => usage.and_then(|usage| usage.last_used).map(instant),
+            Err(error) => {
+                // What cannot be removed must not be used.
+                debug!("a flow cannot be removed from the kernel: {error}");
+                if let Err(error) = self.flows.invalidate() {
+                    debug!("flows cannot be invalidated: {error}");
+                }
+                None
+            }
+        }
+    }
+
+    fn last_used(&self, key: &Key) -> Option<Instant> {
+        let usage = self.flows.usage(key).ok().flatten();
+        usage.and_then(|usage| usage.last_used).map(instant)
+    }
+}
+
+impl FlowOffload for KernelSessions {
+    fn install(&self, _: u32, session: &SessionEntry) -> bool {
+        let Some(entries) = self.entries(session) else {
+            return false;
+        };
+        let epoch = self.flows.epoch();
+        if let Err(error) = self.flows.install(&entries.from_client, epoch) {
+            debug!("a session stays with the workers: {error}");
+            return false;
+        }
+        if let Err(error) = self.flows.install(&entries.from_remote, epoch) {
+            debug!("a session stays with the workers: {error}");
+            self.remove(&entries.from_client.key());
+            return false;
+        }
+        true
+    }
+
+    fn last_use(&self, _: u32, session: &SessionEntry) -> LastUse {
+        let Some(entries) = self.entries(session) else {
+            return LastUse::default();
+        };
+        LastUse {
+            from_client: self.last_used(&entries.from_client.key()),
+            from_remote: self.last_used(&entries.from_remote.key()),
+        }
+    }
+
+    fn remove(&self, _: u32, session: &SessionEntry) -> LastUse {
+        let Some(entries) = self.entries(session) else {
+            return LastUse::default();
+        };
+        LastUse {
+            from_client: self.remove(&entries.from_client.key()),
+            from_remote: self.remove(&entries.from_remote.key()),
+        }
+    }
+
+    fn invalidate(&self) {
+        if let Err(error) = self.flows.invalidate() {
+            debug!("flows cannot be invalidated at once: {error}");
+        }
+    }
+}
+
+/// The kernel's time stamps are up to a tick of its clock too early: a session must not end before
+/// its time.
+fn instant(last_used: Duration) -> Instant {
+    let nanos = u64::try_from(last_used.as_nanos()).unwrap_or(u64::MAX);
+    Instant::from_nanos(nanos.saturating_add(CLOCK_TICK.as_nanos() as u64))
+}
+
+/// The longest tick of the kernel's coarse clock (HZ=100).
+const CLOCK_TICK: Duration = Duration::from_millis(10);
+
+/// What the program knows of the static maps. Packets to the addresses of this host (`hidden`) and of
+/// the pools are the workers': they are refused, or turned round.
+pub fn static_mapping(
+    eams: &EamTable,
+    pref64s: &Pref64s,
+    pools: impl IntoIterator<Item = Ipv4Prefix>,
+    hidden: impl IntoIterator<Item = Ipv4Prefix>,
+) -> Option<StaticMapping> {
+    let rows: Vec<_> = eams.iter().copied().collect();
+    let hidden = hidden.into_iter().chain(pools);
+    let is_strict = pref64s.is_wkp_strict();
+    (!rows.is_empty()).then(|| StaticMapping::gateway(rows, pref64s, is_strict, hidden))
+}
