@@ -169,6 +169,7 @@ ip tuntap add mode tun clat && ip link set clat mtu 1500
 sysctl -w net.ipv6.conf.clat.addr_gen_mode=1
 sysctl -w net.ipv6.conf.clat.disable_ipv6=0
 ip link set clat up
+ip neighbour replace 0.0.0.0 dev clat nud permanent
 sysctl -w net.ipv6.conf.eth0/5.force_forwarding=1
 ip address add 192.0.0.1/32 dev clat
 ip -6 address add 2001:db8:1::c1a7/128 dev eth0.5 && ip -6 address del 2001:db8:1::c1a7/128 dev eth0.5
