@@ -115,6 +115,13 @@ pub(crate) async fn over_udp_or_tcp(
     if !answer.metadata.truncation {
         return Ok(answer);
     }
+    over_tcp(server, request).await
+}
+
+pub(crate) async fn over_tcp(
+    server: SocketAddr,
+    request: &Request,
+) -> Result<Message, ExchangeError> {
     let mut stream = TcpStream::connect(server).await?;
     over_stream(&mut stream, request).await
 }

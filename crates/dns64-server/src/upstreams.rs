@@ -20,13 +20,18 @@ use crate::trust::Trust;
 /// Times of the sends, as fractions of the time that the query may take.
 const SENDS: [f64; 3] = [0.0, 1.0 / 6.0, 0.5];
 /// Maximum number of sockets that one query uses at the same time.
-pub(crate) const SOCKETS: u64 = SENDS.len() as u64;
+/// The last send goes over UDP and TCP.
+pub(crate) const SOCKETS: u64 = SENDS.len() as u64 + 1;
+/// How long a resolver that answered over TCP alone is asked over TCP first.
+const TCP_FIRST: Duration = Duration::from_secs(900);
 
 /// The upstream resolvers.
 pub(crate) struct Upstreams {
     servers: Vec<Upstream>,
     tls: Option<Rc<Tls>>,
     edns: RefCell<Vec<EdnsSupport>>,
+    /// For each, until when it is asked over TCP alone.
+    tcp_until: RefCell<Vec<Option<Instant>>>,
     status: Resolvers,
     /// Index of the resolver that answered last.
     good: Cell<usize>,
@@ -42,6 +47,7 @@ impl Upstreams {
         }
         Self {
             edns: RefCell::new(vec![EdnsSupport::default(); servers.len()]),
+            tcp_until: RefCell::new(vec![None; servers.len()]),
             servers,
             status,
             tls: trust.map(|trust| Rc::new(Tls::new(trust))),
@@ -61,23 +67,28 @@ impl Upstreams {
         let mut refusal = None;
         loop {
             if let Some(number) = sends.due(begin.elapsed()) {
-                let (server, tls) = (self.servers[number].clone(), self.tls.clone());
-                let ask = ask.clone();
-                let has_opt = self.edns.borrow()[number].wants_opt(
-                    sends.unanswered[number],
-                    ask.dnssec_ok,
-                    now(),
-                );
+                for over in self.ways(number, &sends) {
+                    // Silence over UDP says nothing about EDNS over TCP.
+                    let unanswered = match over {
+                        Over::Udp => sends.unanswered[number],
+                        Over::Tcp => 0,
+                    };
+                    let edns = &self.edns.borrow()[number];
+                    let has_opt = edns.wants_opt(unanswered, ask.dnssec_ok, now());
+                    let (server, tls) = (self.servers[number].clone(), self.tls.clone());
+                    let ask = ask.clone();
+                    under_way.spawn_local(async move {
+                        let answer = exchange(&server, tls.as_deref(), over, &ask, has_opt).await;
+                        (number, over, answer)
+                    });
+                }
                 sends.unanswered[number] += 1;
-                under_way.spawn_local(async move {
-                    let answer = exchange(&server, tls.as_deref(), &ask, has_opt).await;
-                    (number, answer)
-                });
             }
             let next = sends.next().map(|(_, at)| at);
             let until = begin + next.unwrap_or(patience).min(patience);
             match timeout_at(until, under_way.join_next()).await {
-                Ok(Some(Ok((number, Ok((sent, answer)))))) => {
+                Ok(Some(Ok((number, over, Ok((sent, answer)))))) => {
+                    self.prefer(number, over);
                     self.learn(number, sent, &answer);
                     if is_answer(&answer) {
                         self.good.set(number);
@@ -88,7 +99,7 @@ impl Upstreams {
                     refusal = Some(answer);
                     sends.on_refusal(number);
                 }
-                Ok(Some(Ok((number, Err(error))))) => {
+                Ok(Some(Ok((number, _, Err(error))))) => {
                     debug!("{}: {error}", self.servers[number]);
                     sends.on_error(number);
                 }
@@ -98,6 +109,34 @@ impl Upstreams {
                 Ok(None) => sleep_until(until).await,
                 Err(_) if begin.elapsed() >= patience => return refusal,
                 Err(_) => {}
+            }
+        }
+    }
+
+    /// How to send to a server: where UDP has met silence the last send goes over TCP as well (RFC
+    /// 7766 section 5).
+    fn ways(&self, number: usize, sends: &Sends) -> Vec<Over> {
+        let is_known = self.tcp_until.borrow()[number].is_some_and(|until| Instant::now() < until);
+        let is_last = sends.made == SENDS.len() && sends.unanswered[number] > 0;
+        match (is_known, is_last && self.servers[number].tls.is_none()) {
+            // UDP gets another chance where TCP fails.
+            (true, false) if sends.unanswered[number] == 0 => vec![Over::Tcp],
+            (true, _) | (false, true) => vec![Over::Udp, Over::Tcp],
+            (false, false) => vec![Over::Udp],
+        }
+    }
+
+    /// Learns from an answer how to ask this server first.
+    fn prefer(&self, number: usize, over: Over) {
+        let until = &mut self.tcp_until.borrow_mut()[number];
+        match over {
+            Over::Udp => *until = None,
+            Over::Tcp => {
+                if until.is_none() {
+                    let server = &self.servers[number];
+                    warn!("the resolver {server} answers over TCP alone: asked over TCP first");
+                }
+                *until = Some(Instant::now() + TCP_FIRST);
             }
         }
     }
@@ -114,6 +153,14 @@ impl Upstreams {
             warn!("the resolver {server} has no EDNS: asked without it, and so not for signatures");
         }
     }
+}
+
+/// What a query to a resolver without TLS is sent over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Over {
+    /// And again over TCP if the answer was truncated.
+    Udp,
+    Tcp,
 }
 
 /// True if the response code is about the name, not about the resolver.
@@ -196,15 +243,16 @@ impl Sends {
 async fn exchange(
     server: &Upstream,
     tls: Option<&Tls>,
+    over: Over,
     ask: &Ask,
     has_opt: bool,
 ) -> Result<(Sent, Message), ExchangeError> {
-    let answer = send(server, tls, &Request::new(ask, has_opt)?).await?;
+    let answer = send(server, tls, over, &Request::new(ask, has_opt)?).await?;
     if !has_opt {
         return Ok((Sent::Without, answer));
     }
     if refuses_opt(&answer)
-        && let Ok(plain) = send(server, tls, &Request::new(ask, false)?).await
+        && let Ok(plain) = send(server, tls, over, &Request::new(ask, false)?).await
     {
         return Ok((Sent::AfterRefusal, plain));
     }
@@ -214,6 +262,7 @@ async fn exchange(
 async fn send(
     server: &Upstream,
     tls: Option<&Tls>,
+    over: Over,
     request: &Request,
 ) -> Result<Message, ExchangeError> {
     let target = server.target()?;
@@ -224,7 +273,10 @@ async fn send(
     if server.tls.is_some() {
         return Err(ExchangeError::NoTls);
     }
-    exchange::over_udp_or_tcp(target, request).await
+    match over {
+        Over::Udp => exchange::over_udp_or_tcp(target, request).await,
+        Over::Tcp => exchange::over_tcp(target, request).await,
+    }
 }
 
 #[cfg(test)]

@@ -17,6 +17,7 @@ use lab::traffic::dns::{Act, Asked, Message, Record};
 pub(crate) const TESTS: &[Test] = lab::tests![
     fp_06_a_resolver_that_refuses_edns_is_asked_without,
     fp_06_a_resolver_that_is_silent_to_edns_is_asked_without,
+    fp_44_a_resolver_that_answers_over_tcp_alone_is_asked_so,
     fp_07_records_that_cannot_be_parsed_pass_through,
     fp_07_bind_and_its_client_understand_each_other_through_us,
     fp_07_a_query_that_cannot_be_parsed_is_told_so,
@@ -97,6 +98,36 @@ fn fp_06_a_resolver_that_is_silent_to_edns_is_asked_without() -> Result<()> {
     let took = begin.elapsed();
     ensure!(took < Duration::from_millis(300), "{took:?}");
     ensure!(!upstream.questions("two.example").iter().any(has_opt));
+    Ok(())
+}
+
+/// A firewall that lets DNS pass over TCP alone, and one day over UDP again.
+fn fp_44_a_resolver_that_answers_over_tcp_alone_is_asked_so() -> Result<()> {
+    let net = Dns64Fixture::new(&[])?;
+    let upstream = net.scripted(|asked| match asked.is_tcp {
+        false => Vec::new(),
+        true => asked.v4_only(SERVER).into(),
+    })?;
+    ensure!(net.ask("one.example", AAAA)? == [embedded(SERVER)]);
+    let line = "the resolver 198.51.100.2:53 answers over TCP alone";
+    net.installed.plat.wait_for_line(line, PATIENCE)?;
+    // From then on nothing waits for UDP.
+    let begin = Instant::now();
+    ensure!(net.ask("two.example", AAAA)? == [embedded(SERVER)]);
+    let took = begin.elapsed();
+    ensure!(took < Duration::from_millis(300), "{took:?}");
+    drop(upstream);
+    let _upstream = net.scripted(|asked| match asked.is_tcp {
+        false => asked.v4_only(SERVER).into(),
+        true => Vec::new(),
+    })?;
+    ensure!(net.ask("three.example", AAAA)? == [embedded(SERVER)]);
+    let begin = Instant::now();
+    ensure!(net.ask("four.example", AAAA)? == [embedded(SERVER)]);
+    let took = begin.elapsed();
+    ensure!(took < Duration::from_millis(300), "{took:?}");
+    let log = net.installed.plat.log();
+    ensure!(log.matches("over TCP alone").count() == 1, "{log}");
     Ok(())
 }
 
