@@ -1,7 +1,7 @@
 //! Metrics for Prometheus: one page over HTTP, in its text format.
 //!
 //! Only `GET` and `HEAD` are supported, and each connection gets one response within a time limit,
-//! which is all that a scraper needs. No scraper waits for another one ([`Clients`]).
+//! which is all that a scraper needs. No scraper waits for another one (`Clients`).
 
 use std::fmt::Write as _;
 use std::net::{IpAddr, SocketAddr};
