@@ -3,6 +3,7 @@
 use std::io;
 use std::net::Ipv6Addr;
 
+use fast_path::Unavailable;
 use xlat_core::PolicyError;
 use xlat_core::addr::{EamError, Ipv4Prefix};
 use xlat_host::host;
@@ -47,9 +48,9 @@ pub enum SetupError {
     /// The TUN could not be opened.
     #[error(transparent)]
     Tun(#[from] OpenError),
-    /// The kernel has no random numbers.
-    #[error("no random numbers from the kernel")]
-    Random(#[source] io::Error),
+    /// `--fast-path required`, and the kernel refuses it.
+    #[error("no fast path in the kernel: {0}")]
+    FastPath(#[from] Unavailable),
     /// The worker threads could not be started.
     #[error("the worker threads did not start")]
     Workers(#[source] io::Error),

@@ -5,6 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
 use serde::Serialize;
+use xlat_host::daemon::fast_path::KernelPathStatus;
 use xlat_host::daemon::metrics::Page;
 use xlat_host::host::RepairFigures;
 use xlat_tun::counters::{Metric, Snapshot};
@@ -25,7 +26,9 @@ pub struct Status {
     pub dropping: Vec<String>,
     /// Changes of the host that others undid and that were made again.
     pub repairs: RepairFigures,
-    /// Sums of the workers' counters; `None` before the first worker.
+    /// What the kernel translated by itself.
+    pub fast_path: KernelPathStatus,
+    /// Sums of the workers' counters, and what the kernel translated; `None` before the first worker.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub packets: Option<Snapshot>,
 }
@@ -96,6 +99,7 @@ impl Status {
             ),
             single(self.dropping.len() as u64),
         );
+        self.fast_path.write_page(&mut page);
         page.families(self.repairs.families());
         if let Some(packets) = &self.packets {
             page.families(packets.families());
@@ -149,6 +153,7 @@ impl Status {
                 &format!("{repairs} changes of the host that others undid"),
             );
         }
+        let _ = self.fast_path.write_to(&mut text);
         if let Some(packets) = &self.packets {
             let _ = write!(text, "{packets}");
         }

@@ -5,7 +5,9 @@ use std::ops::RangeInclusive;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use fast_path::{Mode, Unavailable};
 use xlat_core::addr::{Ipv4Prefix, Ipv6Prefix, Pref64};
+use xlat_host::daemon::fast_path::KernelPath;
 use xlat_host::daemon::flags::{LogFlags, PolicyFlags, RunFlags, interface_name};
 
 use crate::ports;
@@ -97,6 +99,18 @@ pub(crate) struct Run {
     /// Directory for state that survives a restart
     #[arg(long, value_name = "DIR", default_value = "/var/lib/clat")]
     pub(crate) state_dir: PathBuf,
+}
+
+impl Run {
+    /// Loads the kernel's fast path, or says why there is none. To be called with all capabilities.
+    pub(crate) fn kernel_path(&self) -> Result<KernelPath, Unavailable> {
+        let mode = match self.flags.dry_run {
+            true => Mode::Off,
+            false => self.flags.fast_path,
+        };
+        // The mapping is the same for all flows.
+        KernelPath::load(mode, self.flags.queue_count(), 0)
+    }
 }
 
 /// What forwards IPv6 packets.

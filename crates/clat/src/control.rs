@@ -9,6 +9,7 @@ use pref64_discovery::{LinkDiscovery, origin};
 use serde::{Deserialize, Serialize};
 use xlat_core::Instant;
 use xlat_host::daemon::control::Answer;
+use xlat_host::daemon::fast_path::KernelPathSource;
 use xlat_host::host::RepairCounters;
 use xlat_host::nft::DroppingChains;
 use xlat_proto::clat::{Clat, Side4, State};
@@ -36,10 +37,11 @@ struct Shared {
     retired: Option<Snapshot>,
     dropping: DroppingChains,
     repairs: Arc<RepairCounters>,
+    fast_path: KernelPathSource,
 }
 
 impl StatusSource {
-    pub(crate) fn new(side4: Side4) -> Self {
+    pub(crate) fn new(side4: Side4, fast_path: KernelPathSource) -> Self {
         Self(Arc::new(Mutex::new(Shared {
             started: now(),
             ipv4: side4.host,
@@ -48,6 +50,7 @@ impl StatusSource {
             retired: None,
             dropping: DroppingChains::default(),
             repairs: Arc::default(),
+            fast_path,
         })))
     }
 
@@ -142,6 +145,7 @@ impl StatusSource {
                 false => Vec::new(),
             },
             repairs: shared.repairs.snapshot(),
+            fast_path: shared.fast_path.status(),
             packets: shared.counted(),
         }
     }
@@ -160,6 +164,9 @@ impl Shared {
         let mut counted = self.totals.as_ref().map(Totals::snapshot);
         if let Some(retired) = &self.retired {
             *counted.get_or_insert_default() += retired.clone();
+        }
+        if let Some(counted) = &mut counted {
+            self.fast_path.status().add_to(counted);
         }
         counted
     }

@@ -73,6 +73,8 @@ fn dispatch(cli: Cli) -> Result<u8> {
 
 fn translate(runtime: &tokio::runtime::Runtime, run: cli::Run) -> Result<()> {
     run.log.init();
+    // Loading takes more capabilities than what follows.
+    let kernel = run.kernel_path().context("--fast-path required")?;
     privileges::keep_what_is_needed(&run.flags).context("privileges cannot be dropped")?;
-    runtime.block_on(run::run(Settings::resolve(run)?))
+    runtime.block_on(run::run(Settings::resolve(run)?, kernel))
 }

@@ -1,9 +1,12 @@
 //! `clat run` and `clat recover`.
 
+use std::sync::Arc;
+
 use anyhow::{Context, Result};
 use clat_host::{DataPath, WorkerFailed};
 use tokio::sync::mpsc;
 use tracing::info;
+use xlat_host::daemon::fast_path::KernelPath;
 use xlat_host::daemon::notify;
 use xlat_host::daemon::recovered;
 use xlat_host::daemon::signals::{Request, Signals};
@@ -14,10 +17,11 @@ use crate::daemon::Daemon;
 use crate::dry_run;
 use crate::settings::Settings;
 
-pub(crate) async fn run(settings: Settings) -> Result<()> {
+pub(crate) async fn run(settings: Settings, kernel: KernelPath) -> Result<()> {
+    let kernel = Arc::new(kernel);
     let host = Host::connect()?;
     if settings.no_host_setup {
-        return translate_only(settings).await;
+        return translate_only(settings, &kernel).await;
     }
     if settings.dry_run {
         return dry_run::run(&host, &settings).await;
@@ -26,7 +30,7 @@ pub(crate) async fn run(settings: Settings) -> Result<()> {
     let _lock = Lock::take(&instance.run_dir, &instance.tun)?;
     take_back_leftovers(&host, &settings).await?;
     let signals = Signals::catch()?;
-    let mut daemon = Daemon::new(&host, &settings).await?;
+    let mut daemon = Daemon::new(&host, &settings, kernel).await?;
     let end = daemon.follow(signals).await;
     notify::stopping();
     let stopped = daemon.stop().await;
@@ -51,7 +55,7 @@ pub(crate) async fn recover(recover: &crate::cli::Recover) -> Result<()> {
 }
 
 /// With `--no-host-setup`: opens the TUN and translates.
-async fn translate_only(settings: Settings) -> Result<()> {
+async fn translate_only(settings: Settings, kernel: &Arc<KernelPath>) -> Result<()> {
     let address = settings.ipv6.context("--ipv6 is missing")?;
     let prefix = settings.prefix.context("--prefix is missing")?;
     let side4 = settings.side4(&[], |_| true)?;
@@ -70,7 +74,7 @@ async fn translate_only(settings: Settings) -> Result<()> {
     };
     let mut signals = Signals::catch()?;
     let (sender, mut failures) = mpsc::unbounded_channel();
-    let path = DataPath::start(&settings.host_config(side4), &clat, sender)?;
+    let path = DataPath::start(&settings.host_config(side4), &clat, kernel, sender)?;
     let line = format!(
         "translating {} to {address}; the host is yours to set up",
         side4.host

@@ -11,6 +11,7 @@
 //! - [`StaticMapping`] and [`Rules`]: what the program knows besides flows;
 //! - [`Counters`]: what it carried and what it passed up, by reason.
 
+mod captures;
 mod counters;
 mod flows;
 mod layout;

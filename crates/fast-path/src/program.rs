@@ -12,6 +12,7 @@ use rustix::net::netdevice::name_to_index;
 use rustix::net::{AddressFamily, SocketType, socket};
 use zerocopy::{FromBytes, IntoBytes};
 
+use crate::captures;
 use crate::counters::{COUNTED, Counters};
 use crate::flows::FlowTable;
 use crate::layout::{Config, Row, Row4Key, Row6Key, State, TrafficCells, ValueV4, ValueV6};
@@ -62,6 +63,8 @@ enum Link {
 pub struct FastPath {
     ebpf: Ebpf,
     link: Option<Link>,
+    /// Number of the interface that it was attached to.
+    index: u32,
     flows: FlowTable,
     rows: Rows,
     configs: Map,
@@ -147,6 +150,7 @@ impl FastPath {
             counters: one("counters", 4, size_of::<TrafficCells>() * cpus)?,
             ebpf,
             link: None,
+            index: 0,
             flows,
             rows,
             config,
@@ -191,7 +195,7 @@ impl FastPath {
                 });
             }
         };
-        self.link = Some(link);
+        (self.link, self.index) = (Some(link), index);
         Ok(())
     }
 
@@ -203,6 +207,11 @@ impl FastPath {
             Some(Link::Tcx(link)) => sys::tcx_interface(link.as_fd()).is_ok_and(|index| index != 0),
             Some(Link::Filter(_)) => true,
         }
+    }
+
+    /// True while a packet socket hears everything on the interface, as a capture does.
+    pub fn is_captured(&self) -> bool {
+        self.link.is_some() && captures::is_captured(self.index)
     }
 
     /// Takes the program off the interface; entries, mapping and counters stay.

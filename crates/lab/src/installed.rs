@@ -8,6 +8,7 @@ use anyhow::{Result, ensure};
 use tempfile::TempDir;
 
 use crate::binaries::Binaries;
+use crate::namespace::Namespace;
 use crate::process::Daemon;
 use crate::topology::{POOL, PREF64, Plan, Topology, UPLINK};
 
@@ -21,6 +22,8 @@ pub struct Setup {
     pub plat: Vec<String>,
     /// A `clat` on each client; without, the clients' programs speak IPv6.
     pub clats: bool,
+    /// The flags of each `clat` besides prefix, uplink and its directories.
+    pub clat: Vec<String>,
 }
 
 impl Default for Setup {
@@ -29,6 +32,7 @@ impl Default for Setup {
         Self {
             plat: vec!["--dynamic-pool".into(), POOL.to_string()],
             clats: true,
+            clat: Vec::new(),
         }
     }
 }
@@ -40,6 +44,16 @@ impl Setup {
         Self {
             plat: flags.iter().map(ToString::to_string).collect(),
             clats: false,
+            clat: Vec::new(),
+        }
+    }
+
+    /// The default with these flags of each `clat`.
+    #[must_use]
+    pub fn clats_with(flags: &[&str]) -> Self {
+        Self {
+            clat: flags.iter().map(ToString::to_string).collect(),
+            ..Self::default()
         }
     }
 
@@ -96,7 +110,7 @@ impl Installed {
             0
         };
         let clats = (0..count)
-            .map(|number| start_clat(binaries, &topology, number, directory.path()))
+            .map(|number| start_clat(binaries, &topology, number, &setup.clat, directory.path()))
             .collect::<Result<Vec<_>>>()?;
         let installed = Self {
             clats,
@@ -128,8 +142,8 @@ impl Installed {
     /// When it does not get ready.
     pub fn restart_clat(&mut self, number: usize) -> Result<()> {
         let _ = self.clats[number].kill(PATIENCE);
-        let directory = self.directory.path();
-        self.clats[number] = start_clat(&self.binaries, &self.topology, number, directory)?;
+        let (flags, directory) = (&self.setup.clat, self.directory.path());
+        self.clats[number] = start_clat(&self.binaries, &self.topology, number, flags, directory)?;
         self.clats[number].wait_for_line(READY, PATIENCE)
     }
 
@@ -139,18 +153,17 @@ impl Installed {
     /// When the command fails.
     pub fn ask_plat(&self, command: &[&str]) -> Result<String> {
         let run_dir = below(self.directory.path(), "plat", "run");
-        let mut process = Command::new(&self.binaries.plat);
-        process.args(command).args(["--run-dir", &run_dir]);
-        process.stdout(Stdio::piped()).stderr(Stdio::piped());
-        let output = self.topology.edge.spawn(process)?.wait_with_output()?;
-        let complaint = String::from_utf8_lossy(&output.stderr);
-        ensure!(
-            output.status.success(),
-            "plat {}: {}",
-            command.join(" "),
-            complaint.trim()
-        );
-        Ok(String::from_utf8(output.stdout)?)
+        ask(&self.topology.edge, &self.binaries.plat, command, &run_dir)
+    }
+
+    /// What `clat COMMAND` says about the running one of a client: its standard output.
+    ///
+    /// # Errors
+    /// When the command fails.
+    pub fn ask_clat(&self, number: usize, command: &[&str]) -> Result<String> {
+        let run_dir = below(self.directory.path(), &format!("clat{number}"), "run");
+        let client = &self.topology.clients[number];
+        ask(client, &self.binaries.clat, command, &run_dir)
     }
 
     /// Where a file of the daemons' may be put, to go with them.
@@ -164,6 +177,22 @@ impl Installed {
         let mut clats = self.clats.iter();
         clats.try_for_each(|clat| clat.wait_for_line(READY, PATIENCE))
     }
+}
+
+fn ask(namespace: &Namespace, program: &Path, command: &[&str], run_dir: &str) -> Result<String> {
+    let mut process = Command::new(program);
+    process.args(command).args(["--run-dir", run_dir]);
+    process.stdout(Stdio::piped()).stderr(Stdio::piped());
+    let output = namespace.spawn(process)?.wait_with_output()?;
+    let complaint = String::from_utf8_lossy(&output.stderr);
+    ensure!(
+        output.status.success(),
+        "{} {}: {}",
+        program.display(),
+        command.join(" "),
+        complaint.trim()
+    );
+    Ok(String::from_utf8(output.stdout)?)
 }
 
 /// What a daemon says when it translates.
@@ -185,6 +214,7 @@ fn start_clat(
     binaries: &Binaries,
     topology: &Topology,
     number: usize,
+    flags: &[String],
     directory: &Path,
 ) -> Result<Daemon> {
     let mut arguments = vec![
@@ -193,6 +223,7 @@ fn start_clat(
         "--uplink".to_owned(),
         UPLINK.to_owned(),
     ];
+    arguments.extend_from_slice(flags);
     arguments.extend(directories(directory, &format!("clat{number}")));
     Daemon::start(&topology.clients[number], &binaries.clat, &arguments)
 }

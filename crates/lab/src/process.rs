@@ -125,6 +125,27 @@ impl Daemon {
         })
     }
 
+    /// Numbers of the eBPF links that the process has.
+    ///
+    /// # Errors
+    /// When it has ended.
+    pub fn bpf_links(&self) -> Result<Vec<u32>> {
+        let mut links = Vec::new();
+        for file in std::fs::read_dir(format!("/proc/{}/fdinfo", self.child.id()))? {
+            // A descriptor may have been closed meanwhile.
+            let info = std::fs::read_to_string(file?.path()).unwrap_or_default();
+            let mut lines = info
+                .lines()
+                .filter_map(|line| line.strip_prefix("link_id:"));
+            links.extend(
+                lines
+                    .next()
+                    .and_then(|number| number.trim().parse::<u32>().ok()),
+            );
+        }
+        Ok(links)
+    }
+
     /// Memory of the process that is resident, in KiB.
     ///
     /// # Errors

@@ -1,5 +1,6 @@
 //! The data path and the translation: started, changed and ended as the lifecycle decides.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
@@ -7,6 +8,7 @@ use clat_host::{DataPath, HostConfig, Translation, WorkerFailed};
 use tokio::sync::mpsc;
 use tracing::{info, warn};
 use xlat_core::Instant;
+use xlat_host::daemon::fast_path::KernelPath;
 use xlat_host::host::{Error, Host, Link, RepairLog};
 use xlat_host::nft::{self, ForwardWatch};
 use xlat_proto::clat::{Clat, State};
@@ -18,6 +20,7 @@ use crate::control::StatusSource;
 pub(super) struct Active<'a> {
     host: &'a Host,
     config: HostConfig,
+    kernel: Arc<KernelPath>,
     path: Option<DataPath>,
     translation: Option<Translation>,
     repair_log: RepairLog,
@@ -38,13 +41,19 @@ const LOST_AGAIN: Duration = Duration::from_secs(10);
 
 impl<'a> Active<'a> {
     /// Nothing started yet.
-    pub(super) fn new(host: &'a Host, config: HostConfig, status: StatusSource) -> Self {
+    pub(super) fn new(
+        host: &'a Host,
+        config: HostConfig,
+        kernel: Arc<KernelPath>,
+        status: StatusSource,
+    ) -> Self {
         let (failed, failures) = mpsc::unbounded_channel();
         let forward_watch = ForwardWatch::new(&config.tun.name);
         status.set_dropping(forward_watch.found());
         Self {
             host,
             config,
+            kernel,
             forward_watch,
             path: None,
             translation: None,
@@ -81,6 +90,7 @@ impl<'a> Active<'a> {
         if self.path.is_some() && !self.has_tun().await? {
             self.lose().await?;
         }
+        self.look_at_fast_path();
         match &mut self.translation {
             None => self.start(clat, native_ipv4).await,
             Some(translation) if translation.clat() == clat => {
@@ -100,6 +110,13 @@ impl<'a> Active<'a> {
                 info!("IPv4 goes on: {state}");
                 Ok(())
             }
+        }
+    }
+
+    /// Notices what others have done to the fast path.
+    pub(super) fn look_at_fast_path(&self) {
+        if self.path.is_some() {
+            self.kernel.was_detached();
         }
     }
 
@@ -187,7 +204,7 @@ impl<'a> Active<'a> {
                 path
             }
             None => {
-                let path = DataPath::start(config, clat, self.failed.clone())?;
+                let path = DataPath::start(config, clat, &self.kernel, self.failed.clone())?;
                 self.status.set_totals(path.workers().totals());
                 self.is_broken = false;
                 path

@@ -9,6 +9,7 @@ mod network;
 
 use std::future::pending;
 use std::net::Ipv4Addr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Result;
@@ -17,6 +18,7 @@ use tokio::time::sleep;
 use tracing::{info, warn};
 use xlat_core::Instant;
 use xlat_host::daemon::control::Socket;
+use xlat_host::daemon::fast_path::KernelPath;
 use xlat_host::daemon::metrics::Metrics;
 use xlat_host::daemon::notify;
 use xlat_host::daemon::reservation::Reservation;
@@ -32,6 +34,10 @@ use self::network::Network;
 use crate::control::StatusSource;
 use crate::lifecycle;
 use crate::settings::Settings;
+
+/// How often the fast path is looked at while nothing else happens: no message tells that it was
+/// detached.
+const FAST_PATH_LOOK: Duration = Duration::from_secs(10);
 
 /// The loop's state.
 pub(crate) struct Daemon<'a> {
@@ -65,10 +71,14 @@ enum Woken {
 }
 
 impl<'a> Daemon<'a> {
-    pub(crate) async fn new(host: &'a Host, settings: &'a Settings) -> Result<Self> {
+    pub(crate) async fn new(
+        host: &'a Host,
+        settings: &'a Settings,
+        kernel: Arc<KernelPath>,
+    ) -> Result<Self> {
         let instance = &settings.instance;
         let (side4, reserved) = side4(host, settings).await?;
-        let status = StatusSource::new(side4);
+        let status = StatusSource::new(side4, kernel.status_source());
         let socket = Socket::bind(
             &instance.run_dir,
             &instance.tun,
@@ -84,7 +94,7 @@ impl<'a> Daemon<'a> {
             _reserved: reserved,
             reconciler: Reconciler::new(Lifecycle::new(lifecycle::config(settings, side4)?)),
             network,
-            active: Active::new(host, config, status.clone()),
+            active: Active::new(host, config, kernel, status.clone()),
             has_run: false,
             announcer: Announcer::new(status.clone(), side4.host),
             _metrics: metrics(&status, settings).await?,
@@ -166,6 +176,10 @@ impl<'a> Daemon<'a> {
                 Woken::Due
             }
             () = watchdog => Woken::Due,
+            () = sleep(FAST_PATH_LOOK) => {
+                self.active.look_at_fast_path();
+                Woken::Due
+            }
         }
     }
 

@@ -39,6 +39,8 @@ struct Shared {
     interface: Option<String>,
     /// Why nothing is carried in the kernel.
     why_not: Option<String>,
+    /// A program captures on the TUN.
+    is_paused: bool,
 }
 
 impl KernelPath {
@@ -75,6 +77,7 @@ impl KernelPath {
                 program,
                 interface: None,
                 why_not,
+                is_paused: false,
             })),
             mode,
             numbering: Numbering { seed, lanes },
@@ -99,6 +102,8 @@ impl KernelPath {
             Ok(()) => {
                 shared.interface = Some(interface.to_owned());
                 shared.why_not = None;
+                shared.is_paused = false;
+                shared.make_way_for_captures();
                 Ok(true)
             }
             Err(error) if self.mode == Mode::Required => Err(error),
@@ -134,6 +139,7 @@ impl KernelPath {
     /// detached it since the last look: nothing is carried in the kernel then until a restart.
     pub fn was_detached(&self) -> bool {
         let mut shared = lock(&self.shared);
+        shared.make_way_for_captures();
         let is_attached = shared.program.as_ref().is_some_and(FastPath::is_attached);
         if is_attached || shared.interface.is_none() {
             return false;
@@ -161,6 +167,33 @@ impl KernelPath {
     /// The source of the status.
     pub fn status_source(&self) -> KernelPathSource {
         KernelPathSource(Arc::clone(&self.shared))
+    }
+}
+
+impl Shared {
+    /// Lets the workers translate all packets while a program captures on the TUN, which would see one
+    /// side of them otherwise.
+    fn make_way_for_captures(&mut self) {
+        let (Some(program), Some(interface)) = (&mut self.program, &self.interface) else {
+            return;
+        };
+        let is_captured = program.is_captured();
+        if is_captured == self.is_paused {
+            return;
+        }
+        if let Err(error) = program.pause(is_captured) {
+            warn!("the fast path cannot be paused: {error}");
+            return;
+        }
+        self.is_paused = is_captured;
+        self.why_not = is_captured.then(|| format!("a program captures packets on {interface}"));
+        match is_captured {
+            true => info!(
+                "a program captures packets on {interface}: the workers translate all packets \
+                 until it ends, so that it sees them"
+            ),
+            false => info!("no program captures packets on {interface} any more: fast path on"),
+        }
     }
 }
 
