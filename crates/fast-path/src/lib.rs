@@ -20,6 +20,7 @@ mod mode;
 mod program;
 mod rules;
 mod sys;
+mod trial;
 mod unavailable;
 
 pub use counters::{Counters, PASSED_UP, PassedUp, Traffic};
@@ -29,4 +30,5 @@ pub use mapping::{MappingError, StaticMapping};
 pub use mode::{Mode, ModeError};
 pub use program::{FastPath, Options};
 pub use rules::Rules;
+pub use trial::{Outcome, Trial};
 pub use unavailable::Unavailable;

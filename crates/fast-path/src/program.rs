@@ -101,20 +101,17 @@ impl FastPath {
         Self::load_object(OBJECT, options, 0)
     }
 
-    /// Loads the program for packets that have `link_header` bytes in front of the IP header, as they
-    /// have in a test run.
-    ///
-    /// # Errors
-    /// As [`load`](Self::load).
-    pub fn load_for_test(options: &Options, link_header: u32) -> Result<Self, Unavailable> {
-        Self::load_object(OBJECT, options, link_header)
+    /// The same for another object, if one is given, whose packets have `link_header` bytes in front of
+    /// the IP header.
+    pub(crate) fn load_for_test(
+        object: Option<&[u8]>,
+        options: &Options,
+        link_header: u32,
+    ) -> Result<Self, Unavailable> {
+        Self::load_object(object.unwrap_or(OBJECT), options, link_header)
     }
 
-    /// Loads another object, whose packets have `link_header` bytes in front of the IP header.
-    ///
-    /// # Errors
-    /// As [`load`](Self::load).
-    pub fn load_object(
+    fn load_object(
         object: &[u8],
         options: &Options,
         link_header: u32,
@@ -326,10 +323,7 @@ impl FastPath {
     }
 
     /// The program, to be run without an interface.
-    ///
-    /// # Errors
-    /// If the object has no such program.
-    pub fn classifier(&mut self) -> Result<&mut SchedClassifier, Unavailable> {
+    pub(crate) fn classifier(&mut self) -> Result<&mut SchedClassifier, Unavailable> {
         classifier(&mut self.ebpf)
     }
 }
