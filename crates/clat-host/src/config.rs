@@ -62,7 +62,9 @@ impl HostConfig {
 
     /// True if IPv6 forwarding is enabled per interface, and not for the whole host.
     pub(crate) fn forwards_by_interface(&self, host: &Host) -> bool {
-        self.prefer_interface_forwarding && host.has_force_forwarding()
+        self.prefer_interface_forwarding
+            && host.has_force_forwarding()
+            && !host.has_read_only_sysctls()
     }
 
     pub(crate) fn policy(&self, clat: &Clat) -> Policy {

@@ -12,7 +12,7 @@ use xlat_host::host::{
 use xlat_proto::clat::{Clat, Lead, Origin};
 
 use crate::config::Sysctl;
-use crate::tables::FORCE_FORWARDING;
+use crate::tables::{FORCE_FORWARDING, FORWARDING};
 use crate::{HostConfig, SetupError, tables};
 
 /// The plan for the host of a CLAT, in two parts.
@@ -45,8 +45,6 @@ impl Parts {
         let tun = &config.tun.name;
         let mut own = Plan::new();
         own.tun(tun, u32::from(clat.mtu));
-        // There is no router behind it: asking for one would only wake the workers.
-        own.sysctl(device_key("ipv6", tun, "router_solicitations"), "0");
         let mut uplink = Plan::new();
         let guard = tables::guard(config, clat, sysctl);
         let guard_name = guard.as_ref().map(|table| table.name().to_owned());
@@ -201,7 +199,8 @@ async fn lan(own: &mut Plan, host: &Host, config: &HostConfig) -> Result<(), Set
 }
 
 /// Lets packets pass between uplink and TUN. Older kernels can only forward on all interfaces, and
-/// such a host accepts router advertisements only where `accept_ra` is 2.
+/// such a host accepts router advertisements only where `accept_ra` is 2. One that forwards already
+/// keeps what it has, and so does a container, whose parameters are given from outside.
 async fn forward(
     own: &mut Plan,
     of_uplink: &mut Plan,
@@ -214,6 +213,11 @@ async fn forward(
         let tun = &config.tun.name;
         own.sysctl(device_key("ipv6", tun, FORCE_FORWARDING), "1");
         of_uplink.sysctl(device_key("ipv6", uplink, FORCE_FORWARDING), "1");
+        return Ok(());
+    }
+    let forwards = sysctl(FORWARDING).is_some_and(|value| value != "0");
+    if forwards || host.has_read_only_sysctls() {
+        own.sysctl(FORWARDING, "1");
         return Ok(());
     }
     // "default" is for the interfaces to come.
@@ -230,6 +234,6 @@ async fn forward(
             plan.sysctl(key, "2");
         }
     }
-    own.sysctl("net.ipv6.conf.all.forwarding", "1");
+    own.sysctl(FORWARDING, "1");
     Ok(())
 }

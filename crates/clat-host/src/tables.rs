@@ -52,9 +52,12 @@ pub(crate) fn guard(config: &HostConfig, clat: &Clat, sysctl: Sysctl<'_>) -> Opt
 pub(crate) fn forwarding_key(host: &Host, config: &HostConfig, clat: &Clat) -> String {
     match config.forwards_by_interface(host) {
         true => device_key("ipv6", &clat.uplink, FORCE_FORWARDING),
-        false => device_key("ipv6", "all", "forwarding"),
+        false => FORWARDING.to_owned(),
     }
 }
+
+/// The parameter by which the whole host forwards.
+pub(crate) const FORWARDING: &str = "net.ipv6.conf.all.forwarding";
 
 /// The name of the parameter by which a single interface forwards (Linux 6.17).
 pub(crate) const FORCE_FORWARDING: &str = "force_forwarding";

@@ -92,12 +92,10 @@ fn a_dry_run_prints_the_plan_as_commands() {
     };
     let lines: Vec<&str> = text.lines().filter(forwarding).collect();
     let expected = [
-        "ip tuntap add mode tun clat && ip link set clat mtu 1400",
-        "sysctl -w net.ipv6.conf.clat.addr_gen_mode=1",
+        "ip tuntap add mode tun clat && ip link set clat mtu 1400 addrgenmode none",
         "sysctl -w net.ipv6.conf.clat.disable_ipv6=0",
         "ip link set clat up",
         "ip neighbour replace 0.0.0.0 dev clat nud permanent",
-        "sysctl -w net.ipv6.conf.clat.router_solicitations=0",
         "ip address add 192.0.0.1/32 dev clat",
         "ip -6 address add 2001:db8:1::c1a7/128 dev lo && \
          ip -6 address del 2001:db8:1::c1a7/128 dev lo",

@@ -70,7 +70,9 @@ async fn forward(plan: &mut Plan, host: &Host, config: &HostConfig) -> Result<()
     for link in links.iter().filter(|link| egress.contains(&link.name)) {
         plan.sysctl(device_key("ipv4", &link.name, "forwarding"), "1");
     }
-    if host.sysctl("net.ipv6.conf.all.forwarding").as_deref() != Some("1") {
+    let forwards = host.sysctl("net.ipv6.conf.all.forwarding").as_deref() == Some("1");
+    // A container's parameters are given from outside.
+    if !forwards && !host.has_read_only_sysctls() {
         let default = "net.ipv6.conf.default.accept_ra";
         if host.sysctl(default).as_deref() == Some("1") {
             // For an uplink that comes later.

@@ -24,6 +24,7 @@ pub(crate) const TESTS: &[Test] = lab::tests![
     fc_22_an_uplink_may_be_given_by_an_alternative_name,
     fc_23_a_run_directory_that_is_cleaned_up_does_not_matter,
     fc_24_kernel_parameters_that_are_read_only_are_named,
+    fc_24_clat_runs_where_kernel_parameters_are_read_only_and_right,
 ];
 
 /// What some of them need.
@@ -159,17 +160,35 @@ fn fc_24_kernel_parameters_that_are_read_only_are_named() -> Result<()> {
     let client = net.topology().client();
     let _router = net.router(&announcing(600))?;
     let before = inspect(client)?;
+    let mut clat = in_container(&net)?;
+    let status = clat.wait(PATIENCE)?;
+    let log = clat.log();
+    ensure!(status.code() == Some(1), "{status}: {log}");
+    let remedy = "kernel parameters are read-only here, as in containers: give the container \
+                  --sysctl net.ipv6.conf.all.forwarding=1";
+    ensure!(log.contains(remedy), "{log}");
+    ensure_unchanged(&before, client)
+}
+
+/// The same container, with the parameters that it was told to be given.
+fn fc_24_clat_runs_where_kernel_parameters_are_read_only_and_right() -> Result<()> {
+    let net = ClientHost::new()?;
+    let client = net.topology().client();
+    client.set_sysctl("ipv6/conf/all/forwarding", "1")?;
+    let _router = net.router(&announcing(600))?;
+    let before = inspect(client)?;
+    let mut clat = in_container(&net)?;
+    clat.wait_for_line("ready: this host is", PATIENCE)?;
+    net.ping()?;
+    clat.stop(PATIENCE)?;
+    ensure_unchanged(&before, client)
+}
+
+/// A `clat` that sees `/proc/sys` read-only.
+fn in_container(net: &ClientHost) -> Result<Daemon> {
     let flags = directories(net.directory.path()).join(" ");
     let mount = "mount --bind /proc/sys /proc/sys && mount -o remount,ro,bind /proc/sys";
     let run = format!("{mount} && exec {} {flags}", net.binaries.clat.display());
     let unshare = Path::new("/usr/bin/unshare");
-    let mut clat = Daemon::start(client, unshare, &["-m", "sh", "-c", &run])?;
-    let status = clat.wait(PATIENCE)?;
-    let log = clat.log();
-    ensure!(status.code() == Some(1), "{status}: {log}");
-    ensure!(
-        log.contains("kernel parameters are read-only here"),
-        "{log}"
-    );
-    ensure_unchanged(&before, client)
+    Daemon::start(net.topology().client(), unshare, &["-m", "sh", "-c", &run])
 }

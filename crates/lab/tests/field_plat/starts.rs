@@ -29,6 +29,7 @@ pub(crate) const TESTS: &[Test] = lab::tests![
     fp_15_a_host_without_a_free_pool_is_no_usage_error,
     fp_40_a_state_directory_that_cannot_be_written_stops_no_start,
     fp_41_an_address_that_another_host_has_is_waited_for,
+    fp_44_plat_runs_where_kernel_parameters_are_read_only_and_right,
 ];
 
 /// Kinds of damage, each for each file.
@@ -298,6 +299,28 @@ fn fp_40_a_state_directory_that_cannot_be_written_stops_no_start() -> Result<()>
         ensure!(log.contains(what), "{what}: {log}");
     }
     Ok(())
+}
+
+/// A container: `/proc/sys` is read-only, and what is missing is named as the runtime calls it.
+fn fp_44_plat_runs_where_kernel_parameters_are_read_only_and_right() -> Result<()> {
+    let start = Start::new(&Plan::default())?;
+    let edge = &start.topology.edge;
+    let mount = "mount --bind /proc/sys /proc/sys && mount -o remount,ro,bind /proc/sys";
+    let run = format!("{mount} && exec \"$@\"");
+    let container = ["unshare", "-m", "sh", "-c", &run, "sh"];
+    let flags = ["--pool=192.168.64.9"];
+    edge.set_sysctl("ipv4/ip_forward", "0")?;
+    let mut plat = start.plat_in(&container, &flags)?;
+    let status = plat.wait(PATIENCE)?;
+    let log = plat.log();
+    ensure!(status.code() == Some(1), "{status}: {log}");
+    let remedy = "give the container --sysctl net.ipv4.ip_forward=1";
+    ensure!(log.contains(remedy), "{log}");
+    edge.set_sysctl("ipv4/ip_forward", "1")?;
+    edge.set_sysctl("ipv6/conf/all/forwarding", "1")?;
+    let mut plat = start.plat_in(&container, &flags)?;
+    plat.wait_for_line("ready: ", PATIENCE)?;
+    plat.stop(PATIENCE)
 }
 
 fn fp_41_an_address_that_another_host_has_is_waited_for() -> Result<()> {

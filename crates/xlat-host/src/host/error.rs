@@ -5,6 +5,7 @@ use std::io;
 use std::net::{IpAddr, Ipv6Addr};
 use std::path::PathBuf;
 
+use super::sysctl;
 use crate::nft::NftError;
 
 /// Why a query or a change of the host failed.
@@ -66,10 +67,12 @@ pub enum Error {
         source: io::Error,
     },
     /// A kernel parameter cannot be read or set.
-    #[error("sysctl {key}: {source}{}", sysctl_remedy(source))]
+    #[error("sysctl {key}: {source}{}", sysctl_remedy(key, value.as_deref(), source))]
     Sysctl {
         /// Dotted name of the parameter.
         key: String,
+        /// The value that was refused.
+        value: Option<String>,
         /// The system's error.
         source: io::Error,
     },
@@ -89,14 +92,16 @@ pub enum Error {
     Netlink(String),
 }
 
-fn sysctl_remedy(source: &io::Error) -> &'static str {
-    match source.kind() {
-        io::ErrorKind::ReadOnlyFilesystem => {
-            "; kernel parameters are read-only here, as in containers: set it from outside, for \
-             example by `docker run --sysctl`"
+fn sysctl_remedy(key: &str, value: Option<&str>, source: &io::Error) -> String {
+    match (source.kind(), value) {
+        (io::ErrorKind::ReadOnlyFilesystem, Some(value)) => format!(
+            "; kernel parameters are read-only here, as in containers: give the container {}",
+            sysctl::from_outside(key, value)
+        ),
+        (io::ErrorKind::NotFound, _) => {
+            "; is IPv6 switched off for the whole kernel (ipv6.disable=1)?".to_owned()
         }
-        io::ErrorKind::NotFound => "; is IPv6 switched off for the whole kernel (ipv6.disable=1)?",
-        _ => "",
+        _ => String::new(),
     }
 }
 

@@ -232,6 +232,11 @@ impl Host {
         value("all").max(value(interface)) == 1
     }
 
+    /// True if kernel parameters cannot be set, as in most containers.
+    pub fn has_read_only_sysctls(&self) -> bool {
+        sysctl::is_read_only()
+    }
+
     /// True if this kernel can forward IPv6 on single interfaces (Linux 6.17 and newer), without
     /// the parameter for the whole host.
     pub fn has_force_forwarding(&self) -> bool {

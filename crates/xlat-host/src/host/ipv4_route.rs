@@ -183,6 +183,7 @@ mod tests {
             mac: None,
             carrier_changes: 0,
             tunnel,
+            link_local: true,
             other_names: Vec::new(),
         }
     }

@@ -3,6 +3,8 @@
 use std::io;
 use std::path::PathBuf;
 
+use rustix::fs::StatVfsMountFlags;
+
 /// The current value, without surrounding white space.
 pub(super) fn read(key: &str) -> io::Result<String> {
     Ok(std::fs::read_to_string(checked_path(key)?)?
@@ -37,6 +39,18 @@ fn checked_path(key: &str) -> io::Result<PathBuf> {
     }
     let reason = "not a kernel parameter of the network";
     Err(io::Error::new(io::ErrorKind::InvalidInput, reason))
+}
+
+/// True if `/proc/sys` is mounted read-only.
+pub(super) fn is_read_only() -> bool {
+    let flags = rustix::fs::statvfs("/proc/sys").map(|all| all.f_flag);
+    flags.is_ok_and(|flags| flags.contains(StatVfsMountFlags::RDONLY))
+}
+
+/// The `--sysctl` of a container runtime that makes `key` this value from outside. An interface that
+/// does not exist yet takes the default.
+pub(super) fn from_outside(key: &str, value: &str) -> String {
+    format!("--sysctl {}={value}", on_device(key, "default"))
 }
 
 /// The interface that the parameter `net.FAMILY.conf.DEV.NAME` belongs to; `None` for a parameter of
@@ -118,6 +132,11 @@ mod tests {
         let key = "net.ipv6.conf.eth0/5.accept_ra";
         assert_eq!(device(key).as_deref(), Some("eth0.5"));
         assert_eq!(on_device(key, "wan.7"), "net.ipv6.conf.wan/7.accept_ra");
+        let from_outside = from_outside("net.ipv6.conf.clat.disable_ipv6", "0");
+        assert_eq!(
+            from_outside,
+            "--sysctl net.ipv6.conf.default.disable_ipv6=0"
+        );
         for key in ["net.ipv4.ip_forward", "net.ipv6.conf.all.forwarding"] {
             assert_eq!(device(key), None);
             assert_eq!(on_device(key, "wan"), key);

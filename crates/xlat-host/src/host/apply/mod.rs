@@ -162,7 +162,7 @@ impl Applied {
     async fn carry_out(&mut self, step: &Step) -> Result<(), Error> {
         let netlink = &self.host.netlink;
         match step {
-            Step::Tun { name, mtu } => netlink.set_mtu(name, *mtu).await,
+            Step::Tun { name, mtu } => netlink.set_up_tun(name, *mtu).await,
             Step::Up { dev } => netlink.set_up(dev).await,
             Step::Sysctl { key, value } => self.set_sysctl(key, value),
             Step::Address(address) => self.add_address(address).await,

@@ -48,6 +48,7 @@ impl Applied {
         if entries.any(|undo| matches!(undo, Undo::Sysctl { key: of, .. } if of == key)) {
             sysctl::write(key, value).map_err(|source| Error::Sysctl {
                 key: key.into(),
+                value: Some(value.into()),
                 source,
             })?;
         } else {
@@ -64,6 +65,7 @@ impl Applied {
             },
             _ => Error::Sysctl {
                 key: key.into(),
+                value: Some(value.into()),
                 source,
             },
         };
@@ -90,6 +92,7 @@ impl Applied {
         let (replaced, was) = (ours.cloned(), was.clone());
         let failed = |source| Error::Sysctl {
             key: key.into(),
+            value: Some(value.into()),
             source,
         };
         self.journal.record(Undo::Sysctl {
@@ -109,6 +112,7 @@ pub(super) fn restore_sysctl(key: &str, ours: &str, was: &str) -> Result<(), Err
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
         Err(source) => Err(Error::Sysctl {
             key: key.into(),
+            value: None,
             source,
         }),
         Ok(now) if now != ours => {
@@ -117,6 +121,7 @@ pub(super) fn restore_sysctl(key: &str, ours: &str, was: &str) -> Result<(), Err
         }
         Ok(_) => sysctl::write(key, was).map_err(|source| Error::Sysctl {
             key: key.into(),
+            value: Some(was.into()),
             source,
         }),
     }

@@ -69,7 +69,10 @@ impl Applied {
     async fn repair(&mut self, step: &Step, present: &Present) -> Result<bool, Error> {
         let netlink = &self.host.netlink;
         let is_missing = match step {
-            Step::Tun { name, mtu } => present.link(name)?.mtu != *mtu,
+            Step::Tun { name, mtu } => {
+                let link = present.link(name)?;
+                link.mtu != *mtu || link.link_local
+            }
             Step::Up { dev } => !present.link(dev)?.up,
             Step::Sysctl { key, value } => return self.repair_sysctl(key, value),
             Step::Address(address) => !has_address(address, present)?,
@@ -92,7 +95,7 @@ impl Applied {
         };
         if is_missing {
             match step {
-                Step::Tun { name, mtu } => netlink.set_mtu(name, *mtu).await?,
+                Step::Tun { name, mtu } => netlink.set_up_tun(name, *mtu).await?,
                 Step::Up { dev } => netlink.set_up(dev).await?,
                 Step::Address(address) => netlink.add_address(address).await?,
                 Step::Route(route) => netlink.add_route(route, false).await?,

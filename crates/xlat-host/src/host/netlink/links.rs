@@ -1,6 +1,9 @@
 //! Network interfaces: list, set the MTU, set up.
 
-use netlink_packet_route::link::{InfoKind, LinkAttribute, LinkFlags, LinkInfo, LinkMessage, Prop};
+use netlink_packet_route::link::{
+    AfSpecInet6, AfSpecUnspec, In6AddrGenMode, InfoKind, LinkAttribute, LinkFlags, LinkInfo,
+    LinkMessage, Prop,
+};
 use rtnetlink::LinkUnspec;
 
 use super::{Netlink, collect, refused};
@@ -28,6 +31,8 @@ pub struct Link {
     pub carrier_changes: u32,
     /// It is a tunnel: it sends packets inside other packets, as a VPN does.
     pub tunnel: bool,
+    /// The kernel gives it a link-local address when it is set up.
+    pub link_local: bool,
     /// Further names that it goes by (`ip link property add dev eth0 altname NAME`).
     pub other_names: Vec<String>,
 }
@@ -59,11 +64,20 @@ impl Netlink {
         }
     }
 
-    pub(in crate::host) async fn set_mtu(&self, name: &str, mtu: u32) -> Result<(), Error> {
+    /// Gives a TUN its MTU, and the kernel no leave to give it a link-local address. The parameter
+    /// `addr_gen_mode` would say the latter too, but not where `/proc/sys` is read-only.
+    pub(in crate::host) async fn set_up_tun(&self, name: &str, mtu: u32) -> Result<(), Error> {
         let index = self.link(name).await?.index;
-        let change = LinkUnspec::new_with_index(index).mtu(mtu).build();
+        let no_address = AfSpecInet6::AddrGenMode(In6AddrGenMode::None);
+        let change = LinkUnspec::new_with_index(index)
+            .mtu(mtu)
+            .append_extra_attribute(LinkAttribute::AfSpecUnspec(vec![AfSpecUnspec::Inet6(
+                vec![no_address],
+            )]))
+            .build();
         let done = self.handle.link().set(change).execute().await;
-        done.map_err(|error| refused(format!("set the MTU of {name} to {mtu}"), error))
+        let what = || format!("ip link set {name} mtu {mtu} addrgenmode none");
+        done.map_err(|error| refused(what(), error))
     }
 
     pub(in crate::host) async fn set_up(&self, name: &str) -> Result<(), Error> {
@@ -86,6 +100,7 @@ fn link(message: &LinkMessage) -> Link {
         mac: None,
         carrier_changes: 0,
         tunnel: false,
+        link_local: true,
         other_names: Vec::new(),
     };
     for attribute in &message.attributes {
@@ -95,6 +110,9 @@ fn link(message: &LinkMessage) -> Link {
             LinkAttribute::IfName(name) => link.name.clone_from(name),
             LinkAttribute::PropList(all) => link.other_names.extend(all.iter().filter_map(altname)),
             LinkAttribute::Mtu(mtu) => link.mtu = *mtu,
+            LinkAttribute::AfSpecUnspec(all) => {
+                link.link_local = !all.iter().any(has_no_link_local)
+            }
             LinkAttribute::Address(bytes) if !flags.contains(LinkFlags::Noarp) => {
                 link.mac = bytes.as_slice().try_into().ok();
             }
@@ -102,6 +120,11 @@ fn link(message: &LinkMessage) -> Link {
         }
     }
     link
+}
+
+fn has_no_link_local(family: &AfSpecUnspec) -> bool {
+    let no_address = AfSpecInet6::AddrGenMode(In6AddrGenMode::None);
+    matches!(family, AfSpecUnspec::Inet6(all) if all.contains(&no_address))
 }
 
 fn altname(property: &Prop) -> Option<String> {

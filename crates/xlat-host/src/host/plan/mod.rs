@@ -53,7 +53,6 @@ impl Plan {
             name: name.into(),
             mtu,
         });
-        self.sysctl(device_key("ipv6", name, "addr_gen_mode"), "1");
         self.sysctl(device_key("ipv6", name, "disable_ipv6"), "0");
         self.step(Step::Up { dev: name.into() });
         self.neighbour(name, Ipv4Addr::UNSPECIFIED)
@@ -165,8 +164,7 @@ mod tests {
                     .src(Ipv4Addr::new(192, 0, 0, 1)),
             );
         let expected = "\
-ip tuntap add mode tun clat && ip link set clat mtu 1500
-sysctl -w net.ipv6.conf.clat.addr_gen_mode=1
+ip tuntap add mode tun clat && ip link set clat mtu 1500 addrgenmode none
 sysctl -w net.ipv6.conf.clat.disable_ipv6=0
 ip link set clat up
 ip neighbour replace 0.0.0.0 dev clat nud permanent

@@ -10,7 +10,7 @@ use crate::nft::{Table, TablePlace};
 /// One change of the host.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Step {
-    /// The MTU of the TUN device. The data path makes the device when it opens it; it is never
+    /// The MTU of the TUN device, to which the kernel gives no link-local address. The data path makes the device when it opens it; it is never
     /// persistent, and its addresses and routes disappear with it.
     Tun {
         /// Name of the device.
@@ -126,7 +126,7 @@ impl fmt::Display for Step {
                 let name = Word(name);
                 write!(
                     f,
-                    "ip tuntap add mode tun {name} && ip link set {name} mtu {mtu}"
+                    "ip tuntap add mode tun {name} && ip link set {name} mtu {mtu} addrgenmode none"
                 )
             }
             Self::Up { dev } => write!(f, "ip link set {} up", Word(dev)),
