@@ -6,11 +6,10 @@ use std::net::SocketAddr;
 use std::str::FromStr;
 
 use dns64::Rules;
-use tokio_rustls::rustls::pki_types::ServerName;
 use xlat_core::addr::Ipv6Prefix;
 
 use crate::address;
-use crate::trust::Trust;
+use crate::{ServerName, Trust};
 
 /// The configuration of the server.
 #[derive(Clone, Debug)]
@@ -53,7 +52,7 @@ pub struct Upstream {
     pub zone: Option<String>,
     /// The name to authenticate (RFC 8310 section 5) if it is queried over TLS; `None` for UDP
     /// and TCP.
-    pub tls: Option<ServerName<'static>>,
+    pub tls: Option<ServerName>,
 }
 
 impl Upstream {
@@ -115,10 +114,11 @@ impl FromStr for Upstream {
              tls://192.0.2.53#dns.example",
         )?;
         let (address, zone) = address::parse(address, 853).ok_or(form)?;
+        let name = ServerName::try_from(name.to_owned());
         Ok(Self {
             address,
             zone,
-            tls: Some(ServerName::try_from(name.to_owned()).map_err(|_| form)?),
+            tls: Some(name?),
         })
     }
 }
@@ -163,7 +163,7 @@ mod tests {
         ] {
             let upstream: Upstream = text.parse().unwrap();
             assert_eq!(upstream.address.to_string(), address);
-            assert_eq!(upstream.tls.unwrap().to_str(), name);
+            assert_eq!(upstream.tls.unwrap().0.to_str(), name);
         }
         assert_eq!("192.0.2.53".parse::<Upstream>().unwrap().tls, None);
         for text in [

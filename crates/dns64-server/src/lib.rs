@@ -7,7 +7,7 @@
 //!
 //! Inside, `responder` serves the clients within their `limits` and `connections`, `resolver` has the cache and the
 //! lookups in progress, `upstreams` the order in which upstream resolvers are queried, and
-//! `exchange` and `tls` one query to one of them.
+//! `exchange` and `tls` one query to one of them. The feature `tls`, on by default, is DNS over TLS.
 
 mod address;
 mod config;
@@ -20,13 +20,22 @@ mod resolver;
 mod responder;
 mod server;
 mod status;
+#[cfg(feature = "tls")]
 mod tls;
+#[cfg(feature = "tls")]
 mod trust;
 mod upstreams;
+#[cfg(not(feature = "tls"))]
+mod without_tls;
 
 pub use config::{Config, Upstream};
 pub use counters::Figures;
 pub use resolv_conf::ResolvConf;
 pub use server::{Error, PORT, Server};
 pub use status::{ResolverStatus, StatusSource, WITHOUT_EDNS};
+#[cfg(feature = "tls")]
+pub use tls::ServerName;
+#[cfg(feature = "tls")]
 pub use trust::{Trust, TrustError};
+#[cfg(not(feature = "tls"))]
+pub use without_tls::{ServerName, Trust, TrustError};

@@ -7,10 +7,24 @@ use hickory_proto::op::Message;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
-use tokio_rustls::rustls::pki_types::ServerName;
+use tokio_rustls::rustls::pki_types;
 
 use crate::exchange::{ExchangeError, Request, over_stream};
 use crate::trust::Trust;
+
+/// The name that a resolver proves (RFC 8310 section 5).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ServerName(pub(crate) pki_types::ServerName<'static>);
+
+impl TryFrom<String> for ServerName {
+    type Error = &'static str;
+
+    fn try_from(name: String) -> Result<Self, &'static str> {
+        let form = "not of the form tls://192.0.2.53#dns.example or \
+                    tls://[2001:db8::53]:853#dns.example";
+        Ok(Self(name.try_into().map_err(|_| form)?))
+    }
+}
 
 /// Maximum number of idle connections.
 const IDLE_MAX: usize = 8;
@@ -33,7 +47,7 @@ impl Tls {
     pub(crate) async fn exchange(
         &self,
         server: SocketAddr,
-        name: &ServerName<'static>,
+        name: &ServerName,
         request: &Request,
     ) -> Result<Message, ExchangeError> {
         while let Some(mut stream) = self.idle(server) {
@@ -45,7 +59,7 @@ impl Tls {
         }
         let stream = TcpStream::connect(server).await?;
         stream.set_nodelay(true)?;
-        let mut stream = self.connector.connect(name.clone(), stream).await?;
+        let mut stream = self.connector.connect(name.0.clone(), stream).await?;
         let answer = over_stream(&mut stream, request).await?;
         self.keep(server, stream);
         Ok(answer)

@@ -11,11 +11,14 @@ use tokio::time::{Instant, sleep_until, timeout_at};
 use tracing::{debug, warn};
 use xlat_tun::now;
 
+use crate::Trust;
 use crate::config::Upstream;
 use crate::exchange::{self, ExchangeError, Request};
 use crate::status::Resolvers;
+#[cfg(feature = "tls")]
 use crate::tls::Tls;
-use crate::trust::Trust;
+#[cfg(not(feature = "tls"))]
+use crate::without_tls::Tls;
 
 /// Times of the sends, as fractions of the time that the query may take.
 const SENDS: [f64; 3] = [0.0, 1.0 / 6.0, 0.5];

@@ -204,12 +204,35 @@ fn a_check_tells_what_a_start_chooses() {
 
 #[test]
 fn the_example_files_are_right() {
-    let examples = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../../examples"));
-    for example in ["classic-topology", "plat-carrier"] {
-        let output = check_file(&examples.join(example).join("plat.toml"));
+    let root = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../.."));
+    for example in [
+        "examples/classic-topology/plat.toml",
+        "examples/plat-carrier/plat.toml",
+        "packaging/plat.toml",
+    ] {
+        let output = check_file(&root.join(example));
         let complaint = String::from_utf8(output.stderr).unwrap();
         assert_eq!(output.status.code(), Some(0), "{example}: {complaint}");
     }
+}
+
+/// An administrator takes the `#` in front of a key away, never that in front of a sentence.
+#[test]
+fn what_the_packaged_file_suggests_is_right() {
+    let file = concat!(env!("CARGO_MANIFEST_DIR"), "/../../packaging/plat.toml");
+    let text = std::fs::read_to_string(file).unwrap();
+    let suggested = text.lines().map(|line| match line.strip_prefix('#') {
+        Some(key) if !key.starts_with(' ') => format!("{key}\n"),
+        _ => format!("{line}\n"),
+    });
+    let suggested = suggested.collect::<String>();
+    assert!(suggested.contains("\nlisten = "), "{suggested}");
+    let dir = tempfile::tempdir().unwrap();
+    let changed = dir.path().join("plat.toml");
+    std::fs::write(&changed, suggested).unwrap();
+    let output = check_file(&changed);
+    let complaint = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(0), "{complaint}");
 }
 
 #[test]
@@ -230,8 +253,7 @@ fn a_dry_run_prints_the_plan_as_commands() {
     let host_specific = |line: &&str| !line.contains("net.ipv6.conf") || line.contains("nat64");
     let lines: Vec<&str> = text.lines().filter(host_specific).collect();
     let expected = [
-        "ip tuntap add mode tun nat64 && ip link set nat64 mtu 1500",
-        "sysctl -w net.ipv6.conf.nat64.addr_gen_mode=1",
+        "ip tuntap add mode tun nat64 && ip link set nat64 mtu 1500 addrgenmode none",
         "sysctl -w net.ipv6.conf.nat64.disable_ipv6=0",
         "ip link set nat64 up",
         "ip neighbour replace 0.0.0.0 dev nat64 nud permanent",

@@ -29,7 +29,7 @@ pub(crate) const TESTS: &[Test] = lab::tests![
     fp_15_a_host_without_a_free_pool_is_no_usage_error,
     fp_40_a_state_directory_that_cannot_be_written_stops_no_start,
     fp_41_an_address_that_another_host_has_is_waited_for,
-    fp_44_plat_runs_where_kernel_parameters_are_read_only_and_right,
+    pk_07_plat_runs_where_kernel_parameters_are_read_only_and_right,
 ];
 
 /// Kinds of damage, each for each file.
@@ -302,7 +302,7 @@ fn fp_40_a_state_directory_that_cannot_be_written_stops_no_start() -> Result<()>
 }
 
 /// A container: `/proc/sys` is read-only, and what is missing is named as the runtime calls it.
-fn fp_44_plat_runs_where_kernel_parameters_are_read_only_and_right() -> Result<()> {
+fn pk_07_plat_runs_where_kernel_parameters_are_read_only_and_right() -> Result<()> {
     let start = Start::new(&Plan::default())?;
     let edge = &start.topology.edge;
     let mount = "mount --bind /proc/sys /proc/sys && mount -o remount,ro,bind /proc/sys";

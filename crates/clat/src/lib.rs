@@ -1,0 +1,89 @@
+//! `clat`: the customer side of 464XLAT (RFC 6877).
+//!
+//! Flags (`cli`) become settings (`settings`). Then the `daemon` follows the network: it
+//! reads the host's state (`clat_host`), discovers the NAT64 prefix (`pref64_discovery`), and
+//! sets up a translation, changes it or takes it back (`clat_host`). The desired state is computed
+//! in `xlat_proto`, without I/O.
+
+mod cli;
+mod control;
+mod daemon;
+mod detect;
+mod discover;
+mod dry_run;
+mod lifecycle;
+mod ports;
+mod run;
+mod settings;
+
+use std::process::ExitCode;
+
+use anyhow::{Context, Result};
+use clap::CommandFactory;
+use xlat_host::daemon::control::ask_and_print;
+use xlat_host::daemon::exit::{self, Usage};
+use xlat_host::daemon::privileges;
+
+use cli::{Cli, Command};
+use settings::Settings;
+
+const NAME: &str = "clat";
+
+/// The command line of the program, for its manual pages and completions.
+#[must_use]
+pub fn command() -> clap::Command {
+    Cli::command()
+}
+
+/// The whole program: from the command line to the exit code.
+#[must_use]
+pub fn main() -> ExitCode {
+    let cli = match exit::parse(NAME, std::env::args_os()) {
+        Ok(cli) => cli,
+        Err(code) => return code,
+    };
+    match dispatch(cli) {
+        Ok(code) => ExitCode::from(code),
+        Err(error) => {
+            exit::complain(NAME, &format!("{error:#}"));
+            ExitCode::from(if error.is::<Usage>() {
+                exit::USAGE
+            } else {
+                exit::SYSTEM
+            })
+        }
+    }
+}
+
+fn dispatch(cli: Cli) -> Result<u8> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    match cli.command {
+        Some(Command::Recover(recover)) => {
+            recover.log.init();
+            privileges::keep_to_recover().context("privileges cannot be dropped")?;
+            runtime.block_on(run::recover(&recover))
+        }
+        Some(Command::Run(run)) => translate(&runtime, *run),
+        Some(Command::Detect(detect)) => {
+            detect.log.init();
+            let works = runtime.block_on(detect::run(&detect))?;
+            return Ok(if works { exit::DONE } else { exit::SYSTEM });
+        }
+        Some(Command::Status(status)) => {
+            let request = control::Request::Status { json: status.json };
+            ask_and_print(&status.place.run_dir, &status.place.tun, &request).map_err(Into::into)
+        }
+        None => translate(&runtime, cli.run),
+    }?;
+    Ok(exit::DONE)
+}
+
+fn translate(runtime: &tokio::runtime::Runtime, run: cli::Run) -> Result<()> {
+    run.log.init();
+    // Loading takes more capabilities than what follows.
+    let kernel = run.kernel_path().context("--fast-path required")?;
+    privileges::keep_what_is_needed(&run.flags).context("privileges cannot be dropped")?;
+    runtime.block_on(run::run(Settings::resolve(run)?, kernel))
+}
