@@ -4,13 +4,15 @@
 //! from it, a [`DataPath`] runs the workers with a translator each, and a [`Translation`]
 //! applies a plan ([`Parts`]) to the host, with the nftables tables, and starts the [`Responder`]
 //! to neighbours that ask for the CLAT's address. All take a [`HostConfig`]. [`Status`] is
-//! what `clat status` and the metrics page show.
+//! what `clat status` and the metrics page show. [`pcp_hosts`], [`asking_networks`] and [`pcp_servers`]
+//! are what the PCP proxy serves.
 
 mod config;
 mod data_path;
 mod error;
 mod neighbours;
 mod plan;
+mod ports;
 mod status;
 mod tables;
 mod translation;
@@ -21,6 +23,7 @@ pub use data_path::{DataPath, WorkerFailed};
 pub use error::SetupError;
 pub use neighbours::{Responder, ResponderError};
 pub use plan::Parts;
+pub use ports::{AskingNetwork, asking_networks, pcp_hosts, pcp_servers};
 pub use status::{Known, Status};
 pub use translation::Translation;
 pub use view::{Wanted, ipv4_addresses, look};

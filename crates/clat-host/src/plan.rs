@@ -10,6 +10,7 @@ use xlat_host::host::{
     Host, LinkLocalDefault, Plan, PolicyRule, Renamed, Route, device_key, reserved_ports,
 };
 use xlat_proto::clat::{Clat, Lead, Origin};
+use xlat_proto::pcp::proxy::Forward;
 
 use crate::config::Sysctl;
 use crate::tables::{FORCE_FORWARDING, FORWARDING};
@@ -31,7 +32,7 @@ pub struct Parts {
 }
 
 impl Parts {
-    /// Plans `clat` for a host. `sysctl` returns the values of kernel parameters as they are
+    /// Plans `clat` for a host, with the ports that hosts have from a PCP server. `sysctl` returns the values of kernel parameters as they are
     /// without the CLAT.
     ///
     /// # Errors
@@ -40,6 +41,7 @@ impl Parts {
         host: &Host,
         config: &HostConfig,
         clat: &Clat,
+        ports: &[Forward],
         sysctl: Sysctl<'_>,
     ) -> Result<Self, SetupError> {
         let tun = &config.tun.name;
@@ -62,6 +64,9 @@ impl Parts {
         setup.append(uplink).append(address(config, clat, sysctl));
         let tables = [tables::masquerade(config), tables::share(config, clat)];
         for table in tables.into_iter().flatten() {
+            setup.table(table);
+        }
+        for table in tables::forwards(config, clat, ports) {
             setup.table(table);
         }
         let ipv4 = host.ipv4_defaults().await?;

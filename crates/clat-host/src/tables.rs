@@ -1,8 +1,9 @@
 //! The nftables tables that a CLAT needs on some hosts.
 
 use xlat_host::host::{Host, device_key};
-use xlat_host::nft::{Interface, Table};
+use xlat_host::nft::{Forward, Interface, Table};
 use xlat_proto::clat::{Clat, Origin};
+use xlat_proto::pcp::proxy::Forward as PortForward;
 
 use crate::HostConfig;
 use crate::config::Sysctl;
@@ -30,6 +31,37 @@ pub(crate) fn share(config: &HostConfig, clat: &Clat) -> Option<Table> {
     let (name, ports) = (name(config), &config.shared_ports);
     let (inner, uplink) = (clat.address, &clat.uplink);
     Some(Table::share(&name, inner, uplink, with, ports))
+}
+
+/// The tables by which ports that a PCP server has opened lead to hosts that share an address: those
+/// of LANs the IPv4 address of this host, and this host itself the uplink's.
+pub(crate) fn forwards(config: &HostConfig, clat: &Clat, all: &[PortForward]) -> Vec<Table> {
+    let own = config.side4.host;
+    let name = format!("{}_ports", name(config));
+    let of_lan = all.iter().filter(|one| one.host != own);
+    let of_lan: Vec<Forward> = of_lan
+        .map(|one| Forward {
+            protocol: one.protocol,
+            outer: own.into(),
+            outer_port: one.outer,
+            inner: one.host.into(),
+            inner_port: one.port,
+        })
+        .collect();
+    let mut tables = vec![Table::forwards(&name, &config.tun.name, &of_lan)];
+    if let Origin::Shared(with) = clat.origin {
+        let at_uplink = all.iter().map(|one| Forward {
+            protocol: one.protocol,
+            outer: with.into(),
+            outer_port: one.outer,
+            inner: clat.address.into(),
+            // Behind it there is the same port of this host, or the LAN's of the table above.
+            inner_port: if one.host == own { one.port } else { one.outer },
+        });
+        let at_uplink: Vec<Forward> = at_uplink.collect();
+        tables.push(Table::forwards(&name, &clat.uplink, &at_uplink));
+    }
+    tables.into_iter().flatten().collect()
 }
 
 /// The table that lets the uplink forward to the TUN alone, so that neighbours cannot send packets

@@ -6,6 +6,7 @@ use std::io;
 use tracing::{debug, info};
 use xlat_host::host::{Applied, Error, Host, LinkLocalDefault, Repairs, Step, WriteWatch};
 use xlat_proto::clat::Clat;
+use xlat_proto::pcp::proxy::Forward;
 
 use crate::plan::Parts;
 use crate::{DataPath, HostConfig, Responder, SetupError, tables};
@@ -14,6 +15,8 @@ use crate::{DataPath, HostConfig, Responder, SetupError, tables};
 #[derive(Debug)]
 pub struct Translation {
     clat: Clat,
+    /// Ports that hosts have from a PCP server.
+    ports: Vec<Forward>,
     parts: Parts,
     applied: Applied,
     /// Answers neighbours; `None` if the CLAT's address is not on the uplink's link.
@@ -29,7 +32,7 @@ impl Translation {
     /// The first change that was refused, which may be an address that another host has. The
     /// changes made until then are undone.
     pub async fn set_up(host: &Host, config: &HostConfig, clat: &Clat) -> Result<Self, SetupError> {
-        let parts = Parts::new(host, config, clat, &|key| host.sysctl(key)).await?;
+        let parts = Parts::new(host, config, clat, &[], &|key| host.sysctl(key)).await?;
         let applied = host
             .apply(&parts.setup, &config.run_dir, &config.tun.name)
             .await;
@@ -58,6 +61,7 @@ impl Translation {
         log_outranked(config, &parts, None);
         Ok(Self {
             clat: clat.clone(),
+            ports: Vec::new(),
             parts,
             applied,
             responder,
@@ -78,6 +82,21 @@ impl Translation {
         &self.clat
     }
 
+    /// Leads these ports to hosts, and no others.
+    ///
+    /// # Errors
+    /// The first change that was refused.
+    pub async fn set_ports(
+        &mut self,
+        host: &Host,
+        config: &HostConfig,
+        ports: Vec<Forward>,
+    ) -> Result<(), SetupError> {
+        self.follow_renames();
+        self.ports = ports;
+        self.plan_again(host, config).await
+    }
+
     /// Becomes another CLAT. Changes that both need stay; new ones are made before old ones are
     /// undone.
     ///
@@ -94,7 +113,7 @@ impl Translation {
         self.follow_renames();
         let applied = &mut self.applied;
         let sysctl = |key: &str| applied.sysctl_before(key);
-        let parts = Parts::new(host, config, clat, &sysctl).await?;
+        let parts = Parts::new(host, config, clat, &self.ports, &sysctl).await?;
         let setup = self.parts.setup.difference(&parts.setup);
         let brought = applied.bring(&setup).await;
         brought.map_err(|error| explain(config, clat, error))?;
@@ -156,7 +175,7 @@ impl Translation {
     async fn plan_again(&mut self, host: &Host, config: &HostConfig) -> Result<(), SetupError> {
         let applied = &mut self.applied;
         let sysctl = |key: &str| applied.sysctl_before(key);
-        let parts = Parts::new(host, config, &self.clat, &sysctl).await?;
+        let parts = Parts::new(host, config, &self.clat, &self.ports, &sysctl).await?;
         let setup = self.parts.setup.difference(&parts.setup);
         if !setup.is_empty() {
             applied.change(&setup).await?;

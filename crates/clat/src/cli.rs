@@ -11,6 +11,7 @@ use xlat_host::daemon::fast_path::KernelPath;
 use xlat_host::daemon::flags::{LogFlags, PolicyFlags, RunFlags, interface_name};
 
 use crate::ports;
+use crate::settings::Pcp;
 
 /// Gives IPv4 to an IPv6-only host: the customer side of 464XLAT (RFC 6877)
 #[derive(Debug, Parser)]
@@ -85,6 +86,10 @@ pub(crate) struct Run {
     /// gets an address of its own in it [default: all share this host's IPv4 address]
     #[arg(long, value_name = "PREFIX", requires = "lan")]
     pub(crate) lan_prefix6: Option<Ipv6Prefix>,
+    /// Who gives external ports to IPv4 programs and hosts that ask by NAT-PMP or PCP: the routers
+    /// of the network, these PCP servers, or no one
+    #[arg(long, value_name = "auto|off|ADDR[,ADDR]", default_value = "auto")]
+    pub(crate) pcp: Pcp,
     #[command(flatten)]
     pub(crate) place: Place,
     #[command(flatten)]

@@ -38,6 +38,16 @@ struct Shared {
     dropping: DroppingChains,
     repairs: Arc<RepairCounters>,
     fast_path: KernelPathSource,
+    ports: pcp_proxy::StatusSource,
+}
+
+/// All that `clat status` shows.
+#[derive(Debug, Serialize)]
+struct Whole {
+    #[serde(flatten)]
+    status: Status,
+    /// Ports that IPv4 hosts have from a PCP server.
+    pcp: pcp_proxy::Status,
 }
 
 impl StatusSource {
@@ -51,12 +61,18 @@ impl StatusSource {
             dropping: DroppingChains::default(),
             repairs: Arc::default(),
             fast_path,
+            ports: pcp_proxy::StatusSource::default(),
         })))
     }
 
     /// Shows these chains.
     pub(crate) fn set_dropping(&self, dropping: DroppingChains) {
         self.lock().dropping = dropping;
+    }
+
+    /// Where the PCP proxy shows what hosts hold.
+    pub(crate) fn ports(&self) -> pcp_proxy::StatusSource {
+        self.lock().ports.clone()
     }
 
     /// Where repairs of the host are counted.
@@ -126,10 +142,11 @@ impl StatusSource {
     pub(crate) async fn answer(self, request: Request, mut answer: Answer) -> io::Result<()> {
         let Request::Status { json } = request;
         let status = self.status();
+        let pcp = self.ports().status();
         if json {
-            answer.json(&status).await
+            answer.json(&Whole { status, pcp }).await
         } else {
-            answer.text(&status.to_text()).await
+            answer.text(&(status.to_text() + &pcp.to_text())).await
         }
     }
 

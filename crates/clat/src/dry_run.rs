@@ -52,7 +52,7 @@ pub(crate) async fn run(host: &Host, settings: &Settings) -> Result<()> {
     match life.decide(&view, found.map(|found| found.prefix)) {
         State::Running(clat) => {
             let config = settings.host_config(side4);
-            let parts = Parts::new(host, &config, &clat, &|key| host.sysctl(key)).await?;
+            let parts = Parts::new(host, &config, &clat, &[], &|key| host.sysctl(key)).await?;
             let plan = parts.whole().to_string();
             let all: Vec<String> = plan.lines().map(str::to_owned).collect();
             if settings.json {

@@ -3,6 +3,7 @@
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
+use std::str::FromStr;
 
 use clat_host::{HostConfig, Wanted, lan_map};
 use pref64_discovery::Trust;
@@ -33,6 +34,8 @@ pub(crate) struct Settings {
     pub(crate) checksum_neutral: bool,
     /// MTU towards the IPv6-only network, in bytes; `None` for the uplink's.
     pub(crate) mtu: Option<u16>,
+    /// Who gives ports to hosts that ask.
+    pub(crate) pcp: Pcp,
     pub(crate) instance: Instance,
     /// Where Prometheus is served.
     pub(crate) metrics: Option<SocketAddr>,
@@ -53,6 +56,37 @@ pub(crate) struct Settings {
     tun: xlat_tun::Options,
     /// Its MTUs and own addresses say nothing: the data path replaces them by those of the CLAT.
     policy: Policy,
+}
+
+/// Who gives external ports to IPv4 hosts that ask for them (RFC 6887, RFC 6886).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Pcp {
+    /// The default routers.
+    Auto,
+    /// No one: hosts cannot ask.
+    Off,
+    /// These servers, the first one first.
+    Servers(Vec<Ipv6Addr>),
+}
+
+impl FromStr for Pcp {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let server = |text: &str| match text.parse::<Ipv6Addr>() {
+            Ok(address) if !address.is_unspecified() && !address.is_multicast() => Ok(address),
+            _ => Err(format!("auto, off or IPv6 addresses, not {text}")),
+        };
+        match text {
+            "auto" => Ok(Self::Auto),
+            "off" => Ok(Self::Off),
+            _ => text
+                .split(',')
+                .map(server)
+                .collect::<Result<_, _>>()
+                .map(Self::Servers),
+        }
+    }
 }
 
 /// What keeps this instance apart from others on the host.
@@ -85,6 +119,7 @@ impl Settings {
             ipv6: run.ipv6,
             checksum_neutral: run.checksum_neutral,
             mtu: run.mtu,
+            pcp: run.pcp,
             metrics: run.flags.metrics,
             no_host_setup: run.flags.no_host_setup,
             dry_run: run.flags.dry_run,

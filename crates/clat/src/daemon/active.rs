@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use clat_host::{DataPath, HostConfig, Translation, WorkerFailed};
+use pcp_proxy::Forward;
 use tokio::sync::mpsc;
 use tracing::{info, warn};
 use xlat_core::Instant;
@@ -23,6 +24,8 @@ pub(super) struct Active<'a> {
     kernel: Arc<KernelPath>,
     path: Option<DataPath>,
     translation: Option<Translation>,
+    /// Ports that IPv4 hosts have from a PCP server.
+    ports: Vec<Forward>,
     repair_log: RepairLog,
     forward_watch: ForwardWatch,
     failed: mpsc::UnboundedSender<Failure>,
@@ -57,6 +60,7 @@ impl<'a> Active<'a> {
             forward_watch,
             path: None,
             translation: None,
+            ports: Vec::new(),
             repair_log: RepairLog::new(status.repairs()),
             failed,
             failures,
@@ -118,6 +122,20 @@ impl<'a> Active<'a> {
         if self.path.is_some() {
             self.kernel.was_detached();
         }
+    }
+
+    /// Forwards these ports to hosts that share an address, and no others.
+    pub(super) async fn set_ports(&mut self, ports: Vec<Forward>) -> Result<()> {
+        if self.ports == ports {
+            return Ok(());
+        }
+        self.ports.clone_from(&ports);
+        if let Some(translation) = &mut self.translation {
+            translation
+                .set_ports(self.host, &self.config, ports)
+                .await?;
+        }
+        Ok(())
     }
 
     /// Names chains that drop translated packets, if packets are translated.
@@ -212,7 +230,13 @@ impl<'a> Active<'a> {
         };
         self.path = Some(path);
         self.tun = Some(self.host.link(tun).await?.index);
-        let translation = Translation::set_up(self.host, config, clat).await?;
+        let mut translation = Translation::set_up(self.host, config, clat).await?;
+        if !self.ports.is_empty() {
+            let ports = self.ports.clone();
+            if let Err(error) = translation.set_ports(self.host, config, ports).await {
+                warn!("packets to ports of IPv4 hosts are not forwarded to them: {error}");
+            }
+        }
         self.forward_watch.look();
         nft::warn_of_legacy_rules();
         if native_ipv4 && self.host.has_strict_filter(tun) {

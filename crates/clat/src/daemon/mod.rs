@@ -6,6 +6,7 @@
 mod active;
 mod announce;
 mod network;
+mod ports;
 
 use std::future::pending;
 use std::net::Ipv4Addr;
@@ -31,6 +32,7 @@ use xlat_tun::now;
 use self::active::Active;
 use self::announce::Announcer;
 use self::network::Network;
+use self::ports::Ports;
 use crate::control::StatusSource;
 use crate::lifecycle;
 use crate::settings::Settings;
@@ -47,6 +49,7 @@ pub(crate) struct Daemon<'a> {
     reconciler: Reconciler,
     network: Network,
     active: Active<'a>,
+    ports: Ports<'a>,
     /// A CLAT has run: from now on, failures are those of the network and are tried again.
     has_run: bool,
     announcer: Announcer,
@@ -65,6 +68,8 @@ enum Woken {
     Afresh,
     /// The host's state has changed, or is to be read again.
     Host,
+    /// Other ports are to be forwarded to IPv4 hosts.
+    Ports,
     /// A message of the network has arrived, or something is due.
     Due,
     Broken(WorkerFailed),
@@ -88,13 +93,17 @@ impl<'a> Daemon<'a> {
         let answer = move |request, answer| answers.clone().answer(request, answer);
         let network = Network::new(settings)?;
         let config = settings.host_config(side4);
+        let life = lifecycle::config(settings, side4)?;
+        let (pcp, secret, held) = (settings.pcp.clone(), life.secret, status.ports());
+        let ports = Ports::new(host, config.clone(), pcp, secret, held);
         Ok(Self {
             host,
             settings,
             _reserved: reserved,
-            reconciler: Reconciler::new(Lifecycle::new(lifecycle::config(settings, side4)?)),
+            reconciler: Reconciler::new(Lifecycle::new(life)),
             network,
             active: Active::new(host, config, kernel, status.clone()),
+            ports,
             has_run: false,
             announcer: Announcer::new(status.clone(), side4.host),
             _metrics: metrics(&status, settings).await?,
@@ -125,7 +134,8 @@ impl<'a> Daemon<'a> {
                         made = self.active.bring(&state, native_ipv4) => made,
                         () = stop(&mut signals) => return Ok(()),
                     };
-                    self.judge(state, made)?;
+                    self.judge(state.clone(), made)?;
+                    self.follow_ports(&state).await;
                     continue;
                 }
                 Action::Wait(until) => until,
@@ -135,6 +145,7 @@ impl<'a> Daemon<'a> {
                 Woken::Stop => return Ok(()),
                 Woken::Afresh => self.begin_afresh(),
                 Woken::Host => self.reconciler.changed(now()),
+                Woken::Ports => self.forward_ports().await,
                 Woken::Due => {}
                 Woken::Broken(failure) => return Err(failure.into()),
             }
@@ -171,6 +182,7 @@ impl<'a> Daemon<'a> {
             () = self.host.parameter_written() => Woken::Host,
             () = due => Woken::Due,
             () = self.network.next() => Woken::Due,
+            () = self.ports.changed() => Woken::Ports,
             () = next(self.rules.as_mut()) => {
                 self.active.look_at_chains();
                 Woken::Due
@@ -181,6 +193,25 @@ impl<'a> Daemon<'a> {
                 Woken::Due
             }
         }
+    }
+
+    /// Serves the hosts of the CLAT that runs, if one does.
+    async fn follow_ports(&mut self, state: &State) {
+        let reached = match self.announcer.state() {
+            Some(reached) if reached == state => reached,
+            // It failed, and is tried again.
+            _ => return,
+        };
+        self.ports.follow(reached, self.network.routers()).await;
+        self.forward_ports().await;
+    }
+
+    async fn forward_ports(&mut self) {
+        let forwards = self.ports.forwards();
+        if let Err(error) = self.active.set_ports(forwards.clone()).await {
+            warn!("packets to ports of IPv4 hosts are not forwarded to them: {error:#}");
+        }
+        self.ports.applied(forwards);
     }
 
     /// Reads the host's state. Once a state was reached, a failure is tried again.

@@ -63,6 +63,11 @@ impl Network {
         Some((found.prefix, self.routers.clone()))
     }
 
+    /// The routers that announce the prefix, the one to use first.
+    pub(super) fn routers(&self) -> &[Ipv6Addr] {
+        &self.routers
+    }
+
     /// The discovery on the current link.
     pub(super) fn discovery(&self) -> Option<&LinkDiscovery> {
         self.link.as_ref()

@@ -59,11 +59,6 @@ pub(super) fn by_source(kind: Icmpv6Type, source: Ipv6Addr) -> Vec<SockFilter> {
 /// are addressed to this host, and that no router has forwarded. Offsets are counted from the IPv6
 /// header.
 pub(super) fn solicitations(target: Ipv6Addr) -> Vec<SockFilter> {
-    /// Offset that stands for the kind of packet (`SKF_AD_OFF + SKF_AD_PKTTYPE`).
-    const PACKET_TYPE: u32 = 0xffff_f000 + 4;
-    /// To another host (`PACKET_OTHERHOST`), as promiscuous interfaces receive.
-    const FOR_OTHERS: u32 = 3;
-    const NEXT_HEADER_AT: u32 = 6;
     const MESSAGE_AT: u32 = 40;
     const TARGET_AT: u32 = MESSAGE_AT + 8;
     const ICMPV6: u8 = 58;
@@ -86,12 +81,33 @@ pub(super) fn solicitations(target: Ipv6Addr) -> Vec<SockFilter> {
     program(&checks)
 }
 
+/// For a packet socket that receives IPv6 packets: passes UDP datagrams between these ports that are
+/// addressed to this host. Offsets are counted from the IPv6 header.
+pub(super) fn responses(from_port: u16, to_port: u16) -> Vec<SockFilter> {
+    const PORTS_AT: u32 = 40;
+    const UDP: u8 = 17;
+
+    let ports = u32::from(from_port) << 16 | u32::from(to_port);
+    program(&[
+        Check::byte(NEXT_HEADER_AT, UDP),
+        Check::word(PORTS_AT, ports),
+        Check::word(PACKET_TYPE, FOR_OTHERS).fails(),
+    ])
+}
+
 /// For a socket that only sends.
 pub(super) fn nothing() -> [SockFilter; 1] {
     [SockFilter::new(RETURN, 0, 0, 0)]
 }
 
 const RETURN: u16 = 0x06;
+
+/// Offset that stands for the kind of packet (`SKF_AD_OFF + SKF_AD_PKTTYPE`).
+const PACKET_TYPE: u32 = 0xffff_f000 + 4;
+/// To another host (`PACKET_OTHERHOST`), as promiscuous interfaces receive.
+const FOR_OTHERS: u32 = 3;
+/// Offset of the next header in an IPv6 header.
+const NEXT_HEADER_AT: u32 = 6;
 
 /// Offset of the hop limit in an IPv6 header.
 const HOPS_AT: u32 = 7;

@@ -2,10 +2,11 @@
 //!
 //! The socket filter passes messages of one type that no router has forwarded (hop limit 255). The
 //! kernel verifies the checksums of received messages and computes those of sent ones.
-//! [`Solicitations`] are about an address that this host does not have: they are taken from the link
+//! [`Responses`] of UDP servers and [`Solicitations`] are for addresses that this host does not have: they are taken from the link
 //! before the kernel routes them.
 
 mod filter;
+mod responses;
 mod solicitations;
 
 use std::io;
@@ -16,6 +17,7 @@ use pnet_packet::icmpv6::Icmpv6Types;
 use socket2::{Domain, Protocol, SockFilter, Socket, Type};
 use tokio::net::UdpSocket;
 
+pub use self::responses::Responses;
 pub use self::solicitations::Solicitations;
 
 use self::filter::{Hops, by_type};

@@ -6,7 +6,7 @@ use std::net::Ipv6Addr;
 use std::os::fd::AsFd;
 
 use rustix::io::Errno;
-use socket2::{Domain, Socket, Type};
+use socket2::{Domain, SockFilter, Socket, Type};
 use tokio::net::UdpSocket;
 use xlat_tun::bind_to_link;
 
@@ -35,13 +35,8 @@ impl Solicitations {
     /// # Errors
     /// If the system refuses; both sockets need CAP_NET_RAW.
     pub fn listen(link: &Link, target: Ipv6Addr, group: Ipv6Addr) -> io::Result<Self> {
-        const IPV6: u16 = 0x86dd;
-        let socket = Socket::new(Domain::PACKET, Type::DGRAM, None).map_err(explain)?;
-        socket.attach_filter(&solicitations(target))?;
-        socket.set_nonblocking(true)?;
-        bind_to_link(socket.as_fd(), link.index, IPV6)?;
         Ok(Self {
-            packets: UdpSocket::from_std(socket.into())?,
+            packets: packets(link, &solicitations(target))?,
             link: open(link, &nothing(), group)?,
         })
     }
@@ -66,6 +61,16 @@ impl Solicitations {
     pub async fn send(&self, to: Ipv6Addr, message: &[u8]) -> io::Result<()> {
         self.link.send(to, message).await
     }
+}
+
+/// A packet socket for the IPv6 packets of a link that pass the filter.
+pub(super) fn packets(link: &Link, filter: &[SockFilter]) -> io::Result<UdpSocket> {
+    const IPV6: u16 = 0x86dd;
+    let socket = Socket::new(Domain::PACKET, Type::DGRAM, None).map_err(explain)?;
+    socket.attach_filter(filter)?;
+    socket.set_nonblocking(true)?;
+    bind_to_link(socket.as_fd(), link.index, IPV6)?;
+    UdpSocket::from_std(socket.into())
 }
 
 /// Adds what to do where a service manager allows address families one by one.

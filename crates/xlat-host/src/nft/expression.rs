@@ -28,13 +28,7 @@ pub(super) fn compare(rule: &mut Attributes, operation: u32, value: &[u8]) {
 
 /// Compares an address of the IP header, `place` bytes into it, with the bounds of a range.
 pub(super) fn in_range(rule: &mut Attributes, place: u32, start: &[u8], end: &[u8]) {
-    const NETWORK_HEADER: u32 = 1;
-    expression(rule, "payload", |payload| {
-        payload.number(1, REGISTER);
-        payload.number(2, NETWORK_HEADER);
-        payload.number(3, place);
-        payload.number(4, start.len() as u32);
-    });
+    load_header(rule, place, start.len() as u32);
     compare_range(rule, start, end);
 }
 
@@ -62,6 +56,17 @@ pub(super) fn load_port(rule: &mut Attributes, register: u32, place: u32) {
         payload.number(2, TRANSPORT_HEADER);
         payload.number(3, place);
         payload.number(4, 2);
+    });
+}
+
+/// Loads `length` bytes of the IP header.
+pub(super) fn load_header(rule: &mut Attributes, place: u32, length: u32) {
+    const NETWORK_HEADER: u32 = 1;
+    expression(rule, "payload", |payload| {
+        payload.number(1, REGISTER);
+        payload.number(2, NETWORK_HEADER);
+        payload.number(3, place);
+        payload.number(4, length);
     });
 }
 

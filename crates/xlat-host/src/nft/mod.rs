@@ -9,6 +9,7 @@ mod destination_nat;
 mod expression;
 mod family;
 mod filter;
+mod forward;
 mod guard;
 mod hidden;
 mod interface;
@@ -26,6 +27,7 @@ pub use filter::{
     DroppingChain, DroppingChains, ForwardWatch, dropping_forward_chains, warn_of_dropping_chains,
     warn_of_legacy_rules,
 };
+pub use forward::Forward;
 pub use interface::Interface;
 pub use table::Table;
 pub(crate) use table::{OwnedTable, TablePlace};

@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::io;
-use std::net::{Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::ops::RangeInclusive;
 
 use netlink_sys::Socket;
@@ -11,6 +11,7 @@ use super::NftError;
 use super::destination_nat::{NewDestination, PREROUTING, Ports};
 use super::family::Family;
 use super::filter::{dump, find, number, text};
+use super::forward::{BEFORE_SOURCE_NAT, Forward, FromHost, ToHost};
 use super::guard::{FORWARD, ForwardOnlyTo};
 use super::hidden::{LEAVING, NeverFrom, NoNewTo};
 use super::interface::Interface;
@@ -42,16 +43,19 @@ enum Rule {
     NoNewTo(NoNewTo),
     NeverFrom(NeverFrom),
     LimitSolicitations(LimitSolicitations),
+    ToHost(ToHost),
+    FromHost(FromHost),
 }
 
 impl Rule {
     fn chain(&self) -> &'static Chain {
         match self {
-            Self::NewDestination(_) => &PREROUTING,
+            Self::NewDestination(_) | Self::ToHost(_) => &PREROUTING,
             Self::NewSource(_) => &POSTROUTING,
             Self::ForwardOnlyTo(_) | Self::NoNewTo(_) => &FORWARD,
             Self::NeverFrom(_) => &LEAVING,
             Self::LimitSolicitations(_) => &INPUT,
+            Self::FromHost(_) => &BEFORE_SOURCE_NAT,
         }
     }
 
@@ -63,6 +67,8 @@ impl Rule {
             Self::NoNewTo(rule) => rule.encode(attributes),
             Self::NeverFrom(rule) => rule.encode(attributes),
             Self::LimitSolicitations(rule) => rule.encode(attributes),
+            Self::ToHost(rule) => rule.encode(attributes),
+            Self::FromHost(rule) => rule.encode(attributes),
         }
     }
 }
@@ -76,6 +82,8 @@ impl fmt::Display for Rule {
             Self::NoNewTo(rule) => rule.fmt(f),
             Self::NeverFrom(rule) => rule.fmt(f),
             Self::LimitSolicitations(rule) => rule.fmt(f),
+            Self::ToHost(rule) => rule.fmt(f),
+            Self::FromHost(rule) => rule.fmt(f),
         }
     }
 }
@@ -175,6 +183,23 @@ impl Table {
             name: name.into(),
             rules: rules.map(Rule::LimitSolicitations).collect(),
         }
+    }
+
+    /// Ports of a shared address lead to hosts, for packets that arrive by `interface`, and the
+    /// hosts' packets that leave by it have those ports. All are of one family; `None` without any.
+    pub fn forwards(name: &str, interface: &str, forwards: &[Forward]) -> Option<Self> {
+        let first = forwards.first()?;
+        let rules = forwards.iter().map(|forward| forward.rules(interface));
+        let (to, from): (Vec<_>, Vec<_>) = rules.unzip();
+        let to = to.into_iter().map(Rule::ToHost);
+        Some(Self {
+            family: match first.outer {
+                IpAddr::V4(_) => Family::Ip,
+                IpAddr::V6(_) => Family::Ip6,
+            },
+            name: name.into(),
+            rules: to.chain(from.into_iter().map(Rule::FromHost)).collect(),
+        })
     }
 
     /// Name of the table.

@@ -7,14 +7,14 @@ use xlat_core::addr::Pref64;
 use super::option::Options;
 use super::{HEADER, LENGTH_MAX, RESPONSE, ResultCode, VERSION};
 
-const ANNOUNCE: u8 = 0;
-const MAP: u8 = 1;
-const PEER: u8 = 2;
+pub(super) const ANNOUNCE: u8 = 0;
+pub(super) const MAP: u8 = 1;
+pub(super) const PEER: u8 = 2;
 
 /// Bytes of a MAP request or response behind the header.
-const MAP_DATA: usize = 36;
+pub(super) const MAP_DATA: usize = 36;
 /// The same of PEER.
-const PEER_DATA: usize = 56;
+pub(super) const PEER_DATA: usize = 56;
 
 /// Random bytes of the client, by which it proves that a mapping is its own.
 pub type Nonce = [u8; 12];
@@ -126,8 +126,26 @@ impl Request {
     }
 }
 
+impl Operation {
+    pub(super) const fn opcode(&self) -> u8 {
+        match self {
+            Self::Announce => ANNOUNCE,
+            Self::Map(_) => MAP,
+            Self::Peer(_) => PEER,
+        }
+    }
+
+    pub(super) fn emit(&self, message: &mut Vec<u8>) {
+        match self {
+            Self::Announce => {}
+            Self::Map(map) => map.emit(message),
+            Self::Peer(peer) => peer.emit(message),
+        }
+    }
+}
+
 impl Map {
-    fn parse(data: &[u8]) -> Self {
+    pub(super) fn parse(data: &[u8]) -> Self {
         let mut nonce = [0; 12];
         nonce.copy_from_slice(&data[..12]);
         Self {
@@ -164,7 +182,7 @@ impl Map {
 }
 
 impl Peer {
-    fn parse(data: &[u8]) -> Self {
+    pub(super) fn parse(data: &[u8]) -> Self {
         Self {
             map: Map::parse(data),
             remote_port: word(data, MAP_DATA),
@@ -191,17 +209,9 @@ pub(super) fn success(
     lifetime: u32,
     epoch: Epoch,
 ) -> Vec<u8> {
-    let opcode = match operation {
-        Operation::Announce => ANNOUNCE,
-        Operation::Map(_) => MAP,
-        Operation::Peer(_) => PEER,
-    };
+    let opcode = operation.opcode();
     let mut message = header(opcode, ResultCode::Success, lifetime, epoch).to_vec();
-    match operation {
-        Operation::Announce => {}
-        Operation::Map(map) => map.emit(&mut message),
-        Operation::Peer(peer) => peer.emit(&mut message),
-    }
+    operation.emit(&mut message);
     options.emit(pref64, &mut message);
     message
 }
@@ -248,7 +258,7 @@ pub(super) fn word(bytes: &[u8], at: usize) -> u16 {
     u16::from_be_bytes([bytes[at], bytes[at + 1]])
 }
 
-fn double(bytes: &[u8], at: usize) -> u32 {
+pub(super) fn double(bytes: &[u8], at: usize) -> u32 {
     u32::from(word(bytes, at)) << 16 | u32::from(word(bytes, at + 2))
 }
 

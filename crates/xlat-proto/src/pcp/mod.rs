@@ -2,12 +2,19 @@
 //!
 //! [`Server`] decides. It reads a datagram, asks a [`PortMapper`] for ports, remembers who holds what
 //! for how long, and returns the response. Sockets, clock and tables are the caller's.
+//!
+//! [`proxy::Proxy`] is the other side: it asks such a server for the IPv4 hosts of a CLAT, which
+//! speak PCP or NAT-PMP ([`natpmp`]) themselves.
 
+mod client;
 mod message;
+pub mod natpmp;
 mod option;
 mod port_mapper;
+pub mod proxy;
 mod server;
 
+pub use client::{Datagram, Request as ClientRequest, Response};
 pub use message::{Announcement, Map, Nonce, Operation, Peer, Request, Unreadable};
 pub use option::{Filter, Options};
 pub use port_mapper::{Held, Internal, PortMapper, Refusal, Remote, Suggestion};
@@ -62,6 +69,28 @@ pub enum ResultCode {
 }
 
 impl ResultCode {
+    /// The code with this number.
+    pub fn from_number(number: u8) -> Option<Self> {
+        Self::ALL.into_iter().find(|code| *code as u8 == number)
+    }
+
+    const ALL: [Self; 14] = [
+        Self::Success,
+        Self::UnsuppVersion,
+        Self::NotAuthorized,
+        Self::MalformedRequest,
+        Self::UnsuppOpcode,
+        Self::UnsuppOption,
+        Self::MalformedOption,
+        Self::NetworkFailure,
+        Self::NoResources,
+        Self::UnsuppProtocol,
+        Self::UserExQuota,
+        Self::CannotProvideExternal,
+        Self::AddressMismatch,
+        Self::ExcessiveRemotePeers,
+    ];
+
     /// The name in the RFC.
     pub const fn name(self) -> &'static str {
         match self {

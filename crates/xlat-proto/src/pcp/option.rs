@@ -2,7 +2,7 @@
 
 use std::net::Ipv6Addr;
 
-use xlat_core::addr::Pref64;
+use xlat_core::addr::{Ipv6Prefix, Pref64};
 
 use super::ResultCode;
 use super::message::{address, word};
@@ -89,6 +89,21 @@ impl Options {
     /// Appends the options that were processed, as a response has them; the prefix if it was asked
     /// for and there is one.
     pub(super) fn emit(&self, pref64: Option<Pref64>, message: &mut Vec<u8>) {
+        self.emit_own(message);
+        if let Some(prefix) = pref64.filter(|_| self.prefix64) {
+            emit(PREFIX64, &prefix64(prefix), message);
+        }
+    }
+
+    /// Appends the options as a request has them.
+    pub(super) fn emit_request(&self, message: &mut Vec<u8>) {
+        self.emit_own(message);
+        if self.prefix64 {
+            emit(PREFIX64, &[], message);
+        }
+    }
+
+    fn emit_own(&self, message: &mut Vec<u8>) {
         if let Some(host) = self.third_party {
             emit(THIRD_PARTY, &host.octets(), message);
         }
@@ -97,9 +112,6 @@ impl Options {
         }
         for filter in &self.filters {
             emit(FILTER, &filter.emit(), message);
-        }
-        if let Some(prefix) = pref64.filter(|_| self.prefix64) {
-            emit(PREFIX64, &prefix64(prefix), message);
         }
     }
 }
@@ -144,6 +156,34 @@ fn prefix64(prefix: Pref64) -> [u8; 14] {
     data[1] = prefix.prefix().len() / 8;
     data[2..].copy_from_slice(&prefix.prefix().address().octets()[..12]);
     data
+}
+
+/// The NAT64 prefixes in the options of a response; what cannot be read is skipped.
+pub(super) fn pref64s(mut rest: &[u8]) -> Vec<Pref64> {
+    let mut found = Vec::new();
+    while let Some((header, behind)) = rest.split_first_chunk::<OPTION_HEADER>() {
+        let length = usize::from(word(header, 2));
+        let Some(data) = behind.get(..length) else {
+            break;
+        };
+        if header[0] == PREFIX64 {
+            found.extend(parse_prefix64(data));
+        }
+        rest = behind.get(length.next_multiple_of(4)..).unwrap_or_default();
+    }
+    found
+}
+
+/// RFC 7225 section 4.1: a prefix that is for certain IPv4 nodes only is not the network's.
+fn parse_prefix64(data: &[u8]) -> Option<Pref64> {
+    const WHOLE: usize = 14;
+    let data: &[u8; WHOLE] = data.try_into().ok()?;
+    let length = u8::try_from(word(data, 0)).ok()?.checked_mul(8)?;
+    let mut octets = [0; 16];
+    octets[..12].copy_from_slice(&data[2..]);
+    // What follows the prefix is the suffix, which is not used (RFC 6052 section 2.2).
+    let prefix = Ipv6Prefix::containing(octets.into(), length.min(128));
+    Pref64::new(prefix).ok()
 }
 
 fn once(is_so: bool) -> Result<(), ResultCode> {

@@ -378,7 +378,7 @@ impl Server {
 
 /// The client's port that a request names. All ports or all protocols at once is what a NAT that
 /// shares addresses cannot give.
-fn internal(map: &Map, client: Ipv6Addr) -> Result<Internal, ResultCode> {
+pub(super) fn internal(map: &Map, client: Ipv6Addr) -> Result<Internal, ResultCode> {
     let protocol = map.protocol;
     if protocol == 0 && map.internal_port != 0 {
         return Err(ResultCode::MalformedRequest);
