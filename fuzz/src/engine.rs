@@ -2,6 +2,7 @@
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
+use fast_path::StaticMapping;
 use xlat_core::addr::{Eam, EamTable, Ipv6Prefix, Pref64, Pref64s, translatable};
 use xlat_core::frame::{HEADROOM, TAILROOM};
 use xlat_core::identification::Identifications;
@@ -11,7 +12,7 @@ use xlat_core::policy::{ErrorRate, MssClamp, UdpZeroChecksum};
 use xlat_core::{Frame, Instant, Mapper, Offload, Policy, Translator, Verdict};
 use xlat_tun::vnet;
 
-use crate::check;
+use crate::{check, kernel};
 
 const OWN4: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 1);
 const OWN6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0x64, 0, 0, 0, 0xcb00, 0x7101);
@@ -134,8 +135,14 @@ fn translate(choice: u8, bytes: &[u8], offload: Offload) {
             guarded(eam, policy, bytes, offload);
             return;
         }
+        let mapping = StaticMapping::gateway([eam], &pref64s, true, []);
         let mapper = Siit::new(eams, pref64s, Hairpin::Intrinsic);
-        run(Translator::new(mapper, policy, ids), bytes, offload);
+        run(
+            Translator::new(mapper, policy, ids),
+            &mapping,
+            bytes,
+            offload,
+        );
     } else {
         let Ok(mapper) = Clat::new(NODE4, NODE6, pref64()) else {
             return;
@@ -144,7 +151,16 @@ fn translate(choice: u8, bytes: &[u8], offload: Offload) {
             answer_v6: false,
             ..policy
         };
-        run(Translator::new(mapper, policy, ids), bytes, offload);
+        let Ok(local) = Eam::host(NODE4, NODE6) else {
+            return;
+        };
+        let mapping = StaticMapping::clat([local], pref64());
+        run(
+            Translator::new(mapper, policy, ids),
+            &mapping,
+            bytes,
+            offload,
+        );
     }
 }
 
@@ -155,18 +171,26 @@ fn guarded(eam: Eam, policy: Policy, bytes: &[u8], offload: Offload) {
         return;
     };
     // The part has the IPv4 addresses of the explicit mapping, so that takes its place.
-    let Ok(eams) = EamTable::new([if policy.mtu4 == 576 { nodes } else { eam }]) else {
+    let row = if policy.mtu4 == 576 { nodes } else { eam };
+    let Ok(eams) = EamTable::new([row]) else {
         return;
     };
     let pref64s = Pref64s::single(pref64());
+    let mapping = StaticMapping::gateway([row], &pref64s, true, [nodes.v4()]);
     let siit = Siit::new(eams, pref64s.clone(), Hairpin::Intrinsic);
     let mapper = Guarded::new(siit, pref64s, Vec::new()).with_nodes(vec![nodes]);
     let ids = Identifications::new([3, 5], 0, 1);
-    run(Translator::new(mapper, policy, ids), bytes, offload);
+    run(
+        Translator::new(mapper, policy, ids),
+        &mapping,
+        bytes,
+        offload,
+    );
 }
 
 fn run<M: Mapper + PacketHolder + Prefetch, E: std::fmt::Debug>(
     translator: Result<Translator<M>, E>,
+    mapping: &StaticMapping,
     bytes: &[u8],
     offload: Offload,
 ) {
@@ -177,7 +201,12 @@ fn run<M: Mapper + PacketHolder + Prefetch, E: std::fmt::Debug>(
     buffer[HEADROOM..HEADROOM + bytes.len()].copy_from_slice(bytes);
     let frame = Frame::new(&mut buffer, HEADROOM, bytes.len(), offload);
     let Some(mut frame) = frame else { return };
-    match translator.translate(&mut frame, Instant::ZERO) {
+    let verdict = translator.translate(&mut frame, Instant::ZERO);
+    if offload == Offload::NONE {
+        let translated = matches!(verdict, Verdict::Forward).then(|| frame.packet());
+        kernel::compare(translator.policy(), mapping, bytes, translated);
+    }
+    match verdict {
         Verdict::Forward => check::forwarded(bytes, offload, &frame, translator.policy()),
         Verdict::Reply(_) => check::reply(bytes, frame.packet(), translator.policy()),
         Verdict::Split(mut split) => {

@@ -6,6 +6,7 @@ mod check;
 mod config;
 mod dns;
 mod engine;
+mod kernel;
 mod packets;
 mod routers;
 mod stateful;
