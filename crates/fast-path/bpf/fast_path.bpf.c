@@ -52,6 +52,8 @@ const volatile __u32 LINK_HEADER = 0;
 #define TCP_FIN 0x01
 #define TCP_SYN 0x02
 #define TCP_RST 0x04
+/* PSH, ACK and URG. */
+#define TCP_OTHERS 0x38
 
 #define LENGTH_MAX 65535
 #define DF_THRESHOLD 1260
@@ -334,8 +336,9 @@ static __always_inline int is_open(const struct config *config, const struct pac
 
 	if (packet->protocol != IPPROTO_TCP)
 		return 1;
+	/* No flag at all is one of the combinations that the worker refuses [NC-20]. */
 	if (by_flow)
-		return !(flags & (TCP_SYN | TCP_FIN | TCP_RST));
+		return !(flags & (TCP_SYN | TCP_FIN | TCP_RST)) && flags & TCP_OTHERS;
 	return !(flags & TCP_SYN && config->flags & F_CLAMP);
 }
 

@@ -1,0 +1,93 @@
+//! What sessions in the kernel cost: the time that a worker takes to install one, to ask when it was last
+//! used and to remove it, and the kernel's memory.
+//!
+//! `cargo run --release -p plat-host --example kernel_sessions [SESSIONS]`, as root
+#![allow(clippy::print_stdout, reason = "a measurement is a program of its own")]
+
+use std::error::Error;
+use std::net::{Ipv4Addr, Ipv6Addr};
+use std::time::Instant;
+
+use fast_path::{FastPath, Options};
+use nat64::Protocol;
+use nat64::event::{BindingRecord, SessionEntry, SessionHandle, SessionRecord};
+use nat64::offload::FlowOffload;
+use plat_host::KernelSessions;
+use xlat_core::addr::Pref64s;
+
+fn main() -> Result<(), Box<dyn Error>> {
+    let sessions: u32 = match std::env::args().nth(1) {
+        Some(count) => count.parse()?,
+        None => 1_000_000,
+    };
+    let options = Options {
+        flows: sessions,
+        ..Options::new([1, 2], 1)
+    };
+    let before = free()?;
+    let program = FastPath::load(&options)?;
+    let pref64 = "2001:db8:64::/96".parse()?;
+    let kernel = KernelSessions::new(program.flows(), &Pref64s::single(pref64));
+    let loaded = free()?;
+
+    let begin = Instant::now();
+    let installed = (0..sessions).filter(|number| kernel.install(*number, &session(*number)));
+    let installed = installed.count() as f64;
+    let each = |begin: Instant| begin.elapsed().as_secs_f64() * 1e9 / f64::from(sessions);
+    println!(
+        "installed: {installed} of {sessions} sessions, {:.0} ns each",
+        each(begin)
+    );
+    let taken = before.saturating_sub(free()?) as f64;
+    let table = before.saturating_sub(loaded) as f64;
+    println!(
+        "memory: {:.0} bytes an entry, two entries a session; {:.1} MiB of them before the first",
+        taken / installed / 2.0,
+        table / 1_048_576.0
+    );
+    let begin = Instant::now();
+    let used = (0..sessions).filter(|number| {
+        kernel
+            .last_use(*number, &session(*number))
+            .from_client
+            .is_some()
+    });
+    println!("asked: {} used, {:.0} ns each", used.count(), each(begin));
+    let begin = Instant::now();
+    for number in 0..sessions {
+        kernel.remove(number, &session(number));
+    }
+    println!("removed: {:.0} ns each", each(begin));
+    Ok(())
+}
+
+/// One of many sessions: 64 of a client, as many as there are ports behind an external address.
+fn session(number: u32) -> SessionEntry {
+    let client = Ipv6Addr::from_bits(0x2001_0db8_0001 << 80 | u128::from(number / 64 + 1));
+    let client_port = 1024 + (number % 64) as u16;
+    SessionEntry {
+        handle: SessionHandle::default(),
+        record: SessionRecord {
+            binding: BindingRecord {
+                protocol: Protocol::Udp,
+                client,
+                client_port,
+                external: Ipv4Addr::from_bits(0xc000_0200 + number / 60_000),
+                external_port: 1024 + (number % 60_000) as u16,
+            },
+            remote: Ipv4Addr::new(198, 51, 100, 7),
+            remote_port: 443,
+        },
+        pref64: 0,
+        tcp: None,
+        expires: xlat_core::Instant::from_secs(300),
+    }
+}
+
+/// Bytes that the machine has free, without what it could take from its caches.
+fn free() -> Result<u64, Box<dyn Error>> {
+    let text = std::fs::read_to_string("/proc/meminfo")?;
+    let line = text.lines().find_map(|line| line.strip_prefix("MemFree:"));
+    let kibibytes = line.and_then(|line| line.split_whitespace().next());
+    Ok(kibibytes.ok_or("no MemFree")?.parse::<u64>()? * 1024)
+}
