@@ -1,8 +1,112 @@
-//! What `plat status` says about the fast path in the kernel.
+//! The fast path of a `plat` in the laboratory: a flow for it, and what the status says about it.
 
-use anyhow::{Context, Result};
+use std::net::{IpAddr, SocketAddr, UdpSocket};
 
-use crate::installed::Installed;
+use anyhow::{Context, Result, ensure};
+
+use crate::installed::{Installed, PATIENCE};
+use crate::topology::{SERVER, embedded};
+use crate::wait::wait_until;
+
+/// A UDP flow between a client and the server.
+pub struct Flow {
+    /// The client's socket.
+    pub client: UdpSocket,
+    /// The server's.
+    pub server: UdpSocket,
+    /// Where the server sees the client.
+    pub outside: SocketAddr,
+}
+
+impl Flow {
+    /// Sends the first datagram.
+    ///
+    /// # Errors
+    /// When a packet does not arrive, or arrives changed.
+    pub fn start(installed: &Installed) -> Result<Self> {
+        let server = installed
+            .topology
+            .server
+            .run(|| Ok(UdpSocket::bind((SERVER, 0))?))?;
+        server.set_read_timeout(Some(PATIENCE))?;
+        let client = bind6(installed)?;
+        client.connect(in_prefix(server.local_addr()?))?;
+        client.send(&[0; 100])?;
+        let (_, outside) = server.recv_from(&mut [0; 128])?;
+        Ok(Self {
+            client,
+            server,
+            outside,
+        })
+    }
+
+    /// A datagram of 100 bytes from the client.
+    ///
+    /// # Errors
+    /// When a packet does not arrive, or arrives changed.
+    pub fn there(&self) -> Result<()> {
+        self.client.send(&[0; 100])?;
+        let (length, from) = self
+            .server
+            .recv_from(&mut [0; 128])
+            .context("it did not arrive")?;
+        ensure!(
+            (length, from) == (100, self.outside),
+            "{length} bytes from {from}"
+        );
+        Ok(())
+    }
+
+    /// The same from the server.
+    ///
+    /// # Errors
+    /// When a packet does not arrive, or arrives changed.
+    pub fn back(&self) -> Result<()> {
+        self.server.send_to(&[0; 100], self.outside)?;
+        let length = self
+            .client
+            .recv(&mut [0; 128])
+            .context("it did not come back")?;
+        ensure!(length == 100, "{length} bytes");
+        Ok(())
+    }
+
+    /// Goes on until the kernel has the session.
+    ///
+    /// # Errors
+    /// When a packet does not arrive, or arrives changed.
+    pub fn warm_up(&self, installed: &Installed) -> Result<()> {
+        wait_until(|| {
+            for _ in 0..8 {
+                self.there()?;
+                self.back()?;
+            }
+            Ok(in_kernel(installed)? > 0)
+        })
+    }
+}
+
+/// A UDP socket of the client, on a port of the kernel's choice.
+///
+/// # Errors
+/// When there is none.
+pub fn bind6(installed: &Installed) -> Result<UdpSocket> {
+    let socket = installed
+        .topology
+        .client()
+        .run(|| Ok(UdpSocket::bind("[::]:0")?))?;
+    socket.set_read_timeout(Some(PATIENCE))?;
+    Ok(socket)
+}
+
+/// A transport address as clients see it.
+#[must_use]
+pub fn in_prefix(address: SocketAddr) -> SocketAddr {
+    match address.ip() {
+        IpAddr::V4(v4) => SocketAddr::new(embedded(v4).into(), address.port()),
+        IpAddr::V6(_) => address,
+    }
+}
 
 /// Sessions that the kernel has.
 ///

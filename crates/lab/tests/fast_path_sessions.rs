@@ -2,15 +2,16 @@
 //! time, and nothing else notices.
 
 use std::io::{ErrorKind, Read, Write};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::path::PathBuf;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use lab::binaries::Binaries;
+use lab::capture::Capture;
 use lab::command::output;
-use lab::fast_path::{carried, in_kernel, traffic};
+use lab::fast_path::{Flow, bind6, carried, in_kernel, in_prefix, traffic};
 use lab::installed::{Installed, Setup};
 use lab::nft::{NFT, nft};
 use lab::suite::Test;
@@ -29,6 +30,7 @@ const TESTS: &[Test] = lab::tests![
     kf_15_a_port_forward_is_carried_in_the_kernel,
     kf_16_the_firewall_and_masquerading_see_what_the_kernel_translates,
     kf_17_a_program_that_was_detached_is_noticed_and_the_workers_go_on,
+    kf_18_a_capture_on_the_tun_sees_both_sides_of_each_packet,
 ];
 
 /// The one address that clients share.
@@ -286,6 +288,39 @@ fn kf_17_a_program_that_was_detached_is_noticed_and_the_workers_go_on() -> Resul
     Ok(())
 }
 
+fn kf_18_a_capture_on_the_tun_sees_both_sides_of_each_packet() -> Result<()> {
+    let installed = install(&[POOL, REQUIRED])?;
+    let flow = Flow::start(&installed)?;
+    flow.warm_up(&installed)?;
+    let capture = Capture::start(&[(&installed.topology.edge, "nat64")], 128)?;
+    let status = || installed.ask_plat(&["status"]);
+    wait_until(|| Ok(status()?.contains("a program captures packets on nat64")))
+        .with_context(|| status().unwrap_or_default())?;
+    for _ in 0..5 {
+        flow.there()?;
+        flow.back()?;
+    }
+    let packets = capture.stop()?.packets;
+    // 100 bytes of data in UDP over IPv6 and IPv4, into the TUN and out of it.
+    for (length, outgoing) in [(148, true), (128, false), (128, true), (148, false)] {
+        let seen = packets.iter();
+        let seen = seen.filter(|packet| (packet.length, packet.outgoing) == (length, outgoing));
+        let seen = seen.count();
+        ensure!(
+            seen >= 5,
+            "{seen} packets of {length} bytes, outgoing: {outgoing}"
+        );
+    }
+    wait_until(|| Ok(status()?.contains("fast path on")))?;
+    let before = carried(&installed)?;
+    flow.there()?;
+    ensure!(
+        carried(&installed)? == before + 1,
+        "it stays with the workers"
+    );
+    Ok(())
+}
+
 /// Detaches the program from the TUN, as an administrator would.
 fn detach(installed: &Installed) -> Result<()> {
     let pid = installed.plat.status("Pid")?;
@@ -318,67 +353,6 @@ const NEEDED: &[(&str, &str)] = &[
 
 const SETPRIV: &str = "/usr/bin/setpriv";
 const BPFTOOL: &str = "/usr/sbin/bpftool";
-
-/// A UDP flow between a client and the server.
-struct Flow {
-    client: UdpSocket,
-    server: UdpSocket,
-    /// Where the server sees the client.
-    outside: SocketAddr,
-}
-
-impl Flow {
-    fn start(installed: &Installed) -> Result<Self> {
-        let server = installed
-            .topology
-            .server
-            .run(|| Ok(UdpSocket::bind((SERVER, 0))?))?;
-        server.set_read_timeout(Some(PATIENCE))?;
-        let client = bind6(installed)?;
-        client.connect(in_prefix(server.local_addr()?))?;
-        client.send(&[0; 100])?;
-        let (_, outside) = server.recv_from(&mut [0; 128])?;
-        Ok(Self {
-            client,
-            server,
-            outside,
-        })
-    }
-
-    fn there(&self) -> Result<()> {
-        self.client.send(&[0; 100])?;
-        let (length, from) = self
-            .server
-            .recv_from(&mut [0; 128])
-            .context("it did not arrive")?;
-        ensure!(
-            (length, from) == (100, self.outside),
-            "{length} bytes from {from}"
-        );
-        Ok(())
-    }
-
-    fn back(&self) -> Result<()> {
-        self.server.send_to(&[0; 100], self.outside)?;
-        let length = self
-            .client
-            .recv(&mut [0; 128])
-            .context("it did not come back")?;
-        ensure!(length == 100, "{length} bytes");
-        Ok(())
-    }
-
-    /// Goes on until the kernel has the session.
-    fn warm_up(&self, installed: &Installed) -> Result<()> {
-        wait_until(|| {
-            for _ in 0..8 {
-                self.there()?;
-                self.back()?;
-            }
-            Ok(in_kernel(installed)? > 0)
-        })
-    }
-}
 
 /// A connection whose server sends when it is asked to.
 struct Download {
@@ -421,24 +395,8 @@ fn install(flags: &[&str]) -> Result<Installed> {
     Installed::with(&Binaries::find()?, Topology::new(&Plan::default())?, setup)
 }
 
-fn bind6(installed: &Installed) -> Result<UdpSocket> {
-    let socket = installed
-        .topology
-        .client()
-        .run(|| Ok(UdpSocket::bind("[::]:0")?))?;
-    socket.set_read_timeout(Some(PATIENCE))?;
-    Ok(socket)
-}
-
 fn connect(target: SocketAddr) -> Result<TcpStream> {
     let stream = TcpStream::connect_timeout(&target, PATIENCE)?;
     stream.set_read_timeout(Some(PATIENCE))?;
     Ok(stream)
-}
-
-fn in_prefix(address: SocketAddr) -> SocketAddr {
-    match address.ip() {
-        std::net::IpAddr::V4(v4) => SocketAddr::new(embedded(v4).into(), address.port()),
-        std::net::IpAddr::V6(_) => address,
-    }
 }
