@@ -10,13 +10,16 @@ use lab::installed::{Installed, PATIENCE, Setup};
 use lab::link::link_local;
 use lab::namespace::Namespace;
 use lab::suite::Test;
-use lab::topology::{Plan, SERVER, Topology, UPLINK};
+use lab::topology::{Plan, SERVER, Topology, UPLINK, embedded};
 use nix::net::if_::if_nametoindex;
 
 const TESTS: &[Test] = lab::tests![
     pc_01_a_third_party_reaches_a_client_through_its_mapping,
     pc_32_the_default_router_answers_at_each_of_its_addresses,
     pc_13_a_restart_is_announced_and_the_mapping_is_given_again,
+    pc_10_only_those_in_the_filter_reach_the_client,
+    pc_12_a_connection_has_the_port_that_was_told,
+    pc_15_a_named_client_gets_ports_for_others_and_no_one_else_does,
     pc_18_hostile_requests_do_not_move_a_mapping,
     pc_35_where_nobody_could_reach_a_port_none_is_given_away,
 ];
@@ -123,6 +126,101 @@ fn pc_13_a_restart_is_announced_and_the_mapping_is_given_again() -> Result<()> {
     Ok(())
 }
 
+/// Section 13.3: 198.51.100.2 and its port 4000 alone.
+fn pc_10_only_those_in_the_filter_reach_the_client() -> Result<()> {
+    let net = install(&[])?;
+    let client = net.topology.client();
+    let own = Topology::client_address(0);
+    let mut request = map(own, 6881, 120);
+    request.extend(b"\x03\0\0\x14\0\x80\x0f\xa0\0\0\0\0\0\0\0\0\0\0\xff\xff\xc6\x33\x64\x02");
+    let response = ask(client, router(), &request)?;
+    ensure!(response[60..] == request[60..], "{response:?}");
+    let external = external(&response)?;
+    let service = client.run(|| Ok(UdpSocket::bind((own, 6881))?))?;
+    service.set_read_timeout(Some(PATIENCE))?;
+    net.topology.server.run(|| {
+        for (port, word) in [(4001, b"no"), (4000, b"ok")] {
+            UdpSocket::bind((SERVER, port))?.send_to(word, external)?;
+        }
+        Ok(())
+    })?;
+    let mut buffer = [0; 64];
+    let (length, _) = service.recv_from(&mut buffer)?;
+    ensure!(&buffer[..length] == b"ok", "{:?}", &buffer[..length]);
+    Ok(())
+}
+
+/// Section 12: the connection has that port outside, and no one else reaches it.
+fn pc_12_a_connection_has_the_port_that_was_told() -> Result<()> {
+    let net = install(&["--filtering=address-dependent"])?;
+    let client = net.topology.client();
+    let own = Topology::client_address(0);
+    let server = net
+        .topology
+        .server
+        .run(|| Ok(UdpSocket::bind((SERVER, 4000))?))?;
+    server.set_read_timeout(Some(PATIENCE))?;
+    let mut request = map(own, 6881, 120);
+    request[1] = 2;
+    request.extend(b"\x0f\xa0\0\0");
+    request.extend(embedded(SERVER).octets());
+    let response = ask(client, router(), &request)?;
+    ensure!(
+        response[..4] == [2, 0x82, 0, 0] && response.len() == 80,
+        "{response:?}"
+    );
+    let external = SocketAddrV4::new(POOL, u16::from_be_bytes(response[42..44].try_into()?));
+    let service = client.run(|| {
+        let socket = UdpSocket::bind((own, 6881))?;
+        socket.send_to(b"hello", (embedded(SERVER), 4000))?;
+        Ok(socket)
+    })?;
+    let mut buffer = [0; 64];
+    let (_, seen) = server.recv_from(&mut buffer)?;
+    ensure!(seen == SocketAddr::V4(external), "{seen} {external}");
+    service.set_read_timeout(Some(PATIENCE))?;
+    let stranger = Ipv4Addr::new(198, 51, 100, 3);
+    let address = ipnet::IpNet::new_assert(stranger.into(), 24);
+    lab::link::add_address((&net.topology.server, UPLINK), address)?;
+    net.topology.server.run(|| {
+        let socket = UdpSocket::bind((stranger, 4000))?;
+        Ok(socket.send_to(b"no", external)?)
+    })?;
+    server.send_to(b"ok", external)?;
+    let (length, _) = service.recv_from(&mut buffer)?;
+    ensure!(&buffer[..length] == b"ok", "{:?}", &buffer[..length]);
+    Ok(())
+}
+
+/// Section 13.1.
+fn pc_15_a_named_client_gets_ports_for_others_and_no_one_else_does() -> Result<()> {
+    let own = Topology::client_address(0);
+    let net = install(&[&format!("--pcp-third-party={own}/128")])?;
+    let client = net.topology.client();
+    let mut segments = own.segments();
+    segments[7] = 3;
+    let other = Ipv6Addr::from(segments);
+    lab::link::add_address((client, UPLINK), ipnet::IpNet::new_assert(other.into(), 64))?;
+    let for_host = |asks: Ipv6Addr, host: Ipv6Addr| {
+        let mut request = map(asks, 6881, 120);
+        request.extend(b"\x01\0\0\x10");
+        request.extend(host.octets());
+        request
+    };
+    let service = client.run(|| Ok(UdpSocket::bind((other, 6881))?))?;
+    service.set_read_timeout(Some(PATIENCE))?;
+    let external = external(&ask(client, router(), &for_host(own, other))?)?;
+    net.topology.server.run(|| {
+        let socket = UdpSocket::bind((SERVER, 0))?;
+        Ok(socket.send_to(b"hello", external)?)
+    })?;
+    service.recv_from(&mut [0; 64])?;
+    // The other one asks for itself alone.
+    let refused = ask_from(client, other, router(), &for_host(other, own))?;
+    ensure!(refused[..4] == [2, 0x81, 0, 2], "{refused:?}");
+    Ok(())
+}
+
 fn pc_18_hostile_requests_do_not_move_a_mapping() -> Result<()> {
     let net = install(&[])?;
     let client = net.topology.client();
@@ -207,15 +305,25 @@ fn map(client: Ipv6Addr, port: u16, lifetime: u32) -> Vec<u8> {
 
 /// The response, which comes from the address that was asked.
 fn ask(client: &Namespace, server: SocketAddrV6, request: &[u8]) -> Result<Vec<u8>> {
+    let from: [u8; 16] = request[8..24].try_into()?;
+    let from = Ipv6Addr::from(from);
+    let is_own = from == Topology::client_address(0) || from.is_unicast_link_local();
+    let from = if is_own {
+        from
+    } else {
+        Topology::client_address(0)
+    };
+    ask_from(client, from, server, request)
+}
+
+/// The same from this address.
+fn ask_from(
+    client: &Namespace,
+    from: Ipv6Addr,
+    server: SocketAddrV6,
+    request: &[u8],
+) -> Result<Vec<u8>> {
     client.run(|| {
-        let from: [u8; 16] = request[8..24].try_into()?;
-        let from = Ipv6Addr::from(from);
-        let is_own = from == Topology::client_address(0) || from.is_unicast_link_local();
-        let from = if is_own {
-            from
-        } else {
-            Topology::client_address(0)
-        };
         let socket = UdpSocket::bind(SocketAddrV6::new(from, 0, 0, server.scope_id()))?;
         socket.set_read_timeout(Some(Duration::from_millis(500)))?;
         let mut buffer = [0; 1200];

@@ -25,7 +25,7 @@ pub(crate) async fn start(
     };
     let wanted = Pcp {
         lifetimes: LIFETIMES,
-        third_party: false,
+        third_party: settings.pcp_third_party.clone(),
         mappings_max: MAPPINGS_MAX,
         pref64: Pref64s::first(&settings.pref64s),
     };

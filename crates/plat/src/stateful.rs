@@ -32,6 +32,10 @@ pub(crate) struct StatefulFlags {
     /// where the pool can be reached from outside]
     #[arg(long, value_enum, value_name = "on|off")]
     pub(crate) pcp: Option<Switch>,
+    /// IPv6 hosts that may ask by PCP for ports of others (THIRD_PARTY), as a router does for those
+    /// behind it; several times [default: none]
+    #[arg(long, value_name = "PREFIX")]
+    pub(crate) pcp_third_party: Vec<Ipv6Prefix>,
     /// Serve only IPv6 sources of this prefix; several times; ::/0 serves all [default: those of
     /// this host's own networks]
     #[arg(long, group = RELOADABLE, value_name = "PREFIX")]

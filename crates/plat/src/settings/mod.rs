@@ -61,6 +61,8 @@ pub(crate) struct Settings {
     pub(crate) offers: Offers,
     /// Hosts may ask for external ports.
     pub(crate) pcp: bool,
+    /// Those that may ask for other hosts.
+    pub(crate) pcp_third_party: Vec<Ipv6Prefix>,
     pub(crate) advertise: Advertise,
     pub(crate) dns: Dns,
     /// But for the translator's IPv6 address, which [`Settings::policy`] adds.
@@ -116,6 +118,7 @@ impl Settings {
             mtu: run.mtu,
             dynamic_pool: run.dynamic_pool,
             pcp: pcp(&run.stateful, &advertise, &egress, !pools.is_empty())?,
+            pcp_third_party: run.stateful.pcp_third_party.clone(),
             egress,
             facts,
             session_log: run.stateful.session_log(),

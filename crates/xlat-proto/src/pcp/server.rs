@@ -6,7 +6,7 @@ use std::net::{Ipv4Addr, Ipv6Addr, SocketAddrV4};
 use std::time::Duration;
 
 use xlat_core::Instant;
-use xlat_core::addr::Pref64;
+use xlat_core::addr::{Ipv6Prefix, Pref64};
 use xlat_core::wire::IpNextHeaderProtocols as Protocols;
 
 use super::message::{Map, Nonce, Operation, Peer, Request, Unreadable, error, success};
@@ -22,8 +22,8 @@ const FILTERS_MAX: usize = 16;
 pub struct Settings {
     /// Bounds of lifetimes in seconds; 120 and 86400 are what section 15 recommends.
     pub lifetimes: (u32, u32),
-    /// Clients may ask for other hosts (section 13.1).
-    pub third_party: bool,
+    /// Clients that may ask for other hosts (section 13.1).
+    pub third_party: Vec<Ipv6Prefix>,
     /// Maximum number of mappings of all clients.
     pub mappings_max: usize,
     /// The prefix that is told to those who ask (RFC 7225).
@@ -211,10 +211,16 @@ impl Server {
     fn host(&self, request: &Request) -> Result<Ipv6Addr, ResultCode> {
         match request.options.third_party {
             None => Ok(request.client),
-            Some(_) if !self.settings.third_party => Err(ResultCode::UnsuppOption),
+            Some(_) if self.settings.third_party.is_empty() => Err(ResultCode::UnsuppOption),
+            Some(_) if !self.may_ask_for_others(request.client) => Err(ResultCode::NotAuthorized),
             Some(host) if host == request.client => Err(ResultCode::MalformedRequest),
             Some(host) => Ok(host),
         }
+    }
+
+    fn may_ask_for_others(&self, client: Ipv6Addr) -> bool {
+        let mut allowed = self.settings.third_party.iter();
+        allowed.any(|prefix| prefix.contains(client))
     }
 
     fn map(

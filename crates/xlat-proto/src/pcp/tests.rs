@@ -91,7 +91,7 @@ impl PortMapper for Nat {
 fn settings() -> Settings {
     Settings {
         lifetimes: (120, 86_400),
-        third_party: false,
+        third_party: Vec::new(),
         mappings_max: 4,
         pref64: Some("64:ff9b::/96".parse().unwrap()),
     }
@@ -263,6 +263,24 @@ fn pc_06_every_error_has_its_code() {
     expect_code(&and(request(), other), 5, LONG);
 }
 
+/// Section 7.3: options are padded to four bytes, and their length does not count the padding.
+#[test]
+fn pc_18_options_that_are_not_aligned_are_read_by_their_length() {
+    let padded = and(map_request(), "c0000005 0102030405 000000 02000000");
+    let response = ask(&mut server(), &mut Nat::default(), &padded);
+    // Ignored, and the option behind it is not.
+    assert_eq!((response[3], &response[60..]), (0, &[2, 0, 0, 0][..]));
+    // The padding is missing, or the length leads beyond the end.
+    expect_code(&and(map_request(), "c0000005 0102030405"), 3, 1800);
+    for option in [
+        "c0000005 01020304",
+        "c000ffff 00000000",
+        "03000015 00000000",
+    ] {
+        expect_code(&and(map_request(), option), 6, 1800);
+    }
+}
+
 #[test]
 fn pc_07_what_the_nat_refuses_has_its_code() {
     for (refusal, code, lifetime) in [
@@ -415,7 +433,7 @@ fn pc_15_mappings_for_other_hosts_need_the_operators_consent() {
     let other = "01000010 20010db8000100000000000000000009";
     let (mut server, mut nat) = (server(), Nat::default());
     server.reconfigure(Settings {
-        third_party: true,
+        third_party: vec!["2001:db8:1::7/128".parse().unwrap()],
         ..settings()
     });
     let response = ask(&mut server, &mut nat, &and(map_request(), other));
@@ -425,6 +443,13 @@ fn pc_15_mappings_for_other_hosts_need_the_operators_consent() {
     let own = "01000010 20010db8000100000000000000000007";
     let response = ask(&mut server, &mut nat, &and(map_request(), own));
     assert_eq!(response[3], 3);
+    // The host itself has no such right.
+    let back = and(with(map_request(), &[(23, 9)]), own);
+    let response = server.handle(&back, host, NOW, &mut nat).unwrap();
+    assert_eq!(
+        (response[3], &response[4..8]),
+        (2, &1800u32.to_be_bytes()[..])
+    );
 }
 
 #[test]
