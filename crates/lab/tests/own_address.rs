@@ -3,26 +3,35 @@
 
 use std::io::{Read, Write};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use ipnet::IpNet;
 use lab::binaries::Binaries;
 use lab::inspect::{difference, inspect};
 use lab::installed::{Installed, PATIENCE, Setup};
-use lab::link::add_address;
+use lab::link::{add_address, add_route, remove, remove_address};
 use lab::namespace::Namespace;
 use lab::nft::{NFT, nft};
 use lab::suite::Test;
 use lab::topology::{Plan, SERVER, Topology, UPLINK, embedded};
+use lab::traffic::ping::ping;
 
 const TESTS: &[Test] = lab::tests![
     oa_02_a_client_has_one_port_for_all_and_everybody_reaches_it,
     oa_06_a_port_forward_answers_from_outside_and_from_inside,
     oa_03_the_table_exchanges_addresses_and_nothing_is_left,
+    oa_07_what_the_host_has_at_the_address_goes_on_beside_ten_thousand_sessions,
+    oa_08_the_address_changes_in_the_middle_of_traffic,
+    oa_11_a_start_without_an_address_waits_for_one,
 ];
 
 /// The edge towards the IPv4 router.
 const WAN: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 1);
+/// What the provider gives it next.
+const NEXT: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 77);
+/// An address that is not global.
+const BEHIND: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 9);
 /// Other hosts where the server is.
 const OTHERS: [Ipv4Addr; 2] = [
     Ipv4Addr::new(198, 51, 100, 3),
@@ -166,6 +175,216 @@ fn oa_03_the_table_exchanges_addresses_and_nothing_is_left() -> Result<()> {
     let after = inspect(&net.topology.edge)?;
     let left = difference(&before, &after);
     ensure!(left.is_empty(), "{left:?}");
+    Ok(())
+}
+
+fn oa_07_what_the_host_has_at_the_address_goes_on_beside_ten_thousand_sessions() -> Result<()> {
+    let topology = topology()?;
+    // A service in the range of clients, which was there before.
+    let before = udp(&topology.edge, Ipv4Addr::UNSPECIFIED.into(), 20_000)?;
+    let net = Installed::with(&Binaries::find()?, topology, Setup::plat_alone(&[]))?;
+    let (edge, server) = (&net.topology.edge, &net.topology.server);
+    let line = "left out: UDP port 20000, which a service of this host has";
+    net.plat.wait_for_line(line, PATIENCE)?;
+    let sockets: Vec<UdpSocket> = (0..100)
+        .map(|number| {
+            udp(
+                net.topology.client(),
+                Topology::client_address(0).into(),
+                7000 + number,
+            )
+        })
+        .collect::<Result<_>>()?;
+    let sessions = || -> Result<usize> { Ok(net.ask_plat(&["sessions"])?.lines().count()) };
+    // The TUN's queue is no longer than 500 packets.
+    for _ in 0..5 {
+        for socket in &sockets {
+            for port in 1..=100 {
+                let _ = socket.send_to(b"many", (embedded(SERVER), port));
+            }
+            std::thread::yield_now();
+        }
+        if sessions()? >= 10_000 {
+            break;
+        }
+    }
+    ensure!(sessions()? >= 10_000, "{} sessions", sessions()?);
+
+    let (ssh, dns) = (
+        edge.run(|| Ok(TcpListener::bind((WAN, 22))?))?,
+        udp(edge, WAN.into(), 53)?,
+    );
+    let outside = udp(server, SERVER.into(), 5300)?;
+    for service in [&dns, &before] {
+        let port = service.local_addr()?.port();
+        outside.send_to(b"question", (WAN, port))?;
+        let (_, from) = receive(service)?;
+        service.send_to(b"answer", from)?;
+        let (_, from) = receive(&outside)?;
+        ensure!(from == (WAN, port).into(), "{from}");
+    }
+    let listener = server.run(|| Ok(TcpListener::bind((SERVER, 8022))?))?;
+    for _ in 0..20 {
+        let inward = connect(server, (IpAddr::from(WAN), 22).into())?;
+        ensure!(ssh.accept()?.1 == inward.local_addr()?);
+        let outward = connect(edge, (IpAddr::from(SERVER), 8022).into())?;
+        let (_, peer) = listener.accept()?;
+        ensure!(
+            peer == outward.local_addr()? && peer.ip() == IpAddr::from(WAN),
+            "{peer}"
+        );
+    }
+    // A socket of the host that chooses no port has none of the clients'.
+    let own = edge.run(|| Ok(UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))?))?;
+    own.set_read_timeout(Some(PATIENCE))?;
+    own.send_to(b"question", (SERVER, 5300))?;
+    let (_, from) = receive(&outside)?;
+    ensure!(
+        from.ip() == IpAddr::from(WAN) && from.port() > 32_767,
+        "{from}"
+    );
+    outside.send_to(b"answer", from)?;
+    receive(&own)?;
+    ensure!(sessions()? >= 10_000);
+    // One that takes a port of the clients is named.
+    let _late = udp(edge, WAN.into(), 21_000)?;
+    let line =
+        "a service of this host listens on UDP port 21000, which clients have at 203.0.113.1";
+    net.plat.wait_for_line(line, PATIENCE)
+}
+
+fn oa_08_the_address_changes_in_the_middle_of_traffic() -> Result<()> {
+    let log = tempfile::tempdir()?;
+    let log = log.path().join("sessions.log");
+    let own = Topology::client_address(0);
+    let (logs, bind) = (
+        format!("--session-log={}", log.display()),
+        format!("--bind=tcp:eth0:443=[{own}]:8443"),
+    );
+    let net = install(&["--pool=eth0", &logs, &bind])?;
+    let (network, server) = (&net.topology, &net.topology.server);
+    let client = udp(network.client(), own.into(), 5000)?;
+    let outside = udp(server, SERVER.into(), 3478)?;
+    client.send_to(b"before", (embedded(SERVER), 3478))?;
+    let (_, before) = receive(&outside)?;
+    let listener = server.run(|| Ok(TcpListener::bind((SERVER, 8080))?))?;
+    let stream = connect(
+        network.client(),
+        (IpAddr::from(embedded(SERVER)), 8080).into(),
+    )?;
+    let (_accepted, tcp_before) = listener.accept()?;
+    ensure!(before.ip() == IpAddr::from(WAN) && tcp_before.ip() == IpAddr::from(WAN));
+
+    let far = IpAddr::from(Ipv4Addr::new(203, 0, 113, 2));
+    let everywhere = IpNet::new_assert(Ipv4Addr::UNSPECIFIED.into(), 0);
+    let net_of = |address: Ipv4Addr| IpNet::new_assert(address.into(), 24);
+    remove_address((&network.edge, UPLINK), net_of(WAN))?;
+    add_address((&network.edge, UPLINK), net_of(NEXT))?;
+    add_route(&network.edge, everywhere, far, None)?;
+    let changed = Instant::now();
+    client.set_read_timeout(Some(Duration::from_millis(10)))?;
+    outside.set_read_timeout(Some(Duration::from_millis(10)))?;
+    let after = loop {
+        client.send_to(b"after", (embedded(SERVER), 3478))?;
+        if let Ok((_, from)) = receive(&outside)
+            && from.ip() == IpAddr::from(NEXT)
+        {
+            break from;
+        }
+        ensure!(changed.elapsed() < PATIENCE, "the address is not followed");
+    };
+    let downtime = changed.elapsed();
+    ensure!(downtime < Duration::from_secs(1), "{downtime:?}");
+    ensure!(after.port() == before.port(), "{before} became {after}");
+
+    // Everybody reaches the client there, and its port forward.
+    let stranger = udp(server, OTHERS[1].into(), 9)?;
+    client.set_read_timeout(Some(PATIENCE))?;
+    stranger.send_to(b"hello", after)?;
+    let (_, from) = receive(&client)?;
+    ensure!(from == (embedded(OTHERS[1]), 9).into(), "{from}");
+    let service = network
+        .client()
+        .run(|| Ok(TcpListener::bind((own, 8443))?))?;
+    let forwarded = connect(server, (IpAddr::from(NEXT), 443).into())?;
+    let (_, peer) = service.accept()?;
+    ensure!(
+        peer == (embedded(SERVER), forwarded.local_addr()?.port()).into(),
+        "{peer}"
+    );
+
+    // The connection by the address before has ended; the log tells from when to when.
+    let sessions = net.ask_plat(&["sessions"])?;
+    ensure!(sessions.contains(&after.to_string()), "{sessions}");
+    ensure!(!sessions.contains(&WAN.to_string()), "{sessions}");
+    let line = |event: &str, address: SocketAddr| {
+        let (ip, port) = (address.ip(), address.port());
+        (
+            format!("\"event\":\"{event}\""),
+            format!("\"external\":\"{ip}\",\"external_port\":{port}}}"),
+        )
+    };
+    for (event, place) in [
+        line("binding-created", before),
+        line("binding-removed", before),
+        line("binding-created", after),
+        line("binding-removed", tcp_before),
+    ] {
+        lab::wait::wait_until(|| {
+            let text = std::fs::read_to_string(&log)?;
+            Ok(text
+                .lines()
+                .any(|line| line.contains(&event) && line.contains(&place)))
+        })?;
+    }
+    drop(stream);
+    let status = net.ask_plat(&["status"])?;
+    ensure!(
+        status.contains(&format!("pool      {NEXT} of eth0, ")),
+        "{status}"
+    );
+    ensure!(!net.plat.log().contains("withdrawn"), "{}", net.plat.log());
+    Ok(())
+}
+
+fn oa_11_a_start_without_an_address_waits_for_one() -> Result<()> {
+    let topology = topology()?;
+    let wan = IpNet::new_assert(WAN.into(), 24);
+    remove_address((&topology.edge, UPLINK), wan)?;
+    let setup = Setup::plat_alone(&["--pool=eth0"]);
+    let net = Installed::with(&Binaries::find()?, topology, setup)?;
+    let line = "there is no IPv4 address of eth0 yet: clients reach IPv4 when there is one";
+    net.plat.wait_for_line(line, PATIENCE)?;
+    let edge = &net.topology.edge;
+    // Another NAT stands before it.
+    add_address((edge, UPLINK), IpNet::new_assert(BEHIND.into(), 24))?;
+    let line = "192.0.2.9 of eth0 is no public address: another NAT stands before this host";
+    net.plat.wait_for_line(line, PATIENCE)?;
+    add_address((edge, UPLINK), wan)?;
+    remove_address((edge, UPLINK), IpNet::new_assert(BEHIND.into(), 24))?;
+    let far = IpAddr::from(Ipv4Addr::new(203, 0, 113, 2));
+    add_route(
+        edge,
+        IpNet::new_assert(Ipv4Addr::UNSPECIFIED.into(), 0),
+        far,
+        None,
+    )?;
+    net.plat
+        .wait_for_line("clients share 203.0.113.1 of eth0", PATIENCE)?;
+    let client = net.topology.client();
+    lab::wait::wait_until(|| {
+        Ok(client
+            .run(|| ping(embedded(SERVER), 56, Duration::from_millis(200)))
+            .is_ok())
+    })?;
+    // The interface vanishes: nothing of the clients leaves, and plat goes on.
+    remove(edge, UPLINK)?;
+    net.plat
+        .wait_for_line("203.0.113.1 of eth0 is gone", PATIENCE)?;
+    ensure!(
+        net.ask_plat(&["status"])?
+            .contains("pool      ports 10000-32767")
+    );
     Ok(())
 }
 

@@ -32,6 +32,8 @@ pub struct StatusSource {
     pub pool: Vec<String>,
     /// Where clients are seen that share an address of this host.
     pub outer: SeenOuter,
+    /// What the figures do not say.
+    pub notes: Vec<&'static str>,
     /// The workers' counters.
     pub totals: Totals,
     /// Of the stateful translator.
@@ -131,6 +133,7 @@ impl StatusSource {
             uptime_s: now().saturating_since(self.started).as_secs(),
             prefixes: self.prefixes.clone(),
             pool: self.pools(),
+            notes: self.notes.clone(),
             stateful: self.nat.as_ref().map(|nat| nat.status(top)),
             leases,
             pcp: self.pcp.as_ref().map(pcp_server::StatusSource::status),
@@ -164,6 +167,9 @@ pub struct Status {
     uptime_s: u64,
     prefixes: Vec<String>,
     pool: Vec<String>,
+    /// What the figures do not say.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    notes: Vec<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     stateful: Option<NatStatus>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -202,6 +208,9 @@ impl Status {
         writeln!(f, "prefix    {}", self.prefixes.join(", "))?;
         if !self.pool.is_empty() {
             writeln!(f, "pool      {}", self.pool.join(", "))?;
+        }
+        for note in &self.notes {
+            writeln!(f, "note      {note}")?;
         }
         self.reach.write_to(f)?;
         let repairs = self.repairs.total();

@@ -5,7 +5,7 @@ use std::net::Ipv6Addr;
 use std::path::Path;
 
 use anyhow::Result;
-use plat_host::{Own6, POOLS, egress};
+use plat_host::{Egress, Own6, POOLS, egress};
 use xlat_core::addr::Pref64;
 use xlat_host::daemon::exit::Usage;
 use xlat_host::host::Plan;
@@ -38,20 +38,25 @@ fn check(run: Run) -> Result<Vec<String>> {
     let has_prefix = !run.prefix.is_empty();
     let facts = facts::example(&run)?;
     let settings = Settings::resolve(run, facts)?;
-    if settings.facts.free_pool.is_some() {
+    if let Egress::Own(own) = &settings.egress {
+        choices.push(format!(
+            "pool: the {own}, {}, but for those that services of this host have",
+            own.describe()
+        ));
+    } else if settings.facts.free_pool.is_some() {
         let pools = POOLS.join(", ");
         choices.push(format!(
             "pool: the first of {pools} that this host does not use, chosen at the start"
         ));
-        if !has_egress {
-            choices.push("egress: masquerade, wherever the IPv4 default route leads".into());
-        }
-        if !has_prefix {
-            let prefixes: Vec<&Pref64> = settings.pref64s.iter().collect();
-            choices.push(format!("prefix: {}", join(&prefixes)));
-        }
     } else if !has_egress {
         choices.push("egress: route".into());
+    }
+    if !has_prefix && settings.stateful.is_some() {
+        let prefixes: Vec<&Pref64> = settings.pref64s.iter().collect();
+        choices.push(format!("prefix: {}", join(&prefixes)));
+    }
+    if settings.has_kernels_ports() {
+        choices.push(egress::OF_THE_KERNEL.into());
     }
     validate(&settings)?;
     choices.push(format!("ipv4: {}", settings.own_v4));

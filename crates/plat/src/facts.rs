@@ -2,6 +2,7 @@
 
 use anyhow::Result;
 use plat_host::{Egress, HostFacts, Pool};
+use tracing::info;
 use xlat_host::daemon::exit::Usage;
 use xlat_host::host::Host;
 
@@ -9,8 +10,8 @@ use crate::cli::Run;
 
 /// Looks at the host, if these flags leave something to it.
 pub(crate) async fn look_up(run: &Run) -> Result<HostFacts> {
-    let has_own = has_interface(run);
-    if !has_own && !is_to_choose(run)? {
+    let is_own = is_own(run)?;
+    if !is_own && !is_to_choose(run)? {
         return Ok(HostFacts::default());
     }
     let host = Host::connect()?;
@@ -18,7 +19,13 @@ pub(crate) async fn look_up(run: &Run) -> Result<HostFacts> {
         // What a killed run left is not in the way.
         host.recover(&run.place.run_dir, &run.place.tun).await?;
     }
-    if has_own {
+    if is_own {
+        if run.stateful.pool.is_empty() {
+            info!(
+                "no pool was given: clients share the address of the interface of the IPv4 default \
+                 route with this host; --egress masquerade hides a private pool behind it instead"
+            );
+        }
         return Ok(HostFacts::look_up_own(&host).await?);
     }
     let egress = Egress::merge(run.egress.clone())?;
@@ -27,7 +34,7 @@ pub(crate) async fn look_up(run: &Run) -> Result<HostFacts> {
 
 /// What stands for the host's facts where it is not looked at.
 pub(crate) fn example(run: &Run) -> Result<HostFacts> {
-    if has_interface(run) {
+    if is_own(run)? {
         return Ok(HostFacts::example_own()?);
     }
     if !is_to_choose(run)? {
@@ -36,10 +43,12 @@ pub(crate) fn example(run: &Run) -> Result<HostFacts> {
     Ok(HostFacts::example()?)
 }
 
-/// True if clients share the address of an interface.
-fn has_interface(run: &Run) -> bool {
+/// True if clients share an address of this host: that of an interface which is the pool, or that of
+/// the IPv4 default route's, where nobody has said otherwise.
+fn is_own(run: &Run) -> Result<bool, Usage> {
     let mut pools = run.stateful.pool.iter();
-    pools.any(|pool| matches!(pool, Pool::Interface(_)))
+    let is_named = pools.any(|pool| matches!(pool, Pool::Interface(_)));
+    Ok(is_named || is_to_choose(run)? && run.egress.is_empty())
 }
 
 /// True if nobody has said whom to translate for.
@@ -48,7 +57,10 @@ fn is_to_choose(run: &Run) -> Result<bool, Usage> {
     if has_hosts || run.dynamic_pool.is_some() || !run.stateful.pool.is_empty() {
         return Ok(false);
     }
-    if !run.stateful.bind.is_empty() {
+    let mut binds = run.stateful.bind.iter();
+    if !run.egress.is_empty() && !run.stateful.bind.is_empty()
+        || binds.any(|bind| bind.interface.is_none())
+    {
         return Err(Usage("--bind needs --pool".into()));
     }
     Ok(true)

@@ -211,6 +211,9 @@ impl Daemon<'_> {
         nft::warn_of_legacy_rules();
         egress::warn_of_reverse_paths(self.host, &config).await;
         egress::say_hidden(&config);
+        if self.settings.has_kernels_ports() {
+            info!("{}", egress::OF_THE_KERNEL);
+        }
         if let Some(outer) = &config.outer {
             self.forget_connections(outer).await;
         }
@@ -246,6 +249,7 @@ impl Daemon<'_> {
             prefixes: settings.pref64s.iter().map(ToString::to_string).collect(),
             pool: settings.pools(),
             outer: self.outer.seen(),
+            notes: settings.notes(),
             totals: workers.totals(),
             nat: stateful.map(Keeper::status_source),
             leases: self.state.leases.as_ref().map(Leases::pool),

@@ -177,15 +177,24 @@ fn a_check_tells_what_a_start_chooses() {
     for line in [
         "lan = [\"lan0\"]",
         "# prefix: 64:ff9b::/96",
-        "# egress: masquerade, wherever the IPv4 default route leads",
         "# ipv6: an address of this host, chosen at the start",
         "# ra-lifetime: 1800",
     ] {
         assert!(all.lines().any(|one| one == line), "{line} in {all}");
     }
     assert!(
-        all.contains("\n# pool: the first of 192.168.64.0/28, "),
+        all.contains(
+            "\n# pool: the IPv4 address of the interface of the IPv4 default route, ports \
+             10000-32767, "
+        ),
         "{all}"
+    );
+    let hidden = lines("egress = \"masquerade\"\n");
+    assert!(
+        hidden.contains("\n# pool: the first of 192.168.64.0/28, ")
+            && hidden
+                .contains("\n# egress masquerade: filtering and external ports are those of the"),
+        "{hidden}"
     );
     let some = lines("prefix = \"2001:db8:64::/96\"\npool = \"192.0.2.0/28\"\n");
     for line in [

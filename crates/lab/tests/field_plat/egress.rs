@@ -25,6 +25,7 @@ pub(crate) const TESTS: &[Test] = lab::tests![
     fp_02_losing_ipv4_withdraws_the_nat64_and_not_the_router,
     fp_02_a_default_route_that_is_replaced_withdraws_nothing,
     fp_03_masquerading_follows_the_default_route,
+    oa_08_the_pool_is_the_address_of_the_default_routes_interface,
     fp_03_several_egress_interfaces_and_no_other,
     fp_03_what_the_kernel_cannot_masquerade_does_not_leave,
     fp_11_the_private_pool_is_not_reached_from_outside,
@@ -114,7 +115,7 @@ fn fp_03_masquerading_follows_the_default_route() -> Result<()> {
     let installed = Installed::with(
         &Binaries::find()?,
         two_uplinks()?,
-        Setup::plat_alone(&[]).with_clats(),
+        Setup::plat_alone(&["--egress=masquerade"]).with_clats(),
     )?;
     let network = &installed.topology;
     ensure!(seen_by_server(network)? == WAN);
@@ -134,6 +135,39 @@ fn fp_03_masquerading_follows_the_default_route() -> Result<()> {
     );
     let status = installed.ask_plat(&["status"])?;
     ensure!(status.contains("egress    IPv4 by wan1"), "{status}");
+    Ok(())
+}
+
+/// Clients are seen by the address of the uplink that the default route uses: any, or one of those
+/// that are named.
+fn oa_08_the_pool_is_the_address_of_the_default_routes_interface() -> Result<()> {
+    for flags in [&[][..], &["--pool=eth0", "--pool=wan1"], &["--pool=eth0"]] {
+        let setup = Setup::plat_alone(flags).with_clats();
+        let installed = Installed::with(&Binaries::find()?, two_uplinks()?, setup)?;
+        let network = &installed.topology;
+        ensure!(seen_by_server(network)? == WAN);
+        let capture = capture_outside(network)?;
+        ip(
+            &network.edge,
+            "route replace default via 192.0.2.2 dev wan1",
+        )?;
+        if flags.len() == 1 {
+            let patience = Duration::from_millis(500);
+            let passed = network.client().run(|| ping(SERVER, 56, patience));
+            ensure!(passed.is_err(), "it left by an interface that is not named");
+        } else {
+            wait_until(|| Ok(seen_by_server(network)? == OTHER))?;
+            let line = "the address 203.0.113.1 of eth0 is 192.0.2.1 of wan1 now";
+            installed.plat.wait_for_line(line, PATIENCE)?;
+            let status = installed.ask_plat(&["status"])?;
+            ensure!(status.contains("pool      192.0.2.1 of wan1, "), "{status}");
+        }
+        let private = private_sources(&capture.stop()?);
+        ensure!(
+            private == 0,
+            "{flags:?}: {private} packets of the pool left"
+        );
+    }
     Ok(())
 }
 

@@ -59,6 +59,10 @@ fn main() {
                 IP,
             ),
             ("fp_03_masquerading_follows_the_default_route", IP),
+            (
+                "oa_08_the_pool_is_the_address_of_the_default_routes_interface",
+                IP,
+            ),
             ("fp_03_several_egress_interfaces_and_no_other", IP),
             (
                 "fp_03_what_the_kernel_cannot_masquerade_does_not_leave",

@@ -106,10 +106,15 @@ impl Worker {
             self.note_offer(flow);
         }
         let external = Ipv4Addr::from_bits(passed.external);
+        let hairpin = self.turns(remote, flow.protocol, tuple.remote_port);
+        let source = match hairpin {
+            true => self.shown_to(remote, external),
+            false => external,
+        };
         Ok(Rewrite {
             ports: Some(ports(tuple.protocol, passed.port, tuple.remote_port)),
-            hairpin: self.turns(remote, flow.protocol, tuple.remote_port),
-            ..Rewrite::new(self.shown_to(remote, external), remote)
+            hairpin,
+            ..Rewrite::new(source, remote)
         })
     }
 
@@ -151,13 +156,11 @@ impl Worker {
         self.is_ours(to) || shared.is_some_and(|one| one.address == to && one.has(protocol, port))
     }
 
-    /// The source of a packet to `remote`: who goes by the outer address is seen by it.
+    /// The source of a packet that turns round: one to the outer address comes from the outer address.
     #[inline]
     fn shown_to(&self, remote: Ipv4Addr, external: Ipv4Addr) -> Ipv4Addr {
-        match self.view.outer {
-            Some(OuterAddress { inner, outer }) if remote == outer && external == inner => outer,
-            _ => external,
-        }
+        let outer = self.view.outer.filter(|one| one.outer == remote);
+        OuterAddress::seen(outer, external)
     }
 
     /// The address of the tables that a packet from IPv4 goes to: one that turned round has the outer
@@ -260,8 +263,11 @@ impl Mapper for Worker {
             .shard_of_client(tuple.client)
             .quoted_by_v6(&tuple, now)
             .ok_or_else(unmatched)?;
-        let external = self.shown_to(remote, Ipv4Addr::from_bits(outside.external));
         let turns = self.turns(remote, error.quoted.protocol, tuple.remote_port);
+        let external = match (turns, Ipv4Addr::from_bits(outside.external)) {
+            (true, external) => self.shown_to(remote, external),
+            (false, external) => external,
+        };
         Ok(ErrorRewrite {
             // Routers on the way to the client are hidden behind its address (RFC 5508 REQ-5).
             src: Some(external),

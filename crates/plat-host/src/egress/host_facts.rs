@@ -45,7 +45,10 @@ impl OwnFacts {
         let pool: Ipv4Prefix = free_pool(host).await?.parse()?;
         Ok(Self {
             inner: first_of(pool),
-            busy: listening(),
+            busy: listening()
+                .into_iter()
+                .filter(Listening::is_reached_from_outside)
+                .collect(),
             ephemeral: Ephemeral::of(host),
         })
     }

@@ -32,6 +32,11 @@ pub use pool::Pool;
 
 use host_facts::{SOMEWHERE, default_interface};
 
+/// What masquerading means for clients that share a pool.
+pub const OF_THE_KERNEL: &str = "egress masquerade: filtering and external ports are those of the \
+                                 kernel's NAT; IPv4 hosts reach no client that has not sent to them, \
+                                 and the session log has addresses that they do not see";
+
 /// Most addresses that are answered for one by one.
 const PROXIES_MAX: usize = 4096;
 

@@ -77,6 +77,8 @@ pub struct OwnAddress {
     pub ranges: Vec<RangeInclusive<u16>>,
     /// Ports that the administrator forwards to clients.
     pub forwards: Vec<(Protocol, u16)>,
+    /// Ports that are left out, because services of this host have them.
+    pub left_out: Vec<Listening>,
     /// What the kernel gives to the sockets of this host.
     pub ephemeral: Ephemeral,
 }
@@ -206,6 +208,9 @@ impl OwnAddress {
             return warn!("there is no {self} yet: clients reach IPv4 when there is one");
         };
         info!("clients share {outer} with this host: {}", self.describe());
+        for service in &self.left_out {
+            info!("left out: {service}, which a service of this host has");
+        }
         if !special::is_global_v4(outer.address) {
             warn!(
                 "{outer} is no public address: another NAT stands before this host, and what it lets \
@@ -233,6 +238,19 @@ impl OwnAddress {
             }
         }
         Ok(())
+    }
+
+    /// Services of this host that wait on ports of clients. They began after the start.
+    pub fn late_services(&self, outer: &Outer) -> Vec<Listening> {
+        let is_ours = |one: &Listening| {
+            let mut forwards = self.forwards.iter();
+            self.ranges.iter().any(|range| range.contains(&one.port))
+                || forwards
+                    .any(|&(protocol, port)| (number(protocol), port) == (one.protocol, one.port))
+        };
+        let mut all = listening();
+        all.retain(|one| one.is_at(outer.address) && is_ours(one));
+        all
     }
 
     /// The interface and the address that clients are seen by now; `None` if there is none.
@@ -438,6 +456,7 @@ mod tests {
             inner: Ipv4Addr::new(192, 168, 64, 1),
             ranges: ranges.to_vec(),
             forwards: vec![(Protocol::Tcp, 443), (Protocol::Udp, 40_000)],
+            left_out: Vec::new(),
             ephemeral: Ephemeral {
                 range: "32768\t60999".into(),
                 reserved: "8080".into(),

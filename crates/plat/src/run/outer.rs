@@ -9,6 +9,7 @@ use plat_host::{Egress, HostConfig, Outer, SeenOuter, WorkerConfig, client_plan,
 use tracing::{debug, info, warn};
 use xlat_core::mappers::SharedAddress;
 use xlat_host::daemon::exit::Usage;
+use xlat_host::host::Listening;
 use xlat_tun::now;
 
 use super::Daemon;
@@ -23,12 +24,15 @@ pub(super) struct OuterWatch {
     seen: SeenOuter,
     /// The host has no such address at the moment.
     is_lost: bool,
+    /// Services on ports of clients, as far as the log has named them.
+    late: Vec<Listening>,
 }
 
 impl OuterWatch {
     pub(super) fn new(outer: Option<Outer>) -> Self {
         Self {
             is_lost: outer.is_none(),
+            late: Vec::new(),
             seen: Arc::new(Mutex::new(outer.clone())),
             outer,
         }
@@ -51,6 +55,21 @@ impl OuterWatch {
             outer: self.outer.clone(),
             ..settings.host_config()
         }
+    }
+
+    /// Names services of this host that have begun on ports of clients, each once.
+    pub(super) fn look_for_services(&mut self, settings: &Settings) {
+        let (Egress::Own(own), Some(outer)) = (&settings.egress, &self.outer) else {
+            return;
+        };
+        let found = own.late_services(outer);
+        for service in found.iter().filter(|one| !self.late.contains(one)) {
+            warn!(
+                "a service of this host listens on {service}, which clients have at {outer}: packets \
+                 from outside do not reach it; it needs another port, or plat another start"
+            );
+        }
+        self.late = found;
     }
 
     /// Refuses port forwards that would take a port from a service of this host.

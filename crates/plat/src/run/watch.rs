@@ -44,6 +44,7 @@ impl Daemon<'_> {
         self.watch_reach(started).await;
         if Instant::now() >= self.repair_times.next() {
             self.repair(started).await;
+            self.outer.look_for_services(&self.settings);
         }
     }
 

@@ -54,7 +54,7 @@ pub(super) fn is_chosen(run: &Run, facts: &HostFacts) -> bool {
 }
 
 /// How packets leave: what was given, what follows from the pool, or what the host has it.
-pub(super) fn egress(run: &Run, pools: &Pools, facts: &HostFacts) -> Result<Egress, Usage> {
+pub(super) fn merged_egress(run: &Run, pools: &Pools, facts: &HostFacts) -> Result<Egress, Usage> {
     let given = Egress::merge(run.egress.clone())?;
     let Some(own) = &pools.own else {
         let chosen = given.or_else(|| facts.egress.clone());
@@ -62,8 +62,8 @@ pub(super) fn egress(run: &Run, pools: &Pools, facts: &HostFacts) -> Result<Egre
     };
     match given {
         Some(egress) => Err(Usage(format!(
-            "--egress {egress} does not go with a pool that is the address of an interface: its \
-             packets leave by that interface"
+            "--egress {egress} does not go with a pool that is the address of an interface, which \
+             packets leave by"
         ))),
         None => Ok(Egress::Own(own.clone())),
     }

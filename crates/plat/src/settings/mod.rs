@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use fast_path::StaticMapping;
 use nat64::config::{Config, ConfigError};
 use nat64::dynamic::PoolConfig;
-use plat_host::{Dns, Egress, HostConfig, HostFacts, Own6};
+use plat_host::{Dns, Egress, HostConfig, HostFacts, Own6, egress};
 use xlat_core::Policy;
 use xlat_core::addr::{Eam, EamTable, Ipv4Prefix, Ipv6Prefix, Pref64, Pref64s, special};
 use xlat_core::mappers::Hairpin;
@@ -21,7 +21,7 @@ use crate::advertise::Advertise;
 use crate::cli::Run;
 use crate::stateful::{Offers, SessionLog};
 use checks::{
-    check_clients, check_maps, check_pools, check_prefixes, egress, embedded, own_v4, pcp,
+    check_clients, check_maps, check_pools, check_prefixes, embedded, merged_egress, own_v4, pcp,
     prefixes, translatable_hosts,
 };
 use pools::Pools;
@@ -84,7 +84,7 @@ impl Settings {
     /// What the flags mean on a host with these facts.
     pub(crate) fn resolve(run: Run, facts: HostFacts) -> Result<Self, Usage> {
         let shared = Pools::resolve(&run, &facts)?;
-        let egress = egress(&run, &shared, &facts)?;
+        let egress = merged_egress(&run, &shared, &facts)?;
         let Pools {
             shared: pools,
             bindings,
@@ -251,6 +251,21 @@ impl Settings {
     pub(crate) fn static_mapping(&self, hidden: Vec<Ipv4Prefix>) -> Option<StaticMapping> {
         let (eams, pools) = (&self.eams, self.client_addresses());
         plat_host::static_mapping(eams, &self.pref64s, pools, hidden)
+    }
+
+    /// What the status says besides figures.
+    pub(crate) fn notes(&self) -> Vec<&'static str> {
+        let has_kernels = self.has_kernels_ports();
+        has_kernels
+            .then_some(egress::OF_THE_KERNEL)
+            .into_iter()
+            .collect()
+    }
+
+    /// True if clients share a pool behind the kernel's NAT, which then decides who gets in and by
+    /// which port they are seen.
+    pub(crate) fn has_kernels_ports(&self) -> bool {
+        self.stateful.is_some() && matches!(self.egress, Egress::Masquerade(_))
     }
 
     /// True if clients share the translator's IPv4 address.

@@ -5,6 +5,7 @@ use nat64::{PoolSpec, Protocol};
 use plat_host::egress::{InterfacePool, without};
 use plat_host::{HostFacts, OwnAddress, OwnFacts, Pool};
 use xlat_host::daemon::exit::Usage;
+use xlat_host::host::Listening;
 
 use super::join;
 use crate::cli::Run;
@@ -35,13 +36,16 @@ impl Pools {
                 pool.interface
             )));
         }
+        let own = match &facts.own {
+            Some(facts) if shared.is_empty() => Some(own_address(run, &interfaces, facts)?),
+            None if !interfaces.is_empty() => {
+                return Err(Usage("a changed pool needs a restart".into()));
+            }
+            _ => None,
+        };
         if shared.is_empty() {
             shared.extend(facts.free_pool.clone());
         }
-        let own = match &facts.own {
-            Some(facts) => Some(own_address(run, &interfaces, facts)?),
-            None => None,
-        };
         let mut pools = Self {
             bindings: bindings(run, own.as_ref())?,
             shared,
@@ -87,6 +91,8 @@ fn own_address(run: &Run, pools: &[InterfacePool], facts: &OwnFacts) -> Result<O
     }
     let ports = pools.first().map(|pool| pool.ports.clone());
     let ports = ports.unwrap_or(plat_host::egress::OWN_PORTS);
+    let busy = facts.busy.iter().filter(|one| ports.contains(&one.port));
+    let busy: Vec<&Listening> = busy.collect();
     let ranges = without(&ports, &facts.busy);
     if ranges.is_empty() {
         let (low, high) = (ports.start(), ports.end());
@@ -98,11 +104,7 @@ fn own_address(run: &Run, pools: &[InterfacePool], facts: &OwnFacts) -> Result<O
         return Err(Usage(format!(
             "--deterministic needs a range of ports without services of this host, and {} is in use; \
              choose another range",
-            facts
-                .busy
-                .iter()
-                .find(|one| ports.contains(&one.port))
-                .map_or_else(String::new, ToString::to_string)
+            busy.first().map_or_else(String::new, ToString::to_string)
         )));
     }
     let own = OwnAddress {
@@ -110,6 +112,7 @@ fn own_address(run: &Run, pools: &[InterfacePool], facts: &OwnFacts) -> Result<O
         inner: facts.inner,
         ranges,
         forwards: Vec::new(),
+        left_out: busy.into_iter().copied().collect(),
         ephemeral: facts.ephemeral.clone(),
     };
     own.check()?;

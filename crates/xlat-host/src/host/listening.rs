@@ -16,6 +16,14 @@ pub struct Listening {
 }
 
 impl Listening {
+    /// True if IPv4 packets from other hosts may reach the socket.
+    pub fn is_reached_from_outside(&self) -> bool {
+        match self.address.to_canonical() {
+            IpAddr::V4(v4) => !v4.is_loopback(),
+            IpAddr::V6(v6) => v6.is_unspecified(),
+        }
+    }
+
     /// True if packets to this IPv4 address reach the socket.
     pub fn is_at(&self, address: Ipv4Addr) -> bool {
         match self.address.to_canonical() {
