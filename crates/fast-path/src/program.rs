@@ -10,6 +10,7 @@ use aya::programs::{ProgramError, SchedClassifier, TcAttachType};
 use aya::{Ebpf, EbpfError, EbpfLoader};
 use rustix::net::netdevice::name_to_index;
 use rustix::net::{AddressFamily, SocketType, socket};
+use rustix::thread::{CapabilitySet, capabilities};
 use zerocopy::{FromBytes, IntoBytes};
 
 use crate::captures;
@@ -413,7 +414,9 @@ fn errno(error: &(dyn std::error::Error + 'static)) -> Option<i32> {
 
 fn refused(error: &EbpfError) -> Unavailable {
     match errno(error).or_else(|| map_errno(error)) {
-        Some(libc::EPERM | libc::EACCES) if !is_verifier(error) => Unavailable::Permission,
+        Some(libc::EPERM | libc::EACCES) if !is_verifier(error) || !is_privileged() => {
+            Unavailable::Permission
+        }
         Some(libc::ENOSYS) => Unavailable::NoSystemCall,
         Some(libc::ENOMEM) => Unavailable::Memory,
         _ => Unavailable::Refused(one_line(error)),
@@ -425,6 +428,13 @@ fn map_errno(error: &EbpfError) -> Option<i32> {
         EbpfError::MapError(MapError::CreateError { io_error, .. }) => io_error.raw_os_error(),
         _ => None,
     }
+}
+
+/// True with all capabilities that loading takes. Without `CAP_PERFMON` the verifier does not believe
+/// that a program may handle pointers to its tables.
+fn is_privileged() -> bool {
+    let needed = CapabilitySet::BPF | CapabilitySet::PERFMON | CapabilitySet::NET_ADMIN;
+    capabilities(None).is_ok_and(|has| has.effective.contains(needed))
 }
 
 /// The verifier refuses with `EACCES` as well, and has a log then.

@@ -12,8 +12,8 @@ pub enum Unavailable {
     OldKernel(String),
     /// The process may not load a program.
     #[error(
-        "no permission to load an eBPF program: run as root, or with CAP_BPF and CAP_NET_ADMIN \
-         outside of user namespaces"
+        "no permission to load an eBPF program: run as root, or with CAP_BPF, CAP_PERFMON and \
+         CAP_NET_ADMIN, outside of user namespaces"
     )]
     Permission,
     /// The kernel was built without eBPF, or a security module forbids it.
