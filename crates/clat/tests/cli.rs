@@ -92,7 +92,7 @@ fn a_dry_run_prints_the_plan_as_commands() {
     };
     let lines: Vec<&str> = text.lines().filter(forwarding).collect();
     let expected = [
-        "ip tuntap add mode tun clat && ip link set clat mtu 1400 addrgenmode none",
+        "ip tuntap add mode tun clat && ip link set clat mtu 1400 group 464 addrgenmode none",
         "sysctl -w net.ipv6.conf.clat.disable_ipv6=0",
         "ip link set clat up",
         "ip neighbour replace 0.0.0.0 dev clat nud permanent",

@@ -262,7 +262,7 @@ fn a_dry_run_prints_the_plan_as_commands() {
     let host_specific = |line: &&str| !line.contains("net.ipv6.conf") || line.contains("nat64");
     let lines: Vec<&str> = text.lines().filter(host_specific).collect();
     let expected = [
-        "ip tuntap add mode tun nat64 && ip link set nat64 mtu 1500 addrgenmode none",
+        "ip tuntap add mode tun nat64 && ip link set nat64 mtu 1500 group 464 addrgenmode none",
         "sysctl -w net.ipv6.conf.nat64.disable_ipv6=0",
         "ip link set nat64 up",
         "ip neighbour replace 0.0.0.0 dev nat64 nud permanent",

@@ -5,22 +5,32 @@ use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use ipnet::{IpNet, Ipv6Net};
-use lab::client_host::{ClientHost, announcing};
+use lab::client_host::{ClientHost, announcing, directories};
 use lab::installed::PATIENCE;
+use lab::ip::{IP, ip};
 use lab::link::{add_address, add_route, join, wait_for_link_local};
 use lab::namespace::Namespace;
+use lab::process::Daemon;
 use lab::suite::Test;
-use lab::topology::{Topology, UPLINK};
+use lab::topology::{SERVER, Topology, UPLINK};
 use lab::traffic::ping::ping;
 use lab::wait::wait_until;
+use tempfile::TempDir;
 
 pub(crate) const TESTS: &[Test] = lab::tests![
     fc_06_virtual_machines_are_reached_whoever_begins_to_forward_first,
     fc_06_the_guard_comes_back_when_others_forward_no_more,
     fc_06_an_uplink_that_others_want_to_forward_too_is_theirs_as_well,
+    fc_06_two_instances_on_one_uplink_let_each_others_packets_pass,
     fc_47_parameters_that_others_set_back_are_restored_at_once,
     fc_48_neighbours_are_kept_out_where_the_whole_host_forwards,
 ];
+
+/// Tests that need a program of the system.
+pub(crate) const PROGRAMS: &[(&str, &str)] = &[(
+    "fc_06_two_instances_on_one_uplink_let_each_others_packets_pass",
+    IP,
+)];
 
 /// libvirt and Docker set the first; the second is for administrators of single interfaces.
 fn fc_06_virtual_machines_are_reached_whoever_begins_to_forward_first() -> Result<()> {
@@ -88,6 +98,37 @@ fn fc_06_an_uplink_that_others_want_to_forward_too_is_theirs_as_well() -> Result
     clat.stop(PATIENCE)?;
     ensure!(client.sysctl(&key)? == "1");
     reach(&net, &machine)
+}
+
+/// Two NAT64 prefixes on one link: an instance for each.
+fn fc_06_two_instances_on_one_uplink_let_each_others_packets_pass() -> Result<()> {
+    let (net, machine) = with_machine()?;
+    let client = net.topology().client();
+    client.set_sysctl("ipv6/conf/vnet0/force_forwarding", "1")?;
+    let _router = net.router(&announcing(600))?;
+    let mut first = net.clat(&[])?;
+    net.wait_for("running", ClientHost::is_running)?;
+    let directory = TempDir::new()?;
+    let dirs = directories(directory.path());
+    let mut flags = vec!["--tun=clat1"];
+    flags.extend(dirs.iter().map(String::as_str));
+    let mut second = Daemon::start(client, &net.binaries.clat, &flags)?;
+    second.wait_for_line("ready: this host", PATIENCE)?;
+    net.ping()?;
+    ip(
+        client,
+        &format!("route add {SERVER}/32 dev clat1 src 192.0.0.3"),
+    )?;
+    net.ping()?;
+    ensure!(reach(&net, &machine).is_err(), "a neighbour got through");
+    // The uplink goes on forwarding, and guarding, for the other one alone.
+    first.stop(PATIENCE)?;
+    net.ping()?;
+    wait_until(|| Ok(reach(&net, &machine).is_err()))?;
+    second.stop(PATIENCE)?;
+    let key = format!("ipv6/conf/{UPLINK}/force_forwarding");
+    ensure!(client.sysctl(&key)? == "0");
+    Ok(())
 }
 
 /// `sysctl --system`, or a network manager that knows better.

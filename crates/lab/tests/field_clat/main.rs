@@ -16,7 +16,13 @@ use lab::ip::IP;
 use lab::nft::NFT;
 
 fn main() {
-    let programs = [PROGRAMS, hosts::PROGRAMS, tun::PROGRAMS, routes::PROGRAMS];
+    let programs = [
+        PROGRAMS,
+        guard::PROGRAMS,
+        hosts::PROGRAMS,
+        tun::PROGRAMS,
+        routes::PROGRAMS,
+    ];
     let programs = programs.concat();
     lab::suite::run_groups(
         &[

@@ -184,6 +184,7 @@ mod tests {
             carrier_changes: 0,
             tunnel,
             link_local: true,
+            group: 0,
             other_names: Vec::new(),
         }
     }

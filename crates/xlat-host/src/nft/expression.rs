@@ -121,6 +121,7 @@ pub(super) const REGISTER: u32 = 1;
 pub(super) const META_IN: u32 = 6;
 pub(super) const META_OUT: u32 = 7;
 pub(super) const META_PROTOCOL: u32 = 16;
+pub(super) const META_OUT_GROUP: u32 = 22;
 pub(super) const EQUAL: u32 = 0;
 pub(super) const NOT_EQUAL: u32 = 1;
 const AT_MOST: u32 = 3;

@@ -3,12 +3,17 @@
 use std::fmt;
 
 use super::expression::{
-    EQUAL, META_IN, META_OUT, NOT_EQUAL, compare, drop_packet, interface_name, load_meta,
+    EQUAL, META_IN, META_OUT, META_OUT_GROUP, NOT_EQUAL, compare, drop_packet, interface_name,
+    load_meta,
 };
 use super::message::{Attributes, Chain};
 use crate::daemon::terminal::NftName;
 
-/// Packets from interface `from` are forwarded to interface `to` only.
+/// Group of the interfaces that lead to a translator, whichever program has made them: the guards
+/// of several that share an uplink let each other's packets pass.
+pub(crate) const TUN_GROUP: u32 = 464;
+
+/// Packets from interface `from` are forwarded only to interface `to` and to those of [`TUN_GROUP`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct ForwardOnlyTo {
     from: String,
@@ -29,6 +34,8 @@ impl ForwardOnlyTo {
         compare(rule, EQUAL, &interface_name(&self.from));
         load_meta(rule, META_OUT);
         compare(rule, NOT_EQUAL, &interface_name(&self.to));
+        load_meta(rule, META_OUT_GROUP);
+        compare(rule, NOT_EQUAL, &TUN_GROUP.to_ne_bytes());
         drop_packet(rule);
     }
 }
@@ -36,7 +43,10 @@ impl ForwardOnlyTo {
 impl fmt::Display for ForwardOnlyTo {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (from, to) = (NftName(&self.from), NftName(&self.to));
-        write!(f, "iifname {from} oifname != {to} drop")
+        write!(
+            f,
+            "iifname {from} oifname != {to} oifgroup != {TUN_GROUP} drop"
+        )
     }
 }
 

@@ -28,6 +28,7 @@ pub use filter::{
     warn_of_legacy_rules,
 };
 pub use forward::Forward;
+pub(crate) use guard::TUN_GROUP;
 pub use interface::Interface;
 pub use table::Table;
 pub(crate) use table::{OwnedTable, TablePlace};

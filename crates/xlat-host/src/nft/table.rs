@@ -165,8 +165,8 @@ impl Table {
         }
     }
 
-    /// The table `name`: IPv6 packets from interface `from` are forwarded to interface `to` and
-    /// nowhere else.
+    /// The table `name`: IPv6 packets from interface `from` are forwarded to interface `to`, to the
+    /// TUNs of other instances, and nowhere else.
     pub fn guard(name: &str, from: &str, to: &str) -> Self {
         Self {
             family: Family::Ip6,

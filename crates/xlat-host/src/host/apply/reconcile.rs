@@ -9,7 +9,7 @@ use crate::host::error::Error;
 use crate::host::netlink::{Assigned, Link, interfaces, is_ours, same_destination};
 use crate::host::plan::{Address, Plan, Route, Step};
 use crate::host::repairs::Repairs;
-use crate::nft::{OwnedTable, TablePlace};
+use crate::nft::{OwnedTable, TUN_GROUP, TablePlace};
 
 /// What the kernel has, read once for all steps of a plan.
 struct Present {
@@ -71,7 +71,7 @@ impl Applied {
         let is_missing = match step {
             Step::Tun { name, mtu } => {
                 let link = present.link(name)?;
-                link.mtu != *mtu || link.link_local
+                link.mtu != *mtu || link.link_local || link.group != TUN_GROUP
             }
             Step::Up { dev } => !present.link(dev)?.up,
             Step::Sysctl { key, value } => return self.repair_sysctl(key, value),

@@ -8,6 +8,7 @@ use rtnetlink::LinkUnspec;
 
 use super::{Netlink, collect, refused};
 use crate::host::error::Error;
+use crate::nft::TUN_GROUP;
 
 /// A network interface.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -33,6 +34,8 @@ pub struct Link {
     pub tunnel: bool,
     /// The kernel gives it a link-local address when it is set up.
     pub link_local: bool,
+    /// Number of its group, by which rules can name several interfaces at once.
+    pub group: u32,
     /// Further names that it goes by (`ip link property add dev eth0 altname NAME`).
     pub other_names: Vec<String>,
 }
@@ -64,19 +67,20 @@ impl Netlink {
         }
     }
 
-    /// Gives a TUN its MTU, and the kernel no leave to give it a link-local address. The parameter
+    /// Gives a TUN its MTU and group, and the kernel no leave to give it a link-local address. The parameter
     /// `addr_gen_mode` would say the latter too, but not where `/proc/sys` is read-only.
     pub(in crate::host) async fn set_up_tun(&self, name: &str, mtu: u32) -> Result<(), Error> {
         let index = self.link(name).await?.index;
         let no_address = AfSpecInet6::AddrGenMode(In6AddrGenMode::None);
         let change = LinkUnspec::new_with_index(index)
             .mtu(mtu)
+            .append_extra_attribute(LinkAttribute::Group(TUN_GROUP))
             .append_extra_attribute(LinkAttribute::AfSpecUnspec(vec![AfSpecUnspec::Inet6(
                 vec![no_address],
             )]))
             .build();
         let done = self.handle.link().set(change).execute().await;
-        let what = || format!("ip link set {name} mtu {mtu} addrgenmode none");
+        let what = || format!("ip link set {name} mtu {mtu} group {TUN_GROUP} addrgenmode none");
         done.map_err(|error| refused(what(), error))
     }
 
@@ -101,6 +105,7 @@ fn link(message: &LinkMessage) -> Link {
         carrier_changes: 0,
         tunnel: false,
         link_local: true,
+        group: 0,
         other_names: Vec::new(),
     };
     for attribute in &message.attributes {
@@ -109,6 +114,7 @@ fn link(message: &LinkMessage) -> Link {
             LinkAttribute::LinkInfo(infos) => link.tunnel = infos.iter().any(is_tunnel),
             LinkAttribute::IfName(name) => link.name.clone_from(name),
             LinkAttribute::PropList(all) => link.other_names.extend(all.iter().filter_map(altname)),
+            LinkAttribute::Group(group) => link.group = *group,
             LinkAttribute::Mtu(mtu) => link.mtu = *mtu,
             LinkAttribute::AfSpecUnspec(all) => {
                 link.link_local = !all.iter().any(has_no_link_local)

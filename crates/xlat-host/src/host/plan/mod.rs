@@ -164,7 +164,7 @@ mod tests {
                     .src(Ipv4Addr::new(192, 0, 0, 1)),
             );
         let expected = "\
-ip tuntap add mode tun clat && ip link set clat mtu 1500 addrgenmode none
+ip tuntap add mode tun clat && ip link set clat mtu 1500 group 464 addrgenmode none
 sysctl -w net.ipv6.conf.clat.disable_ipv6=0
 ip link set clat up
 ip neighbour replace 0.0.0.0 dev clat nud permanent
@@ -173,7 +173,7 @@ ip address add 192.0.0.1/32 dev clat
 ip -6 address add 2001:db8:1::c1a7/128 dev eth0.5 && ip -6 address del 2001:db8:1::c1a7/128 dev eth0.5
 nft add table ip6 xlat_guard
 nft 'add chain ip6 xlat_guard forward { type filter hook forward priority filter; }'
-nft add rule ip6 xlat_guard forward iifname eth0.5 oifname != clat drop
+nft add rule ip6 xlat_guard forward iifname eth0.5 oifname != clat oifgroup != 464 drop
 ip -6 route add 2001:db8:1::c1a7/128 dev clat proto 64
 ip route add default dev clat src 192.0.0.1 metric 2048 mtu 1472 proto 64
 ";

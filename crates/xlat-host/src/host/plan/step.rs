@@ -5,13 +5,14 @@ use std::net::{IpAddr, Ipv6Addr};
 
 use super::route::{Address, PolicyRule, Route};
 use crate::daemon::terminal::Word;
-use crate::nft::{Table, TablePlace};
+use crate::nft::{TUN_GROUP, Table, TablePlace};
 
 /// One change of the host.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Step {
-    /// The MTU of the TUN device, to which the kernel gives no link-local address. The data path makes the device when it opens it; it is never
-    /// persistent, and its addresses and routes disappear with it.
+    /// MTU and group of the TUN device, to which the kernel gives no link-local address. The data
+    /// path makes the device when it opens it; it is never persistent, and its addresses and routes
+    /// disappear with it.
     Tun {
         /// Name of the device.
         name: String,
@@ -126,7 +127,8 @@ impl fmt::Display for Step {
                 let name = Word(name);
                 write!(
                     f,
-                    "ip tuntap add mode tun {name} && ip link set {name} mtu {mtu} addrgenmode none"
+                    "ip tuntap add mode tun {name} && ip link set {name} mtu {mtu} group {TUN_GROUP} \
+                     addrgenmode none"
                 )
             }
             Self::Up { dev } => write!(f, "ip link set {} up", Word(dev)),
