@@ -306,7 +306,8 @@ fn x6_11_a_small_ipv4_link_is_discovered_through_the_shared_address() -> Result<
 }
 
 fn nu_11_cg_06_a_client_without_a_port_is_told_and_others_go_on() -> Result<()> {
-    let installed = install(1, &["--pool", "192.168.64.9:2000-2003"])?;
+    let flags = ["--pool", "192.168.64.9:2000-2003", "--subscriber-network=0"];
+    let installed = install(1, &flags)?;
     let network = &installed.topology;
     let server = Mirror::start(&network.server)?;
     let client = network.client();

@@ -141,6 +141,10 @@ pub struct Limits {
     pub sessions: u32,
     /// Prefix length of a subscriber.
     pub subscriber_prefix: u8,
+    /// Prefix length of a network, whose addresses one host may have, or forge. All subscribers of
+    /// one together get at most [`Limits::NETWORK_SHARE`] times as many ports as are left for
+    /// others; `None`: no such limit.
+    pub network_prefix: Option<u8>,
     /// Sessions of one subscriber. Outsiders can open seven eighths of them.
     pub subscriber_sessions: u32,
     /// Bindings, which are external ports and identifiers, of one subscriber and protocol.
@@ -149,6 +153,11 @@ pub struct Limits {
     pub subscriber_rate: Option<u32>,
     /// Memory for incomplete datagrams, in bytes; one source gets 1/32 of it.
     pub fragment_memory: u32,
+}
+
+impl Limits {
+    /// Ports of a network for each one that is free.
+    pub const NETWORK_SHARE: u32 = 3;
 }
 
 /// How ports are handed out.
@@ -198,6 +207,7 @@ impl Config {
             limits: Limits {
                 sessions: 1 << 20,
                 subscriber_prefix: 128,
+                network_prefix: Some(64),
                 subscriber_sessions: 1 << 16,
                 subscriber_ports: u32::MAX,
                 subscriber_rate: None,

@@ -227,6 +227,71 @@ fn cg_10_a_subscriber_lives_in_its_blocks_and_a_block_is_one_record() {
 }
 
 #[test]
+fn cg_14_a_network_leaves_ports_to_others() {
+    let mut config = config("192.0.2.1:1024-2023");
+    config.limits.network_prefix = Some(64);
+    let mut world = World::new(config);
+    let flood = |world: &mut World, network: &str| {
+        (1..=1100)
+            .filter(|host| {
+                let client = format!("[2001:db8:0:{network}::{host:x}]:5000");
+                world.udp_out(&client, SERVER).is_ok()
+            })
+            .count()
+    };
+    // Three times what is left.
+    assert_eq!(flood(&mut world, "1"), 750);
+    assert_eq!(
+        world.udp_out("[2001:db8:0:1::ffff]:1", SERVER),
+        answer(DropReason::SubscriberLimit, Address)
+    );
+    // Who has a port keeps it, and other protocols have ports of their own.
+    assert!(world.udp_out("[2001:db8:0:1::1]:5000", SERVER).is_ok());
+    assert!(world.tcp_out(SYN, "[2001:db8:0:1::ffff]:1", SERVER).is_ok());
+    assert_eq!(flood(&mut world, "2"), 188);
+    assert_eq!(flood(&mut world, "3"), 47);
+    // Ports that are held down are not free, so that even now not all are taken.
+    world.wait(302);
+    world.expire();
+    assert_eq!(world.counts().bindings, 0);
+    assert_eq!(flood(&mut world, "1"), 12);
+    assert_eq!(flood(&mut world, "2"), 3);
+    rest(&mut world);
+    assert_eq!(flood(&mut world, "1"), 750);
+}
+
+#[test]
+fn cg_14_a_network_leaves_blocks_to_others() {
+    let mut config = config("192.0.2.1:1024-2047");
+    config.limits.network_prefix = Some(64);
+    config.ports.blocks = Some(PortBlocks {
+        size: 128,
+        per_subscriber: 1,
+    });
+    let mut world = World::new(config);
+    let blocks = |world: &mut World, network: &str| {
+        (1..=20)
+            .filter(|host| {
+                let client = format!("[2001:db8:0:{network}::{host:x}]:5000");
+                world.udp_out(&client, SERVER).is_ok()
+            })
+            .count()
+    };
+    assert_eq!(blocks(&mut world, "1"), 6);
+    assert_eq!(blocks(&mut world, "2"), 2);
+    rest(&mut world);
+    assert_eq!(blocks(&mut world, "2"), 6);
+}
+
+/// Waits until all ports are free again.
+fn rest(world: &mut World) {
+    for seconds in [302, 122] {
+        world.wait(seconds);
+        world.expire();
+    }
+}
+
+#[test]
 fn cg_10_blocks_run_out_before_ports_do() {
     let mut config = config("192.0.2.1:1024-1279");
     config.ports.blocks = Some(PortBlocks {

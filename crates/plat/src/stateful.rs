@@ -96,6 +96,12 @@ pub(crate) struct StatefulFlags {
     #[arg(long, value_name = "BITS", default_value_t = 128,
           value_parser = clap::value_parser!(u8).range(..=128))]
     pub(crate) subscriber_prefix: u8,
+    /// Prefix length of a network: all subscribers of one together get at most three times as many
+    /// ports as are left for others, so that a host with forged addresses cannot take all; 0: no such
+    /// limit
+    #[arg(long, value_name = "BITS", default_value_t = 64,
+          value_parser = clap::value_parser!(u8).range(..=128))]
+    pub(crate) subscriber_network: u8,
     /// Maximum sessions of one subscriber
     #[arg(long, group = RELOADABLE, value_name = "N", default_value_t = 1 << 16)]
     pub(crate) subscriber_sessions: u32,
@@ -167,6 +173,7 @@ impl StatefulFlags {
             limits: Limits {
                 sessions: self.max_sessions,
                 subscriber_prefix: self.subscriber_prefix,
+                network_prefix: Some(self.subscriber_network).filter(|len| *len > 0),
                 subscriber_sessions: self.subscriber_sessions,
                 subscriber_ports: self.subscriber_ports.unwrap_or(u32::MAX),
                 subscriber_rate: self.subscriber_rate,

@@ -15,6 +15,7 @@ pub(crate) const TESTS: &[Test] = lab::tests![
     fp_05_fragments_of_one_host_leave_its_neighbours_room,
     fp_05_fragments_of_one_link_leave_others_room,
     fp_05_errors_to_one_host_leave_its_neighbours_theirs,
+    cg_14_forged_addresses_of_one_network_leave_ports_to_another,
 ];
 
 /// A host of the link with this number.
@@ -103,4 +104,25 @@ fn fp_05_errors_to_one_host_leave_its_neighbours_theirs() -> Result<()> {
     });
     ensure!((1..=4).contains(&got), "{got} errors to one host");
     seen.map(drop)
+}
+
+/// A host has as many addresses in its /64 as it likes, and the limits of one are those of an address.
+fn cg_14_forged_addresses_of_one_network_leave_ports_to_another() -> Result<()> {
+    let mut fixture = Fixture::with_pool(&["--pool=192.168.64.9:2000-2999"])?;
+    for number in 0..1500 {
+        let from = SocketAddr::from((host(7, number), 4000));
+        fixture
+            .inside
+            .send(&udp(from, shown(server(53)), b"flood"))?;
+        if number.is_multiple_of(64) {
+            fixture.outside.forget()?;
+            thread::sleep(Duration::from_micros(500));
+        }
+    }
+    fixture.wait_for_count("subscriber-limit", 500)?;
+    ensure!(fixture.counted("pool-exhausted")? == 0);
+    fixture.outside.forget()?;
+    fixture
+        .bind((host(8, 1), 5000).into(), server(53))
+        .map(drop)
 }

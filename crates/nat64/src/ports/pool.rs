@@ -20,6 +20,10 @@ pub(crate) struct Pool {
     addresses: Vec<Address>,
     /// Addresses with a free port, by protocol; with a free block, if there are blocks.
     open: [BitSet; 3],
+    /// Free ports of all addresses, by protocol.
+    free: [u32; 3],
+    /// Free blocks of all addresses.
+    free_blocks: u32,
     block_shift: Option<u32>,
     resting: VecDeque<Resting>,
     rest: Ticks,
@@ -89,6 +93,16 @@ impl Pool {
             .collect();
         let mut pool = Self {
             open: Protocol::ALL.map(|_| BitSet::new(addresses.len() as u32)),
+            free: Protocol::ALL.map(|protocol| {
+                let free = addresses
+                    .iter()
+                    .map(|address| &address.free[protocol as usize]);
+                free.map(PortSet::len).sum()
+            }),
+            free_blocks: addresses
+                .iter()
+                .map(|address| address.blocks.free.len())
+                .sum(),
             addresses,
             block_shift,
             resting: VecDeque::new(),
@@ -120,10 +134,15 @@ impl Pool {
 
     /// Ports of all addresses that are free for `protocol`.
     pub(crate) fn free_ports(&self, protocol: Protocol) -> u64 {
-        self.addresses
-            .iter()
-            .map(|address| u64::from(address.free[protocol as usize].len()))
-            .sum()
+        u64::from(self.free[protocol as usize])
+    }
+
+    /// What is left for others: blocks where ports are handed out in blocks, otherwise ports.
+    pub(crate) fn left(&self, protocol: Protocol) -> u32 {
+        match self.block_shift {
+            Some(_) => self.free_blocks,
+            None => self.free[protocol as usize],
+        }
     }
 
     /// An address with room for a new subscriber, the first one from `start` on.
@@ -142,6 +161,7 @@ impl Pool {
         let protocol = wish.protocol;
         let entry = &mut self.addresses[address as usize];
         let port = entry.free[protocol as usize].take(wish, range, random)?;
+        self.free[protocol as usize] -= 1;
         if let Some(shift) = self.block_shift {
             entry.blocks.used[usize::from(port) >> shift] += 1;
         }
@@ -155,6 +175,7 @@ impl Pool {
         if !entry.free[place.protocol as usize].remove(place.port) {
             return false;
         }
+        self.free[place.protocol as usize] -= 1;
         if let Some(shift) = self.block_shift {
             entry.blocks.used[usize::from(place.port) >> shift] += 1;
         }
@@ -166,6 +187,7 @@ impl Pool {
     pub(crate) fn reserve(&mut self, place: PoolPort) -> bool {
         let entry = &mut self.addresses[place.address as usize];
         let was_free = entry.free[place.protocol as usize].remove(place.port);
+        self.free[place.protocol as usize] -= u32::from(was_free);
         self.update_open(place.address, place.protocol);
         was_free
     }
@@ -178,7 +200,8 @@ impl Pool {
             return;
         }
         let entry = &mut self.addresses[place.address as usize];
-        entry.free[place.protocol as usize].insert(place.port);
+        let is_new = entry.free[place.protocol as usize].insert(place.port);
+        self.free[place.protocol as usize] += u32::from(is_new);
         self.update_open(place.address, place.protocol);
     }
 
@@ -221,7 +244,7 @@ impl Pool {
         let count = blocks.owner.len() as u64;
         let start = (((random >> 32) * count) >> 32) as u32;
         let block = blocks.free.next_around(start)?;
-        blocks.free.remove(block);
+        self.free_blocks -= u32::from(blocks.free.remove(block));
         blocks.owner[block as usize] = owner;
         self.update_all_open(address);
         Some((block << shift) as u16)
@@ -237,6 +260,7 @@ impl Pool {
         if !blocks.free.remove(block) {
             return false;
         }
+        self.free_blocks -= 1;
         blocks.owner[block as usize] = owner;
         self.update_all_open(address);
         true
@@ -244,12 +268,13 @@ impl Pool {
 
     fn free(&mut self, place: PoolPort) -> Option<FreedBlock> {
         let entry = &mut self.addresses[place.address as usize];
-        entry.free[place.protocol as usize].insert(place.port);
+        let is_new = entry.free[place.protocol as usize].insert(place.port);
+        self.free[place.protocol as usize] += u32::from(is_new);
         let freed = self.block_shift.and_then(|shift| {
             let block = usize::from(place.port) >> shift;
             entry.blocks.used[block] -= 1;
             (entry.blocks.used[block] == 0).then(|| {
-                entry.blocks.free.insert(block as u32);
+                self.free_blocks += u32::from(entry.blocks.free.insert(block as u32));
                 FreedBlock {
                     owner: entry.blocks.owner[block],
                     address: place.address,

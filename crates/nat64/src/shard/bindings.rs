@@ -10,6 +10,7 @@ use xlat_core::{DropReason, Instant};
 
 use super::{Shard, client_side, exhausted, full, limited};
 use crate::clock::{Tick, Ticks};
+use crate::config::Limits;
 use crate::event::{BindingRecord, BlockRecord, Change, EventKind, Quota};
 use crate::feed::Kind;
 use crate::ports::deterministic::Block;
@@ -88,6 +89,11 @@ impl Shard {
         let payer = self.subscribers.subscriber_mut(binding.subscriber);
         payer.address = address;
         payer.bindings[binding.protocol as usize] += 1;
+        if self.rules.ports.blocks.is_none()
+            && let Some(networks) = &mut self.networks
+        {
+            networks.add(binding.client, binding.protocol as usize);
+        }
         self.note_binding(&self.binding_record(&binding), now);
         Ok(handle)
     }
@@ -105,10 +111,37 @@ impl Shard {
             && limits
                 .subscriber_rate
                 .is_none_or(|rate| payer.may_create(rate, Tick::at(now)));
-        if is_within {
+        if !is_within {
+            self.note_refusal(limited(), tuple.client, tuple.protocol, now);
+            return Err(limited());
+        }
+        if self.rules.ports.blocks.is_none() {
+            self.check_network(tuple, tuple.protocol as usize, now)?;
+        }
+        Ok(())
+    }
+
+    /// Refuses what would leave too little for other networks (RFC 6888 REQ-4): a network has at most
+    /// a multiple of what is free, so that none can take everything, not even of what its ports that
+    /// are held down have left.
+    fn check_network(
+        &mut self,
+        tuple: &ClientTuple,
+        kind: usize,
+        now: Instant,
+    ) -> Result<(), Refusal> {
+        let Some(networks) = &self.networks else {
+            return Ok(());
+        };
+        let left = self.pool.left(tuple.protocol);
+        let most = left.saturating_mul(Limits::NETWORK_SHARE);
+        // While there is plenty, nobody is looked up.
+        let is_plenty = self.rules.ports.blocks.is_none() && most > self.bib.len();
+        if is_plenty || networks.used(tuple.client, kind) < most {
             return Ok(());
         }
-        self.note_refusal(limited(), tuple.client, tuple.protocol, now);
+        let network = networks.prefix_of(tuple.client);
+        self.note_quota(limited(), network, tuple.protocol, now);
         Err(limited())
     }
 
@@ -143,6 +176,9 @@ impl Shard {
                     Some(port) => Some(port),
                     None => {
                         let limit = blocks.per_subscriber;
+                        if fixed.is_none() {
+                            self.check_network(tuple, BLOCKS, now)?;
+                        }
                         self.add_block(subscriber, address, limit, fixed, now)?;
                         self.take_from_blocks(subscriber, wish, blocks.size, random)
                     }
@@ -223,6 +259,9 @@ impl Shard {
     }
 
     pub(super) fn note_block(&mut self, subscriber: u32, address: u32, first: u16, now: Instant) {
+        if let Some(networks) = &mut self.networks {
+            networks.add(self.subscribers.prefix(subscriber).address(), BLOCKS);
+        }
         if self.feed.wants(Kind::Block) {
             let record = self.block_record(subscriber, address, first);
             let allocated = EventKind::Block(Change::Created(record));
@@ -239,6 +278,11 @@ impl Shard {
         self.bib.remove(handle);
         let payer = self.subscribers.subscriber_mut(bound.subscriber);
         payer.bindings[bound.protocol as usize] -= 1;
+        if self.rules.ports.blocks.is_none()
+            && let Some(networks) = &mut self.networks
+        {
+            networks.remove(bound.client, bound.protocol as usize);
+        }
         let place = PoolPort {
             protocol: bound.protocol,
             address: payer.address,
@@ -261,6 +305,9 @@ impl Shard {
         owner
             .blocks_mut()
             .retain(|first| *first != block.first_port);
+        if let Some(networks) = &mut self.networks {
+            networks.remove(self.subscribers.prefix(block.owner).address(), BLOCKS);
+        }
         if self.feed.wants(Kind::Block) {
             let record = self.block_record(block.owner, block.address, block.first_port);
             let freed = EventKind::Block(Change::Removed(record));
@@ -276,13 +323,24 @@ impl Shard {
         protocol: Protocol,
         now: Instant,
     ) {
+        let subscriber = self.subscribers.prefix_of(client);
+        self.note_quota(refusal, subscriber, protocol, now);
+    }
+
+    fn note_quota(
+        &mut self,
+        refusal: Refusal,
+        subscriber: Ipv6Prefix,
+        protocol: Protocol,
+        now: Instant,
+    ) {
         let tick = Tick::at(now);
         if !self.feed.wants(Kind::Refusal) || tick < self.quiet_until {
             return;
         }
         self.quiet_until = tick.after(Ticks::covering(Duration::from_secs(1)));
         let quota = Quota {
-            subscriber: self.subscribers.prefix_of(client),
+            subscriber,
             protocol,
         };
         let kind = match refusal {
@@ -328,6 +386,9 @@ impl Shard {
         }
     }
 }
+
+/// What a network is counted by where ports are handed out in blocks.
+const BLOCKS: usize = 0;
 
 /// Keeps the numbers drawn for ports apart from the hashes of tuples.
 const DRAW: u64 = u64::from_be_bytes(*b"\xffNAT64 p");

@@ -33,6 +33,7 @@ use crate::ports::pool::{Pool, PoolPort};
 use crate::siphash::SipKey;
 use crate::table::bib::Bib;
 use crate::table::contacts::Contacts;
+use crate::table::networks::Networks;
 use crate::table::session::{Session, Sessions};
 use crate::table::subscribers::Subscribers;
 use crate::table::syn::StoredSyns;
@@ -50,6 +51,18 @@ pub(crate) struct Rules {
     pub(crate) deterministic: Option<Arc<Deterministic>>,
 }
 
+impl Rules {
+    /// What counts the ports of networks, if they are limited. A port that follows from a prefix is
+    /// nobody else's.
+    fn networks(&self, key: SipKey) -> Option<Networks> {
+        let len = self.limits.network_prefix?;
+        let len = len.min(self.limits.subscriber_prefix);
+        self.deterministic
+            .is_none()
+            .then(|| Networks::new(self.limits.sessions, len, key))
+    }
+}
+
 /// A part of the state.
 #[derive(Debug)]
 pub(crate) struct Shard {
@@ -59,6 +72,8 @@ pub(crate) struct Shard {
     sessions: Sessions,
     bib: Bib,
     subscribers: Subscribers,
+    /// Networks that have ports, or blocks where ports are handed out in blocks.
+    networks: Option<Networks>,
     pool: Pool,
     /// Sessions per binding and remote address, for the address-dependent filter.
     contacts: Contacts,
@@ -146,8 +161,10 @@ impl Shard {
             Filtering::EndpointIndependent => 0,
             Filtering::AddressDependent => limit,
         };
+        let networks = rules.networks(key);
         Self {
             number,
+            networks,
             sessions: Sessions::new(limit, key),
             bib: Bib::new(limit, key),
             subscribers: Subscribers::new(limit, rules.limits.subscriber_prefix, key),

@@ -235,6 +235,10 @@ fn check_fixed(old: &Config, new: &Config) -> Result<(), ReloadError> {
             old.limits.subscriber_prefix == new.limits.subscriber_prefix,
         ),
         (
+            "subscriber network",
+            old.limits.network_prefix == new.limits.network_prefix,
+        ),
+        (
             "fragment timeout",
             old.timers.fragment == new.timers.fragment,
         ),

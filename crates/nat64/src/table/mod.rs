@@ -6,6 +6,7 @@ pub(crate) mod contacts;
 pub(crate) mod flows;
 pub(crate) mod index;
 pub(crate) mod list;
+pub(crate) mod networks;
 pub(crate) mod session;
 pub(crate) mod slab;
 pub(crate) mod subscribers;
