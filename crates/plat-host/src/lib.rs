@@ -24,7 +24,7 @@ pub use config::HostConfig;
 pub use data_path::{DataPath, DataPathConfig, Started, WorkerConfig, start_workers};
 pub use dns::{Dns, DnsError};
 pub use egress::{
-    Egress, FactsError, Forward, HostFacts, Outer, OwnAddress, OwnFacts, POOLS, Pool,
+    Egress, EgressNames, FactsError, Forward, HostFacts, Outer, OwnAddress, OwnFacts, POOLS, Pool,
 };
 pub use error::SetupError;
 pub use kernel_sessions::{KernelSessions, static_mapping};

@@ -1,6 +1,7 @@
 //! Translates until told to stop.
 
 mod fast_path;
+mod names;
 mod outer;
 mod reconfigure;
 mod replace;
@@ -19,7 +20,8 @@ use nat64::View;
 use nat64_host::{Conflicts, Keeper, Leases, PoolNeighbours, State};
 use pcp_server::PcpServer;
 use plat_host::{
-    DataPath, DataPathConfig, DnsError, Own6, RepairTimes, Started, StatusSource, egress,
+    DataPath, DataPathConfig, DnsError, EgressNames, Own6, RepairTimes, Started, StatusSource,
+    egress,
 };
 use router_advertiser::{Advertiser, ReachWatch};
 use tokio::sync::mpsc;
@@ -83,6 +85,8 @@ struct Daemon<'a> {
     advertisements: Arc<router_advertiser::Counters>,
     /// Where clients are seen that share an address of this host.
     outer: OuterWatch,
+    /// The interfaces of the egress, by their present names.
+    names: EgressNames,
     /// What this host reaches.
     reach: ReachWatch,
     repair_log: RepairLog,

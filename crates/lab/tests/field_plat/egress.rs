@@ -27,6 +27,7 @@ pub(crate) const TESTS: &[Test] = lab::tests![
     fp_03_masquerading_follows_the_default_route,
     oa_08_the_pool_is_the_address_of_the_default_routes_interface,
     fp_03_several_egress_interfaces_and_no_other,
+    fp_03_a_named_egress_that_is_renamed_is_followed,
     fp_03_what_the_kernel_cannot_masquerade_does_not_leave,
     fp_11_the_private_pool_is_not_reached_from_outside,
     fp_21_a_plat_without_flags_starts_before_its_default_route,
@@ -199,6 +200,30 @@ fn fp_03_several_egress_interfaces_and_no_other() -> Result<()> {
             private == 0,
             "{flags:?}: {private} packets of the pool left"
         );
+    }
+    Ok(())
+}
+
+/// By udev at a late stage of the boot, or by an administrator.
+fn fp_03_a_named_egress_that_is_renamed_is_followed() -> Result<()> {
+    let flags = ["--pool=192.168.64.9", "--egress=masquerade:eth0"];
+    let installed = on(Topology::new(&Plan::with_routers())?, &flags)?;
+    let network = &installed.topology;
+    let reaches = |patience| {
+        let pinged = network
+            .client()
+            .run(|| ping(embedded(SERVER), 56, patience));
+        pinged.is_ok()
+    };
+    ensure!(reaches(PATIENCE));
+    let short = Duration::from_millis(300);
+    for (old, new) in [("eth0", "wan7"), ("wan7", "eth0")] {
+        ip(&network.edge, &format!("link set {old} name {new}"))?;
+        let line = format!("egress {old} is now called {new}: followed");
+        installed.plat.wait_for_line(&line, PATIENCE)?;
+        wait_until(|| Ok(reaches(short)))?;
+        let told = format!("egress    IPv4 by {new}");
+        wait_until(|| Ok(installed.ask_plat(&["status"])?.contains(&told)))?;
     }
     Ok(())
 }

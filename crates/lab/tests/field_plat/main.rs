@@ -64,6 +64,7 @@ fn main() {
                 IP,
             ),
             ("fp_03_several_egress_interfaces_and_no_other", IP),
+            ("fp_03_a_named_egress_that_is_renamed_is_followed", IP),
             (
                 "fp_03_what_the_kernel_cannot_masquerade_does_not_leave",
                 NFT,

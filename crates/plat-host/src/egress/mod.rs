@@ -7,6 +7,7 @@
 
 mod host_facts;
 mod mode;
+mod names;
 mod own_address;
 mod pool;
 
@@ -23,6 +24,7 @@ use xlat_host::nft::{Interface, Table};
 
 pub use host_facts::{FactsError, HostFacts, OwnFacts, POOLS};
 pub use mode::Egress;
+pub use names::EgressNames;
 pub use own_address::{
     Ephemeral, Forward, InterfacePool, Outer, OwnAddress, PORTS as OWN_PORTS, without,
 };

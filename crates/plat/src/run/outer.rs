@@ -94,7 +94,7 @@ pub(super) fn address(settings: &Settings, outer: Option<&Outer>) -> Option<Oute
 
 impl Daemon<'_> {
     pub(super) fn host_config(&self) -> HostConfig {
-        self.outer.config(&self.settings)
+        self.host_config_of(&self.settings)
     }
 
     /// The ports of an address of this host that are clients'.
@@ -109,7 +109,7 @@ impl Daemon<'_> {
     /// Follows the address that clients share. While the host has none, all stays as it is: the same
     /// one may come back.
     pub(super) async fn watch_outer(&mut self, started: &mut StartedDaemon) -> Result<()> {
-        let Egress::Own(own) = &self.settings.egress else {
+        let Egress::Own(own) = self.names.present(&self.settings.egress) else {
             return Ok(());
         };
         let found = own.find(self.host, &self.settings.instance.tun).await?;

@@ -54,7 +54,7 @@ impl Daemon<'_> {
     async fn apply_file(&mut self, started: &mut StartedDaemon) -> Result<BTreeSet<String>> {
         let reading = reload::read_again(&self.settings, &self.values)?;
         let settings = &reading.settings;
-        let host_config = self.outer.config(settings);
+        let host_config = self.host_config_of(settings);
         self.outer.check(settings)?;
         check_overlaps(self.host, &host_config).await?;
         let policy = settings.policy(self.own_v6)?;

@@ -5,7 +5,9 @@ use std::sync::Arc;
 use anyhow::Result;
 use dns64_server::ResolvConf;
 use nat64_host::{State, StateConfig};
-use plat_host::{Outer, Own6, RepairTimes, check_overlaps, egress, warn_of_on_link_prefixes};
+use plat_host::{
+    EgressNames, Outer, Own6, RepairTimes, check_overlaps, egress, warn_of_on_link_prefixes,
+};
 use router_advertiser::{Advertiser, ReachWatch};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
@@ -57,6 +59,8 @@ pub(crate) async fn start(run: Run, fast_path: KernelPath) -> Result<()> {
     serve(&state, &settings, &own_networks)?;
     let changes = Changes::listen()?;
     let resolv_conf = ResolvConf::watch(&settings.dns.addresses);
+    let mut names = EgressNames::default();
+    names.follow(&settings.egress, &host.links().await?);
     let reach = egress::look(&host, &outer.config(&settings)).await?;
     let reach = ReachWatch::new(reach, !settings.advertise.lan.is_empty());
     let (requests, requested) = mpsc::channel(1);
@@ -74,6 +78,7 @@ pub(crate) async fn start(run: Run, fast_path: KernelPath) -> Result<()> {
         addresses: addresses(&host).await?,
         own_networks,
         outer,
+        names,
         advertisements: Arc::default(),
         reach,
         repair_log: RepairLog::default(),

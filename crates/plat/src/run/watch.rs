@@ -29,6 +29,9 @@ impl Daemon<'_> {
         if let Err(error) = self.watch_addresses(started).await {
             warn!("the addresses of this host are not known: {error:#}");
         }
+        if let Err(error) = self.watch_names(started).await {
+            warn!("a new name of an egress is not followed: {error:#}");
+        }
         if let Err(error) = self.watch_outer(started).await {
             warn!("the address that clients share is not followed: {error:#}");
         }
