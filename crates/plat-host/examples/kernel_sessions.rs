@@ -1,12 +1,12 @@
-//! What sessions in the kernel cost: the time that a worker takes to install one, to ask when it was last
-//! used and to remove it, and the kernel's memory.
+//! What sessions in the kernel cost: the processor time that a worker takes to install one, to ask when it was
+//! last used and to remove it, and the kernel's memory for its tables.
 //!
 //! `cargo run --release -p plat-host --example kernel_sessions [SESSIONS]`, as root
 #![allow(clippy::print_stdout, reason = "a measurement is a program of its own")]
 
 use std::error::Error;
 use std::net::{Ipv4Addr, Ipv6Addr};
-use std::time::Instant;
+use std::time::Duration;
 
 use fast_path::{FastPath, Options};
 use nat64::Protocol;
@@ -24,28 +24,27 @@ fn main() -> Result<(), Box<dyn Error>> {
         flows: sessions,
         ..Options::new([1, 2], 1)
     };
-    let before = free()?;
     let program = FastPath::load(&options)?;
     let pref64 = "2001:db8:64::/96".parse()?;
     let kernel = KernelSessions::new(program.flows(), &Pref64s::single(pref64));
-    let loaded = free()?;
+    let empty = tables()?;
 
-    let begin = Instant::now();
+    let begin = processor_time();
     let installed = (0..sessions).filter(|number| kernel.install(*number, &session(*number)));
     let installed = installed.count() as f64;
-    let each = |begin: Instant| begin.elapsed().as_secs_f64() * 1e9 / f64::from(sessions);
+    let each =
+        |begin: Duration| (processor_time() - begin).as_secs_f64() * 1e9 / f64::from(sessions);
     println!(
         "installed: {installed} of {sessions} sessions, {:.0} ns each",
         each(begin)
     );
-    let taken = before.saturating_sub(free()?) as f64;
-    let table = before.saturating_sub(loaded) as f64;
+    let taken = tables()? as f64;
     println!(
-        "memory: {:.0} bytes an entry, two entries a session; {:.1} MiB of them before the first",
+        "memory: {:.0} bytes an entry, two entries a session; {:.1} MiB before the first",
         taken / installed / 2.0,
-        table / 1_048_576.0
+        empty as f64 / 1_048_576.0
     );
-    let begin = Instant::now();
+    let begin = processor_time();
     let used = (0..sessions).filter(|number| {
         kernel
             .last_use(*number, &session(*number))
@@ -53,7 +52,7 @@ fn main() -> Result<(), Box<dyn Error>> {
             .is_some()
     });
     println!("asked: {} used, {:.0} ns each", used.count(), each(begin));
-    let begin = Instant::now();
+    let begin = processor_time();
     for number in 0..sessions {
         kernel.remove(number, &session(number));
     }
@@ -84,10 +83,25 @@ fn session(number: u32) -> SessionEntry {
     }
 }
 
-/// Bytes that the machine has free, without what it could take from its caches.
-fn free() -> Result<u64, Box<dyn Error>> {
-    let text = std::fs::read_to_string("/proc/meminfo")?;
-    let line = text.lines().find_map(|line| line.strip_prefix("MemFree:"));
-    let kibibytes = line.and_then(|line| line.split_whitespace().next());
-    Ok(kibibytes.ok_or("no MemFree")?.parse::<u64>()? * 1024)
+/// What this thread has used.
+fn processor_time() -> Duration {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+    Duration::new(
+        time.tv_sec.try_into().unwrap_or(0),
+        time.tv_nsec.try_into().unwrap_or(0),
+    )
+}
+
+/// Bytes of all maps of this process, as the kernel counts them.
+fn tables() -> Result<u64, Box<dyn Error>> {
+    let mut bytes = 0;
+    for descriptor in std::fs::read_dir("/proc/self/fdinfo")? {
+        let text = std::fs::read_to_string(descriptor?.path()).unwrap_or_default();
+        let is_map = text.contains("map_type:");
+        let taken = text.lines().find_map(|line| line.strip_prefix("memlock:"));
+        if let (true, Some(taken)) = (is_map, taken) {
+            bytes += taken.trim().parse::<u64>()?;
+        }
+    }
+    Ok(bytes)
 }
