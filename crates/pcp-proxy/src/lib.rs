@@ -228,7 +228,7 @@ impl Running {
                         return;
                     }
                     let servers = self.servers.borrow_and_update().clone();
-                    self.proxy.set_servers(servers);
+                    self.proxy.set_servers(servers, now());
                 }
                 changed = self.applied.changed() => {
                     if changed.is_err() {

@@ -128,8 +128,8 @@ impl<'a> Ports<'a> {
     }
 }
 
-/// True if what is held of the one network holds in the other. A link that lost its carrier may be
-/// attached to another network, and is asked again when that one differs.
+/// True if what is held of the one network may hold in the other: the hosts and their way are the
+/// same. Whether the servers are is the proxy's to find out.
 fn is_same(one: &Network, other: &Network) -> bool {
     let uplink = |network: &Network| (network.uplink.index, network.uplink.name.clone());
     uplink(one) == uplink(other) && one.hosts == other.hosts && one.listen == other.listen

@@ -168,8 +168,9 @@ impl Proxy {
         &self.hosts
     }
 
-    /// Asks these servers from now on, the first one first (RFC 7488).
-    pub fn set_servers(&mut self, servers: Vec<Ipv6Addr>) {
+    /// Asks these servers from now on, the first one first (RFC 7488). Where the one in use is not
+    /// among them, another is asked for what hosts hold.
+    pub fn set_servers(&mut self, servers: Vec<Ipv6Addr>, now: Instant) {
         if self.servers == servers {
             return;
         }
@@ -178,8 +179,12 @@ impl Proxy {
         self.current = place.unwrap_or(0);
         if place.is_none() {
             (self.has_answered, self.silent_until) = (false, None);
+            self.server_epoch = ServerEpoch::default();
         }
         self.servers = servers;
+        if place.is_none() && !self.mappings.is_empty() {
+            self.on_loss(None, 0, now);
+        }
     }
 
     /// What is to be done next, if anything.

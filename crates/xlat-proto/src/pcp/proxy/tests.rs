@@ -545,7 +545,7 @@ fn pp_09_requests_are_repeated_and_hosts_told_that_no_server_answers() {
 #[test]
 fn pp_09_the_next_server_is_asked_where_the_first_is_silent() {
     let mut net = Net::new(hosts());
-    net.proxy.set_servers(vec![SERVER, OTHER]);
+    net.proxy.set_servers(vec![SERVER, OTHER], net.now);
     net.asked(OWN, &natpmp_map());
     net.wait(3500);
     let outputs = net.wait(7000);
@@ -557,9 +557,31 @@ fn pp_09_the_next_server_is_asked_where_the_first_is_silent() {
     net.proxy.on_response(OTHER, CLAT, &granted, net.now);
     replied(&net.outputs());
     // It stays with the one that answers.
-    net.proxy.set_servers(vec![OTHER, SERVER]);
+    net.proxy.set_servers(vec![OTHER, SERVER], net.now);
     let outputs = net.request(OWN, &natpmp_map());
     assert!(matches!(&outputs[..], [Output::Ask { to, .. }] if *to == OTHER));
+}
+
+/// The host has moved, or its router has been replaced.
+#[test]
+fn pp_05_another_server_is_asked_for_what_hosts_hold() {
+    let mut net = Net::new(hosts());
+    let asked = net.asked(OWN, &natpmp_map());
+    net.response(CLAT, &granted(&asked, 7000, 3600, 5000));
+    net.proxy.set_servers(vec![OTHER], net.now);
+    let outputs = net.wait(2000);
+    let asked = outputs.iter().find_map(|output| match output {
+        Output::Ask { to, message, .. } if *to == OTHER => Some(message.clone()),
+        _ => None,
+    });
+    let asked = asked.expect("the mapping is asked for");
+    assert_eq!(asked[42..44], 7000u16.to_be_bytes());
+    assert!(outputs.iter().any(|it| matches!(it, Output::Announce(_))));
+    // Its time has nothing to do with that of the one before.
+    let granted = granted(&asked, 7001, 3598, 9_000_000);
+    net.proxy.on_response(OTHER, CLAT, &granted, net.now);
+    let held: Vec<Held> = net.proxy.held().collect();
+    assert_eq!(held[0].external, "192.0.2.1:7001".parse().unwrap());
 }
 
 #[test]
