@@ -140,39 +140,51 @@ fn kp_14_a_program_that_was_detached_is_noticed_and_the_workers_go_on() -> Resul
 }
 
 fn kp_15_without_the_privilege_the_workers_translate_and_a_line_says_why() -> Result<()> {
-    let topology = Topology::new(&Plan::default())?;
-    let directory = tempfile::tempdir()?;
-    let clat = Binaries::find()?.clat.display().to_string();
-    let start = |flag: &str| {
-        let directory = directory.path().display().to_string();
-        // A network of its own in a user namespace of its own.
-        let arguments = [
-            "--user",
-            "--map-root-user",
-            "--net",
-            &clat,
-            "--prefix=2001:db8:64::/96",
-            "--ipv6=2001:db8:1::c1a7",
-            "--no-host-setup",
-            "--run-dir",
-            &directory,
-            "--state-dir",
-            &directory,
-            flag,
-        ];
-        Daemon::start(topology.client(), Path::new("/usr/bin/unshare"), &arguments)
-    };
-    let without = start("--fast-path=auto")?;
-    without.wait_for_line("no fast path in the kernel: no permission", PATIENCE)?;
-    without.wait_for_line("ready: ", PATIENCE)?;
-    let mut refused = start(REQUIRED)?;
-    let end = refused.wait(PATIENCE)?;
-    ensure!(
-        !end.success() && refused.log().contains("CAP_BPF"),
-        "{}",
-        refused.log()
-    );
+    // A network of its own in a user namespace of its own.
+    let user = ["/usr/bin/unshare", "--user", "--map-root-user", "--net"];
+    // All but CAP_PERFMON, without which the kernel believes the program less.
+    let bound = "--bounding-set=-all,+bpf,+net_admin,+net_raw";
+    let bounded = ["/usr/bin/setpriv", bound];
+    for words in [&user[..], &bounded] {
+        let (program, arguments) = words.split_first().context("a program")?;
+        let topology = Topology::new(&Plan::default())?;
+        let directory = tempfile::tempdir()?;
+        let start = |flag| restricted(&topology, directory.path(), program, arguments, flag);
+        let without = start("--fast-path=auto")?;
+        without.wait_for_line("no fast path in the kernel: no permission", PATIENCE)?;
+        without.wait_for_line("ready: ", PATIENCE)?;
+        drop(without);
+        let mut refused = start(REQUIRED)?;
+        let end = refused.wait(PATIENCE)?;
+        let log = refused.log();
+        ensure!(!end.success() && log.contains("CAP_PERFMON"), "{log}");
+    }
     Ok(())
+}
+
+/// A `clat` without some of its privileges.
+fn restricted(
+    topology: &Topology,
+    directory: &Path,
+    program: &str,
+    arguments: &[&str],
+    flag: &str,
+) -> Result<Daemon> {
+    let clat = Binaries::find()?.clat.display().to_string();
+    let directory = directory.display().to_string();
+    let flags = [
+        clat.as_str(),
+        "--prefix=2001:db8:64::/96",
+        "--ipv6=2001:db8:1::c1a7",
+        "--no-host-setup",
+        "--run-dir",
+        &directory,
+        "--state-dir",
+        &directory,
+        flag,
+    ];
+    let all = [arguments, &flags].concat();
+    Daemon::start(topology.client(), Path::new(program), &all)
 }
 
 fn kp_16_off_is_off() -> Result<()> {
