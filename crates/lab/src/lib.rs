@@ -24,6 +24,7 @@ pub mod capture;
 pub mod classic;
 pub mod client_host;
 pub mod command;
+pub mod debian;
 pub mod dns64_fixture;
 pub mod fake_host;
 pub mod fast_path;

@@ -104,6 +104,30 @@ fn no_tables_of_other_scripts_are_linked() {
     assert!(!lock.contains("\nname = \"icu_"));
 }
 
+#[test]
+fn every_package_has_the_version_of_the_workspace() {
+    let manifest = read(&root().join("Cargo.toml"));
+    let version = manifest
+        .lines()
+        .find_map(|line| line.strip_prefix("version = \""));
+    let version = version.unwrap().trim_end_matches('"');
+    for (path, line) in [
+        (
+            "packaging/openwrt/Makefile",
+            format!("PKG_VERSION:={version}\n"),
+        ),
+        (
+            "packaging/nixos/package.nix",
+            format!("version = \"{version}\";\n"),
+        ),
+        ("packaging/arch/PKGBUILD", format!("pkgver={version}\n")),
+        ("README.md", format!("clat_{version}_amd64.deb")),
+        ("CHANGELOG.md", format!("\n## {version}\n")),
+    ] {
+        assert!(read(&root().join(path)).contains(&line), "{path}: {line}");
+    }
+}
+
 /// A test of the laboratory that lacks its `harness = false` would be run by the standard harness,
 /// which finds no test in it and passes.
 #[test]

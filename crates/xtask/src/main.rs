@@ -5,6 +5,8 @@ mod binaries;
 mod contents;
 mod deb;
 mod dist;
+#[cfg(test)]
+mod document;
 mod install;
 #[cfg(test)]
 mod openwrt;
