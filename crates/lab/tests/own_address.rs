@@ -13,6 +13,7 @@ use lab::installed::{Installed, PATIENCE, Setup};
 use lab::link::{add_address, add_route, remove, remove_address};
 use lab::namespace::Namespace;
 use lab::nft::{NFT, nft};
+use lab::process::Daemon;
 use lab::suite::Test;
 use lab::topology::{Plan, SERVER, Topology, UPLINK, embedded};
 use lab::traffic::ping::ping;
@@ -24,6 +25,7 @@ const TESTS: &[Test] = lab::tests![
     oa_07_what_the_host_has_at_the_address_goes_on_beside_ten_thousand_sessions,
     oa_08_the_address_changes_in_the_middle_of_traffic,
     oa_11_a_start_without_an_address_waits_for_one,
+    oa_12_what_cannot_be_is_refused_in_a_line,
 ];
 
 /// The edge towards the IPv4 router.
@@ -385,6 +387,64 @@ fn oa_11_a_start_without_an_address_waits_for_one() -> Result<()> {
         net.ask_plat(&["status"])?
             .contains("pool      ports 10000-32767")
     );
+    Ok(())
+}
+
+fn oa_12_what_cannot_be_is_refused_in_a_line() -> Result<()> {
+    let net = install(&["--bind=tcp:eth0:443=[2001:db8:1::2]:443"])?;
+    let edge = &net.topology.edge;
+    let _service = edge.run(|| Ok(TcpListener::bind((Ipv4Addr::UNSPECIFIED, 25))?))?;
+    let directory = tempfile::tempdir()?;
+    let below = |kind: &str| format!("--{kind}-dir={}/{kind}", directory.path().display());
+    let binaries = Binaries::find()?;
+    for (flags, complaint) in [
+        (
+            &["--tun=second"][..],
+            "another plat shares ports 10000-10999",
+        ),
+        (
+            &[
+                "--pool=eth0:40000-40999",
+                "--bind=tcp:eth0:25=[2001:db8:1::2]:25",
+            ],
+            "a service of this host listens on TCP port 25",
+        ),
+        (
+            &["--pool=eth0:32768-60999"],
+            "leave this host 0 of the ports 32768-60999",
+        ),
+        (
+            &["--pool=eth0", "--pool=eth0"],
+            "--pool eth0 is given twice",
+        ),
+        (
+            &["--pool=eth0", "--pool=wan1:5-6"],
+            "must have the same ports",
+        ),
+        (&["--pool=eth0", "--pool=192.0.2.1"], "do not go together"),
+        (
+            &["--pool=eth0", "--egress=masquerade"],
+            "does not go with a pool",
+        ),
+        (
+            &["--pool=eth0", "--bind=tcp:wan1:80=[2001:db8:1::2]:80"],
+            "names no interface of --pool",
+        ),
+    ] {
+        let mut all = vec![
+            "--prefix=2001:db8:65::/96".to_owned(),
+            below("run"),
+            below("state"),
+        ];
+        all.extend(flags.iter().map(ToString::to_string));
+        let mut plat = Daemon::start(edge, &binaries.plat, &all)?;
+        let status = plat.wait(PATIENCE)?;
+        let log = plat.log();
+        ensure!(
+            status.code() == Some(2) && log.contains(complaint),
+            "{flags:?}: {log}"
+        );
+    }
     Ok(())
 }
 

@@ -4,10 +4,11 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
+use ipnet::IpNet;
 use lab::binaries::Binaries;
 use lab::client_host::LAN;
 use lab::installed::{Installed, PATIENCE, Setup};
-use lab::link::link_local;
+use lab::link::{add_address, add_route, link_local, remove_address};
 use lab::namespace::Namespace;
 use lab::suite::Test;
 use lab::topology::{Plan, SERVER, Topology, UPLINK, embedded};
@@ -22,6 +23,7 @@ const TESTS: &[Test] = lab::tests![
     pc_15_a_named_client_gets_ports_for_others_and_no_one_else_does,
     pc_18_hostile_requests_do_not_move_a_mapping,
     pc_35_where_nobody_could_reach_a_port_none_is_given_away,
+    oa_08_clients_are_told_of_the_address_that_is_seen_and_of_the_next_one,
 ];
 
 const POOL: Ipv4Addr = Ipv4Addr::new(192, 168, 64, 9);
@@ -249,6 +251,67 @@ fn pc_18_hostile_requests_do_not_move_a_mapping() -> Result<()> {
         "{:?}",
         begin.elapsed()
     );
+    Ok(())
+}
+
+/// Section 8.5, at the address of an interface: clients learn what is seen outside, and that it has
+/// changed.
+fn oa_08_clients_are_told_of_the_address_that_is_seen_and_of_the_next_one() -> Result<()> {
+    let (wan, next) = (
+        Ipv4Addr::new(203, 0, 113, 1),
+        Ipv4Addr::new(203, 0, 113, 77),
+    );
+    let topology = Topology::new(&Plan {
+        router4: Some(1500),
+        ..Plan::default()
+    })?;
+    let lan = format!("--lan={LAN}");
+    let setup = Setup::plat_alone(&["--pool=eth0", &lan]);
+    let net = Installed::with(&Binaries::find()?, topology, setup)?;
+    let (client, edge) = (net.topology.client(), &net.topology.edge);
+    let own = Topology::client_address(0);
+    let request = map(own, 6881, 3600);
+    let first = external(&ask(client, router(), &request)?)?;
+    ensure!(*first.ip() == wan, "{first}");
+    ensure!((10_000..=32_767).contains(&first.port()), "{first}");
+    let listener = client.run(|| {
+        let socket = UdpSocket::bind((Ipv6Addr::UNSPECIFIED, 5350))?;
+        socket.set_read_timeout(Some(PATIENCE))?;
+        Ok(socket)
+    })?;
+    // Those of the start come for a while; the epoch begins anew with the address.
+    let of = |address: Ipv4Addr| IpNet::new_assert(address.into(), 24);
+    std::thread::sleep(Duration::from_millis(1100));
+    remove_address((edge, UPLINK), of(wan))?;
+    add_address((edge, UPLINK), of(next))?;
+    let far = IpAddr::from(Ipv4Addr::new(203, 0, 113, 2));
+    let everywhere = IpNet::new_assert(Ipv4Addr::UNSPECIFIED.into(), 0);
+    add_route(edge, everywhere, far, None)?;
+    net.plat
+        .wait_for_line("the address 203.0.113.1 of eth0 is 203.0.113.77", PATIENCE)?;
+    let mut buffer = [0; 64];
+    loop {
+        let (length, _) = listener.recv_from(&mut buffer)?;
+        ensure!(length == 24 && buffer[..2] == [2, 0x80], "{buffer:?}");
+        if buffer[8..12] == [0; 4] {
+            break;
+        }
+    }
+    let mut again = request.clone();
+    again[42..44].copy_from_slice(&first.port().to_be_bytes());
+    again[44..60].copy_from_slice(&first.ip().to_ipv6_mapped().octets());
+    let second = external(&ask(client, router(), &again)?)?;
+    ensure!(second == SocketAddrV4::new(next, first.port()), "{second}");
+    let service = client.run(|| Ok(UdpSocket::bind((own, 6881))?))?;
+    service.set_read_timeout(Some(PATIENCE))?;
+    net.topology.server.run(|| {
+        let socket = UdpSocket::bind((SERVER, 0))?;
+        Ok(socket.send_to(b"hello", second)?)
+    })?;
+    service.recv_from(&mut buffer)?;
+    let status = net.ask_plat(&["status", "--json"])?;
+    let shown = format!("\"external\":\"{second}\"");
+    ensure!(status.contains(&shown), "{status}");
     Ok(())
 }
 

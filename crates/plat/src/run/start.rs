@@ -1,20 +1,23 @@
 //! A start: from flags, and the host as it is, to a daemon that runs.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use anyhow::Result;
+use anyhow::{Result, anyhow};
 use dns64_server::ResolvConf;
 use nat64_host::{State, StateConfig};
 use plat_host::{
-    EgressNames, Outer, Own6, RepairTimes, check_overlaps, egress, warn_of_on_link_prefixes,
+    Egress, EgressNames, Outer, Own6, RepairTimes, check_overlaps, egress, warn_of_on_link_prefixes,
 };
 use router_advertiser::{Advertiser, ReachWatch};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
+use xlat_host::daemon::exit::Usage;
 use xlat_host::daemon::fast_path::KernelPath;
+use xlat_host::daemon::reservation::Reservation;
 use xlat_host::daemon::terminal;
 use xlat_host::daemon::waiting::{self, Waiting};
-use xlat_host::host::{Changes, Host, RepairLog};
+use xlat_host::host::{Changes, Error, Host, RepairLog};
 use xlat_host::nft::ForwardWatch;
 
 use super::outer::{self, OuterWatch};
@@ -48,6 +51,7 @@ pub(crate) async fn start(run: Run, fast_path: KernelPath) -> Result<()> {
         plan.append(plat_host::client_plan(&config)?);
         return print(plan.to_string().trim_end());
     }
+    let _ports = reserve_ports(&settings)?;
     let policy = settings.policy(own_v6)?;
     for (outer, inner) in settings.eams.overlaps() {
         tracing::warn!("--map {inner} lies inside --map {outer}: each wins on its own side");
@@ -103,6 +107,29 @@ async fn look_at(host: &Host, settings: &Settings) -> Result<Own6> {
     Advertiser::check(host, &settings.advertise.lan).await?;
     warn_of_on_link_prefixes(host, &config).await?;
     Ok(own_v6)
+}
+
+/// Keeps other instances on this host from the ports that clients share with it, a thousand at a time:
+/// they would get each other's packets.
+fn reserve_ports(settings: &Settings) -> Result<Vec<Reservation>> {
+    const AT_ONCE: u16 = 1000;
+    let Egress::Own(own) = &settings.egress else {
+        return Ok(Vec::new());
+    };
+    let parts = own.ranges.iter();
+    let parts = parts.flat_map(|range| range.start() / AT_ONCE..=range.end() / AT_ONCE);
+    let parts: BTreeSet<u16> = parts.collect();
+    let reserve = |part: u16| {
+        let name = format!("ports-{part}000");
+        match Reservation::take(&settings.instance.run_dir, &name) {
+            Err(Error::Running(_)) => Err(anyhow!(Usage(format!(
+                "another plat shares ports {part}000-{part}999 of an address of this host; give other \
+                 ones with --pool IFACE:LOW-HIGH"
+            )))),
+            taken => Ok(taken?),
+        }
+    };
+    parts.into_iter().map(reserve).collect()
 }
 
 /// What the last run has left.
