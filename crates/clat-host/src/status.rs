@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 use xlat_host::daemon::fast_path::KernelPathStatus;
+use xlat_host::daemon::health::HealthStatus;
 use xlat_host::daemon::metrics::Page;
 use xlat_host::host::RepairFigures;
 use xlat_tun::counters::{Metric, Snapshot};
@@ -17,6 +18,8 @@ pub struct Status {
     pub version: &'static str,
     /// Time since the start, in seconds.
     pub uptime_s: u64,
+    /// How it does, as it was measured.
+    pub health: HealthStatus,
     /// This host's address on the IPv4 side.
     pub ipv4: Ipv4Addr,
     /// The outcome of the last decision.
@@ -80,8 +83,9 @@ impl Status {
         page.family(
             Metric::gauge("xlat_uptime_seconds", "Time since the start."),
             single(self.uptime_s),
-        )
-        .family(
+        );
+        self.health.write_page(&mut page, "clat", self.version);
+        page.family(
             Metric::gauge("clat_running", "1 while IPv4 is reached through the CLAT."),
             single(self.known.running.into()),
         )
@@ -111,6 +115,8 @@ impl Status {
     pub fn to_text(&self) -> String {
         let uptime = humantime::format_duration(Duration::from_secs(self.uptime_s));
         let mut text = format!("clat {}, running for {uptime}\n", self.version);
+        // Writing into a string does not fail.
+        let _ = self.health.write_to(&mut text);
         let known = &self.known;
         let mut line = |name: &str, value: &str| {
             // Writing into a string does not fail.

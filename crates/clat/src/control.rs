@@ -4,13 +4,15 @@ use std::io;
 use std::net::Ipv4Addr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use clat_host::{Known, Status};
+use clat_host::{Known, Path, Status, TARGET};
 use pref64_discovery::{LinkDiscovery, origin};
 use serde::{Deserialize, Serialize};
 use xlat_core::Instant;
 use xlat_host::daemon::control::Answer;
 use xlat_host::daemon::fast_path::KernelPathSource;
-use xlat_host::host::RepairCounters;
+use xlat_host::daemon::health::{Finding, HealthLog, HealthStatus};
+use xlat_host::host::{FailingRepairs, RepairCounters};
+use xlat_host::icmp4;
 use xlat_host::nft::DroppingChains;
 use xlat_proto::clat::{Clat, Side4, State};
 use xlat_proto::discovery::Found;
@@ -25,7 +27,11 @@ pub(crate) enum Request {
 
 /// The status that the daemon updates and the control socket reads; clones share it.
 #[derive(Clone, Debug)]
-pub(crate) struct StatusSource(Arc<Mutex<Shared>>);
+pub(crate) struct StatusSource {
+    shared: Arc<Mutex<Shared>>,
+    /// Held while something is measured: who asks meanwhile gets the same outcome.
+    measuring: Arc<tokio::sync::Mutex<()>>,
+}
 
 #[derive(Debug)]
 struct Shared {
@@ -37,8 +43,16 @@ struct Shared {
     retired: Option<Snapshot>,
     dropping: DroppingChains,
     repairs: Arc<RepairCounters>,
+    failing: FailingRepairs,
     fast_path: KernelPathSource,
     ports: pcp_proxy::StatusSource,
+    health: HealthLog,
+    path: Path,
+    /// Whether IPv4 should be reached through the CLAT, and is not.
+    is_missing: bool,
+    /// The TUN, and what is pinged through it.
+    tun: String,
+    target: Ipv4Addr,
 }
 
 /// All that `clat status` shows.
@@ -51,8 +65,14 @@ struct Whole {
 }
 
 impl StatusSource {
-    pub(crate) fn new(side4: Side4, fast_path: KernelPathSource) -> Self {
-        Self(Arc::new(Mutex::new(Shared {
+    /// `target` is pinged to measure whether anything comes back through the prefix.
+    pub(crate) fn new(
+        side4: Side4,
+        tun: &str,
+        target: Option<Ipv4Addr>,
+        fast_path: KernelPathSource,
+    ) -> Self {
+        let shared = Arc::new(Mutex::new(Shared {
             started: now(),
             ipv4: side4.host,
             known: Known::default(),
@@ -60,9 +80,19 @@ impl StatusSource {
             retired: None,
             dropping: DroppingChains::default(),
             repairs: Arc::default(),
+            failing: FailingRepairs::default(),
             fast_path,
             ports: pcp_proxy::StatusSource::default(),
-        })))
+            health: HealthLog::new(now()),
+            path: Path::default(),
+            is_missing: true,
+            tun: tun.to_owned(),
+            target: target.unwrap_or(TARGET),
+        }));
+        Self {
+            shared,
+            measuring: Arc::default(),
+        }
     }
 
     /// Shows these chains.
@@ -78,6 +108,11 @@ impl StatusSource {
     /// Where repairs of the host are counted.
     pub(crate) fn repairs(&self) -> Arc<RepairCounters> {
         Arc::clone(&self.lock().repairs)
+    }
+
+    /// Shows what could not be restored.
+    pub(crate) fn set_failing(&self, failing: FailingRepairs) {
+        self.lock().failing = failing;
     }
 
     /// Counts the packets of new workers.
@@ -100,8 +135,10 @@ impl StatusSource {
     /// Sets the state to `line`: the daemon could not do what the lifecycle decided.
     pub(crate) fn set_state(&self, line: &str) {
         let mut shared = self.lock();
-        shared.known.running = false;
+        (shared.known.running, shared.is_missing) = (false, true);
         line.clone_into(&mut shared.known.state);
+        shared.path.on_prefix(None);
+        shared.judge(now());
     }
 
     /// Updates the status after a decision was carried out.
@@ -116,7 +153,14 @@ impl StatusSource {
             State::Running(clat) => Some(clat),
             _ => None,
         };
-        self.lock().known = Known {
+        let mut shared = self.lock();
+        let prefix = clat.map(|clat| clat.prefix.to_string());
+        shared.path.on_prefix(prefix.as_deref());
+        shared.is_missing = !matches!(
+            state,
+            State::Running(_) | State::NativeIpv4 | State::OtherClat(_)
+        );
+        shared.known = Known {
             state: state.to_string(),
             running: clat.is_some(),
             uplink: clat.map(|clat| clat.uplink.clone()),
@@ -131,6 +175,30 @@ impl StatusSource {
             ignored_advertisements: network.map_or(0, LinkDiscovery::refused) + forged,
             ignored_dns_messages: network.map_or(0, LinkDiscovery::ignored),
         };
+        shared.judge(now());
+    }
+
+    /// Measures how the CLAT does, as far as that is not known. `is_asked`: somebody wants to know.
+    pub(crate) async fn measure(&self, is_asked: bool) -> HealthStatus {
+        let _measuring = self.measuring.lock().await;
+        let wanted = {
+            let mut shared = self.lock();
+            shared.judge(now());
+            let is_wanted = shared.path.wants_ping(is_asked, now());
+            is_wanted.then(|| {
+                let tun = shared.tun.clone();
+                (tun, shared.ipv4, shared.target, shared.path.tries())
+            })
+        };
+        if let Some((tun, source, target, tries)) = wanted {
+            // Without the privilege for it nothing is measured.
+            if let Ok(ping) = icmp4::ping(&tun, source, target, tries).await {
+                let mut shared = self.lock();
+                shared.path.on_ping(ping, now());
+                shared.judge(now());
+            }
+        }
+        self.lock().health.status(now())
     }
 
     /// The metrics page for Prometheus.
@@ -141,6 +209,7 @@ impl StatusSource {
     /// Answers one request.
     pub(crate) async fn answer(self, request: Request, mut answer: Answer) -> io::Result<()> {
         let Request::Status { json } = request;
+        self.measure(true).await;
         let status = self.status();
         let pcp = self.ports().status();
         if json {
@@ -155,6 +224,7 @@ impl StatusSource {
         Status {
             version: env!("CARGO_PKG_VERSION"),
             uptime_s: now().saturating_since(shared.started).as_secs(),
+            health: shared.health.status(now()),
             ipv4: shared.ipv4,
             known: shared.known.clone(),
             dropping: match shared.known.running {
@@ -168,7 +238,7 @@ impl StatusSource {
     }
 
     fn lock(&self) -> MutexGuard<'_, Shared> {
-        lock(&self.0)
+        lock(&self.shared)
     }
 }
 
@@ -177,6 +247,31 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Shared {
+    /// Says what is wrong.
+    fn judge(&mut self, now: Instant) {
+        if let Some(counted) = self.counted() {
+            self.path.on_counters(&counted, now);
+        }
+        let mut findings = Vec::new();
+        if self.is_missing && !self.known.state.is_empty() {
+            findings.push(Finding::broken("state", self.known.state.clone()));
+        }
+        if self.known.running {
+            let failing = lock(&self.failing);
+            let missing = |step: &String| format!("missing and cannot be restored: {step}");
+            findings.extend(
+                failing
+                    .iter()
+                    .map(|step| Finding::degraded("host", missing(step))),
+            );
+            let dropping = lock(&self.dropping);
+            let drops = |chain: &String| Finding::degraded("forward", format!("dropping {chain}"));
+            findings.extend(dropping.iter().map(drops));
+        }
+        findings.extend(self.path.finding(now));
+        self.health.judge(findings, now);
+    }
+
     fn counted(&self) -> Option<Snapshot> {
         let mut counted = self.totals.as_ref().map(Totals::snapshot);
         if let Some(retired) = &self.retired {

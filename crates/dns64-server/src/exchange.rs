@@ -2,16 +2,21 @@
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::time::Duration;
 
 use dns64::{Ask, refuses_opt};
 use hickory_proto::ProtoError;
-use hickory_proto::op::{Edns, Message, MessageType, OpCode, ResponseCode};
+use hickory_proto::op::{Edns, Message, MessageType, OpCode, Query, ResponseCode};
+use hickory_proto::rr::{Name, RecordType};
 use hickory_proto::serialize::binary::BinEncodable as _;
 use thiserror::Error;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::{TcpStream, UdpSocket};
+use tokio::time::timeout;
 use tracing::debug;
 use xlat_host::daemon::state_dir::random;
+
+use crate::config::Upstream;
 
 /// Maximum size of an answer over UDP in bytes, to avoid fragments (RFC 9715).
 const PAYLOAD: u16 = 1232;
@@ -104,6 +109,41 @@ fn ensure(condition: bool, otherwise: &'static str) -> Result<(), ExchangeError>
     condition
         .then_some(())
         .ok_or(ExchangeError::Unrelated(otherwise))
+}
+
+/// True if a resolver answers anything, over UDP or TCP, or where it is asked over TLS, accepts a
+/// connection.
+pub(crate) async fn answers(upstream: &Upstream) -> bool {
+    /// Time for each attempt.
+    const PATIENCE: Duration = Duration::from_millis(800);
+    let Ok(server) = upstream.target() else {
+        return false;
+    };
+    if upstream.tls.is_some() {
+        let connected = timeout(PATIENCE, TcpStream::connect(server)).await;
+        return matches!(connected, Ok(Ok(_)));
+    }
+    let ask = Ask {
+        query: Query::query(Name::root(), RecordType::NS),
+        dnssec_ok: false,
+        checking_disabled: false,
+    };
+    let Ok(request) = Request::new(&ask, false) else {
+        return false;
+    };
+    let once = async || {
+        matches!(
+            timeout(PATIENCE, over_udp(server, &request)).await,
+            Ok(Ok(_))
+        )
+    };
+    let over_tcp = async || {
+        matches!(
+            timeout(PATIENCE, over_tcp(server, &request)).await,
+            Ok(Ok(_))
+        )
+    };
+    once().await || once().await || over_tcp().await
 }
 
 /// Queries over UDP, and again over TCP if the answer was truncated.

@@ -2,12 +2,20 @@
 
 use std::fmt::{self, Write as _};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use serde::Serialize;
+use tokio::task::JoinSet;
+use xlat_core::Instant;
 use xlat_tun::counters::Metric;
+use xlat_tun::now;
 
 use crate::config::Upstream;
 use crate::counters::{Counters, Figures};
+use crate::exchange;
+
+/// A resolver that has answered in this time is not asked whether it answers.
+const FRESH: Duration = Duration::from_secs(3);
 
 /// Number of resolvers that are asked without EDNS.
 pub const WITHOUT_EDNS: Metric = Metric::gauge(
@@ -28,15 +36,38 @@ impl StatusSource {
         let counted = self.counters.snapshot();
         Figures {
             queries: counted.outcomes.total(),
-            resolvers: self.resolvers.lock().clone(),
+            resolvers: self.resolvers.all(),
             counted,
+        }
+    }
+
+    /// Asks each resolver that has not answered in the last seconds, so that
+    /// [`ResolverStatus::silent`] is what was just measured. `is_asked`: otherwise only those that were
+    /// silent before.
+    pub async fn probe(&self, is_asked: bool) {
+        let all = self.resolvers.lock().clone();
+        let mut asked = JoinSet::new();
+        for (upstream, status) in all {
+            let answered = status.answered;
+            let is_fresh = answered.is_some_and(|at| now().saturating_since(at) < FRESH);
+            if status.silent || (is_asked && !is_fresh) {
+                asked.spawn(async move {
+                    let answers = exchange::answers(&upstream).await;
+                    (upstream, answers)
+                });
+            }
+        }
+        while let Some(done) = asked.join_next().await {
+            if let Ok((upstream, answers)) = done {
+                self.resolvers.set_answers(&upstream, answers);
+            }
         }
     }
 }
 
 /// The upstream resolvers in force.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Resolvers(Arc<Mutex<Vec<ResolverStatus>>>);
+pub(crate) struct Resolvers(Arc<Mutex<Vec<(Upstream, ResolverStatus)>>>);
 
 /// An upstream resolver.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -45,6 +76,11 @@ pub struct ResolverStatus {
     pub address: String,
     /// False if it is asked without EDNS, because it does not answer with it.
     pub edns: bool,
+    /// True if it did not answer when it was last asked.
+    pub silent: bool,
+    /// When it answered last.
+    #[serde(skip)]
+    pub(crate) answered: Option<Instant>,
 }
 
 impl fmt::Display for ResolverStatus {
@@ -53,6 +89,9 @@ impl fmt::Display for ResolverStatus {
         if !self.edns {
             f.write_str(" without EDNS")?;
         }
+        if self.silent {
+            f.write_str(" (does not answer)")?;
+        }
         Ok(())
     }
 }
@@ -60,23 +99,43 @@ impl fmt::Display for ResolverStatus {
 impl Resolvers {
     /// These are asked from now on, with EDNS.
     pub(crate) fn set(&self, upstreams: &[Upstream]) {
-        let status = |one: &Upstream| ResolverStatus {
-            address: one.to_string(),
-            edns: true,
+        let status = |one: &Upstream| {
+            let status = ResolverStatus {
+                address: one.to_string(),
+                edns: true,
+                silent: false,
+                answered: None,
+            };
+            (one.clone(), status)
         };
         *self.lock() = upstreams.iter().map(status).collect();
     }
 
-    /// A resolver is asked with EDNS, or without it.
-    pub(crate) fn set_edns(&self, upstream: &Upstream, edns: bool) {
-        let address = upstream.to_string();
-        // A lookup under an older configuration may have found it out.
-        for one in self.lock().iter_mut().filter(|one| one.address == address) {
-            one.edns = edns;
+    /// A resolver has answered, or has not in time.
+    pub(crate) fn set_answers(&self, upstream: &Upstream, answers: bool) {
+        let mut all = self.lock();
+        for (_, status) in all.iter_mut().filter(|(one, _)| one == upstream) {
+            status.silent = !answers;
+            if answers {
+                status.answered = Some(now());
+            }
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, Vec<ResolverStatus>> {
+    fn all(&self) -> Vec<ResolverStatus> {
+        self.lock().iter().map(|(_, one)| one.clone()).collect()
+    }
+
+    /// A resolver is asked with EDNS, or without it.
+    pub(crate) fn set_edns(&self, upstream: &Upstream, edns: bool) {
+        // A lookup under an older configuration may have found it out.
+        let mut all = self.lock();
+        for (_, status) in all.iter_mut().filter(|(one, _)| one == upstream) {
+            status.edns = edns;
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Vec<(Upstream, ResolverStatus)>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -113,6 +172,10 @@ mod tests {
         figures.write_to(&mut text).unwrap();
         let line = "  resolvers 192.0.2.53:53, [fe80::53%eth0]:53 without EDNS";
         assert!(text.lines().any(|one| one == line), "{text}");
+        source.resolvers.set_answers(&one, false);
+        text.clear();
+        source.figures().write_to(&mut text).unwrap();
+        assert!(text.contains("192.0.2.53:53 (does not answer),"), "{text}");
         source.resolvers.set_edns(&other, true);
         assert_eq!(source.figures().resolvers_without_edns(), 0);
     }

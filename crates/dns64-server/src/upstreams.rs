@@ -91,6 +91,7 @@ impl Upstreams {
             let until = begin + next.unwrap_or(patience).min(patience);
             match timeout_at(until, under_way.join_next()).await {
                 Ok(Some(Ok((number, over, Ok((sent, answer)))))) => {
+                    self.status.set_answers(&self.servers[number], true);
                     self.prefer(number, over);
                     self.learn(number, sent, &answer);
                     if is_answer(&answer) {

@@ -13,6 +13,7 @@ mod data_path;
 mod dns;
 pub mod egress;
 mod error;
+mod health;
 mod kernel_sessions;
 mod overlap;
 mod own6;
@@ -27,6 +28,7 @@ pub use egress::{
     Egress, EgressNames, FactsError, Forward, HostFacts, Outer, OwnAddress, OwnFacts, POOLS, Pool,
 };
 pub use error::SetupError;
+pub use health::HealthSource;
 pub use kernel_sessions::{KernelSessions, static_mapping};
 pub use overlap::{OverlapError, check_overlaps, warn_of_on_link_prefixes};
 pub use own6::{Own6, is_global};

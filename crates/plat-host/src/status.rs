@@ -6,17 +6,19 @@ use std::time::Duration;
 
 use nat64::dynamic::DynamicPool;
 use nat64_host::{Conflict, Conflicts, NatStatus};
-use router_advertiser::ReachStatus;
+use router_advertiser::{ReachStatus, WITHDRAWALS};
 use serde::Serialize;
 use xlat_core::Instant;
 use xlat_host::daemon::fast_path::{KernelPathSource, KernelPathStatus};
+use xlat_host::daemon::health::HealthStatus;
 use xlat_host::daemon::metrics::Page;
 use xlat_host::daemon::waiting;
-use xlat_host::host::{RepairCounters, RepairFigures};
+use xlat_host::host::{FailingRepairs, RepairCounters, RepairFigures};
 use xlat_host::nft::DroppingChains;
 use xlat_tun::counters::{Metric, Snapshot};
 use xlat_tun::{Totals, now};
 
+use crate::HealthSource;
 use crate::egress::Outer;
 
 /// Where the status comes from.
@@ -48,6 +50,10 @@ pub struct StatusSource {
     pub reach: Arc<Mutex<ReachStatus>>,
     /// Changes of the host that others undid and that were made again.
     pub repairs: Arc<RepairCounters>,
+    /// Those that could not be made again.
+    pub failing: FailingRepairs,
+    /// How it does.
+    pub health: HealthSource,
     /// Addresses of the pool that other hosts have.
     pub conflicts: Conflicts,
     /// Chains of other programs that drop translated packets.
@@ -69,6 +75,7 @@ impl StatusSource {
             Metric::gauge("xlat_uptime_seconds", "Time since the start."),
             single(status.uptime_s),
         );
+        status.health.write_page(&mut page, "plat", self.version);
         waiting::write_page(&mut page, false);
         status.fast_path.write_page(&mut page);
         if let Some(stateful) = &status.stateful {
@@ -95,6 +102,7 @@ impl StatusSource {
         }
         let (metric, samples) = status.reach.family();
         page.family(metric, samples);
+        page.family(WITHDRAWALS, single(status.reach.withdrawals));
         page.families(status.repairs.families());
         page.family(Conflicts::metric(), single(status.conflicts.len() as u64));
         page.family(
@@ -131,6 +139,7 @@ impl StatusSource {
             fast_path,
             version: self.version,
             uptime_s: now().saturating_since(self.started).as_secs(),
+            health: self.health.status(),
             prefixes: self.prefixes.clone(),
             pool: self.pools(),
             notes: self.notes.clone(),
@@ -165,6 +174,7 @@ pub type SeenOuter = Arc<Mutex<Option<Outer>>>;
 pub struct Status {
     version: &'static str,
     uptime_s: u64,
+    health: HealthStatus,
     prefixes: Vec<String>,
     pool: Vec<String>,
     /// What the figures do not say.
@@ -205,6 +215,7 @@ impl Status {
     fn write_to(&self, f: &mut String) -> std::fmt::Result {
         let uptime = humantime::format_duration(Duration::from_secs(self.uptime_s));
         writeln!(f, "plat {}, running for {uptime}", self.version)?;
+        self.health.write_to(f)?;
         writeln!(f, "prefix    {}", self.prefixes.join(", "))?;
         if !self.pool.is_empty() {
             writeln!(f, "pool      {}", self.pool.join(", "))?;

@@ -51,9 +51,13 @@ impl Control {
                 Ok(line) => answer.text(&line).await,
                 Err(reason) => answer.refuse(reason).await,
             },
-            Request::Status { json: true } => answer.json(&self.source.status(TOP)).await,
-            Request::Status { json: false } => {
-                answer.text(&self.source.status(TOP).to_text()).await
+            Request::Status { json } => {
+                self.source.measure(true).await;
+                let status = self.source.status(TOP);
+                match json {
+                    true => answer.json(&status).await,
+                    false => answer.text(&status.to_text()).await,
+                }
             }
             Request::Sessions { json, client } => self.sessions(json, client, answer).await,
         }

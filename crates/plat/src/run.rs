@@ -20,8 +20,8 @@ use nat64::View;
 use nat64_host::{Conflicts, Keeper, Leases, PoolNeighbours, State};
 use pcp_server::PcpServer;
 use plat_host::{
-    DataPath, DataPathConfig, DnsError, EgressNames, Own6, RepairTimes, Started, StatusSource,
-    egress,
+    DataPath, DataPathConfig, DnsError, EgressNames, HealthSource, Own6, RepairTimes, Started,
+    StatusSource, egress,
 };
 use router_advertiser::{Advertiser, ReachWatch};
 use tokio::sync::mpsc;
@@ -120,7 +120,8 @@ impl Daemon<'_> {
         };
         let mut started = StartedDaemon {
             metrics: self.metrics(&source).await?,
-            socket: self.control_socket(source)?,
+            socket: self.control_socket(source.clone())?,
+            status: source,
             workers,
             dns64,
             pcp,
@@ -262,6 +263,8 @@ impl Daemon<'_> {
                 .then(|| Arc::clone(&self.advertisements)),
             reach: self.reach.status(),
             repairs: self.repair_log.counters(),
+            failing: self.repair_log.failing(),
+            health: HealthSource::new(now()),
             conflicts,
             dropping: self.forward_watch.found(),
             pcp: None,
@@ -273,8 +276,13 @@ impl Daemon<'_> {
         let Some(address) = self.settings.metrics else {
             return Ok(None);
         };
-        let source = source.clone();
-        Ok(Some(Metrics::serve(address, move || source.page()).await?))
+        let (source, asked) = (source.clone(), source.clone());
+        let measure = move || {
+            let asked = asked.clone();
+            async move { asked.measure(true).await }
+        };
+        let metrics = Metrics::serve(address, move || source.page(), measure);
+        Ok(Some(metrics.await?))
     }
 
     fn control_socket(&self, source: StatusSource) -> Result<tokio::task::JoinHandle<()>> {

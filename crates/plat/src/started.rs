@@ -4,7 +4,7 @@ use anyhow::{Context, Result};
 use dns64_server::Server as Dns64;
 use nat64_host::PoolNeighbours;
 use pcp_server::PcpServer;
-use plat_host::DataPath;
+use plat_host::{DataPath, StatusSource};
 use router_advertiser::Advertiser;
 use tokio::task::JoinHandle;
 use xlat_host::daemon::metrics::Metrics;
@@ -19,6 +19,7 @@ pub(crate) struct StartedDaemon {
     pub(crate) pcp: Option<PcpServer>,
     pub(crate) metrics: Option<Metrics>,
     pub(crate) socket: JoinHandle<()>,
+    pub(crate) status: StatusSource,
     pub(crate) applied: Option<Applied>,
     /// The part of what was applied that no reload changes.
     pub(crate) base: Plan,

@@ -21,7 +21,7 @@ pub use counters::{Counters, Figures};
 pub use domain::Domain;
 pub use error::Error;
 use lan::Lan;
-pub use reach_watch::{ReachStatus, ReachWatch, Seen};
+pub use reach_watch::{ReachStatus, ReachWatch, Seen, WITHDRAWALS};
 
 /// The tasks of all links. [`Advertiser::stop`] ends them and withdraws this router.
 #[derive(Debug)]

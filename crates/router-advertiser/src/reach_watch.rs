@@ -37,7 +37,15 @@ pub struct ReachStatus {
     /// What hosts of the LANs are told no longer.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub withdrawn: Option<&'static str>,
+    /// How often something was withdrawn since the start.
+    pub withdrawals: u64,
 }
+
+/// How often something was withdrawn.
+pub const WITHDRAWALS: Metric = Metric::counter(
+    "plat_withdrawals_total",
+    "Times that the NAT64 prefix or the default route was withdrawn from hosts of the LANs.",
+);
 
 impl ReachStatus {
     /// A line of the status.
@@ -189,13 +197,16 @@ impl ReachWatch {
     fn publish(&self) {
         let reach = self.damped.announced();
         let missing = (!reach.ipv4).then(|| self.before.wanted.clone());
+        let withdrawn = self.withdrawn();
         let mut status = self.status.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_new = status.withdrawn.is_none() && withdrawn.is_some();
         *status = ReachStatus {
             ipv4: reach.ipv4,
             ipv6: reach.ipv6,
             ipv4_by: self.before.ipv4_by.clone().filter(|_| missing.is_none()),
             missing,
-            withdrawn: self.withdrawn(),
+            withdrawn,
+            withdrawals: status.withdrawals + u64::from(is_new),
         };
     }
 }

@@ -53,6 +53,8 @@ impl<'a> Active<'a> {
         let (failed, failures) = mpsc::unbounded_channel();
         let forward_watch = ForwardWatch::new(&config.tun.name);
         status.set_dropping(forward_watch.found());
+        let repair_log = RepairLog::new(status.repairs());
+        status.set_failing(repair_log.failing());
         Self {
             host,
             config,
@@ -61,7 +63,7 @@ impl<'a> Active<'a> {
             path: None,
             translation: None,
             ports: Vec::new(),
-            repair_log: RepairLog::new(status.repairs()),
+            repair_log,
             failed,
             failures,
             tun: None,

@@ -41,6 +41,13 @@ impl Announcer {
         }
     }
 
+    /// Notices whether anything comes back through the prefix.
+    pub(super) fn look_at_health(&self) {
+        let status = self.status.clone();
+        // It may have to wait for a reply.
+        tokio::spawn(async move { status.measure(false).await });
+    }
+
     /// Updates the status, and announces `state` if it has changed.
     pub(super) fn reached(&mut self, state: &State, network: &Network) {
         let (found, forged) = (network.found(), network.forged());

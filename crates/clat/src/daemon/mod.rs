@@ -83,7 +83,8 @@ impl<'a> Daemon<'a> {
     ) -> Result<Self> {
         let instance = &settings.instance;
         let (side4, reserved) = side4(host, settings).await?;
-        let status = StatusSource::new(side4, kernel.status_source());
+        let (tun, target) = (&instance.tun, settings.trust.probe);
+        let status = StatusSource::new(side4, tun, target, kernel.status_source());
         let socket = Socket::bind(
             &instance.run_dir,
             &instance.tun,
@@ -190,6 +191,7 @@ impl<'a> Daemon<'a> {
             () = watchdog => Woken::Due,
             () = sleep(FAST_PATH_LOOK) => {
                 self.active.look_at_fast_path();
+                self.announcer.look_at_health();
                 Woken::Due
             }
         }
@@ -296,8 +298,13 @@ async fn metrics(status: &StatusSource, settings: &Settings) -> Result<Option<Me
     let Some(address) = settings.metrics else {
         return Ok(None);
     };
-    let status = status.clone();
-    Ok(Some(Metrics::serve(address, move || status.page()).await?))
+    let (status, asked) = (status.clone(), status.clone());
+    let measure = move || {
+        let asked = asked.clone();
+        async move { asked.measure(true).await }
+    };
+    let metrics = Metrics::serve(address, move || status.page(), measure);
+    Ok(Some(metrics.await?))
 }
 
 /// The IPv4 side, and its reservation against other instances.

@@ -215,10 +215,11 @@ fn fp_15_a_gateway_that_boots_waits_for_its_interface_and_its_address() -> Resul
     drop(notify);
     let status = start.ask_until(&["status"], no_link)?;
     ensure!(status.starts_with("plat waits: "), "{status}");
-    start.ask_until(
+    let json = start.ask_until(
         &["status", "--json"],
-        "{\"waits_for\":\"there is no interface lan9\"}",
+        "\"waits_for\":\"there is no interface lan9\"",
     )?;
+    ensure!(json.contains("\"word\":\"broken\""), "{json}");
     ensure_unchanged(&before, edge)?;
 
     join((edge, "lan9"), (start.topology.client(), "far9"), 1500)?;

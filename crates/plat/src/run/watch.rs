@@ -48,6 +48,9 @@ impl Daemon<'_> {
         if Instant::now() >= self.repair_times.next() {
             self.repair(started).await;
             self.outer.look_for_services(&self.settings);
+            let status = started.status.clone();
+            // It may have to wait for resolvers.
+            tokio::spawn(async move { status.measure(false).await });
         }
     }
 

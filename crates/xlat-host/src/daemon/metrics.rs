@@ -4,6 +4,7 @@
 //! which is all that a scraper needs. No scraper waits for another one (`Clients`).
 
 use std::fmt::Write as _;
+use std::future::Future;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,6 +15,7 @@ use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 use super::clients::{Clients, Limits};
+use super::health::HealthStatus;
 use xlat_tun::counters::{Families, Family, Metric, Sample};
 
 /// Time limit for one connection.
@@ -39,17 +41,19 @@ pub struct MetricsError {
 }
 
 impl Metrics {
-    /// Listens on `address`; `page` renders the page for each request.
+    /// Listens on `address`; `page` renders the page for each request, and `measure` measures before
+    /// how the daemon does.
     ///
     /// # Errors
     /// If the address and port cannot be listened on.
-    pub async fn serve(
+    pub async fn serve<M: Future<Output = HealthStatus> + Send>(
         address: SocketAddr,
         page: impl Fn() -> String + Send + Sync + 'static,
+        measure: impl Fn() -> M + Send + Sync + 'static,
     ) -> Result<Self, MetricsError> {
         let failed = |source| MetricsError { address, source };
         let listener = TcpListener::bind(address).await.map_err(failed)?;
-        let page = Arc::new(page);
+        let site = Arc::new((page, measure));
         Ok(Self(tokio::spawn(async move {
             let mut clients: Clients<IpAddr> = Clients::new(SCRAPERS);
             loop {
@@ -57,10 +61,10 @@ impl Metrics {
                     tokio::time::sleep(Duration::from_secs(1)).await;
                     continue;
                 };
-                let page = Arc::clone(&page);
+                let site = Arc::clone(&site);
                 let task = tokio::spawn(async move {
                     // A failed response concerns only its scraper.
-                    let _ = timeout(PATIENCE, answer(stream, page.as_ref())).await;
+                    let _ = timeout(PATIENCE, answer(stream, &site.0, &site.1)).await;
                 });
                 clients.admit(from.ip(), task.abort_handle());
             }
@@ -74,7 +78,11 @@ impl Drop for Metrics {
     }
 }
 
-async fn answer(mut stream: TcpStream, page: &impl Fn() -> String) -> std::io::Result<()> {
+async fn answer<M: Future<Output = HealthStatus>>(
+    mut stream: TcpStream,
+    page: &impl Fn() -> String,
+    measure: &impl Fn() -> M,
+) -> std::io::Result<()> {
     let mut request = Vec::new();
     while !request.windows(4).any(|end| end == b"\r\n\r\n") && request.len() < REQUEST_MAX {
         let mut buffer = [0; 1024];
@@ -88,8 +96,24 @@ async fn answer(mut stream: TcpStream, page: &impl Fn() -> String) -> std::io::R
     let (method, target) = (words.next().unwrap_or(""), words.next().unwrap_or(""));
     let path = target.split('?').next().unwrap_or(target);
     let (status, body) = match (method, path) {
-        ("GET" | "HEAD", "/" | "/metrics") => ("200 OK", page()),
-        ("GET" | "HEAD", _) => ("404 Not Found", "only /metrics is here\n".to_owned()),
+        ("GET" | "HEAD", "/" | "/metrics") => {
+            measure().await;
+            ("200 OK", page())
+        }
+        // Another start would help against nothing that was measured.
+        ("GET" | "HEAD", "/healthz") => ("200 OK", measure().await.to_text()),
+        ("GET" | "HEAD", "/readyz") => {
+            let health = measure().await;
+            let status = match health.is_ready() {
+                true => "200 OK",
+                false => "503 Service Unavailable",
+            };
+            (status, health.to_text())
+        }
+        ("GET" | "HEAD", _) => (
+            "404 Not Found",
+            "only /metrics, /healthz and /readyz are here\n".to_owned(),
+        ),
         _ => (
             "405 Method Not Allowed",
             "only GET is understood\n".to_owned(),
@@ -199,7 +223,11 @@ mod tests {
     #[test]
     fn a_scraper_gets_the_page_and_nothing_else_is_there() {
         let (runtime, address) = runtime_and_free_address();
-        let served = runtime.block_on(Metrics::serve(address, || "figures\n".into()));
+        let served = runtime.block_on(Metrics::serve(
+            address,
+            || "figures\n".into(),
+            async || HealthStatus::default(),
+        ));
         let _served = served.unwrap();
         for (request, status, body) in [
             ("GET /metrics", "HTTP/1.1 200 OK", "\r\n\r\nfigures\n"),
@@ -209,7 +237,7 @@ mod tests {
                 "HTTP/1.1 200 OK",
                 "Connection: close\r\n\r\n",
             ),
-            ("GET /other", "HTTP/1.1 404 ", "only /metrics is here\n"),
+            ("GET /other", "HTTP/1.1 404 ", "/readyz are here\n"),
             ("POST /metrics", "HTTP/1.1 405 ", "only GET is understood\n"),
             ("", "HTTP/1.1 405 ", ""),
         ] {
@@ -224,9 +252,30 @@ mod tests {
     }
 
     #[test]
+    fn he_04_what_is_broken_is_not_ready_and_lives() {
+        let (runtime, address) = runtime_and_free_address();
+        let measure = async || HealthStatus::waiting("no eth0");
+        let served = runtime.block_on(Metrics::serve(address, String::new, measure));
+        let _served = served.unwrap();
+        for (path, status) in [("/healthz", "200"), ("/readyz", "503")] {
+            let mut stream = std::net::TcpStream::connect(address).unwrap();
+            write!(stream, "GET {path} HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
+            let mut text = String::new();
+            stream.read_to_string(&mut text).unwrap();
+            assert!(text.starts_with(&format!("HTTP/1.1 {status} ")), "{text}");
+            assert!(
+                text.ends_with("\r\n\r\nbroken\nbroken: no eth0\n"),
+                "{text}"
+            );
+        }
+    }
+
+    #[test]
     fn se_29_slow_scrapers_keep_nobody_waiting() {
         let (runtime, address) = runtime_and_free_address();
-        let served = runtime.block_on(Metrics::serve(address, String::new));
+        let served = runtime.block_on(Metrics::serve(address, String::new, async || {
+            HealthStatus::default()
+        }));
         let _served = served.unwrap();
         let mut slow = Vec::new();
         for _ in 0..200 {

@@ -7,6 +7,7 @@ pub mod exit;
 pub mod fast_path;
 pub mod file;
 pub mod flags;
+pub mod health;
 pub mod logging;
 pub mod metrics;
 pub mod notify;

@@ -4,7 +4,7 @@
 //! Nothing on the host is changed while a start waits. systemd shows what it waits for, is asked
 //! for more time, and the log has one line for each thing.
 
-use std::future::Future;
+use std::future::{Future, ready};
 use std::io;
 use std::net::{Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -19,6 +19,7 @@ use xlat_tun::counters::Metric;
 
 use super::control::{Answer, Socket};
 use super::flags::{RunFlags, StatusGroup};
+use super::health::HealthStatus;
 use super::metrics::{Metrics, Page};
 use super::notify;
 use super::signals::{Request, Signals};
@@ -143,8 +144,10 @@ impl Waiting {
                 reply(program, line, request, answer)
             }))
         });
+        let line = Arc::clone(waits_for);
+        let measure = move || ready(HealthStatus::waiting(&lock(&line)));
         let metrics = match self.metrics {
-            Some(address) => Some(Metrics::serve(address, page).await),
+            Some(address) => Some(Metrics::serve(address, page, measure).await),
             None => None,
         };
         let socket = socket.inspect_err(|error| warn!("no status meanwhile: {error}"));
@@ -190,7 +193,12 @@ pub async fn addresses(host: &Host, addresses: &[Ipv6Addr]) -> Result<Result<(),
 /// Answers `status`, in both forms, and nothing else.
 async fn reply(program: &str, line: String, request: Value, mut answer: Answer) -> io::Result<()> {
     match request.get("Status").map(|status| &status["json"]) {
-        Some(Value::Bool(true)) => answer.json(&json!({ "waits_for": line })).await,
+        Some(Value::Bool(true)) => {
+            let health = HealthStatus::waiting(&line);
+            answer
+                .json(&json!({ "health": health, "waits_for": line }))
+                .await
+        }
         Some(_) => answer.text(&format!("{program} waits: {line}\n")).await,
         None => {
             let refusal = format!("{program} has not started yet, it waits: {line}");

@@ -36,7 +36,7 @@ pub use on_link::OnLinkPrefix;
 pub use plan::{
     Address, Difference, Plan, PolicyRule, ROUTE_PROTOCOL, Renamed, Route, Step, device_key,
 };
-pub use repairs::{RepairCounters, RepairFigures, RepairLog, Repairs};
+pub use repairs::{FailingRepairs, RepairCounters, RepairFigures, RepairLog, Repairs};
 pub use watch::Changes;
 pub use written::WriteWatch;
 

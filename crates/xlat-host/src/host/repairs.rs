@@ -1,7 +1,7 @@
 //! What was restored on the host, told once: in a log line, a counter and the status.
 
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tracing::warn;
@@ -137,8 +137,12 @@ fn first_line(step: &Step) -> String {
 #[derive(Debug, Default)]
 pub struct RepairLog {
     counters: Arc<RepairCounters>,
+    failing: FailingRepairs,
     kinds: [Told; Kind::COUNT],
 }
+
+/// What is missing on the host and could not be restored, for the status.
+pub type FailingRepairs = Arc<Mutex<Vec<String>>>;
 
 /// What was logged about one kind.
 #[derive(Debug, Default)]
@@ -165,8 +169,16 @@ impl RepairLog {
         Arc::clone(&self.counters)
     }
 
+    /// What is missing, and could not be restored when it was last tried.
+    pub fn failing(&self) -> FailingRepairs {
+        Arc::clone(&self.failing)
+    }
+
     /// Counts `repairs` and logs them.
     pub fn record(&mut self, repairs: &Repairs, now: Instant) {
+        let failed = repairs.failed.iter();
+        let failed = failed.map(|(_, step, error)| format!("{step}: {error}"));
+        *self.failing.lock().unwrap_or_else(PoisonError::into_inner) = failed.collect();
         for line in self.lines(repairs, now) {
             warn!("{line}");
         }
@@ -288,6 +300,19 @@ mod tests {
         let figures = log.counters().snapshot();
         assert_eq!((figures.links, figures.proxies), (4, 3));
         assert_eq!(figures.total(), 7);
+    }
+
+    #[test]
+    fn he_01_what_cannot_be_restored_is_known_until_it_is() {
+        let mut log = RepairLog::default();
+        let mut failed = Repairs::default();
+        failed.failed(&up(), Error::NoLink("nat64".into()));
+        log.record(&failed, at(0));
+        let failing = log.failing();
+        let line = failing.lock().unwrap()[0].clone();
+        assert!(line.starts_with("ip link set nat64 up: "), "{line}");
+        log.record(&repairs(&[up()]), at(1));
+        assert!(failing.lock().unwrap().is_empty());
     }
 
     #[test]
