@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use nat64::dynamic::DynamicPool;
 use nat64_host::{Conflict, Conflicts, NatStatus};
-use router_advertiser::{ReachStatus, WITHDRAWALS};
+use router_advertiser::{ROUTER_PROGRAMS, ReachStatus, RouterPrograms, WITHDRAWALS};
 use serde::Serialize;
 use xlat_core::Instant;
 use xlat_host::daemon::fast_path::{KernelPathSource, KernelPathStatus};
@@ -46,6 +46,8 @@ pub struct StatusSource {
     pub dns64: Option<dns64_server::StatusSource>,
     /// Of the router advertisements.
     pub advertisements: Option<Arc<router_advertiser::Counters>>,
+    /// Links on which another program of this host is a router, too.
+    pub router_programs: RouterPrograms,
     /// What this host reaches.
     pub reach: Arc<Mutex<ReachStatus>>,
     /// Changes of the host that others undid and that were made again.
@@ -100,6 +102,7 @@ impl StatusSource {
         if let Some(advertise) = status.advertisements {
             page.families(advertise.families());
         }
+        page.family(ROUTER_PROGRAMS, single(status.router_programs.len() as u64));
         let (metric, samples) = status.reach.family();
         page.family(metric, samples);
         page.family(WITHDRAWALS, single(status.reach.withdrawals));
@@ -148,6 +151,13 @@ impl StatusSource {
             pcp: self.pcp.as_ref().map(pcp_server::StatusSource::status),
             dns64: self.dns64.as_ref().map(|dns64| dns64.figures()),
             advertisements: self.advertisements.as_ref().map(|one| one.snapshot()),
+            router_programs: self
+                .router_programs
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .iter()
+                .cloned()
+                .collect(),
             reach: self
                 .reach
                 .lock()
@@ -190,6 +200,9 @@ pub struct Status {
     dns64: Option<dns64_server::Figures>,
     #[serde(skip_serializing_if = "Option::is_none")]
     advertisements: Option<router_advertiser::Figures>,
+    /// Links on which another program of this host is a router, too.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    router_programs: Vec<String>,
     reach: ReachStatus,
     repairs: RepairFigures,
     /// Addresses of the pool that other hosts have.
@@ -224,6 +237,9 @@ impl Status {
             writeln!(f, "note      {note}")?;
         }
         self.reach.write_to(f)?;
+        for link in &self.router_programs {
+            writeln!(f, "routers   another program of this host is one on {link}")?;
+        }
         let repairs = self.repairs.total();
         if repairs > 0 {
             writeln!(

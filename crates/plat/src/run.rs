@@ -23,7 +23,7 @@ use plat_host::{
     DataPath, DataPathConfig, DnsError, EgressNames, HealthSource, Own6, RepairTimes, Started,
     StatusSource, egress,
 };
-use router_advertiser::{Advertiser, ReachWatch};
+use router_advertiser::{Advertiser, ProgramWatch, ReachWatch};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, interval, sleep_until};
 use tracing::info;
@@ -89,6 +89,7 @@ struct Daemon<'a> {
     names: EgressNames,
     /// What this host reaches.
     reach: ReachWatch,
+    programs: ProgramWatch,
     repair_log: RepairLog,
     forward_watch: ForwardWatch,
     fast_path: KernelPath,
@@ -261,6 +262,7 @@ impl Daemon<'_> {
             dns64: dns64.map(Dns64::status_source),
             advertisements: (!settings.advertise.lan.is_empty())
                 .then(|| Arc::clone(&self.advertisements)),
+            router_programs: self.programs.found(),
             reach: self.reach.status(),
             repairs: self.repair_log.counters(),
             failing: self.repair_log.failing(),

@@ -8,6 +8,7 @@ mod domain;
 mod error;
 mod lan;
 mod neighbour_table;
+mod programs;
 mod reach_watch;
 
 use std::sync::Arc;
@@ -21,6 +22,7 @@ pub use counters::{Counters, Figures};
 pub use domain::Domain;
 pub use error::Error;
 use lan::Lan;
+pub use programs::{ProgramWatch, ROUTER_PROGRAMS, RouterPrograms};
 pub use reach_watch::{ReachStatus, ReachWatch, Seen, WITHDRAWALS};
 
 /// The tasks of all links. [`Advertiser::stop`] ends them and withdraws this router.
@@ -75,7 +77,7 @@ impl Advertiser {
     pub async fn check(host: &Host, links: &[String]) -> Result<(), Error> {
         for name in links {
             let link = host.link(name).await?;
-            if host.has_router_program(&link) {
+            if host.router_programs(&link.name) > 0 {
                 return Err(Error::OtherProgram(name.clone()));
             }
         }

@@ -9,6 +9,7 @@ mod egress;
 mod host;
 mod packets;
 mod resolv_conf;
+mod routers;
 mod sessions;
 mod shares;
 mod starts;
@@ -29,6 +30,7 @@ fn main() {
             dns_habits::TESTS,
             dns_peers::TESTS,
             resolv_conf::TESTS,
+            routers::TESTS,
             sessions::TESTS,
             shares::TESTS,
             starts::TESTS,
@@ -70,6 +72,7 @@ fn main() {
                 NFT,
             ),
             ("fp_11_the_private_pool_is_not_reached_from_outside", NFT),
+            routers::PROGRAMS[0],
             (dns::WITH_BIND, NAMED),
             (dns::WITH_BIND, DIG),
             (dns_peers::WITH_UNBOUND[0], UNBOUND),

@@ -9,7 +9,7 @@ use nat64_host::{State, StateConfig};
 use plat_host::{
     Egress, EgressNames, Outer, Own6, RepairTimes, check_overlaps, egress, warn_of_on_link_prefixes,
 };
-use router_advertiser::{Advertiser, ReachWatch};
+use router_advertiser::{Advertiser, ProgramWatch, ReachWatch};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 use xlat_host::daemon::exit::Usage;
@@ -85,6 +85,7 @@ pub(crate) async fn start(run: Run, fast_path: KernelPath) -> Result<()> {
         names,
         advertisements: Arc::default(),
         reach,
+        programs: ProgramWatch::default(),
         repair_log: RepairLog::default(),
         repair_times: RepairTimes::since(Instant::now()),
         lost_tun: None,

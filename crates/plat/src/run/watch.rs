@@ -58,6 +58,10 @@ impl Daemon<'_> {
     pub(super) async fn repair(&mut self, started: &mut StartedDaemon) -> Repairs {
         self.repair_times = RepairTimes::since(Instant::now());
         self.watch_fast_path();
+        if started.advertising.is_some() {
+            let links = &self.settings.advertise.lan;
+            self.programs.look(self.host, links);
+        }
         let Some(applied) = &mut started.applied else {
             return Repairs::default();
         };

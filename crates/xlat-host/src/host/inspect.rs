@@ -212,13 +212,14 @@ impl Host {
         sysctl::read(key).ok()
     }
 
-    /// True if a program on this host listens for router solicitations on `link`: the group of all
-    /// routers has a member there besides the kernel, which joins it on interfaces that forward.
-    pub fn has_router_program(&self, link: &Link) -> bool {
+    /// How many sockets of this host listen for router solicitations on the link of this name: the
+    /// members of the group of all routers there but the kernel, which joins it on interfaces that
+    /// forward.
+    pub fn router_programs(&self, link: &str) -> u32 {
         let groups = std::fs::read_to_string("/proc/thread-self/net/igmp6").unwrap_or_default();
-        let key = super::device_key("ipv6", &link.name, "forwarding");
+        let key = super::device_key("ipv6", link, "forwarding");
         let kernel = u32::from(self.sysctl(&key).is_some_and(|value| value != "0"));
-        members_of_all_routers(&groups, &link.name) > kernel
+        members_of_all_routers(&groups, link).saturating_sub(kernel)
     }
 
     /// True if the kernel drops packets that arrive on `interface` but whose replies would leave by
@@ -250,13 +251,15 @@ fn outermost(networks: impl Iterator<Item = Ipv6Prefix>) -> Vec<Ipv6Prefix> {
     let is_some = |network: &Ipv6Prefix| network.len() > 0;
     let loopback = Ipv6Prefix::host(Ipv6Addr::LOCALHOST);
     let mut all: Vec<Ipv6Prefix> = networks.filter(is_some).chain([loopback]).collect();
-    all.sort_by_key(|network| (network.len(), network.address()));
+    // What lies in a network comes right behind it: there may be a hundred thousand of them.
+    all.sort_by_key(|network| (network.address(), network.len()));
     let mut outer: Vec<Ipv6Prefix> = Vec::new();
     for network in all {
-        if !outer.iter().any(|have| have.overlaps(&network)) {
+        if !outer.last().is_some_and(|have| have.overlaps(&network)) {
             outer.push(network);
         }
     }
+    outer.sort_by_key(|network| (network.len(), network.address()));
     outer
 }
 
