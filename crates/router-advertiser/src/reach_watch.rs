@@ -87,6 +87,8 @@ impl ReachStatus {
 pub struct ReachWatch {
     damped: DampedReach,
     before: Seen,
+    /// What was seen last; `None` if the last look failed.
+    last: Option<Seen>,
     /// Advertisements are sent, so that something can be withdrawn.
     advertises: bool,
     status: Arc<Mutex<ReachStatus>>,
@@ -97,6 +99,7 @@ impl ReachWatch {
     pub fn new(first: Seen, advertises: bool) -> Self {
         let watch = Self {
             damped: DampedReach::new(first.reach),
+            last: Some(first.clone()),
             before: first,
             advertises,
             status: Arc::default(),
@@ -127,8 +130,21 @@ impl ReachWatch {
         self.damped.next_timeout()
     }
 
+    /// Takes it that what was seen last is so at `now`, too: the kernel has told of no change. `None`
+    /// if the last look failed.
+    pub fn again(&mut self, now: Instant) -> Option<Reach> {
+        let seen = self.last.clone()?;
+        Some(self.update(seen, now))
+    }
+
+    /// A look has failed.
+    pub fn forget(&mut self) {
+        self.last = None;
+    }
+
     /// Takes what is seen at `now`, and logs what changes by it.
     pub fn update(&mut self, seen: Seen, now: Instant) -> Reach {
+        self.last = Some(seen.clone());
         if let (Some(old), Some(new)) = (&self.before.ipv4_by, &seen.ipv4_by)
             && old != new
         {

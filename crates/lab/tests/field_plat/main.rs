@@ -73,6 +73,7 @@ fn main() {
             ),
             ("fp_11_the_private_pool_is_not_reached_from_outside", NFT),
             routers::PROGRAMS[0],
+            routers::PROGRAMS[1],
             (dns::WITH_BIND, NAMED),
             (dns::WITH_BIND, DIG),
             (dns_peers::WITH_UNBOUND[0], UNBOUND),

@@ -39,10 +39,12 @@ impl Daemon<'_> {
             warn!("the networks of this host are not known: {error:#}");
         }
         self.repair_times.hasten();
+        self.reach.forget();
         self.look_again(started).await;
     }
 
-    /// Looks at what is reached and, when it is time to, compares the host with the plan.
+    /// Looks at what is reached, if that may have changed, and, when it is time to, compares the
+    /// host with the plan.
     pub(super) async fn look_again(&mut self, started: &mut StartedDaemon) {
         self.watch_reach(started).await;
         if Instant::now() >= self.repair_times.next() {
@@ -90,16 +92,18 @@ impl Daemon<'_> {
         }
     }
 
-    /// Without an egress this host is no NAT64, and without any default route no router.
+    /// Without an egress this host is no NAT64, and without any default route no router. All routes
+    /// are listed only after a change.
     async fn watch_reach(&mut self, started: &StartedDaemon) {
-        match egress::look(self.host, &self.host_config()).await {
-            Ok(seen) => {
-                let reach = self.reach.update(seen, now());
-                if let Some(advertising) = &started.advertising {
-                    advertising.set_reach(reach);
-                }
-            }
-            Err(error) => debug!("{error:#}"),
+        let reach = match self.reach.again(now()) {
+            Some(reach) => reach,
+            None => match egress::look(self.host, &self.host_config()).await {
+                Ok(seen) => self.reach.update(seen, now()),
+                Err(error) => return debug!("{error:#}"),
+            },
+        };
+        if let Some(advertising) = &started.advertising {
+            advertising.set_reach(reach);
         }
     }
 

@@ -255,7 +255,7 @@ fn outermost(networks: impl Iterator<Item = Ipv6Prefix>) -> Vec<Ipv6Prefix> {
     all.sort_by_key(|network| (network.address(), network.len()));
     let mut outer: Vec<Ipv6Prefix> = Vec::new();
     for network in all {
-        if !outer.last().is_some_and(|have| have.overlaps(&network)) {
+        if outer.last().is_none_or(|have| !have.overlaps(&network)) {
             outer.push(network);
         }
     }

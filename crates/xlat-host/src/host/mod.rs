@@ -16,6 +16,7 @@ mod listening;
 mod lock;
 mod netlink;
 mod on_link;
+mod pace;
 mod plan;
 mod repairs;
 pub mod reserved_ports;

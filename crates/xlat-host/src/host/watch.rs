@@ -4,17 +4,21 @@
 //! can be misread, and a lost one does no lasting harm.
 
 use std::io;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use netlink_sys::protocols::NETLINK_ROUTE;
 use netlink_sys::{AsyncSocket as _, AsyncSocketExt as _, SocketAddr, TokioSocket};
 use rtnetlink::MulticastGroup;
+use rustix::time::{ClockId, clock_gettime};
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep, sleep_until};
 
 use super::error::Error;
+use super::pace::Pace;
+use super::plan::ROUTE_PROTOCOL;
 
 /// Changes come in bursts. After the first one the listener waits this long for the rest.
 const SETTLE: Duration = Duration::from_millis(50);
@@ -22,11 +26,22 @@ const SETTLE: Duration = Duration::from_millis(50);
 /// Pause after the socket refused to receive, so that an error that stays makes no busy loop.
 const PAUSE: Duration = Duration::from_millis(200);
 
-/// Changes of links, addresses, routes and forwarding parameters, of both families.
+/// Changes of links, addresses, routes and forwarding parameters, of both families. Where looking at
+/// the host takes long, because it has a hundred thousand routes, the changes come so much more
+/// slowly that the looks take a small part of a processor.
 #[derive(Debug)]
 pub struct Changes {
-    changed: Arc<Notify>,
+    signal: Arc<Signal>,
+    pace: Mutex<Pace>,
     task: JoinHandle<()>,
+}
+
+/// What the listener tells the waiting task.
+#[derive(Debug, Default)]
+struct Signal {
+    changed: Notify,
+    /// One of the changes is more than a route among many.
+    is_urgent: AtomicBool,
 }
 
 impl Changes {
@@ -37,19 +52,47 @@ impl Changes {
     pub fn listen() -> Result<Self, Error> {
         let failed = |error: io::Error| Error::Netlink(error.to_string());
         let socket = open().map_err(failed)?;
-        let changed = Arc::new(Notify::new());
-        let task = tokio::spawn(forward(socket, Arc::clone(&changed)));
-        Ok(Self { changed, task })
+        let signal = Arc::<Signal>::default();
+        let task = tokio::spawn(forward(socket, Arc::clone(&signal)));
+        Ok(Self {
+            signal,
+            pace: Mutex::default(),
+            task,
+        })
     }
 
-    /// Waits until something has changed since the last call and the burst is over. Cancelling the
-    /// wait loses no change.
+    /// Waits until something has changed since the last call and the burst is over. What is done
+    /// between two calls decides how soon the next one returns. Cancelling the wait loses no change.
     pub async fn next(&self) {
-        self.changed.notified().await;
-        let mut again = RenotifyOnDrop(Some(&self.changed));
+        self.pace().end(Instant::now(), processor_time());
+        let Signal { changed, is_urgent } = &*self.signal;
+        changed.notified().await;
+        let mut again = RenotifyOnDrop(Some(changed));
         sleep(SETTLE).await;
+        loop {
+            let at = self.pace().next(is_urgent.load(Ordering::Relaxed));
+            let Some(at) = at else { break };
+            tokio::select! {
+                biased;
+                () = sleep_until(at) => break,
+                // It may be urgent.
+                () = changed.notified() => {}
+            }
+        }
+        is_urgent.store(false, Ordering::Relaxed);
         again.0 = None;
+        self.pace().begin(processor_time());
     }
+
+    fn pace(&self) -> MutexGuard<'_, Pace> {
+        self.pace.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What this thread has used of a processor. Looks at the host are made on it.
+fn processor_time() -> Duration {
+    let time = clock_gettime(ClockId::ThreadCPUTime);
+    Duration::try_from(time).unwrap_or_default()
 }
 
 /// Notifies again when dropped, unless disarmed: keeps a change when the wait is cancelled.
@@ -92,14 +135,49 @@ fn open() -> io::Result<TokioSocket> {
     Ok(listener)
 }
 
-async fn forward(socket: TokioSocket, changed: Arc<Notify>) {
+async fn forward(socket: TokioSocket, signal: Arc<Signal>) {
     loop {
         // What has no room is cut off. The error of a socket is that notifications were lost
         // (ENOBUFS), so that something has changed then too.
-        let received = socket.recv(&mut &mut [0; 16][..]).await;
-        changed.notify_one();
+        let mut start = [0; START];
+        let received = socket.recv(&mut &mut start[..]).await;
+        if received.is_err() || !is_one_of_many(&start) {
+            signal.is_urgent.store(true, Ordering::Relaxed);
+        }
+        signal.changed.notify_one();
         if received.is_err() {
             sleep(PAUSE).await;
         }
+    }
+}
+
+/// Bytes of a message up to the protocol of a route: `nlmsghdr` and the first half of `rtmsg`.
+const START: usize = 16 + 6;
+
+/// True if the message is about a route that is neither a default route nor one of this suite:
+/// routing protocols bring and take thousands.
+fn is_one_of_many(message: &[u8; START]) -> bool {
+    const ROUTES: [u16; 2] = [24, 25];
+    let kind = u16::from_ne_bytes([message[4], message[5]]);
+    let (prefix_len, protocol) = (message[17], message[21]);
+    ROUTES.contains(&kind) && prefix_len != 0 && protocol != ROUTE_PROTOCOL
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn fp_46_default_routes_and_routes_of_ours_do_not_wait() {
+        let message = |kind: u16, prefix_len: u8, protocol: u8| {
+            let mut bytes = [0; START];
+            bytes[4..6].copy_from_slice(&kind.to_ne_bytes());
+            (bytes[17], bytes[21]) = (prefix_len, protocol);
+            is_one_of_many(&bytes)
+        };
+        assert!(message(24, 24, 186) && message(25, 48, 12));
+        assert!(!message(24, 0, 186) && !message(25, 24, 64));
+        // A link.
+        assert!(!message(16, 24, 186));
     }
 }
