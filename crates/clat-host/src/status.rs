@@ -14,6 +14,8 @@ use xlat_tun::counters::{Metric, Snapshot};
 /// A snapshot of a running CLAT's status.
 #[derive(Debug, Serialize)]
 pub struct Status {
+    /// The form of what follows, [`SCHEMA`](xlat_host::daemon::control::SCHEMA).
+    pub schema: u32,
     /// Version of the program.
     pub version: &'static str,
     /// Time since the start, in seconds.

@@ -8,7 +8,7 @@ use clat_host::{Known, Path, Status, TARGET};
 use pref64_discovery::{LinkDiscovery, origin};
 use serde::{Deserialize, Serialize};
 use xlat_core::Instant;
-use xlat_host::daemon::control::Answer;
+use xlat_host::daemon::control::{Answer, SCHEMA};
 use xlat_host::daemon::fast_path::KernelPathSource;
 use xlat_host::daemon::health::{Finding, HealthLog, HealthStatus};
 use xlat_host::host::{FailingRepairs, RepairCounters};
@@ -222,6 +222,7 @@ impl StatusSource {
     fn status(&self) -> Status {
         let shared = self.lock();
         Status {
+            schema: SCHEMA,
             version: env!("CARGO_PKG_VERSION"),
             uptime_s: now().saturating_since(shared.started).as_secs(),
             health: shared.health.status(now()),

@@ -25,6 +25,7 @@ const TESTS: &[Test] = lab::tests![
     he_05_a_chain_that_drops_is_named_in_both_programs,
     he_06_a_clat_without_prefix_is_broken_until_one_is_announced,
     he_06_what_others_take_down_is_ok_as_soon_as_it_is_repaired,
+    he_07_json_says_which_form_it_has,
 ];
 
 /// How soon the word has to be right.
@@ -204,5 +205,13 @@ fn he_06_what_others_take_down_is_ok_as_soon_as_it_is_repaired() -> Result<()> {
     // Both were measured.
     let client = network.client();
     client.run(|| lab::traffic::ping::ping(SERVER, 56, PATIENCE))?;
+    Ok(())
+}
+
+fn he_07_json_says_which_form_it_has() -> Result<()> {
+    let installed = install(&Plan::default(), Setup::default())?;
+    for status in [clat_status(&installed)()?, plat_status(&installed)()?] {
+        ensure!(status.starts_with("{\"schema\":1,"), "{status}");
+    }
     Ok(())
 }

@@ -9,6 +9,7 @@ use nat64_host::{Conflict, Conflicts, NatStatus};
 use router_advertiser::{ROUTER_PROGRAMS, ReachStatus, RouterPrograms, WITHDRAWALS};
 use serde::Serialize;
 use xlat_core::Instant;
+use xlat_host::daemon::control::SCHEMA;
 use xlat_host::daemon::fast_path::{KernelPathSource, KernelPathStatus};
 use xlat_host::daemon::health::HealthStatus;
 use xlat_host::daemon::metrics::Page;
@@ -139,6 +140,7 @@ impl StatusSource {
         let mut packets = self.totals.snapshot();
         fast_path.add_to(&mut packets);
         Status {
+            schema: SCHEMA,
             fast_path,
             version: self.version,
             uptime_s: now().saturating_since(self.started).as_secs(),
@@ -182,6 +184,7 @@ pub type SeenOuter = Arc<Mutex<Option<Outer>>>;
 /// A snapshot of a running translator's status, as it is shown.
 #[derive(Debug, Serialize)]
 pub struct Status {
+    schema: u32,
     version: &'static str,
     uptime_s: u64,
     health: HealthStatus,

@@ -220,6 +220,7 @@ fn fp_15_a_gateway_that_boots_waits_for_its_interface_and_its_address() -> Resul
         "\"waits_for\":\"there is no interface lan9\"",
     )?;
     ensure!(json.contains("\"word\":\"broken\""), "{json}");
+    ensure!(json.contains("\"schema\":1"), "{json}");
     ensure_unchanged(&before, edge)?;
 
     join((edge, "lan9"), (start.topology.client(), "far9"), 1500)?;

@@ -30,6 +30,10 @@ use super::terminal::plain;
 use crate::host::RUN_DIR_MODE;
 use crate::private_dir::PrivateDir;
 
+/// Number of the form of `status --json`: another one where a field goes or means something else. New
+/// fields do not change it.
+pub const SCHEMA: u32 = 1;
+
 /// Longest request in bytes.
 const REQUEST_MAX: u64 = 4096;
 /// Most clients that have not sent their request yet.

@@ -17,7 +17,7 @@ use tokio::time::{Instant, sleep};
 use tracing::{info, warn};
 use xlat_tun::counters::Metric;
 
-use super::control::{Answer, Socket};
+use super::control::{Answer, SCHEMA, Socket};
 use super::flags::{RunFlags, StatusGroup};
 use super::health::HealthStatus;
 use super::metrics::{Metrics, Page};
@@ -196,7 +196,7 @@ async fn reply(program: &str, line: String, request: Value, mut answer: Answer) 
         Some(Value::Bool(true)) => {
             let health = HealthStatus::waiting(&line);
             answer
-                .json(&json!({ "health": health, "waits_for": line }))
+                .json(&json!({ "schema": SCHEMA, "health": health, "waits_for": line }))
                 .await
         }
         Some(_) => answer.text(&format!("{program} waits: {line}\n")).await,
