@@ -8,6 +8,7 @@ use tokio::sync::mpsc;
 use tracing::info;
 use xlat_host::daemon::fast_path::KernelPath;
 use xlat_host::daemon::notify;
+use xlat_host::daemon::privileges;
 use xlat_host::daemon::recovered;
 use xlat_host::daemon::signals::{Request, Signals};
 use xlat_host::host::{Host, Lock};
@@ -27,6 +28,7 @@ pub(crate) async fn run(settings: Settings, kernel: KernelPath) -> Result<()> {
         return dry_run::run(&host, &settings).await;
     }
     let instance = &settings.instance;
+    privileges::write_only_below(&instance.run_dir, &instance.state_dir, None);
     let _lock = Lock::take(&instance.run_dir, &instance.tun)?;
     take_back_leftovers(&host, &settings).await?;
     let signals = Signals::catch()?;

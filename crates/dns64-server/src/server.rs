@@ -3,11 +3,11 @@
 use std::io;
 use std::net::Ipv6Addr;
 use std::sync::{Mutex, PoisonError};
-use std::thread::{self, JoinHandle};
 
+use confinement::{Kind, Thread, spawn};
 use thiserror::Error;
 use tokio::sync::{mpsc, oneshot};
-use tracing::{info, warn};
+use tracing::{error, info, warn};
 
 use crate::config::{Config, Upstream, addresses, change_of_upstreams};
 use crate::responder::{Responder, Sockets};
@@ -24,7 +24,7 @@ pub struct Server {
     upstreams: Mutex<Known>,
     updates: mpsc::UnboundedSender<Config>,
     stop: Option<oneshot::Sender<()>>,
-    thread: Option<JoinHandle<()>>,
+    thread: Option<Thread>,
 }
 
 /// The resolvers that the server was last told to ask.
@@ -75,12 +75,15 @@ impl Server {
             upstreams: config.upstreams.clone(),
             is_stale: false,
         });
-        let thread = thread::Builder::new().name("dns64".into()).spawn(move || {
+        let work = move || {
             let responder = Responder::new(config, source);
             if let Err(error) = responder.run(sockets, changes, stopped) {
                 warn!("the DNS64 has ended: {error}");
             }
-        })?;
+        };
+        let killed =
+            || error!("the DNS64 answers nobody until the next start; translation goes on");
+        let thread = spawn(Kind::Dns64, "dns64", || {}, work, killed)?;
         let texts: Vec<String> = addresses.iter().map(ToString::to_string).collect();
         info!("DNS64 on {}", texts.join(", "));
         Ok(Self {

@@ -204,6 +204,24 @@ impl Daemon {
         Ok(threads)
     }
 
+    /// Lines of the threads' `/proc/PID/task/TID/status`: the name of each thread, and its value.
+    ///
+    /// # Errors
+    /// When the process has ended.
+    pub fn thread_status(&self, name: &str) -> Result<Vec<(String, String)>> {
+        let mut threads = Vec::new();
+        for task in std::fs::read_dir(format!("/proc/{}/task", self.child.id()))? {
+            let status = std::fs::read_to_string(task?.path().join("status"))?;
+            let lines = || status.lines().filter_map(|line| line.split_once(':'));
+            let field = |name: &str| {
+                let line = lines().find(|(field, _)| *field == name);
+                line.map_or("", |(_, value)| value.trim()).to_owned()
+            };
+            threads.push((field("Name"), field(name)));
+        }
+        Ok(threads)
+    }
+
     /// How often the process's threads have slept and been woken.
     ///
     /// # Errors

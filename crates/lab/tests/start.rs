@@ -21,6 +21,7 @@ const TESTS: &[Test] = lab::tests![
     np_10_a_pool_with_an_address_of_this_host_is_refused,
     se_24_running_daemons_can_do_no_more_than_they_need,
     se_28_files_that_others_could_have_put_there_are_not_used,
+    se_30_each_thread_has_what_it_needs_and_no_more,
     se_29_a_session_log_without_a_reader_does_not_keep_plat_from_its_start,
 ];
 
@@ -139,7 +140,7 @@ fn se_28_files_that_others_could_have_put_there_are_not_used() -> Result<()> {
     let mode =
         |name: &str, mode| std::fs::set_permissions(place(name), PermissionsExt::from_mode(mode));
     for name in ["run", "state"] {
-        std::fs::create_dir(place(name))?;
+        std::fs::create_dir_all(place(name))?;
         mode(name, 0o777)?;
         let log = refused(edge, &[pool], directory.path())?;
         ensure!(log.contains("chmod go-w"), "{name}: {log}");
@@ -193,6 +194,63 @@ fn se_29_a_session_log_without_a_reader_does_not_keep_plat_from_its_start() -> R
     let flags = ["--pool=192.168.64.9", &flag];
     let mut plat = start(&topology.edge, &flags, directory.path())?;
     plat.wait_for_line("ready", PATIENCE)?;
+    plat.stop(PATIENCE)
+}
+
+fn se_30_each_thread_has_what_it_needs_and_no_more() -> Result<()> {
+    let topology = Topology::new(&Plan::default())?;
+    let directory = tempfile::tempdir()?;
+    let log = format!("--session-log={}", directory.path().join("log").display());
+    let flags = [
+        "--pool=192.168.64.9",
+        "--dns64=2001:db8:1::1",
+        "--dns64-upstream=198.51.100.53",
+        "--metrics=[::1]:9464",
+        "--queues=2",
+        &log,
+    ];
+    let mut plat = start(&topology.edge, &flags, directory.path())?;
+    plat.wait_for_line("ready", PATIENCE)?;
+    let mut clat = Installed::new(&Binaries::find()?, &Plan::default())?;
+    for (daemon, control, expected) in [
+        (
+            &plat,
+            "plat",
+            &[
+                "dns64",
+                "metrics",
+                "session-log",
+                "thread-watch",
+                "tun-worker-0",
+                "tun-worker-1",
+            ][..],
+        ),
+        (&clat.clats[0], "clat", &["thread-watch", "tun-worker-0"]),
+    ] {
+        let effective = daemon.thread_status("CapEff")?;
+        for name in expected {
+            ensure!(
+                effective.iter().any(|(of, _)| of == name),
+                "no {name}: {effective:?}"
+            );
+        }
+        for field in ["CapEff", "CapPrm"] {
+            for (name, set) in daemon.thread_status(field)? {
+                let set = u64::from_str_radix(&set, 16)?;
+                // CAP_NET_BIND_SERVICE, CAP_NET_ADMIN and CAP_NET_RAW.
+                let wanted = if name == control { 0x3400 } else { 0 };
+                ensure!(set == wanted, "{field} of {name}: {set:x}");
+            }
+        }
+        for (name, mode) in daemon.thread_status("Seccomp")? {
+            ensure!(mode == "2", "{name} has no filter: {mode}");
+        }
+        for (name, filters) in daemon.thread_status("Seccomp_filters")? {
+            let own = if name == control { 1 } else { 2 };
+            ensure!(filters.parse::<u32>()? >= own, "{name}: {filters} filters");
+        }
+    }
+    clat.clats[0].stop(PATIENCE)?;
     plat.stop(PATIENCE)
 }
 

@@ -284,7 +284,7 @@ impl Daemon<'_> {
             async move { asked.measure(true).await }
         };
         let metrics = Metrics::serve(address, move || source.page(), measure);
-        Ok(Some(metrics.await?))
+        Ok(Some(metrics?))
     }
 
     fn control_socket(&self, source: StatusSource) -> Result<tokio::task::JoinHandle<()>> {

@@ -3,7 +3,9 @@
 use std::fmt;
 use std::io;
 use std::sync::Arc;
-use std::thread::{self, JoinHandle};
+use std::thread;
+
+use confinement::Thread;
 
 use super::mailbox::{Change, Mailbox, Message};
 use crate::counters::{Counters, Snapshot};
@@ -34,7 +36,7 @@ pub(super) struct WorkerHandle<E> {
     pub(super) mailbox: Arc<Mailbox<E>>,
     pub(super) counters: Arc<Counters>,
     /// `None` after it was joined.
-    pub(super) thread: Option<JoinHandle<()>>,
+    pub(super) thread: Option<Thread>,
 }
 
 impl<E> Handle<E> {
@@ -71,7 +73,7 @@ impl<E> Handle<E> {
         }
         for worker in &mut self.workers {
             if let Some(thread) = worker.thread.take() {
-                // A panic has already been reported to `on_failure`.
+                // A panic and a killed thread have already been reported to `on_failure`.
                 let _ = thread.join();
             }
         }
@@ -97,7 +99,7 @@ impl<E> fmt::Debug for Handle<E> {
 pub struct Failure {
     /// Number of the worker, from 0.
     pub worker: usize,
-    /// The kernel's error on the TUN; `None` if the worker panicked.
+    /// The kernel's error on the TUN; `None` if the worker panicked or was killed.
     pub error: Option<io::Error>,
 }
 
@@ -106,7 +108,7 @@ impl fmt::Display for Failure {
         let Self { worker, error } = self;
         match error {
             Some(error) => write!(f, "worker {worker} lost the TUN interface: {error}"),
-            None => write!(f, "worker {worker} panicked"),
+            None => write!(f, "worker {worker} panicked or was killed"),
         }
     }
 }
@@ -128,7 +130,7 @@ impl FailureWatch {
         }
     }
 
-    fn report(&self, error: Option<io::Error>) {
+    pub(super) fn report(&self, error: Option<io::Error>) {
         (self.on_failure)(Failure {
             worker: self.number,
             error,

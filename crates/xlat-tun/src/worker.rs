@@ -24,8 +24,8 @@
 use std::io;
 use std::os::fd::AsFd;
 use std::sync::Arc;
-use std::thread;
 
+use confinement::{Kind, spawn};
 use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::io::Errno;
 use rustix::thread::CpuSet;
@@ -171,21 +171,22 @@ fn start_on<E: Engine>(
             },
             mailbox: Arc::clone(&mailbox),
         };
-        let watch = FailureWatch {
+        let watch = || FailureWatch {
             number,
             on_failure: Arc::clone(&on_failure),
         };
-        let thread = thread::Builder::new()
-            .name(format!("tun-worker-{number}"))
-            .spawn({
-                let (processor, nice) = (placement.processor(number), placement.nice);
-                move || {
-                    pin(processor);
-                    set_nice(nice);
-                    pace::set_slack();
-                    watch.run(|| worker.run());
-                }
-            })?;
+        let (processor, nice) = (placement.processor(number), placement.nice);
+        let prepare = move || {
+            pin(processor);
+            set_nice(nice);
+            pace::set_slack();
+        };
+        let (running, killed) = (watch(), watch());
+        let work = move || running.run(|| worker.run());
+        let name = format!("tun-worker-{number}");
+        let thread = spawn(Kind::Worker, &name, prepare, work, move || {
+            killed.report(None)
+        })?;
         handle.workers.push(WorkerHandle {
             mailbox,
             counters,

@@ -304,7 +304,7 @@ async fn metrics(status: &StatusSource, settings: &Settings) -> Result<Option<Me
         async move { asked.measure(true).await }
     };
     let metrics = Metrics::serve(address, move || status.page(), measure);
-    Ok(Some(metrics.await?))
+    Ok(Some(metrics?))
 }
 
 /// The IPv4 side, and its reservation against other instances.

@@ -13,9 +13,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
-use std::thread;
 use std::time::{Duration, SystemTime};
 
+use confinement::Kind;
 use nat64::config::Config;
 use nat64::event::Event;
 use nat64::feed::Subscribe;
@@ -127,12 +127,12 @@ impl SessionLog {
         let (ending, end) = sync_channel::<()>(0);
         let counts = Arc::new(Counts::default());
         let theirs = Arc::clone(&counts);
-        thread::Builder::new()
-            .name("session-log".into())
-            .spawn(move || {
-                write_all(&mut sink, &receiver, &theirs);
-                drop(ending);
-            })?;
+        let work = move || {
+            write_all(&mut sink, &receiver, &theirs);
+            drop(ending);
+        };
+        let killed = || tracing::error!("nothing is logged of sessions until the next start");
+        confinement::spawn(Kind::SessionLog, "session-log", || {}, work, killed)?;
         Ok(Self {
             sender: Some(sender),
             end,

@@ -14,6 +14,7 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 use xlat_host::daemon::exit::Usage;
 use xlat_host::daemon::fast_path::KernelPath;
+use xlat_host::daemon::privileges;
 use xlat_host::daemon::reservation::Reservation;
 use xlat_host::daemon::terminal;
 use xlat_host::daemon::waiting::{self, Waiting};
@@ -35,6 +36,11 @@ pub(crate) async fn start(run: Run, fast_path: KernelPath) -> Result<()> {
     let facts = facts::look_up(&run).await?;
     let settings = Settings::resolve(run, facts)?;
     let host = Host::connect()?;
+    if !settings.dry_run {
+        let place = &settings.instance;
+        let log = settings.session_log.open_as().map(|(target, _)| target);
+        privileges::write_only_below(&place.run_dir, &place.state_dir, log);
+    }
     if !settings.dry_run && !settings.no_host_setup {
         // The plan is made for the host as it is without the leftovers of a killed run.
         let place = &settings.instance;

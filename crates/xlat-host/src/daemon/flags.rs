@@ -48,6 +48,10 @@ pub struct RunFlags {
     /// Let the members of this group ask for the status (`status`, not `sessions` or `reload`)
     #[arg(long, value_name = "GROUP")]
     pub status_group: Option<StatusGroup>,
+    /// Threads that make system calls which they have no use for: killed, or only named in the kernel's
+    /// log
+    #[arg(long, value_enum, value_name = "enforce|log|off", default_value_t)]
+    pub confine: Confine,
     /// Number of TUN queues, each with a thread of its own [default: number of processors]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
     pub queues: Option<u16>,
@@ -94,6 +98,28 @@ impl RunFlags {
                 .min(256)
         };
         self.queues.map_or_else(processors, usize::from)
+    }
+}
+
+/// Whether threads are confined to what they need.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum Confine {
+    /// They are.
+    #[default]
+    Enforce,
+    /// They have no capabilities, and the kernel logs the system calls that would have been refused.
+    Log,
+    /// They are not.
+    Off,
+}
+
+impl From<Confine> for confinement::Mode {
+    fn from(confine: Confine) -> Self {
+        match confine {
+            Confine::Enforce => Self::Enforce,
+            Confine::Log => Self::Log,
+            Confine::Off => Self::Off,
+        }
     }
 }
 

@@ -9,10 +9,14 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
+use confinement::{Kind, Thread};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::task::JoinHandle;
+use tokio::runtime::Handle;
+use tokio::sync::oneshot;
+use tokio::task::JoinError;
 use tokio::time::timeout;
+use tracing::{error, warn};
 
 use super::clients::{Clients, Limits};
 use super::health::HealthStatus;
@@ -28,9 +32,12 @@ const SCRAPERS: Limits = Limits {
 /// Longest request in bytes.
 const REQUEST_MAX: usize = 4096;
 
-/// The HTTP endpoint, closed when dropped.
+/// The HTTP endpoint, a thread of its own. Dropping it closes the port.
 #[derive(Debug)]
-pub struct Metrics(JoinHandle<()>);
+pub struct Metrics {
+    stop: Option<oneshot::Sender<()>>,
+    thread: Option<Thread>,
+}
 
 /// The address and port cannot be listened on.
 #[derive(Debug, thiserror::Error)]
@@ -42,43 +49,91 @@ pub struct MetricsError {
 
 impl Metrics {
     /// Listens on `address`; `page` renders the page for each request, and `measure` measures before
-    /// how the daemon does.
+    /// how the daemon does, on the runtime of the caller: this thread lacks the privileges for it.
     ///
     /// # Errors
-    /// If the address and port cannot be listened on.
-    pub async fn serve<M: Future<Output = HealthStatus> + Send>(
+    /// If the address and port cannot be listened on, or the thread does not start.
+    ///
+    /// # Panics
+    /// Outside a runtime.
+    pub fn serve<M: Future<Output = HealthStatus> + Send + 'static>(
         address: SocketAddr,
         page: impl Fn() -> String + Send + Sync + 'static,
         measure: impl Fn() -> M + Send + Sync + 'static,
     ) -> Result<Self, MetricsError> {
         let failed = |source| MetricsError { address, source };
-        let listener = TcpListener::bind(address).await.map_err(failed)?;
-        let site = Arc::new((page, measure));
-        Ok(Self(tokio::spawn(async move {
-            let mut clients: Clients<IpAddr> = Clients::new(SCRAPERS);
-            loop {
-                let Ok((stream, from)) = listener.accept().await else {
-                    tokio::time::sleep(Duration::from_secs(1)).await;
-                    continue;
-                };
-                let site = Arc::clone(&site);
-                let task = tokio::spawn(async move {
-                    // A failed response concerns only its scraper.
-                    let _ = timeout(PATIENCE, answer(stream, &site.0, &site.1)).await;
-                });
-                clients.admit(from.ip(), task.abort_handle());
+        let listener = std::net::TcpListener::bind(address).map_err(failed)?;
+        listener.set_nonblocking(true).map_err(failed)?;
+        let control = Handle::current();
+        let measure = move || control.spawn(measure());
+        let (stop, stopped) = oneshot::channel();
+        let work = move || {
+            if let Err(error) = run(listener, (page, measure), stopped) {
+                warn!("no metrics any more: {error}");
             }
-        })))
+        };
+        let killed = || error!("no metrics until the next start");
+        let thread = confinement::spawn(Kind::Metrics, "metrics", || {}, work, killed);
+        Ok(Self {
+            stop: Some(stop),
+            thread: Some(thread.map_err(failed)?),
+        })
     }
 }
 
 impl Drop for Metrics {
     fn drop(&mut self) {
-        self.0.abort();
+        drop(self.stop.take());
+        if let Some(thread) = self.thread.take() {
+            // That it was killed has been reported.
+            let _ = thread.join();
+        }
     }
 }
 
-async fn answer<M: Future<Output = HealthStatus>>(
+fn run<M: Future<Output = Result<HealthStatus, JoinError>> + Send + 'static>(
+    listener: std::net::TcpListener,
+    site: (
+        impl Fn() -> String + Send + Sync + 'static,
+        impl Fn() -> M + Send + Sync + 'static,
+    ),
+    stopped: oneshot::Receiver<()>,
+) -> std::io::Result<()> {
+    let mut runtime = tokio::runtime::Builder::new_current_thread();
+    let runtime = runtime.enable_all().build()?;
+    runtime.block_on(async {
+        let listener = TcpListener::from_std(listener)?;
+        tokio::select! {
+            () = accept(listener, Arc::new(site)) => {}
+            _ = stopped => {}
+        }
+        Ok(())
+    })
+}
+
+async fn accept<M: Future<Output = Result<HealthStatus, JoinError>> + Send + 'static>(
+    listener: TcpListener,
+    site: Arc<(
+        impl Fn() -> String + Send + Sync + 'static,
+        impl Fn() -> M + Send + Sync + 'static,
+    )>,
+) {
+    let mut clients: Clients<IpAddr> = Clients::new(SCRAPERS);
+    loop {
+        let Ok((stream, from)) = listener.accept().await else {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            continue;
+        };
+        let site = Arc::clone(&site);
+        let task = tokio::spawn(async move {
+            // A failed response concerns only its scraper.
+            let _ = timeout(PATIENCE, answer(stream, &site.0, &site.1)).await;
+        });
+        clients.admit(from.ip(), task.abort_handle());
+    }
+}
+
+async fn answer<M: Future<Output = Result<HealthStatus, JoinError>>>(
     mut stream: TcpStream,
     page: &impl Fn() -> String,
     measure: &impl Fn() -> M,
@@ -97,13 +152,13 @@ async fn answer<M: Future<Output = HealthStatus>>(
     let path = target.split('?').next().unwrap_or(target);
     let (status, body) = match (method, path) {
         ("GET" | "HEAD", "/" | "/metrics") => {
-            measure().await;
+            measure().await?;
             ("200 OK", page())
         }
         // Another start would help against nothing that was measured.
-        ("GET" | "HEAD", "/healthz") => ("200 OK", measure().await.to_text()),
+        ("GET" | "HEAD", "/healthz") => ("200 OK", measure().await?.to_text()),
         ("GET" | "HEAD", "/readyz") => {
-            let health = measure().await;
+            let health = measure().await?;
             let status = match health.is_ready() {
                 true => "200 OK",
                 false => "503 Service Unavailable",
@@ -223,11 +278,12 @@ mod tests {
     #[test]
     fn a_scraper_gets_the_page_and_nothing_else_is_there() {
         let (runtime, address) = runtime_and_free_address();
-        let served = runtime.block_on(Metrics::serve(
+        let _context = runtime.enter();
+        let served = Metrics::serve(
             address,
             || "figures\n".into(),
             async || HealthStatus::default(),
-        ));
+        );
         let _served = served.unwrap();
         for (request, status, body) in [
             ("GET /metrics", "HTTP/1.1 200 OK", "\r\n\r\nfigures\n"),
@@ -255,7 +311,8 @@ mod tests {
     fn he_04_what_is_broken_is_not_ready_and_lives() {
         let (runtime, address) = runtime_and_free_address();
         let measure = async || HealthStatus::waiting("no eth0");
-        let served = runtime.block_on(Metrics::serve(address, String::new, measure));
+        let _context = runtime.enter();
+        let served = Metrics::serve(address, String::new, measure);
         let _served = served.unwrap();
         for (path, status) in [("/healthz", "200"), ("/readyz", "503")] {
             let mut stream = std::net::TcpStream::connect(address).unwrap();
@@ -273,9 +330,8 @@ mod tests {
     #[test]
     fn se_29_slow_scrapers_keep_nobody_waiting() {
         let (runtime, address) = runtime_and_free_address();
-        let served = runtime.block_on(Metrics::serve(address, String::new, async || {
-            HealthStatus::default()
-        }));
+        let _context = runtime.enter();
+        let served = Metrics::serve(address, String::new, async || HealthStatus::default());
         let _served = served.unwrap();
         let mut slow = Vec::new();
         for _ in 0..200 {
@@ -293,12 +349,11 @@ mod tests {
     }
 
     fn runtime_and_free_address() -> (tokio::runtime::Runtime, SocketAddr) {
+        let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(1)
             .enable_all()
-            .build()
-            .unwrap();
-        let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-        (runtime, free.local_addr().unwrap())
+            .build();
+        (runtime.unwrap(), free.local_addr().unwrap())
     }
 }

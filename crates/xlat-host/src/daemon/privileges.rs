@@ -2,6 +2,7 @@
 //! work.
 
 use std::io;
+use std::path::Path;
 
 use rustix::process::{Gid, getgroups};
 use rustix::thread::{
@@ -10,6 +11,9 @@ use rustix::thread::{
 };
 
 use super::flags::{RunFlags, StatusGroup};
+use super::reservation::SHARED;
+use crate::host::RUN_DIR_MODE;
+use crate::private_dir::PrivateDir;
 
 /// The capabilities of a running daemon: NET_ADMIN for the TUN, addresses, routes, sysctls below
 /// `net/` and nftables; NET_RAW for ICMPv6 sockets; NET_BIND_SERVICE for a DNS64 or metrics on a
@@ -27,7 +31,10 @@ pub fn keep_what_is_needed(flags: &RunFlags) -> io::Result<()> {
     if let Some(StatusGroup(group)) = flags.status_group {
         join(Gid::from_raw(group));
     }
-    keep(needed(flags.nice))
+    keep(needed(flags.nice))?;
+    confinement::set_mode(flags.confine.into());
+    confinement::enter_control();
+    Ok(())
 }
 
 /// Drops all capabilities except those that undoing a daemon's changes takes: no more than the
@@ -47,6 +54,22 @@ fn join(group: Gid) {
         groups.push(group);
         let _ = set_thread_groups(&groups);
     }
+}
+
+/// From now on this daemon writes nothing but what is below these directories (those that are missing
+/// are made), parameters of the network, and devices. `log` is the session log's file. Must be called
+/// before there are other threads.
+pub fn write_only_below(run_dir: &Path, state_dir: &Path, log: Option<&Path>) {
+    // Whoever uses them says what is wrong with them.
+    let _ = PrivateDir::create(run_dir, RUN_DIR_MODE);
+    let _ = PrivateDir::create(state_dir, 0o700);
+    let _ = PrivateDir::create(Path::new(SHARED), 0o700);
+    let log = log.map(|log| std::fs::canonicalize(log).unwrap_or_else(|_| log.into()));
+    let log = log.as_deref().and_then(Path::parent);
+    let always = ["/proc/sys/net", "/dev", SHARED].map(Path::new);
+    let all = always.into_iter().chain([run_dir, state_dir]).chain(log);
+    let all: Vec<&Path> = all.filter(|path| *path != Path::new("")).collect();
+    confinement::files::write_only_below(&all);
 }
 
 fn keep(needed: CapabilitySet) -> io::Result<()> {

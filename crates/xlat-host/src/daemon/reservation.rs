@@ -12,7 +12,7 @@ use crate::host::{Error, Lock};
 use crate::private_dir::PrivateDir;
 
 /// The directory that all instances of this host share.
-const SHARED: &str = "/run/464xlat";
+pub(super) const SHARED: &str = "/run/464xlat";
 
 /// A reserved name, released when dropped.
 #[derive(Debug)]

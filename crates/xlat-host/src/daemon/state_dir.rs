@@ -2,10 +2,10 @@
 //! the new. One that was damaged all the same is set aside, and nothing of it is believed; none
 //! keeps a daemon from starting.
 
-use std::fs::File;
-use std::io::{self, BufWriter, Read, Write};
+use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 
+use rustix::rand::{GetRandomFlags, getrandom};
 use tracing::warn;
 
 use super::saved_file::{self, Saved};
@@ -79,7 +79,7 @@ impl StateDir {
     fn replace(
         &self,
         name: &str,
-        fill: impl FnOnce(&mut BufWriter<File>) -> io::Result<()>,
+        fill: impl FnOnce(&mut BufWriter<std::fs::File>) -> io::Result<()>,
     ) -> Result<(), StateError> {
         let new = format!("{name}.new");
         let write = || {
@@ -188,10 +188,11 @@ fn parse_key(text: &str) -> Option<[u64; 2]> {
 /// Two random numbers from the kernel.
 ///
 /// # Errors
-/// If `/dev/urandom` cannot be read.
+/// If it has none yet, early at boot.
 pub fn random() -> io::Result<[u64; 2]> {
     let mut bytes = [0; 16];
-    File::open("/dev/urandom")?.read_exact(&mut bytes)?;
+    // So few come at once, or none.
+    getrandom(&mut bytes, GetRandomFlags::empty())?;
     let number = u128::from_ne_bytes(bytes);
     Ok([number as u64, (number >> 64) as u64])
 }

@@ -146,10 +146,9 @@ impl Waiting {
         });
         let line = Arc::clone(waits_for);
         let measure = move || ready(HealthStatus::waiting(&lock(&line)));
-        let metrics = match self.metrics {
-            Some(address) => Some(Metrics::serve(address, page, measure).await),
-            None => None,
-        };
+        let metrics = self
+            .metrics
+            .map(|address| Metrics::serve(address, page, measure));
         let socket = socket.inspect_err(|error| warn!("no status meanwhile: {error}"));
         let metrics = metrics
             .map(|served| served.inspect_err(|error| warn!("no metrics meanwhile: {error}")));

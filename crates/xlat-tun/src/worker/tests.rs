@@ -10,6 +10,8 @@ use xlat_core::Policy;
 use xlat_core::addr::Pref64s;
 use xlat_core::identification::Identifications;
 
+use std::thread;
+
 use super::*;
 
 /// Nothing in these tests takes that long on a working system.
