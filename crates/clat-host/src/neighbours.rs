@@ -90,7 +90,7 @@ impl Responder {
             let [a, b, c, d, e, f] = mac;
             info!(
                 "{} has the link-layer address {a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{f:02x} \
-                 now: announced to its neighbours for {}",
+                 now: its neighbours are told, for {}",
                 link.name, self.address
             );
         }

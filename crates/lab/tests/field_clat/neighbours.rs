@@ -69,6 +69,9 @@ fn fc_04_a_new_link_layer_address_is_no_other_network() -> Result<()> {
     let mac = "02:00:00:00:0a:03";
     ip6(client, &format!("link set {UPLINK} address {mac}"))?;
     clat.wait_for_line(&format!("link-layer address {mac}"), PATIENCE)?;
+    // Until the edge hears of it, what it sends goes to the old one.
+    let address = net.clat_address()?;
+    wait_until(|| Ok(neighbour(&net, address)?.contains(mac)))?;
     net.ping()?;
     ensure!(!clat.log().contains("IPv4 is off"), "{}", clat.log());
     Ok(())

@@ -208,7 +208,7 @@ fn fc_27_chains_that_begin_to_drop_are_named_until_they_stop() -> Result<()> {
     })?;
     clat.wait_for_line(&format!("{named} drops forwarded packets"), PATIENCE)?;
     nft(client, "delete table inet filter")?;
-    net.wait_for("no chain", |status| !status.contains("dropping"))?;
+    net.wait_for("no chain", |status| !status.contains("\ndropping"))?;
     clat.wait_for_line(&format!("{named} no longer drops"), PATIENCE)
 }
 

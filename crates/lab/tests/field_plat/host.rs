@@ -294,7 +294,7 @@ fn fp_23_a_firewall_that_is_loaded_later_is_named_until_it_accepts() -> Result<(
         installed.plat.wait_for_line(&line, PATIENCE)?;
     }
     let status = installed.ask_plat(&["status"])?;
-    ensure!(!status.contains("dropping"), "{status}");
+    ensure!(!status.contains("\ndropping"), "{status}");
     reaches(&installed, PATIENCE)
 }
 

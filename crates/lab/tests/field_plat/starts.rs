@@ -146,11 +146,14 @@ fn fp_14_a_damaged_journal_is_undone_as_far_as_it_is_whole() -> Result<()> {
         let at = bytes.windows(key.len()).position(|window| window == key);
         let at = at.context("an entry of ip_forward")?;
         bytes[at..at + 2].fill(0xff);
-        Ok::<_, anyhow::Error>(std::fs::write(&journal, bytes)?)
+        let line = 1 + bytes[..at].iter().filter(|byte| **byte == b'\n').count();
+        std::fs::write(&journal, bytes)?;
+        Ok::<_, anyhow::Error>(line)
     };
-    cripple(&mut installed)?;
+    let line = cripple(&mut installed)?;
     let told = installed.ask_plat(&["recover", "--json"])?;
-    ensure!(told.contains("\"unreadable\":[\"line 2: "), "{told}");
+    let named = format!("\"unreadable\":[\"line {line}: ");
+    ensure!(told.contains(&named), "{told}");
     ensure!(told.contains("net.ipv6.conf.all.forwarding=1"), "{told}");
     let edge = &installed.topology.edge;
     ensure!(
@@ -161,13 +164,11 @@ fn fp_14_a_damaged_journal_is_undone_as_far_as_it_is_whole() -> Result<()> {
 
     edge.set_sysctl("ipv4/ip_forward", "0")?;
     installed.restart_plat()?;
-    cripple(&mut installed)?;
+    let line = cripple(&mut installed)?;
     installed.restart_plat()?;
     let log = installed.plat.log();
-    ensure!(
-        log.contains("nat64.journal is damaged in line 2: "),
-        "{log}"
-    );
+    let named = format!("nat64.journal is damaged in line {line}: ");
+    ensure!(log.contains(&named), "{log}");
     installed.plat.stop(PATIENCE)?;
     ensure!(installed.topology.edge.sysctl("ipv6/conf/all/forwarding")? == "0");
     Ok(())
