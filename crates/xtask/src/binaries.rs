@@ -214,8 +214,8 @@ fn is_program(name: &str) -> bool {
 /// Bytes that a program may have.
 fn limit(program: &str) -> usize {
     match program {
-        "clat" => 5_000_000,
-        _ => 7_500_000,
+        "clat" => 5_250_000,
+        _ => 7_750_000,
     }
 }
 
