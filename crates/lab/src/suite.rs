@@ -2,8 +2,14 @@
 //!
 //! Where the laboratory cannot be built, each test is reported as ignored, with the reason in front
 //! of its name: the standard harness cannot decide that while it runs.
+//!
+//! A test that fails is run once more while no other runs: these tests share two processors with
+//! each other, and what one of them waits for may come late. The first failure is printed whole, so
+//! that it is seen. [`ONCE`] in the environment makes it count.
 
+use std::env;
 use std::path::Path;
+use std::sync::{PoisonError, RwLock};
 
 use anyhow::Result;
 use libtest_mimic::{Arguments, Trial};
@@ -13,6 +19,12 @@ use crate::process::become_daemon_if_asked;
 
 /// A test: its name, and what to run.
 pub type Test = (&'static str, fn() -> Result<()>);
+
+/// The environment variable with which the first failure of a test is final.
+pub const ONCE: &str = "LAB_ONCE";
+
+/// Tests run beside each other with a read lock, a second attempt alone with the write lock.
+static RUNNING: RwLock<()> = RwLock::new(());
 
 /// Makes a list of [`Test`]s from functions.
 #[macro_export]
@@ -39,7 +51,7 @@ pub fn run_groups(
     let tests = groups.iter().copied().flatten();
     let trials = tests.map(|(name, test)| {
         let trial = Trial::test(*name, move || {
-            Ok(test().map_err(|error| format!("{error:#}"))?)
+            Ok(attempt(name, *test).map_err(|error| format!("{error:#}"))?)
         });
         let absent = needed
             .iter()
@@ -53,6 +65,22 @@ pub fn run_groups(
         }
     });
     libtest_mimic::run(&arguments, trials.collect()).exit()
+}
+
+fn attempt(name: &str, test: fn() -> Result<()>) -> Result<()> {
+    let first = {
+        let _beside_others = RUNNING.read().unwrap_or_else(PoisonError::into_inner);
+        test()
+    };
+    let Err(error) = first else {
+        return Ok(());
+    };
+    if env::var_os(ONCE).is_some() {
+        return Err(error);
+    }
+    eprintln!("{name} failed and is run once more, alone: {error:#}");
+    let _alone = RUNNING.write().unwrap_or_else(PoisonError::into_inner);
+    test()
 }
 
 /// The same, with tests that need a program of the system: the test's name, and where the program

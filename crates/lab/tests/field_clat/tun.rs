@@ -110,6 +110,10 @@ fn fc_21_plat_makes_its_tun_again_and_keeps_its_sessions() -> Result<()> {
         "removed the TUN interface nat64: it is made again",
         PATIENCE,
     )?;
+    // What arrives before it is back is lost.
+    installed
+        .plat
+        .wait_for_line("made the TUN interface nat64 again", PATIENCE)?;
     client.run(|| ping(SERVER, 56, PATIENCE))?;
     let after = installed.ask_plat(&["sessions"])?;
     let kept = |line: &&str| {

@@ -5,7 +5,7 @@ use std::time::Duration;
 use anyhow::{Result, anyhow};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep};
-use tracing::warn;
+use tracing::{info, warn};
 use xlat_tun::Failure;
 
 use super::Daemon;
@@ -28,7 +28,7 @@ impl Daemon<'_> {
         if failure.error.is_none() {
             return Err(anyhow!("the data path failed: {failure}"));
         }
-        let tun = &self.settings.instance.tun;
+        let tun = self.settings.instance.tun.clone();
         warn!("another program has removed the TUN interface {tun}: it is made again");
         if self.lost_tun.is_some_and(|at| at.elapsed() < AGAIN) {
             sleep(PAUSE).await;
@@ -38,6 +38,7 @@ impl Daemon<'_> {
         let (workers, failures) = self.start_workers(Some(&before))?;
         started.workers = workers;
         self.repair(started).await;
+        info!("made the TUN interface {tun} again; the sessions are kept");
         Ok(failures)
     }
 }
