@@ -67,6 +67,7 @@ pub fn run_groups(
     libtest_mimic::run(&arguments, trials.collect()).exit()
 }
 
+#[expect(clippy::print_stderr, reason = "a test's first failure")]
 fn attempt(name: &str, test: fn() -> Result<()>) -> Result<()> {
     let first = {
         let _beside_others = RUNNING.read().unwrap_or_else(PoisonError::into_inner);
