@@ -94,7 +94,7 @@ impl Lan {
             link,
             input,
             counters,
-            reported: Reported::default(),
+            reported: Reported::new(now()),
         };
         lan.look().await?;
         if lan.announcement.prefixes().is_empty() {
@@ -166,12 +166,19 @@ impl Lan {
         };
         let ours = self.announcement.advertisement(now());
         let name = &self.link.name;
-        match self.reported.compare(router, &ours, &theirs) {
+        match self.reported.compare(router, &ours, &theirs, now()) {
             Some(Finding::Contradicts(list)) => {
                 warn!("router {router} on {name} announces other values: {list}");
             }
             Some(Finding::DefaultRouter) => info!("{router} is a default router on {name} too"),
-            None => {}
+            None => return,
+        }
+        match self.reported.take_unsaid() {
+            0 => {}
+            count => warn!(
+                "{count} advertisements of other routers on {name} that also differ were not reported: \
+                 too many at once"
+            ),
         }
     }
 
