@@ -49,6 +49,9 @@ pub(crate) enum Command {
     /// Starts plat again and again with state files that were damaged at random, and looks whether
     /// every start succeeds and nothing altered is taken up.
     Restarts(Restarts),
+    /// Attacks both programs: kills, damaged files, floods, changed messages, slow clients, forged
+    /// answers; a table in the end, and exit code 1 when a row fails.
+    Attack(Attack),
     /// Measures clat and plat beside the kernel's own forwarding and TAYGA, where it is installed.
     Bench(Bench),
 }
@@ -85,6 +88,33 @@ pub(crate) struct Restarts {
     #[arg(long, value_name = "N", default_value_t = 6,
           value_parser = clap::value_parser!(u32).range(1..=64))]
     pub(crate) networks: u32,
+
+    /// Where the random numbers begin; another one each time unless given.
+    #[arg(long, value_name = "N")]
+    pub(crate) seed: Option<u64>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Attack {
+    /// Only these rows, or those whose names begin so.
+    #[arg(long, value_name = "NAME", value_delimiter = ',')]
+    pub(crate) rows: Vec<String>,
+
+    /// Two or three minutes instead of a quarter of an hour.
+    #[arg(long)]
+    pub(crate) quick: bool,
+
+    /// Again and again for so long, each time with the next seed, until a row fails.
+    #[arg(long, value_name = "N")]
+    pub(crate) hours: Option<f64>,
+
+    /// The machine has other work: the flow beside an attack must go on, however late it is.
+    #[arg(long)]
+    pub(crate) busy: bool,
+
+    /// Show the rows and attack nothing.
+    #[arg(long)]
+    pub(crate) list: bool,
 
     /// Where the random numbers begin; another one each time unless given.
     #[arg(long, value_name = "N")]

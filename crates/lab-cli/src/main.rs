@@ -3,6 +3,7 @@
 //! Exit code 0 when everything works, 1 when a check fails or the system does not let us, 2 for a
 //! wrong command line.
 
+mod attack;
 mod classic;
 mod cli;
 mod report;
@@ -37,6 +38,7 @@ fn run(cli: &cli::Cli) -> anyhow::Result<bool> {
         None => tour::run(cli, &binaries),
         Some(cli::Command::Soak(soak)) => soak::run(soak, &binaries),
         Some(cli::Command::Restarts(restarts)) => restarts::run(restarts, &binaries),
+        Some(cli::Command::Attack(attack)) => attack::run(attack, &binaries),
         Some(cli::Command::Bench(bench)) => lab_bench::run(bench, &binaries),
     }
 }

@@ -15,9 +15,11 @@
 //! | networks | [`namespace`], [`link`], [`topology`], [`ip`], [`nft`], [`inspect`] |
 //! | programs | [`binaries`], [`bind`], [`unbound`], [`command`], [`process`], [`privilege`], [`suite`], [`wait`] |
 //! | hosts that a test plays itself | [`router`], [`fake_host`], [`tun`] |
-//! | networks with programs in them | [`installed`], [`client_host`], [`fixture`], [`dns64_fixture`], [`classic`], [`load`], [`flood`], [`restarts`] |
+//! | networks with programs in them | [`installed`], [`client_host`], [`fixture`], [`dns64_fixture`], [`classic`], [`load`] |
+//! | attacks | [`attack`], [`flood`], [`restarts`], [`random`] |
 //! | packets | [`traffic`], [`capture`] |
 
+pub mod attack;
 pub mod binaries;
 pub mod bind;
 pub mod capture;
@@ -40,6 +42,7 @@ mod netlink;
 pub mod nft;
 pub mod privilege;
 pub mod process;
+pub mod random;
 pub mod restarts;
 pub mod router;
 pub mod suite;

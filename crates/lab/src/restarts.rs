@@ -16,6 +16,7 @@ use anyhow::{Context, Result, anyhow, ensure};
 use crate::binaries::Binaries;
 use crate::inspect::{Facts, inspect};
 use crate::installed::{Installed, PATIENCE, Setup};
+use crate::random::Random;
 use crate::topology::{Plan, Topology};
 
 /// What to run.
@@ -126,7 +127,7 @@ impl Gateway {
 
     /// One start with one or more damaged files, and its end.
     fn round(&mut self, random: &mut Random) -> Result<Outcome> {
-        let damaged = random.damage_some(&self.whole);
+        let damaged = damage_some(random, &self.whole);
         for (name, bytes) in FILES.iter().zip(&damaged) {
             let _ = std::fs::remove_file(self.state.join(format!("{name}.damaged")));
             std::fs::write(self.state.join(name), bytes)?;
@@ -258,60 +259,16 @@ fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
 
-/// Random numbers that come again: xorshift.
-struct Random(u64);
-
-impl Random {
-    fn new(seed: u64) -> Self {
-        let mut random = Self(seed.max(1));
-        for _ in 0..20 {
-            random.below(1);
+/// The files, of which at least one is not as it was.
+fn damage_some(random: &mut Random, whole: &[Vec<u8>; 3]) -> [Vec<u8>; 3] {
+    loop {
+        let mut files = whole.clone();
+        for file in &mut files {
+            let times = [0, 1, 1, 2, 3][random.below(5)];
+            (0..times).for_each(|_| random.damage(file));
         }
-        random
-    }
-
-    fn below(&mut self, limit: usize) -> usize {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        (self.0 >> 16) as usize % limit.max(1)
-    }
-
-    /// The files, of which at least one is not as it was.
-    fn damage_some(&mut self, whole: &[Vec<u8>; 3]) -> [Vec<u8>; 3] {
-        loop {
-            let mut files = whole.clone();
-            for file in &mut files {
-                let times = [0, 1, 1, 2, 3][self.below(5)];
-                (0..times).for_each(|_| self.damage(file));
-            }
-            if files != *whole {
-                return files;
-            }
-        }
-    }
-
-    /// What disks, crashes and editors do to a file.
-    fn damage(&mut self, bytes: &mut Vec<u8>) {
-        let (at, value) = (self.below(bytes.len()), self.below(256) as u8);
-        match self.below(8) {
-            0 if !bytes.is_empty() => bytes[at] ^= 1 << (value % 8),
-            1 if !bytes.is_empty() => bytes[at] = value,
-            2 => bytes.truncate(at),
-            3 => bytes.insert(at, value),
-            4 => bytes.extend_from_within(at..),
-            5 => bytes[at..].fill(0),
-            // A digit is another one.
-            6 => {
-                let digit = bytes[at..].iter().position(u8::is_ascii_digit);
-                if let Some(digit) = digit {
-                    bytes[at + digit] ^= 1;
-                }
-            }
-            _ => {
-                let end = (at + usize::from(value)).min(bytes.len());
-                bytes.drain(at..end);
-            }
+        if files != *whole {
+            return files;
         }
     }
 }

@@ -109,7 +109,7 @@ pub fn checksum(protocol: u8, from: SocketAddr, to: SocketAddr, datagram: &[u8])
 }
 
 /// The Internet checksum of bytes (RFC 1071).
-pub(super) fn checksum_of(bytes: &[u8]) -> u16 {
+pub(crate) fn checksum_of(bytes: &[u8]) -> u16 {
     let mut sum: u32 = bytes
         .chunks(2)
         .map(|pair| u32::from(pair[0]) << 8 | u32::from(pair.get(1).copied().unwrap_or(0)))

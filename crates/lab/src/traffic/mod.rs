@@ -12,6 +12,7 @@ pub mod packets;
 pub mod ping;
 pub mod pmtu;
 pub mod ra;
+pub mod raw4;
 pub mod raw6;
 pub mod solicit;
 pub mod tcp;
