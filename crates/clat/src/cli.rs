@@ -9,6 +9,7 @@ use fast_path::{Mode, Unavailable};
 use xlat_core::addr::{Ipv4Prefix, Ipv6Prefix, Pref64};
 use xlat_host::daemon::fast_path::KernelPath;
 use xlat_host::daemon::flags::{LogFlags, PolicyFlags, RunFlags, interface_name};
+use xlat_host::daemon::import::ImportFlags;
 
 use crate::ports;
 use crate::settings::Pcp;
@@ -31,6 +32,8 @@ pub(crate) enum Command {
     Detect(Detect),
     /// Show the status of the running daemon
     Status(Status),
+    /// Make a configuration file of that of clatd
+    Import(ImportFlags),
     /// Undo the changes that a killed run left behind
     Recover(Recover),
 }

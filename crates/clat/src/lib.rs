@@ -11,6 +11,7 @@ mod daemon;
 mod detect;
 mod discover;
 mod dry_run;
+mod import;
 mod lifecycle;
 mod ports;
 mod run;
@@ -75,6 +76,7 @@ fn dispatch(cli: Cli) -> Result<u8> {
             let request = control::Request::Status { json: status.json };
             ask_and_print(&status.place.run_dir, &status.place.tun, &request).map_err(Into::into)
         }
+        Some(Command::Import(files)) => import::run(&files),
         None => translate(&runtime, cli.run),
     }?;
     Ok(exit::DONE)

@@ -224,3 +224,38 @@ fn se_28_recover_writes_nothing_outside_of_the_network_parameters() {
     assert!(text.contains("chmod go-w"), "{text}");
     assert_eq!(std::fs::read(&target).unwrap(), b"1");
 }
+
+#[test]
+fn im_10_clat_import_makes_a_file_that_clat_accepts() {
+    let sample = concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/../import/samples/clatd/clatd.conf"
+    );
+    let dir = tempfile::tempdir().unwrap();
+    let output = dir.path().join("clat.toml");
+    let run = |args: &[&str]| {
+        std::process::Command::new(env!("CARGO_BIN_EXE_clat"))
+            .args(args)
+            .output()
+            .unwrap()
+    };
+    let ended = run(&["import", sample, "--output", output.to_str().unwrap()]);
+    let errors = String::from_utf8_lossy(&ended.stderr);
+    assert_eq!(ended.status.code(), Some(0), "{errors}");
+    let text = std::fs::read_to_string(&output).unwrap();
+    assert!(text.contains("\nuplink = \"wlan0\"  # "), "{text}");
+    // A flag that contradicts the file shows that it was read as a whole.
+    std::fs::write(&output, text + "\nfoo = 1\n").unwrap();
+    let ended = run(&["--config", output.to_str().unwrap(), "--dry-run"]);
+    let errors = String::from_utf8_lossy(&ended.stderr);
+    assert!(errors.contains("there is no `foo`"), "{errors}");
+    let wrong = run(&[
+        "import",
+        concat!(
+            env!("CARGO_MANIFEST_DIR"),
+            "/../import/samples/tayga/tayga.conf"
+        ),
+    ]);
+    assert_eq!(wrong.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&wrong.stderr).contains("`plat import` reads it"));
+}

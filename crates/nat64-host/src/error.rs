@@ -1,5 +1,7 @@
 //! The error of this crate.
 
+use std::path::PathBuf;
+
 use nat64::config::ConfigError;
 use nat64::dynamic::PoolError;
 use thiserror::Error;
@@ -19,6 +21,12 @@ pub enum Error {
     /// The state directory cannot be used.
     #[error(transparent)]
     State(#[from] StateError),
+    /// Leases would be replaced.
+    #[error(
+        "{} is there already: plat has leases of its own; remove it to begin with others",
+        .0.display()
+    )]
+    HasLeases(PathBuf),
     /// The session log cannot be opened.
     #[error(transparent)]
     SessionLog(#[from] SessionLogError),

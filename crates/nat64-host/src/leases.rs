@@ -1,5 +1,6 @@
 //! Saves the dynamic pool's leases, so that each client keeps its IPv4 address over a restart.
 
+use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use nat64::dynamic::map_file::{self, Lease};
@@ -40,6 +41,27 @@ impl Leases {
             dir,
             saved,
         })
+    }
+
+    /// Writes leases for a pool that has none yet.
+    ///
+    /// # Errors
+    /// If there are some, or they cannot be written.
+    pub fn write_new(dir: &Path, leases: &[Lease]) -> Result<(), Error> {
+        let state = StateDir::open(dir)?;
+        if dir.join(FILE).exists() {
+            return Err(Error::HasLeases(dir.join(FILE)));
+        }
+        let text = map_file::format(leases);
+        Ok(state.save(FILE, |file| file.write_all(text.as_bytes()))?)
+    }
+
+    /// Removes the leases in this directory.
+    ///
+    /// # Errors
+    /// If they cannot be removed.
+    pub fn remove(dir: &Path) -> Result<(), Error> {
+        Ok(StateDir::open(dir)?.remove(FILE)?)
     }
 
     /// The pool, which the workers share.

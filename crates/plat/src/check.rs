@@ -8,9 +8,10 @@ use anyhow::Result;
 use plat_host::{Egress, Own6, POOLS, egress};
 use xlat_core::addr::Pref64;
 use xlat_host::daemon::exit::Usage;
+use xlat_host::daemon::values::Values;
 use xlat_host::host::Plan;
 
-use crate::cli::Run;
+use crate::cli::{Cli, Run};
 use crate::settings::{Settings, join};
 use crate::{NAME, facts, reload};
 
@@ -28,6 +29,15 @@ pub(crate) fn file(path: &Path) -> Result<()> {
     for line in choices {
         println!("# {line}");
     }
+    Ok(())
+}
+
+/// Refuses what a start would refuse of a configuration file with this text.
+pub(crate) fn text(text: &str) -> Result<()> {
+    let args = vec![NAME.into(), "--config".into(), "the imported file".into()];
+    let read = Values::read_with::<Cli>(args, |_| Ok(text.to_owned()));
+    let (cli, _) = read?;
+    check(cli.run)?;
     Ok(())
 }
 

@@ -11,6 +11,7 @@ use xlat_host::daemon::fast_path::KernelPath;
 use xlat_host::daemon::flags::{
     HairpinMode, LogFlags, PolicyFlags, RELOADABLE, RunFlags, Switch, interface_name,
 };
+use xlat_host::daemon::import::ImportFlags;
 
 use crate::advertise::flags::AdvertiseFlags;
 use crate::dns::DnsFlags;
@@ -36,6 +37,8 @@ pub(crate) enum Command {
     Recover(Recover),
     /// Check a configuration file and print the effective values
     Check(Check),
+    /// Make a configuration file of those of TAYGA and radvd
+    Import(Import),
     /// Make the running daemon read its configuration file again
     Reload(Reload),
     /// Show the status of the running daemon
@@ -139,6 +142,18 @@ pub(crate) struct Check {
     /// Configuration file
     #[arg(value_name = "FILE")]
     pub(crate) file: PathBuf,
+}
+
+#[derive(Args, Clone, Debug)]
+pub(crate) struct Import {
+    #[command(flatten)]
+    pub(crate) files: ImportFlags,
+    /// Interface of radvd.conf to carry over; several times [default: all]
+    #[arg(long, value_name = "IFACE", value_parser = interface_name)]
+    pub(crate) lan: Vec<String>,
+    /// Directory where plat keeps its state: for the leases of TAYGA's dynamic.map
+    #[arg(long, value_name = "DIR")]
+    pub(crate) state_dir: Option<PathBuf>,
 }
 
 #[derive(Args, Clone, Debug)]

@@ -11,6 +11,7 @@ mod cli;
 mod control;
 mod dns;
 mod facts;
+mod import;
 mod pcp;
 mod reload;
 mod run;
@@ -68,6 +69,7 @@ fn dispatch(cli: Cli) -> Result<()> {
         }
         Some(Command::Run(run)) => translate(&runtime, *run),
         Some(Command::Check(check)) => check::file(&check.file),
+        Some(Command::Import(flags)) => import::run(&flags),
         Some(Command::Whose(whose)) => {
             let external = whose.external;
             ask(&whose.place, &control::Request::Whose { external })

@@ -8,6 +8,7 @@ pub mod fast_path;
 pub mod file;
 pub mod flags;
 pub mod health;
+pub mod import;
 pub mod logging;
 pub mod metrics;
 pub mod notify;

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::fmt;
+use std::path::Path;
 
 use clap::Parser;
 
@@ -18,8 +19,19 @@ impl Values {
     /// # Errors
     /// One line that names what is wrong.
     pub fn read<C: Parser>(args: Vec<OsString>) -> Result<(C, Self), exit::Usage> {
+        Self::read_with(args, |path| std::fs::read_to_string(path))
+    }
+
+    /// The same, with the file read by `read`.
+    ///
+    /// # Errors
+    /// One line that names what is wrong.
+    pub fn read_with<C: Parser>(
+        args: Vec<OsString>,
+        read: impl FnOnce(&Path) -> std::io::Result<String>,
+    ) -> Result<(C, Self), exit::Usage> {
         let command = C::command();
-        let args = file::expand(&command, args, exit::one_line);
+        let args = file::expand_with(&command, args, read, exit::one_line);
         let args = args.map_err(|error| exit::Usage(error.to_string()))?;
         let wrong = |error: clap::Error| exit::Usage(exit::one_line(&error));
         let matches = command.clone().try_get_matches_from(&args).map_err(wrong)?;
