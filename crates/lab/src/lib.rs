@@ -15,9 +15,9 @@
 //! | networks | [`namespace`], [`link`], [`topology`], [`ip`], [`nft`], [`inspect`] |
 //! | programs | [`binaries`], [`bind`], [`unbound`], [`command`], [`process`], [`privilege`], [`suite`], [`wait`] |
 //! | hosts that a test plays itself | [`router`], [`fake_host`], [`tun`] |
-//! | networks with programs in them | [`installed`], [`client_host`], [`fixture`], [`dns64_fixture`], [`classic`], [`load`] |
+//! | networks with programs in them | [`installed`], [`client_host`], [`fixture`], [`dns64_fixture`], [`classic`], [`load`], [`wan`] |
 //! | attacks | [`attack`], [`flood`], [`restarts`], [`random`] |
-//! | packets | [`traffic`], [`capture`] |
+//! | packets | [`traffic`], [`capture`], [`pcp`] |
 
 pub mod attack;
 pub mod binaries;
@@ -40,6 +40,7 @@ pub mod load;
 pub mod namespace;
 mod netlink;
 pub mod nft;
+pub mod pcp;
 pub mod privilege;
 pub mod process;
 pub mod random;
@@ -51,3 +52,4 @@ pub mod traffic;
 pub mod tun;
 pub mod unbound;
 pub mod wait;
+pub mod wan;

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use ipnet::{IpNet, Ipv6Net};
 use lab::binaries::Binaries;
-use lab::capture::Capture;
+use lab::capture::{Capture, wait_for as wait_for_packet};
 use lab::inspect::{ensure_unchanged, inspect};
 use lab::installed::{Installed, PATIENCE, Setup};
 use lab::link::{
@@ -350,22 +350,9 @@ fn rdisc6_understands_it() -> Result<()> {
 
 /// The next advertisement of this kind that arrives on the uplink: IPv6 packet.
 fn advertisement(namespace: &Namespace, is_it: impl Fn(&[u8]) -> bool) -> Result<Vec<u8>> {
-    let end = Instant::now() + PATIENCE;
-    let mut capture = Capture::start(&[(namespace, UPLINK)], 2048)?;
-    loop {
-        thread::sleep(Duration::from_millis(200));
-        // The next one listens before this one is over.
-        let next = Capture::start(&[(namespace, UPLINK)], 2048)?;
-        let captured = std::mem::replace(&mut capture, next).stop()?;
-        let packets = captured.packets.iter().map(|packet| packet.ip());
-        let found = packets
-            .filter(|packet| is_advertisement(packet))
-            .find(|packet| is_it(packet));
-        if let Some(packet) = found {
-            return Ok(packet.to_vec());
-        }
-        ensure!(Instant::now() < end, "no such advertisement");
-    }
+    wait_for_packet((namespace, UPLINK), PATIENCE, |packet| {
+        is_advertisement(packet) && is_it(packet)
+    })
 }
 
 fn on(topology: Topology, flags: &[&str]) -> Result<Installed> {

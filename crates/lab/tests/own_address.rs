@@ -2,21 +2,24 @@
 //! what the host has of its own at the same address.
 
 use std::io::{Read, Write};
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use ipnet::IpNet;
 use lab::binaries::Binaries;
+use lab::capture::{Capture, wait_for};
 use lab::inspect::{difference, inspect};
 use lab::installed::{Installed, PATIENCE, Setup};
-use lab::link::{add_address, add_route, remove, remove_address};
-use lab::namespace::Namespace;
+use lab::link::{add_address, remove, remove_address};
 use lab::nft::{NFT, nft};
 use lab::process::Daemon;
 use lab::suite::Test;
-use lab::topology::{Plan, SERVER, Topology, UPLINK, embedded};
+use lab::topology::{SERVER, Topology, UPLINK, embedded};
 use lab::traffic::ping::ping;
+use lab::traffic::ra::{announced_pref64_lifetime, is_advertisement};
+use lab::wan::{
+    NEXT, OTHERS, WAN, connect, default_route, install, net, receive, renumber, topology, udp,
+};
 
 const TESTS: &[Test] = lab::tests![
     oa_02_a_client_has_one_port_for_all_and_everybody_reaches_it,
@@ -28,18 +31,8 @@ const TESTS: &[Test] = lab::tests![
     oa_12_what_cannot_be_is_refused_in_a_line,
 ];
 
-/// The edge towards the IPv4 router.
-const WAN: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 1);
-/// What the provider gives it next.
-const NEXT: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 77);
 /// An address that is not global.
 const BEHIND: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 9);
-/// Other hosts where the server is.
-const OTHERS: [Ipv4Addr; 2] = [
-    Ipv4Addr::new(198, 51, 100, 3),
-    Ipv4Addr::new(198, 51, 100, 4),
-];
-
 fn main() {
     lab::suite::run_with_programs(
         TESTS,
@@ -55,7 +48,8 @@ fn oa_02_a_client_has_one_port_for_all_and_everybody_reaches_it() -> Result<()> 
     let log = tempfile::tempdir()?;
     let log = log.path().join("sessions.log");
     let flag = format!("--session-log={}", log.display());
-    let net = install(&["--pool=eth0", &flag])?;
+    // Nothing is configured: this is what everybody gets.
+    let net = install(&[&flag])?;
     let client = udp(
         net.topology.client(),
         Topology::client_address(0).into(),
@@ -76,6 +70,11 @@ fn oa_02_a_client_has_one_port_for_all_and_everybody_reaches_it() -> Result<()> 
     ensure!(external.ip() == IpAddr::from(WAN), "{external}");
     ensure!((10_000..=32_767).contains(&external.port()), "{external}");
 
+    // RFC 5780 section 4.4: filtering by port, then by address and port.
+    let other_port = udp(&net.topology.server, SERVER.into(), 9)?;
+    other_port.send_to(b"another port", external)?;
+    let (text, from) = receive(&client)?;
+    ensure!(text == b"another port" && from == (embedded(SERVER), 9).into());
     let stranger = udp(&net.topology.server, OTHERS[1].into(), 9)?;
     stranger.send_to(b"let me in", external)?;
     let (text, from) = receive(&client)?;
@@ -199,18 +198,15 @@ fn oa_07_what_the_host_has_at_the_address_goes_on_beside_ten_thousand_sessions()
         .collect::<Result<_>>()?;
     let sessions = || -> Result<usize> { Ok(net.ask_plat(&["sessions"])?.lines().count()) };
     // The TUN's queue is no longer than 500 packets.
-    for _ in 0..5 {
+    lab::wait::wait_until(|| {
         for socket in &sockets {
             for port in 1..=100 {
                 let _ = socket.send_to(b"many", (embedded(SERVER), port));
             }
             std::thread::yield_now();
         }
-        if sessions()? >= 10_000 {
-            break;
-        }
-    }
-    ensure!(sessions()? >= 10_000, "{} sessions", sessions()?);
+        Ok(sessions()? >= 10_000)
+    })?;
 
     let (ssh, dns) = (
         edge.run(|| Ok(TcpListener::bind((WAN, 22))?))?,
@@ -263,7 +259,14 @@ fn oa_08_the_address_changes_in_the_middle_of_traffic() -> Result<()> {
         format!("--session-log={}", log.display()),
         format!("--bind=tcp:eth0:443=[{own}]:8443"),
     );
-    let net = install(&["--pool=eth0", &logs, &bind])?;
+    let flags = [
+        "--pool=eth0",
+        &logs,
+        &bind,
+        "--lan=access",
+        "--ra-interval=4",
+    ];
+    let net = install(&flags)?;
     let (network, server) = (&net.topology, &net.topology.server);
     let client = udp(network.client(), own.into(), 5000)?;
     let outside = udp(server, SERVER.into(), 3478)?;
@@ -277,12 +280,9 @@ fn oa_08_the_address_changes_in_the_middle_of_traffic() -> Result<()> {
     let (_accepted, tcp_before) = listener.accept()?;
     ensure!(before.ip() == IpAddr::from(WAN) && tcp_before.ip() == IpAddr::from(WAN));
 
-    let far = IpAddr::from(Ipv4Addr::new(203, 0, 113, 2));
-    let everywhere = IpNet::new_assert(Ipv4Addr::UNSPECIFIED.into(), 0);
-    let net_of = |address: Ipv4Addr| IpNet::new_assert(address.into(), 24);
-    remove_address((&network.edge, UPLINK), net_of(WAN))?;
-    add_address((&network.edge, UPLINK), net_of(NEXT))?;
-    add_route(&network.edge, everywhere, far, None)?;
+    let router6 = network.router6.as_ref().context("router6")?;
+    let capture = Capture::start(&[(router6, UPLINK)], 2048)?;
+    renumber(&network.edge, WAN, NEXT)?;
     let changed = Instant::now();
     client.set_read_timeout(Some(Duration::from_millis(10)))?;
     outside.set_read_timeout(Some(Duration::from_millis(10)))?;
@@ -345,13 +345,22 @@ fn oa_08_the_address_changes_in_the_middle_of_traffic() -> Result<()> {
         status.contains(&format!("pool      {NEXT} of eth0, ")),
         "{status}"
     );
-    ensure!(!net.plat.log().contains("withdrawn"), "{}", net.plat.log());
+    // What the hosts of the LAN hear, before, meanwhile and behind it.
+    wait_for((router6, UPLINK), PATIENCE, is_advertisement)?;
+    let captured = capture.stop()?;
+    let all = captured.packets.iter().map(|packet| packet.ip());
+    let told: Vec<_> = all
+        .filter(|packet| is_advertisement(packet))
+        .map(|packet| (packet[46..48] != [0, 0], announced_pref64_lifetime(packet)))
+        .collect();
+    let is_kept = |told: &(bool, Option<u16>)| told.0 && told.1.is_some_and(|left| left > 0);
+    ensure!(!told.is_empty() && told.iter().all(is_kept), "{told:?}");
     Ok(())
 }
 
 fn oa_11_a_start_without_an_address_waits_for_one() -> Result<()> {
     let topology = topology()?;
-    let wan = IpNet::new_assert(WAN.into(), 24);
+    let (wan, behind) = (net(WAN), net(BEHIND));
     remove_address((&topology.edge, UPLINK), wan)?;
     let setup = Setup::plat_alone(&["--pool=eth0"]);
     let net = Installed::with(&Binaries::find()?, topology, setup)?;
@@ -359,18 +368,12 @@ fn oa_11_a_start_without_an_address_waits_for_one() -> Result<()> {
     net.plat.wait_for_line(line, PATIENCE)?;
     let edge = &net.topology.edge;
     // Another NAT stands before it.
-    add_address((edge, UPLINK), IpNet::new_assert(BEHIND.into(), 24))?;
+    add_address((edge, UPLINK), behind)?;
     let line = "192.0.2.9 of eth0 is no public address: another NAT stands before this host";
     net.plat.wait_for_line(line, PATIENCE)?;
     add_address((edge, UPLINK), wan)?;
-    remove_address((edge, UPLINK), IpNet::new_assert(BEHIND.into(), 24))?;
-    let far = IpAddr::from(Ipv4Addr::new(203, 0, 113, 2));
-    add_route(
-        edge,
-        IpNet::new_assert(Ipv4Addr::UNSPECIFIED.into(), 0),
-        far,
-        None,
-    )?;
+    remove_address((edge, UPLINK), behind)?;
+    default_route(edge)?;
     net.plat
         .wait_for_line("clients share 203.0.113.1 of eth0", PATIENCE)?;
     let client = net.topology.client();
@@ -446,38 +449,4 @@ fn oa_12_what_cannot_be_is_refused_in_a_line() -> Result<()> {
         );
     }
     Ok(())
-}
-
-fn topology() -> Result<Topology> {
-    let topology = Topology::new(&Plan {
-        clients: 2,
-        ..Plan::with_routers()
-    })?;
-    for other in OTHERS {
-        let address = IpNet::new_assert(other.into(), 24);
-        add_address((&topology.server, UPLINK), address)?;
-    }
-    Ok(topology)
-}
-
-fn install(flags: &[&str]) -> Result<Installed> {
-    Installed::with(&Binaries::find()?, topology()?, Setup::plat_alone(flags))
-}
-
-fn udp(namespace: &Namespace, address: IpAddr, port: u16) -> Result<UdpSocket> {
-    let socket = namespace.run(|| Ok(UdpSocket::bind((address, port))?))?;
-    socket.set_read_timeout(Some(PATIENCE))?;
-    Ok(socket)
-}
-
-fn receive(socket: &UdpSocket) -> Result<(Vec<u8>, SocketAddr)> {
-    let mut buffer = [0; 2048];
-    let (length, from) = socket.recv_from(&mut buffer).context("no datagram")?;
-    Ok((buffer[..length].to_vec(), from))
-}
-
-fn connect(namespace: &Namespace, to: SocketAddr) -> Result<TcpStream> {
-    let stream = namespace.run(|| Ok(TcpStream::connect_timeout(&to, PATIENCE)?))?;
-    stream.set_read_timeout(Some(PATIENCE))?;
-    Ok(stream)
 }

@@ -9,7 +9,7 @@ use lab::binaries::Binaries;
 use lab::client_host::LAN;
 use lab::installed::{Installed, PATIENCE, Setup};
 use lab::link::{add_address, add_route, link_local, remove_address};
-use lab::namespace::Namespace;
+use lab::pcp::{SERVER_PORT, ask, ask_from, external, map, peer, router, suggest};
 use lab::suite::Test;
 use lab::topology::{Plan, SERVER, Topology, UPLINK, embedded};
 use nix::net::if_::if_nametoindex;
@@ -18,6 +18,8 @@ const TESTS: &[Test] = lab::tests![
     pc_01_a_third_party_reaches_a_client_through_its_mapping,
     pc_32_the_default_router_answers_at_each_of_its_addresses,
     pc_13_a_restart_is_announced_and_the_mapping_is_given_again,
+    pc_06_each_fault_of_a_request_has_its_code_on_the_wire,
+    pc_07_what_the_nat_refuses_has_its_code_on_the_wire,
     pc_10_only_those_in_the_filter_reach_the_client,
     pc_12_a_connection_has_the_port_that_was_told,
     pc_15_a_named_client_gets_ports_for_others_and_no_one_else_does,
@@ -27,8 +29,6 @@ const TESTS: &[Test] = lab::tests![
 ];
 
 const POOL: Ipv4Addr = Ipv4Addr::new(192, 168, 64, 9);
-const SERVER_PORT: u16 = 5351;
-const NONCE: [u8; 12] = *b"a nonce of a";
 
 fn main() {
     lab::suite::run(TESTS)
@@ -120,11 +120,112 @@ fn pc_13_a_restart_is_announced_and_the_mapping_is_given_again() -> Result<()> {
     })?;
     service.recv_from(&mut [0; 64])?;
     // It asks for what it had (section 8.5).
-    let mut again = request.clone();
-    again[42..44].copy_from_slice(&first.port().to_be_bytes());
-    again[44..60].copy_from_slice(&first.ip().to_ipv6_mapped().octets());
+    let again = suggest(request, first);
     let second = external(&ask(net.topology.client(), router(), &again)?)?;
     ensure!(first == second, "{first} {second}");
+    Ok(())
+}
+
+/// Section 7.4: the codes of faults that a client can make, and the order of section 8.2.
+fn pc_06_each_fault_of_a_request_has_its_code_on_the_wire() -> Result<()> {
+    let net = install(&[])?;
+    let client = net.topology.client();
+    let own = Topology::client_address(0);
+    let good = map(own, 6881, 120);
+    let changed = |at: usize, byte: u8| {
+        let mut request = good.clone();
+        request[at] = byte;
+        request
+    };
+    let with = |option: &[u8]| [&good[..], option].concat();
+    let filter = |count: u16| -> Vec<u8> {
+        let address = Ipv4Addr::new(198, 51, 100, 2).to_ipv6_mapped().octets();
+        let one = |port: u16| [&[3, 0, 0, 20, 0, 128], &port.to_be_bytes()[..], &address].concat();
+        (1..=count).flat_map(one).collect()
+    };
+    let mut everything = changed(36, 0);
+    everything[40..42].fill(0);
+    let stranger = [&[1, 0, 0, 16][..], &own.octets()].concat();
+    let long = with(&[&[200, 0, 4, 0x50][..], &[0; 1104]].concat());
+    const UNSUPP_VERSION: u8 = 1;
+    for (what, request, code) in [
+        ("another version", changed(0, 3), UNSUPP_VERSION),
+        ("NAT-PMP", changed(0, 0), UNSUPP_VERSION),
+        ("cut", good[..56].to_vec(), 3),
+        ("of an odd length", with(&[0, 0]), 3),
+        ("too long", long, 3),
+        ("another operation", changed(1, 9), 4),
+        ("an option that must be understood", with(&[9, 0, 0, 0]), 5),
+        ("an option that need not be", with(&[200, 0, 0, 0]), 0),
+        ("a third party", with(&stranger), 5),
+        ("an option beyond the end", with(&[2, 0, 0, 9]), 6),
+        (
+            "an option that must be empty",
+            with(&[2, 0, 0, 4, 0, 0, 0, 0]),
+            6,
+        ),
+        ("a port of all protocols", changed(36, 0), 3),
+        ("all protocols at once", everything, 9),
+        ("a protocol without ports", changed(36, 1), 9),
+        ("another client's address", changed(23, 9), 12),
+        ("too many filters", with(&filter(17)), 13),
+        ("as many filters as there may be", with(&filter(16)), 0),
+    ] {
+        let response = match request[0] {
+            2 if request.len() >= 60 => ask(client, router(), &request)?,
+            _ => ask_from(client, own, router(), &request)?,
+        };
+        ensure!(response[3] == code, "{what}: {:?}", &response[..24]);
+        ensure!(response[0] == 2 && response[1] & 0x80 != 0, "{what}");
+        // The request comes back with it, whole words of it.
+        let same = request.len().min(response.len()) / 4 * 4;
+        if code != UNSUPP_VERSION && same > 24 && same <= 60 {
+            ensure!(response[24..42] == request[24..same.min(42)], "{what}");
+        }
+    }
+    Ok(())
+}
+
+/// Section 7.4: NOT_AUTHORIZED, USER_EX_QUOTA, NO_RESOURCES and CANNOT_PROVIDE_EXTERNAL.
+fn pc_07_what_the_nat_refuses_has_its_code_on_the_wire() -> Result<()> {
+    let flags = [
+        "--pool=eth0:30000-30003",
+        "--subscriber-ports=2",
+        "--subscriber-network=0",
+        "--queues=1",
+    ];
+    let net = at_the_address_of_an_interface(&flags)?;
+    let client = net.topology.client();
+    let own = Topology::client_address(0);
+    let first = external(&ask(client, router(), &map(own, 6881, 120))?)?;
+    let mut stolen = map(own, 6881, 120);
+    stolen[24] ^= 1;
+    ensure!(ask(client, router(), &stolen)?[3] == 2, "another nonce");
+    // No other port will do, and this one is taken.
+    let mut exact = suggest(map(own, 6882, 120), first);
+    exact.extend([2, 0, 0, 0]);
+    ensure!(ask(client, router(), &exact)?[3] == 11, "a taken port");
+    let second = external(&ask(client, router(), &map(own, 6882, 120))?)?;
+    ensure!(second != first, "{second}");
+    let third = map(own, 6883, 120);
+    ensure!(ask(client, router(), &third)?[3] == 10, "beyond the quota");
+    // Another subscriber has the rest, and then there is none.
+    let others = [3, 4].map(|host| {
+        let mut segments = own.segments();
+        segments[7] = host;
+        Ipv6Addr::from(segments)
+    });
+    let mut codes = Vec::new();
+    for other in others {
+        add_address((client, UPLINK), IpNet::new_assert(other.into(), 64))?;
+        for port in [6881, 6882] {
+            let response = ask_from(client, other, router(), &map(other, port, 120))?;
+            codes.push(response[3]);
+        }
+    }
+    ensure!(codes == [0, 0, 8, 8], "{codes:?}");
+    // What was granted stays.
+    ensure!(external(&ask(client, router(), &map(own, 6881, 120))?)? == first);
     Ok(())
 }
 
@@ -162,10 +263,7 @@ fn pc_12_a_connection_has_the_port_that_was_told() -> Result<()> {
         .server
         .run(|| Ok(UdpSocket::bind((SERVER, 4000))?))?;
     server.set_read_timeout(Some(PATIENCE))?;
-    let mut request = map(own, 6881, 120);
-    request[1] = 2;
-    request.extend(b"\x0f\xa0\0\0");
-    request.extend(embedded(SERVER).octets());
+    let request = peer(map(own, 6881, 120), 17, (embedded(SERVER), 4000));
     let response = ask(client, router(), &request)?;
     ensure!(
         response[..4] == [2, 0x82, 0, 0] && response.len() == 80,
@@ -261,13 +359,7 @@ fn oa_08_clients_are_told_of_the_address_that_is_seen_and_of_the_next_one() -> R
         Ipv4Addr::new(203, 0, 113, 1),
         Ipv4Addr::new(203, 0, 113, 77),
     );
-    let topology = Topology::new(&Plan {
-        router4: Some(1500),
-        ..Plan::default()
-    })?;
-    let lan = format!("--lan={LAN}");
-    let setup = Setup::plat_alone(&["--pool=eth0", &lan]);
-    let net = Installed::with(&Binaries::find()?, topology, setup)?;
+    let net = at_the_address_of_an_interface(&["--pool=eth0"])?;
     let (client, edge) = (net.topology.client(), &net.topology.edge);
     let own = Topology::client_address(0);
     let request = map(own, 6881, 3600);
@@ -297,9 +389,7 @@ fn oa_08_clients_are_told_of_the_address_that_is_seen_and_of_the_next_one() -> R
             break;
         }
     }
-    let mut again = request.clone();
-    again[42..44].copy_from_slice(&first.port().to_be_bytes());
-    again[44..60].copy_from_slice(&first.ip().to_ipv6_mapped().octets());
+    let again = suggest(request, first);
     let second = external(&ask(client, router(), &again)?)?;
     ensure!(second == SocketAddrV4::new(next, first.port()), "{second}");
     let service = client.run(|| Ok(UdpSocket::bind((own, 6881))?))?;
@@ -343,73 +433,12 @@ fn install(flags: &[&str]) -> Result<Installed> {
     Installed::with(&Binaries::find()?, topology, Setup::plat_alone(&all))
 }
 
-/// The edge's address on the client's link.
-fn router() -> SocketAddrV6 {
-    let mut segments = Topology::client_address(0).segments();
-    segments[7] = 1;
-    SocketAddrV6::new(segments.into(), SERVER_PORT, 0, 0)
-}
-
-/// A MAP request for a UDP port (section 11.1).
-fn map(client: Ipv6Addr, port: u16, lifetime: u32) -> Vec<u8> {
-    let any = Ipv4Addr::UNSPECIFIED.to_ipv6_mapped();
-    [
-        &[2, 1, 0, 0][..],
-        &lifetime.to_be_bytes(),
-        &client.octets(),
-        &NONCE,
-        &[17, 0, 0, 0],
-        &port.to_be_bytes(),
-        &[0, 0],
-        &any.octets(),
-    ]
-    .concat()
-}
-
-/// The response, which comes from the address that was asked.
-fn ask(client: &Namespace, server: SocketAddrV6, request: &[u8]) -> Result<Vec<u8>> {
-    let from: [u8; 16] = request[8..24].try_into()?;
-    let from = Ipv6Addr::from(from);
-    let is_own = from == Topology::client_address(0) || from.is_unicast_link_local();
-    let from = if is_own {
-        from
-    } else {
-        Topology::client_address(0)
-    };
-    ask_from(client, from, server, request)
-}
-
-/// The same from this address.
-fn ask_from(
-    client: &Namespace,
-    from: Ipv6Addr,
-    server: SocketAddrV6,
-    request: &[u8],
-) -> Result<Vec<u8>> {
-    client.run(|| {
-        let socket = UdpSocket::bind(SocketAddrV6::new(from, 0, 0, server.scope_id()))?;
-        socket.set_read_timeout(Some(Duration::from_millis(500)))?;
-        let mut buffer = [0; 1200];
-        let end = Instant::now() + PATIENCE;
-        loop {
-            socket.send_to(request, server)?;
-            match socket.recv_from(&mut buffer) {
-                Ok((length, source)) => {
-                    let expected = IpAddr::V6(*server.ip());
-                    ensure!(source.ip() == expected, "{source} instead of {expected}");
-                    return Ok(buffer[..length].to_vec());
-                }
-                Err(error) => ensure!(Instant::now() < end, "no response: {error}"),
-            }
-        }
-    })
-}
-
-/// What a response to MAP gives.
-fn external(response: &[u8]) -> Result<SocketAddrV4> {
-    ensure!(response[..4] == [2, 0x81, 0, 0], "{response:?}");
-    let port = u16::from_be_bytes(response[42..44].try_into()?);
-    let address: [u8; 16] = response[44..60].try_into()?;
-    let address = Ipv6Addr::from(address).to_ipv4_mapped();
-    Ok(SocketAddrV4::new(address.context("an IPv4 address")?, port))
+fn at_the_address_of_an_interface(flags: &[&str]) -> Result<Installed> {
+    let topology = Topology::new(&Plan {
+        router4: Some(1500),
+        ..Plan::default()
+    })?;
+    let lan = format!("--lan={LAN}");
+    let setup = Setup::plat_alone(&[flags, &[&lan]].concat());
+    Installed::with(&Binaries::find()?, topology, setup)
 }

@@ -15,7 +15,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant, SystemTime};
 
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Result, anyhow, ensure};
 use nix::errno::Errno;
 use nix::net::if_::if_nametoindex;
 use nix::sys::socket::{
@@ -77,6 +77,31 @@ pub struct Capture {
     most: usize,
     stop: Arc<AtomicBool>,
     threads: Vec<JoinHandle<Vec<Packet>>>,
+}
+
+/// The next packet on an interface that is the one, from its IP header on.
+///
+/// # Errors
+/// When none comes within `patience`, or without `CAP_NET_RAW`.
+pub fn wait_for(
+    end: End<'_>,
+    patience: Duration,
+    is_it: impl Fn(&[u8]) -> bool,
+) -> Result<Vec<u8>> {
+    const MOST: usize = 2048;
+    let deadline = Instant::now() + patience;
+    let mut capture = Capture::start(&[end], MOST)?;
+    loop {
+        thread::sleep(LAST_PACKETS);
+        // The next one listens before this one is over.
+        let next = Capture::start(&[end], MOST)?;
+        let captured = std::mem::replace(&mut capture, next).stop()?;
+        let mut packets = captured.packets.iter().map(Packet::ip);
+        if let Some(packet) = packets.find(|packet| is_it(packet)) {
+            return Ok(packet.to_vec());
+        }
+        ensure!(Instant::now() < deadline, "no such packet on {}", end.1);
+    }
 }
 
 /// What was captured.

@@ -90,14 +90,27 @@ pub fn is_advertisement(packet: &[u8]) -> bool {
 /// The first recursive DNS server in an advertisement, given as an IPv6 packet.
 #[must_use]
 pub fn announced_dns_server(packet: &[u8]) -> Option<Ipv6Addr> {
+    let server = option(packet, 25)?.get(8..24)?;
+    Some(<[u8; 16]>::try_from(server).ok()?.into())
+}
+
+/// The lifetime in seconds of the first NAT64 prefix in an advertisement, given as an IPv6 packet.
+#[must_use]
+pub fn announced_pref64_lifetime(packet: &[u8]) -> Option<u16> {
+    let lifetime = option(packet, 38)?.get(2..4)?;
+    Some(u16::from_be_bytes(lifetime.try_into().ok()?) & !7)
+}
+
+/// The first option of this kind.
+fn option(packet: &[u8], wanted: u8) -> Option<&[u8]> {
     if !is_advertisement(packet) {
         return None;
     }
     let mut options = packet.get(IPV6_HEADER + RA_HEADER..)?;
     while let [kind, units, ..] = options {
         let (option, rest) = options.split_at_checked(usize::from(*units).max(1) * 8)?;
-        if *kind == 25 {
-            return Some(<[u8; 16]>::try_from(option.get(8..24)?).ok()?.into());
+        if *kind == wanted {
+            return Some(option);
         }
         options = rest;
     }
