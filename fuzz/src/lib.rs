@@ -4,16 +4,24 @@
 
 mod check;
 mod config;
+mod control;
 mod dns;
 mod engine;
+mod files;
 mod kernel;
 mod packets;
+mod pcp_proxy;
+mod pcp_server;
 mod routers;
 mod stateful;
 
 pub use config::config;
+pub use control::control;
 pub use dns::dns64;
 pub use engine::{icmp_errors, offload, v4_to_v6, v6_to_v4};
+pub use files::files;
+pub use pcp_proxy::pcp_proxy;
+pub use pcp_server::pcp_server;
 pub use routers::routers;
 pub use stateful::stateful;
 
@@ -27,7 +35,7 @@ use xlat_proto::pcp;
 pub type Target = (&'static str, fn(&[u8]));
 
 /// All targets.
-pub const TARGETS: [Target; 9] = [
+pub const TARGETS: [Target; 13] = [
     ("v4_to_v6", v4_to_v6),
     ("v6_to_v4", v6_to_v4),
     ("icmp_errors", icmp_errors),
@@ -37,6 +45,10 @@ pub const TARGETS: [Target; 9] = [
     ("routers", routers),
     ("config", config),
     ("dns64", dns64),
+    ("pcp_server", pcp_server),
+    ("pcp_proxy", pcp_proxy),
+    ("files", files),
+    ("control", control),
 ];
 
 /// Text and messages from outside: what is accepted must read back the same when it is printed.

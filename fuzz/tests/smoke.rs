@@ -109,3 +109,64 @@ fn se_01_configuration_files() {
 fn dns64() {
     smoke("dns64", RANDOM_INPUTS);
 }
+
+#[test]
+fn se_01_requests_for_external_ports() {
+    smoke("pcp_server", RANDOM_INPUTS);
+}
+
+#[test]
+fn se_01_what_hosts_and_servers_say_to_the_pcp_proxy() {
+    smoke("pcp_proxy", RANDOM_INPUTS);
+}
+
+#[test]
+fn se_01_files_of_the_run_before() {
+    smoke("files", RANDOM_INPUTS);
+}
+
+#[test]
+fn se_01_requests_to_the_control_socket() {
+    smoke("control", RANDOM_INPUTS);
+}
+
+/// Each target has a file, a line in the manifest, seeds, and a place in the command that the documents
+/// give.
+#[test]
+fn the_documented_command_names_every_target() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let read = |name: &str| std::fs::read_to_string(root.join(name)).unwrap();
+    let (manifest, document) = (read("Cargo.toml"), read("../docs/security.md"));
+    let command = document
+        .lines()
+        .skip_while(|line| !line.starts_with("for target in"));
+    let command: Vec<&str> = command
+        .take_while(|line| !line.starts_with("done"))
+        .collect();
+    let (list, body) = command.split_at(
+        command
+            .iter()
+            .position(|line| line.contains("; do"))
+            .unwrap()
+            + 1,
+    );
+    let list = list.join(" ").replace('\\', " ");
+    let list = list
+        .strip_prefix("for target in")
+        .unwrap()
+        .replace("; do", "");
+    let named: Vec<&str> = list.split_whitespace().collect();
+    let names: Vec<&str> = TARGETS.iter().map(|target| target.0).collect();
+    assert_eq!(named, names);
+    let body = body.join(" ");
+    assert!(
+        body.contains("RUSTC_BOOTSTRAP=1 cargo fuzz run") && body.contains("--features libfuzzer")
+    );
+    for name in names {
+        assert!(manifest.contains(&format!(
+            "name = \"{name}\"\npath = \"fuzz_targets/{name}.rs\""
+        )));
+        let target = read(&format!("fuzz_targets/{name}.rs"));
+        assert!(target.contains(&format!("fuzz::{name}(data)")), "{name}");
+    }
+}

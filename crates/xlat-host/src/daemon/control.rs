@@ -295,16 +295,24 @@ where
     R: DeserializeOwned,
     F: Future<Output = io::Result<()>>,
 {
-    let parsed = serde_json::from_str::<Value>(request);
+    match admit(request, is_trusted) {
+        Ok(request) => answer(request, reply).await,
+        Err(reason) => reply.refuse(&reason).await,
+    }
+}
+
+/// The request in a line, if it is one and whoever sent it may ask it. Total: any text will do.
+///
+/// # Errors
+/// Why it is not answered.
+pub fn admit<R: DeserializeOwned>(line: &str, is_trusted: bool) -> Result<R, String> {
+    let parsed = serde_json::from_str::<Value>(line);
     let is_status = |request: &Value| request.get("Status").is_some();
     if !is_trusted && !parsed.as_ref().is_ok_and(is_status) {
-        let reason = "only the daemon's user and root may ask for more than the status";
-        return reply.refuse(reason).await;
+        return Err("only the daemon's user and root may ask for more than the status".into());
     }
-    match parsed.and_then(serde_json::from_value) {
-        Ok(request) => answer(request, reply).await,
-        Err(error) => reply.refuse(&format!("not a request: {error}")).await,
-    }
+    let request = parsed.and_then(serde_json::from_value);
+    request.map_err(|error| format!("not a request: {error}"))
 }
 
 /// Connections that wait to be accepted.

@@ -30,6 +30,17 @@ use crate::nft::TablePlace;
 use crate::private_dir::PrivateDir;
 use line::Line;
 
+/// The lines that are believed of a journal with these bytes, as they would be written. Total: any bytes
+/// will do.
+#[must_use]
+pub fn believed_lines(bytes: &[u8]) -> Vec<String> {
+    let lines = line::parse(bytes).lines;
+    let lines = lines
+        .iter()
+        .map(|(number, line)| line::format(*number, line));
+    lines.filter_map(Result::ok).collect()
+}
+
 /// How to undo one change.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) enum Undo {

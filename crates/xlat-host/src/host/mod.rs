@@ -29,6 +29,7 @@ pub use apply::{Applied, Leftovers};
 pub use error::Error;
 pub use ipv4_route::{Ipv4Defaults, Ipv4OverIpv6, Ipv4Route, LinkLocalDefault};
 pub use ipv6_route::Ipv6DefaultRoute;
+pub use journal::believed_lines;
 pub use listening::{Listening, listening};
 pub use lock::Lock;
 pub(crate) use lock::RUN_DIR_MODE;
