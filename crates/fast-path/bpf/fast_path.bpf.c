@@ -48,6 +48,8 @@ const volatile __u32 LINK_HEADER = 0;
 #define CSUM_TCP 16
 #define CSUM_UDP 6
 #define CSUM_ICMP 2
+/* Where the identifier of an echo message is. */
+#define IDENTIFIER 4
 
 #define TCP_FIN 0x01
 #define TCP_SYN 0x02
@@ -64,13 +66,16 @@ struct packet {
 	__u32 payload;
 	__u32 segment;
 	__u32 segments;
+	/* An echo message has its identifier for the port on the IPv6 side of the way, and zero for the
+	 * other.
+	 */
 	__u16 src_port;
 	__u16 dst_port;
 	/* The checksum field. */
 	__u16 check;
 	__u8 protocol;
 	__u8 tcp_flags;
-	/* The first two bytes of an ICMP message. */
+	/* Of an ICMP message. */
 	__u8 icmp_type;
 };
 
@@ -108,6 +113,19 @@ static __always_inline __u32 fold32(__u64 sum)
 static __always_inline __u32 difference(__u64 new, __u64 old)
 {
 	return fold32(new + (__u16)~fold(old));
+}
+
+/* The change of what a transport checksum covers besides the pseudo-header. */
+static __always_inline __u32 covered(const struct packet *packet, const struct change *change)
+{
+	__u64 new = bpf_htons((__u16)change->icmp_type << 8);
+	__u64 old = bpf_htons((__u16)packet->icmp_type << 8);
+
+	if (change->new_ports) {
+		new += (__u64)change->src_port + change->dst_port;
+		old += (__u64)packet->src_port + packet->dst_port;
+	}
+	return difference(new, old);
 }
 
 static __always_inline __u64 sum4(const __u32 *words)
@@ -324,6 +342,10 @@ static __always_inline int read_other(struct __sk_buff *skb, __u32 at, struct pa
 		return packet->check ? 0 : UP_CHECKSUM;
 	}
 	packet->icmp_type = header[0];
+	if (request == 128)
+		packet->src_port = *(const __u16 *)(header + IDENTIFIER);
+	else
+		packet->dst_port = *(const __u16 *)(header + IDENTIFIER);
 	packet->check = *(const __u16 *)(header + CSUM_ICMP);
 	return (header[0] == request || header[0] == reply) && header[1] == 0 ? 0 : UP_PROTOCOL;
 }
@@ -390,10 +412,15 @@ static __always_inline int change_transport(struct __sk_buff *skb, __u32 at, __u
 	} else {
 		error |= bpf_skb_store_bytes(skb, at + field, &change->check, 2, 0) != 0;
 	}
-	if (change->new_ports)
-		error |= bpf_skb_store_bytes(skb, at, &change->src_port, 4, 0) != 0;
-	if (protocol == IPPROTO_ICMP)
+	if (protocol == IPPROTO_ICMP) {
+		__u16 identifier = change->src_port | change->dst_port;
+
 		error |= bpf_skb_store_bytes(skb, at, &change->icmp_type, 1, 0) != 0;
+		if (change->new_ports)
+			error |= bpf_skb_store_bytes(skb, at + IDENTIFIER, &identifier, 2, 0) != 0;
+	} else if (change->new_ports) {
+		error |= bpf_skb_store_bytes(skb, at, &change->src_port, 4, 0) != 0;
+	}
 	return error;
 }
 
@@ -488,7 +515,7 @@ static __always_inline int from_v6(struct __sk_buff *skb, const struct config *c
 		return UP_TOO_BIG;
 
 	/* Decide. */
-	if (config->flags & F_FLOWS && packet.protocol != IPPROTO_ICMPV6) {
+	if (config->flags & F_FLOWS) {
 		struct key6 key = {};
 		struct flow6 *flow;
 
@@ -538,13 +565,11 @@ static __always_inline int from_v6(struct __sk_buff *skb, const struct config *c
 		change.icmp_type = packet.icmp_type == 128 ? 8 : 0;
 		/* Only IPv6 has a pseudo-header. */
 		change.pseudo = difference(0, change.old_pseudo);
-		change.covered = difference(bpf_htons((__u16)change.icmp_type << 8),
-					    bpf_htons((__u16)packet.icmp_type << 8));
+		change.covered = covered(&packet, &change);
 	} else {
 		change.pseudo = difference(new_sum, old_sum);
 		if (change.new_ports)
-			change.covered = difference((__u64)change.src_port + change.dst_port,
-						    (__u64)packet.src_port + packet.dst_port);
+			change.covered = covered(&packet, &change);
 	}
 	refused = plan_checksum(&packet, &change);
 	if (refused)
@@ -637,7 +662,7 @@ static __always_inline int from_v4(struct __sk_buff *skb, const struct config *c
 		return UP_TOO_BIG;
 
 	/* Decide. */
-	if (config->flags & F_FLOWS && packet.protocol != IPPROTO_ICMP) {
+	if (config->flags & F_FLOWS) {
 		struct key4 key = {};
 		struct flow4 *flow;
 
@@ -684,16 +709,14 @@ static __always_inline int from_v4(struct __sk_buff *skb, const struct config *c
 		/* Only IPv6 has a pseudo-header. */
 		change.pseudo = fold32(new_sum + bpf_htonl(packet.payload) +
 				       bpf_htons(IPPROTO_ICMPV6));
-		change.covered = difference(bpf_htons((__u16)change.icmp_type << 8),
-					    bpf_htons((__u16)packet.icmp_type << 8));
+		change.covered = covered(&packet, &change);
 		change.old_pseudo = 0;
 	} else {
 		change.old_pseudo =
 			fold(old_sum + bpf_htons(packet.payload) + bpf_htons(packet.protocol));
 		change.pseudo = difference(new_sum, old_sum);
 		if (change.new_ports)
-			change.covered = difference((__u64)change.src_port + change.dst_port,
-						    (__u64)packet.src_port + packet.dst_port);
+			change.covered = covered(&packet, &change);
 	}
 	refused = plan_checksum(&packet, &change);
 	if (refused)

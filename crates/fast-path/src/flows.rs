@@ -139,29 +139,48 @@ impl FlowTable {
         Epoch(self.shared.epoch.load(Ordering::Acquire))
     }
 
-    /// Installs an entry, in place of one with the same key. Its usage starts at zero.
+    /// Installs entries, in place of those with the same keys. Their usage starts at zero. Returns how
+    /// many of them, from the first on, are installed, and why not all: the table is full, or the kernel
+    /// has no memory. Entries of one family that follow each other take one request to the kernel.
     ///
-    /// An entry whose `epoch` has passed meanwhile is installed and never used.
-    ///
-    /// # Errors
-    /// If the table is full, or the kernel has no memory.
-    pub fn install(&self, flow: &Flow, epoch: Epoch) -> Result<(), InstallError> {
+    /// Those whose `epoch` has passed meanwhile are installed and never used.
+    pub fn install(&self, flows: &[Flow], epoch: Epoch) -> (usize, Result<(), InstallError>) {
+        let mut installed = 0;
+        let is_v6 = |flow: &Flow| matches!(flow, Flow::V6(..));
+        for part in flows.chunk_by(|one, other| is_v6(one) == is_v6(other)) {
+            let (count, outcome) = self.install_part(part, epoch);
+            installed += count;
+            if let Err(error) = outcome {
+                let full = error.raw_os_error() == Some(libc::E2BIG);
+                let error = match full {
+                    true => InstallError::Full,
+                    false => InstallError::Kernel(error),
+                };
+                return (installed, Err(error));
+            }
+        }
+        (installed, Ok(()))
+    }
+
+    /// Installs entries of one family.
+    fn install_part(&self, flows: &[Flow], Epoch(epoch): Epoch) -> (usize, io::Result<()>) {
         let usage = UsageCells::default();
-        let epoch = epoch.0;
-        let installed = match *flow {
-            Flow::V6(key, to) => {
-                let value = ValueV6 { usage, to, epoch };
-                self.shared.from_v6.update(key.as_bytes(), value.as_bytes())
+        let (mut keys, mut values) = (Vec::new(), Vec::new());
+        let mut map = &self.shared.from_v6;
+        for flow in flows {
+            match *flow {
+                Flow::V6(key, to) => {
+                    keys.extend_from_slice(key.as_bytes());
+                    values.extend_from_slice(ValueV6 { usage, to, epoch }.as_bytes());
+                }
+                Flow::V4(key, to) => {
+                    map = &self.shared.from_v4;
+                    keys.extend_from_slice(key.as_bytes());
+                    values.extend_from_slice(ValueV4 { usage, to, epoch }.as_bytes());
+                }
             }
-            Flow::V4(key, to) => {
-                let value = ValueV4 { usage, to, epoch };
-                self.shared.from_v4.update(key.as_bytes(), value.as_bytes())
-            }
-        };
-        installed.map_err(|error| match error.raw_os_error() {
-            Some(libc::E2BIG) => InstallError::Full,
-            _ => InstallError::Kernel(error),
-        })
+        }
+        map.update_batch(&keys, &values)
     }
 
     /// Removes an entry and returns what it has carried; `None` if it is not there.

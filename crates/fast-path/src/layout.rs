@@ -8,14 +8,25 @@ use xlat_core::addr::Eam;
 use xlat_core::mapper::Ports;
 use zerocopy::{FromBytes, FromZeros, Immutable, IntoBytes, KnownLayout};
 
-/// Source and destination port in network byte order.
-#[derive(
-    Clone, Copy, Debug, Default, PartialEq, Eq, Hash, FromBytes, IntoBytes, Immutable, KnownLayout,
-)]
-#[repr(C)]
-pub struct PortPair {
-    src: [u8; 2],
-    dst: [u8; 2],
+/// A type that lies in a map.
+macro_rules! in_maps {
+    ($(#[$meta:meta])* $visibility:vis struct $name:ident { $($fields:tt)* }) => {
+        $(#[$meta])*
+        #[derive(
+            Clone, Copy, Debug, PartialEq, Eq, Hash, FromBytes, IntoBytes, Immutable, KnownLayout,
+        )]
+        #[repr(C)]
+        $visibility struct $name { $($fields)* }
+    };
+}
+
+in_maps! {
+    /// Source and destination port in network byte order.
+    #[derive(Default)]
+    pub struct PortPair {
+        src: [u8; 2],
+        dst: [u8; 2],
+    }
 }
 
 impl From<Ports> for PortPair {
@@ -36,19 +47,20 @@ impl From<PortPair> for Ports {
     }
 }
 
-/// A flow as its packets come from IPv6.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, FromBytes, IntoBytes, Immutable, KnownLayout)]
-#[repr(C)]
-pub struct KeyV6 {
-    src: [u8; 16],
-    dst: [u8; 16],
-    ports: PortPair,
-    protocol: u8,
-    zero: [u8; 3],
+in_maps! {
+    /// A flow as its packets come from IPv6.
+    pub struct KeyV6 {
+        src: [u8; 16],
+        dst: [u8; 16],
+        ports: PortPair,
+        protocol: u8,
+        zero: [u8; 3],
+    }
 }
 
 impl KeyV6 {
-    /// The flow of this protocol (6 or 17) between two addresses and ports.
+    /// The flow of this protocol (6, 17 or 58) between two addresses and ports. An echo has its
+    /// identifier for the source port, and zero for the other.
     pub fn new(src: Ipv6Addr, dst: Ipv6Addr, ports: Ports, protocol: u8) -> Self {
         Self {
             src: src.octets(),
@@ -74,25 +86,26 @@ impl KeyV6 {
         self.ports.into()
     }
 
-    /// Protocol number: 6 (TCP) or 17 (UDP).
+    /// Protocol number.
     pub fn protocol(&self) -> u8 {
         self.protocol
     }
 }
 
-/// A flow as its packets come from IPv4.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, FromBytes, IntoBytes, Immutable, KnownLayout)]
-#[repr(C)]
-pub struct KeyV4 {
-    src: [u8; 4],
-    dst: [u8; 4],
-    ports: PortPair,
-    protocol: u8,
-    zero: [u8; 3],
+in_maps! {
+    /// A flow as its packets come from IPv4.
+    pub struct KeyV4 {
+        src: [u8; 4],
+        dst: [u8; 4],
+        ports: PortPair,
+        protocol: u8,
+        zero: [u8; 3],
+    }
 }
 
 impl KeyV4 {
-    /// The flow of this protocol (6 or 17) between two addresses and ports.
+    /// The flow of this protocol (6, 17 or 1) between two addresses and ports. An echo has its
+    /// identifier for the destination port, and zero for the other.
     pub fn new(src: Ipv4Addr, dst: Ipv4Addr, ports: Ports, protocol: u8) -> Self {
         Self {
             src: src.octets(),
@@ -118,19 +131,19 @@ impl KeyV4 {
         self.ports.into()
     }
 
-    /// Protocol number: 6 (TCP) or 17 (UDP).
+    /// Protocol number.
     pub fn protocol(&self) -> u8 {
         self.protocol
     }
 }
 
-/// What a packet from IPv6 becomes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, FromBytes, IntoBytes, Immutable, KnownLayout)]
-#[repr(C)]
-pub struct ToV4 {
-    src: [u8; 4],
-    dst: [u8; 4],
-    ports: PortPair,
+in_maps! {
+    /// What a packet from IPv6 becomes.
+    pub struct ToV4 {
+        src: [u8; 4],
+        dst: [u8; 4],
+        ports: PortPair,
+    }
 }
 
 impl ToV4 {
@@ -144,13 +157,13 @@ impl ToV4 {
     }
 }
 
-/// What a packet from IPv4 becomes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, FromBytes, IntoBytes, Immutable, KnownLayout)]
-#[repr(C)]
-pub struct ToV6 {
-    src: [u8; 16],
-    dst: [u8; 16],
-    ports: PortPair,
+in_maps! {
+    /// What a packet from IPv4 becomes.
+    pub struct ToV6 {
+        src: [u8; 16],
+        dst: [u8; 16],
+        ports: PortPair,
+    }
 }
 
 impl ToV6 {
@@ -164,66 +177,64 @@ impl ToV6 {
     }
 }
 
-/// What the program counts in an entry.
-#[derive(
-    Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout,
-)]
-#[repr(C)]
-pub(crate) struct UsageCells {
-    pub(crate) last_used: u64,
-    pub(crate) packets: u64,
-    pub(crate) bytes: u64,
+in_maps! {
+    /// What the program counts in an entry.
+    #[derive(Default)]
+    pub(crate) struct UsageCells {
+        pub(crate) last_used: u64,
+        pub(crate) packets: u64,
+        pub(crate) bytes: u64,
+    }
 }
 
-/// The value of an entry for packets from IPv6.
-#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
-#[repr(C)]
-pub(crate) struct ValueV6 {
-    pub(crate) usage: UsageCells,
-    pub(crate) to: ToV4,
-    pub(crate) epoch: u32,
+in_maps! {
+    /// The value of an entry for packets from IPv6.
+    pub(crate) struct ValueV6 {
+        pub(crate) usage: UsageCells,
+        pub(crate) to: ToV4,
+        pub(crate) epoch: u32,
+    }
 }
 
-/// The value of an entry for packets from IPv4.
-#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
-#[repr(C)]
-pub(crate) struct ValueV4 {
-    pub(crate) usage: UsageCells,
-    pub(crate) to: ToV6,
-    pub(crate) epoch: u32,
+in_maps! {
+    /// The value of an entry for packets from IPv4.
+    pub(crate) struct ValueV4 {
+        pub(crate) usage: UsageCells,
+        pub(crate) to: ToV6,
+        pub(crate) epoch: u32,
+    }
 }
 
-/// An explicit mapping (`struct row`).
-#[derive(
-    Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout,
-)]
-#[repr(C)]
-pub(crate) struct Row {
-    pub(crate) hi: u64,
-    pub(crate) lo: u64,
-    pub(crate) v4: u32,
-    pub(crate) len4: u32,
-    pub(crate) len6: u32,
-    zero: u32,
+in_maps! {
+    /// An explicit mapping (`struct row`).
+    #[derive(Default)]
+    pub(crate) struct Row {
+        pub(crate) hi: u64,
+        pub(crate) lo: u64,
+        pub(crate) v4: u32,
+        pub(crate) len4: u32,
+        pub(crate) len6: u32,
+        zero: u32,
+    }
 }
 
-/// What finds a row by its IPv4 side.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
-#[repr(C)]
-pub(crate) struct Row4Key {
-    generation: u32,
-    len: u32,
-    address: u32,
+in_maps! {
+    /// What finds a row by its IPv4 side.
+    pub(crate) struct Row4Key {
+        generation: u32,
+        len: u32,
+        address: u32,
+    }
 }
 
-/// What finds a row by its IPv6 side.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
-#[repr(C)]
-pub(crate) struct Row6Key {
-    generation: u32,
-    len: u32,
-    hi: u64,
-    lo: u64,
+in_maps! {
+    /// What finds a row by its IPv6 side.
+    pub(crate) struct Row6Key {
+        generation: u32,
+        len: u32,
+        hi: u64,
+        lo: u64,
+    }
 }
 
 impl From<&Eam> for Row {
@@ -272,48 +283,44 @@ pub(crate) fn halves(address: Ipv6Addr) -> (u64, u64) {
     ((bits >> 64) as u64, bits as u64)
 }
 
-/// A prefix length on the IPv4 side.
-#[derive(
-    Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout,
-)]
-#[repr(C)]
-pub(crate) struct Level4 {
-    pub(crate) len: u32,
-    pub(crate) mask: u32,
+in_maps! {
+    /// A prefix length on the IPv4 side.
+    #[derive(Default)]
+    pub(crate) struct Level4 {
+        pub(crate) len: u32,
+        pub(crate) mask: u32,
+    }
 }
 
-/// A prefix length on the IPv6 side.
-#[derive(
-    Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout,
-)]
-#[repr(C)]
-pub(crate) struct Level6 {
-    pub(crate) mask_hi: u64,
-    pub(crate) mask_lo: u64,
-    pub(crate) len: u32,
-    pub(crate) zero: u32,
+in_maps! {
+    /// A prefix length on the IPv6 side.
+    #[derive(Default)]
+    pub(crate) struct Level6 {
+        pub(crate) mask_hi: u64,
+        pub(crate) mask_lo: u64,
+        pub(crate) len: u32,
+        pub(crate) zero: u32,
+    }
 }
 
-/// A NAT64 prefix.
-#[derive(
-    Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout,
-)]
-#[repr(C)]
-pub(crate) struct Prefix {
-    pub(crate) hi: u64,
-    pub(crate) lo: u64,
-    pub(crate) len: u32,
-    pub(crate) strict: u32,
+in_maps! {
+    /// A NAT64 prefix.
+    #[derive(Default)]
+    pub(crate) struct Prefix {
+        pub(crate) hi: u64,
+        pub(crate) lo: u64,
+        pub(crate) len: u32,
+        pub(crate) strict: u32,
+    }
 }
 
-/// An IPv4 network.
-#[derive(
-    Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout,
-)]
-#[repr(C)]
-pub(crate) struct Network4 {
-    pub(crate) address: u32,
-    pub(crate) mask: u32,
+in_maps! {
+    /// An IPv4 network.
+    #[derive(Default)]
+    pub(crate) struct Network4 {
+        pub(crate) address: u32,
+        pub(crate) mask: u32,
+    }
 }
 
 /// Prefix lengths on each side.
@@ -323,34 +330,34 @@ pub(crate) const PREFIXES: usize = 4;
 /// Hidden networks.
 pub(crate) const HIDDEN: usize = 16;
 
-/// Everything that the program knows but flows and rows.
-#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
-#[repr(C)]
-pub(crate) struct Config {
-    id_key: [u64; 2],
-    pub(crate) own6: [u64; 2],
-    pub(crate) first: Row,
-    pub(crate) prefixes: [Prefix; PREFIXES],
-    pub(crate) levels6: [Level6; LEVELS],
-    pub(crate) levels4: [Level4; LEVELS],
-    pub(crate) hidden: [Network4; HIDDEN],
-    pub(crate) prefix_count: u32,
-    pub(crate) level6_count: u32,
-    pub(crate) level4_count: u32,
-    pub(crate) hidden_count: u32,
-    pub(crate) first_mask4: u32,
-    pub(crate) generation: u32,
-    pub(crate) first_mask6: [u64; 2],
-    pub(crate) own4: u32,
-    pub(crate) flags: u32,
-    pub(crate) mtu4: u32,
-    pub(crate) mtu6: u32,
-    pub(crate) cut6: u32,
-    pub(crate) tos: u32,
-    pub(crate) traffic_class: u32,
-    id_lane: u32,
-    id_mask: u32,
-    zero: u32,
+in_maps! {
+    /// Everything that the program knows but flows and rows.
+    pub(crate) struct Config {
+        id_key: [u64; 2],
+        pub(crate) own6: [u64; 2],
+        pub(crate) first: Row,
+        pub(crate) prefixes: [Prefix; PREFIXES],
+        pub(crate) levels6: [Level6; LEVELS],
+        pub(crate) levels4: [Level4; LEVELS],
+        pub(crate) hidden: [Network4; HIDDEN],
+        pub(crate) prefix_count: u32,
+        pub(crate) level6_count: u32,
+        pub(crate) level4_count: u32,
+        pub(crate) hidden_count: u32,
+        pub(crate) first_mask4: u32,
+        pub(crate) generation: u32,
+        pub(crate) first_mask6: [u64; 2],
+        pub(crate) own4: u32,
+        pub(crate) flags: u32,
+        pub(crate) mtu4: u32,
+        pub(crate) mtu6: u32,
+        pub(crate) cut6: u32,
+        pub(crate) tos: u32,
+        pub(crate) traffic_class: u32,
+        id_lane: u32,
+        id_mask: u32,
+        zero: u32,
+    }
 }
 
 impl Config {
@@ -394,20 +401,22 @@ impl Config {
     }
 }
 
-/// Which configuration is in force (`struct state`). Written as one word.
-#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
-#[repr(C)]
-pub(crate) struct State {
-    pub(crate) slot: u32,
-    pub(crate) paused: u32,
+in_maps! {
+    /// Which configuration is in force (`struct state`). Written as one word.
+    #[derive(Default)]
+    pub(crate) struct State {
+        pub(crate) slot: u32,
+        pub(crate) paused: u32,
+    }
 }
 
-/// A counter of one processor.
-#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
-#[repr(C)]
-pub(crate) struct TrafficCells {
-    pub(crate) packets: u64,
-    pub(crate) bytes: u64,
+in_maps! {
+    /// A counter of one processor.
+    #[derive(Default)]
+    pub(crate) struct TrafficCells {
+        pub(crate) packets: u64,
+        pub(crate) bytes: u64,
+    }
 }
 
 #[cfg(test)]

@@ -207,6 +207,11 @@ impl FastPath {
         }
     }
 
+    /// True while the interface that it was attached to has this name.
+    pub fn has_interface(&self, name: &str) -> bool {
+        interface_index(name).is_ok_and(|index| index == self.index)
+    }
+
     /// True while a packet socket hears everything on the interface, as a capture does.
     pub fn is_captured(&self) -> bool {
         self.link.is_some() && captures::is_captured(self.index)

@@ -19,6 +19,7 @@ const MAP_DELETE: c_int = 3;
 const OBJECT_INFO: c_int = 15;
 const MAP_LOOKUP_AND_DELETE: c_int = 21;
 const MAP_LOOKUP_BATCH: c_int = 24;
+const MAP_UPDATE_BATCH: c_int = 26;
 const LINK_CREATE: c_int = 28;
 
 /// `BPF_TCX_EGRESS`.
@@ -109,6 +110,33 @@ impl Map {
         let mut request = self.entry(key, value.as_ptr().expose_provenance() as u64);
         // SAFETY: key and value are readable for the sizes that the map has, as checked.
         unsafe { bpf(MAP_UPDATE, &mut request) }.map(drop)
+    }
+
+    /// Writes entries, whether they are there or not: keys and values one after the other. Returns how
+    /// many of them, from the first on, are written, and why not all.
+    pub(crate) fn update_batch(&self, keys: &[u8], values: &[u8]) -> (usize, io::Result<()>) {
+        let count = keys.len() / self.key;
+        assert_eq!(
+            (keys.len(), values.len()),
+            (self.key * count, self.value * count)
+        );
+        let mut request = BatchRequest {
+            in_batch: 0,
+            out_batch: 0,
+            keys: keys.as_ptr().expose_provenance() as u64,
+            values: values.as_ptr().expose_provenance() as u64,
+            count: count as u32,
+            map: self.fd.as_raw_fd() as u32,
+            entry_flags: 0,
+            flags: 0,
+        };
+        // SAFETY: keys and values are readable for `count` entries, as checked.
+        match unsafe { bpf(MAP_UPDATE_BATCH, &mut request) } {
+            Ok(_) => (count, Ok(())),
+            // An error before the first entry leaves the number as it was asked.
+            Err(error) if request.count as usize >= count => (0, Err(error)),
+            Err(error) => (request.count as usize, Err(error)),
+        }
     }
 
     /// Reads an entry's value; false if it is not there.

@@ -14,8 +14,8 @@ mod support;
 use std::net::{Ipv4Addr, Ipv6Addr};
 
 use fast_path::{
-    Flow, KeyV4, KeyV6, Options, Outcome, PASSED_UP, Rules, StaticMapping, ToV4, ToV6, Trial,
-    Unavailable,
+    Flow, FlowTable, InstallError, KeyV4, KeyV6, Options, Outcome, PASSED_UP, Rules, StaticMapping,
+    ToV4, ToV6, Trial, Unavailable,
 };
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -31,9 +31,15 @@ use xlat_core::{Mapper, Offload, Policy, Translator};
 
 /// The program, or none where it cannot be loaded.
 fn program() -> Option<Trial> {
+    load(&Options::new(
+        [0x1234_5678_9abc_def0, 0x0fed_cba9_8765_4321],
+        1,
+    ))
+}
+
+fn load(options: &Options) -> Option<Trial> {
     let object = std::env::var_os("FAST_PATH_OBJECT").map(|path| std::fs::read(path).unwrap());
-    let options = Options::new([0x1234_5678_9abc_def0, 0x0fed_cba9_8765_4321], 1);
-    match Trial::load(object.as_deref(), &options) {
+    match Trial::load(object.as_deref(), options) {
         Ok(trial) => Some(trial),
         Err(error @ (Unavailable::Permission | Unavailable::NoSystemCall)) => {
             println!("ignored: {error}");
@@ -454,29 +460,28 @@ fn kp_04_a_flow_is_carried_with_its_ports_until_it_is_removed_or_its_epoch_ends(
     let back = datagram4(HOST4, NODE4);
     assert!(both.run_program(&packet).is_none() && both.run_program(&back).is_none());
 
-    let (there, new) = (
-        ports_of(&packet, 40),
-        Ports {
-            src: 40001,
-            dst: 53,
-        },
-    );
-    let out = Flow::V6(
-        KeyV6::new(node6(), host6(), there, 17),
-        ToV4::new(OWN4, HOST4, new),
-    );
+    let there = ports_of(&packet, 40);
+    let new = Ports {
+        src: 40001,
+        dst: 53,
+    };
     let here = ports_of(&back, 20);
     let turned = Ports {
         src: 9,
         dst: 0x1234,
     };
-    let home = Flow::V4(
-        KeyV4::new(HOST4, NODE4, here, 17),
-        ToV6::new(host6(), node6(), turned),
-    );
-    for flow in [&out, &home] {
-        flows.install(flow, flows.epoch()).unwrap();
-    }
+    let flow = [
+        Flow::V6(
+            KeyV6::new(node6(), host6(), there, 17),
+            ToV4::new(OWN4, HOST4, new),
+        ),
+        Flow::V4(
+            KeyV4::new(HOST4, NODE4, here, 17),
+            ToV6::new(host6(), node6(), turned),
+        ),
+    ];
+    let out = flow[0].key();
+    install(&flows, &flow);
     for _ in 0..3 {
         let carried = both.run_program(&packet).unwrap();
         assert_eq!((v4_at(&carried, 12), v4_at(&carried, 16)), (OWN4, HOST4));
@@ -490,7 +495,7 @@ fn kp_04_a_flow_is_carried_with_its_ports_until_it_is_removed_or_its_epoch_ends(
         assert_eq!(ports_of(&carried, 40), turned);
         assert_checksums(&carried);
     }
-    let usage = flows.usage(&out.key()).unwrap().unwrap();
+    let usage = flows.usage(&out).unwrap().unwrap();
     assert_eq!((usage.packets, usage.bytes), (3, 3 * packet.len() as u64));
     let idle = fast_path::monotonic() - usage.last_used.unwrap();
     assert!(idle.as_secs() < 5, "{idle:?}");
@@ -502,21 +507,112 @@ fn kp_04_a_flow_is_carried_with_its_ports_until_it_is_removed_or_its_epoch_ends(
             .unwrap()
             .is_none()
     );
-    assert_eq!(read, [(out.key(), usage)]);
+    assert_eq!(read, [(out, usage)]);
 
     let before = flows.epoch();
     flows.invalidate().unwrap();
     assert!(both.run_program(&packet).is_none());
-    flows.install(&out, before).unwrap();
+    assert!(flows.install(&flow, before).1.is_ok());
     assert!(
         both.run_program(&packet).is_none(),
         "decided in a past epoch"
     );
-    flows.install(&out, flows.epoch()).unwrap();
+    install(&flows, &flow);
     assert!(both.run_program(&packet).is_some());
-    assert_eq!(flows.remove(&out.key()).unwrap().unwrap().packets, 1);
+    assert_eq!(flows.remove(&out).unwrap().unwrap().packets, 1);
     assert!(both.run_program(&packet).is_none());
-    assert_eq!(flows.remove(&out.key()).unwrap(), None);
+    assert_eq!(flows.remove(&out).unwrap(), None);
+}
+
+#[track_caller]
+fn install(flows: &FlowTable, all: &[Flow]) {
+    let (installed, outcome) = flows.install(all, flows.epoch());
+    assert!(outcome.is_ok() && installed == all.len(), "{outcome:?}");
+}
+
+#[test]
+fn kp_04_an_echo_is_carried_with_its_identifier() {
+    let Some(program) = program() else { return };
+    let flows = program.program.flows();
+    let mut both = Both::new(program, siit(Hairpin::Off), None, policy());
+    let [inside, outside] = [0x1234, 0xfffe];
+    let (from, to) = (
+        Ports {
+            src: inside,
+            dst: 0,
+        },
+        Ports {
+            src: 0,
+            dst: outside,
+        },
+    );
+    let turned = |src, dst| Ports { src, dst };
+    let all = [
+        Flow::V6(
+            KeyV6::new(node6(), host6(), from, 58),
+            ToV4::new(NODE4, HOST4, turned(outside, 0)),
+        ),
+        Flow::V4(
+            KeyV4::new(HOST4, NODE4, to, 1),
+            ToV6::new(host6(), node6(), turned(0, inside)),
+        ),
+    ];
+    install(&flows, &all);
+    // Requests and replies go both ways; the body must not matter.
+    for body in [vec![], vec![0; 56], vec![0xff; 57], (0..=255).collect()] {
+        for (type6, type4) in [(128, 8), (129, 0)] {
+            let [own, theirs] = [inside, outside].map(u16::to_be_bytes);
+            let [rest6, rest4] = [[own[0], own[1], 0, 7], [theirs[0], theirs[1], 0, 7]];
+            let there = icmp6(node6(), host6(), type6, 0, rest6, &body);
+            let carried = both.run_program(&V6::new(58).packet(&there)).unwrap();
+            assert_eq!(carried[20..], icmp4(type4, 0, rest4, &body));
+            assert_checksums(&carried);
+            let back = V4::new(1).packet(&icmp4(type4, 0, rest4, &body));
+            let carried = both.run_program(&back).unwrap();
+            let expected = icmp6(host6(), node6(), type6, 0, rest6, &body);
+            assert_eq!(carried[40..], expected);
+        }
+    }
+    // Another identifier, and a message that is no echo.
+    let other = icmp6(node6(), host6(), 128, 0, [9, 9, 0, 1], b"");
+    let error = icmp6(node6(), host6(), 1, 4, [0x12, 0x34, 0, 0], &[0x60; 48]);
+    for message in [other, error] {
+        assert!(both.run_program(&V6::new(58).packet(&message)).is_none());
+    }
+}
+
+#[test]
+fn kp_04_flows_are_installed_together_as_far_as_there_is_room() {
+    let options = Options {
+        flows: 4,
+        ..Options::new([1, 2], 1)
+    };
+    let Some(program) = load(&options) else {
+        return;
+    };
+    let flows = program.program.flows();
+    let flow = |port| {
+        let ports = Ports { src: port, dst: 53 };
+        match port % 2 {
+            0 => Flow::V4(
+                KeyV4::new(HOST4, OWN4, ports, 17),
+                ToV6::new(host6(), node6(), ports),
+            ),
+            _ => Flow::V6(
+                KeyV6::new(node6(), host6(), ports, 17),
+                ToV4::new(OWN4, HOST4, ports),
+            ),
+        }
+    };
+    let all: Vec<_> = [1, 3, 2, 4, 5, 7, 9, 11].map(flow).into();
+    let (installed, outcome) = flows.install(&all, flows.epoch());
+    assert!(matches!(outcome, Err(InstallError::Full)), "{outcome:?}");
+    for (number, flow) in all.iter().enumerate() {
+        let found = flows.usage(&flow.key()).unwrap().is_some();
+        assert_eq!(found, number < installed, "{number} of {installed}");
+    }
+    assert!((4..8).contains(&installed), "{installed}");
+    assert!(matches!(flows.install(&[], flows.epoch()), (0, Ok(()))));
 }
 
 #[test]
@@ -528,7 +624,7 @@ fn kp_04_the_end_of_a_connection_is_the_worker_s() {
     let ports = ports_of(&segment(0x10), 40);
     let key = KeyV6::new(node6(), host6(), ports, 6);
     let flow = Flow::V6(key, ToV4::new(NODE4, HOST4, Ports { src: 1, ..ports }));
-    flows.install(&flow, flows.epoch()).unwrap();
+    install(&flows, &[flow]);
     for flags in 0..=255u8 {
         let ends = flags & 0b111 != 0 || flags & 0b11_1000 == 0;
         let carried = both.run_program(&segment(flags));

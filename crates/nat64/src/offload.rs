@@ -1,7 +1,7 @@
 //! Carrying sessions' packets below the workers: in the kernel, for example.
 //!
-//! A session that has carried some packets is offered to a [`FlowOffload`], which then carries what it
-//! can by itself: plain packets of exactly this session. All others come to a worker as before: the
+//! A session that has carried some packets is offered to a [`FlowOffload`], each direction by its own
+//! packets, which then carries what it can by itself: plain packets of exactly this session. All others come to a worker as before: the
 //! segments that open or close a connection, fragments, errors. The table of the NAT64 stays the
 //! truth. Whatever changes a session, or might refuse its packets, takes it back first, and before a
 //! session ends it is asked when it was last used.
@@ -19,10 +19,9 @@ use crate::event::SessionEntry;
 /// What carries packets of sessions in the workers' place. Called with a lock of the tables held, so
 /// it must not call back, and should be quick.
 pub trait FlowOffload: Debug + Send + Sync {
-    /// Carries the session's packets in both directions from now on. `slot` is a number below
-    /// [`OffloadConfig::flows`] that no other session has now. False if that is impossible, for want
-    /// of memory, for example; nothing has changed then.
-    fn install(&self, slot: u32, session: &SessionEntry) -> bool;
+    /// Carries these packets from now on. Returns how many of the offers, from the first on, it takes:
+    /// fewer if it cannot, for want of memory for example, and nothing has changed for the others then.
+    fn install(&self, offers: &[Offer]) -> usize;
 
     /// When the session's packets were last carried.
     fn last_use(&self, slot: u32, session: &SessionEntry) -> LastUse;
@@ -33,6 +32,27 @@ pub trait FlowOffload: Debug + Send + Sync {
     /// Carries no packet of any session that is installed now. Each of them will be
     /// [removed](Self::remove).
     fn invalidate(&self);
+}
+
+/// The packets of a session in one direction. A worker that goes by the present configuration has
+/// just translated one of them; about the other direction that says nothing.
+#[derive(Clone, Copy, Debug)]
+pub struct Offer {
+    /// A number below [`OffloadConfig::flows`] that no other session has now.
+    pub slot: u32,
+    /// Where they come from.
+    pub from: Side,
+    /// Their session.
+    pub session: SessionEntry,
+}
+
+/// An end of a session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Side {
+    /// The IPv6 client.
+    Client,
+    /// The IPv4 node outside.
+    Remote,
 }
 
 /// The times of the last packets of a session that were carried, on the workers' clock; `None` if there

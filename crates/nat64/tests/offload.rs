@@ -35,6 +35,9 @@ fn udp(world: &mut World, client: &str) -> SocketAddrV4 {
     world.udp_in(SERVER, external).unwrap();
     world.udp_out(client, SERVER).unwrap();
     batch_ends(world);
+    // The other direction follows with its next packet.
+    world.udp_in(SERVER, external).unwrap();
+    batch_ends(world);
     external
 }
 
@@ -45,6 +48,8 @@ fn tcp(world: &mut World) -> SocketAddrV4 {
     world.tcp_out(ACK, CLIENT, SERVER).unwrap();
     world.tcp_out(ACK, CLIENT, SERVER).unwrap();
     batch_ends(world);
+    world.tcp_in(ACK, SERVER, external).unwrap();
+    batch_ends(world);
     external
 }
 
@@ -53,27 +58,96 @@ fn carry_out(world: &World, offload: &FakeOffload, client: &str) -> Option<Socke
 }
 
 #[test]
-fn kf_02_a_session_is_offered_after_some_packets_in_both_directions() {
+fn kf_02_a_session_is_offered_after_some_packets_whichever_way_they_go() {
+    for ways in [[true; 3], [false; 3], [true, false, true]] {
+        let (mut world, offload) = world(8);
+        let external = world.udp_out(CLIENT, SERVER).unwrap();
+        for goes_out in ways {
+            batch_ends(&mut world);
+            assert_eq!(offload.installed(), []);
+            match goes_out {
+                true => drop(world.udp_out(CLIENT, SERVER).unwrap()),
+                false => drop(world.udp_in(SERVER, external).unwrap()),
+            }
+        }
+        batch_ends(&mut world);
+        let installed = offload.installed();
+        assert_eq!(installed.len(), 1, "{ways:?}");
+        let binding = installed[0].record.binding;
+        assert_eq!(
+            (binding.external, binding.external_port),
+            (*external.ip(), external.port())
+        );
+        assert_eq!(world.counts().offloaded, 1);
+        // What was seen says nothing about the other direction.
+        let carried = |world: &World| {
+            let back = offload.carry_in((Protocol::Udp, 0), sock4(SERVER), external, world.now);
+            [carry_out(world, &offload, CLIENT).is_some(), back.is_some()]
+        };
+        let last = ways[2];
+        assert_eq!(carried(&world), [last, !last]);
+        match last {
+            true => drop(world.udp_in(SERVER, external).unwrap()),
+            false => drop(world.udp_out(CLIENT, SERVER).unwrap()),
+        }
+        batch_ends(&mut world);
+        assert_eq!(carried(&world), [true; 2]);
+    }
+}
+
+#[test]
+fn kf_02_an_echo_is_offered_with_its_identifier() {
     let (mut world, offload) = world(8);
-    let external = world.udp_out(CLIENT, SERVER).unwrap();
-    for _ in 0..9 {
-        world.udp_out(CLIENT, SERVER).unwrap();
+    let external = world.ping_out(CLIENT, "198.51.100.9").unwrap();
+    for _ in 0..2 {
+        world.ping_in("198.51.100.9", external).unwrap();
+        world.ping_out(CLIENT, "198.51.100.9").unwrap();
     }
     batch_ends(&mut world);
-    assert_eq!(offload.installed(), []);
-    world.udp_in(SERVER, external).unwrap();
-    batch_ends(&mut world);
-    assert_eq!(offload.installed(), []);
-    world.udp_out(CLIENT, SERVER).unwrap();
-    batch_ends(&mut world);
-    let installed = offload.installed();
-    assert_eq!(installed.len(), 1);
-    let binding = installed[0].record.binding;
+    let record = offload.installed()[0].record;
+    assert_eq!(record.binding.protocol, Protocol::Icmp);
     assert_eq!(
-        (binding.external, binding.external_port),
-        (*external.ip(), external.port())
+        (record.binding.client_port, record.binding.external_port),
+        (1000, external.port())
     );
-    assert_eq!(world.counts().offloaded, 1);
+    assert_eq!(record.remote_port, 0);
+}
+
+#[test]
+fn kf_02_sessions_that_become_ripe_in_a_batch_are_offered_together() {
+    let (mut world, offload) = world(3);
+    let clients: Vec<_> = (1..=5)
+        .map(|number| format!("[2001:db8::{number}]:1000"))
+        .collect();
+    // Each of them twice as often as it takes.
+    for _ in 0..7 {
+        for client in &clients {
+            world.udp_out(client, SERVER).unwrap();
+        }
+    }
+    batch_ends(&mut world);
+    assert_eq!(
+        (offload.installed().len(), world.counts().offloaded),
+        (3, 3)
+    );
+    assert_eq!(offload.calls(), 1);
+}
+
+#[test]
+fn kf_04_a_session_that_is_in_use_makes_no_place() {
+    let (mut world, offload) = world(1);
+    let clients = ["[2001:db8::1]:1000", "[2001:db8::2]:1000"];
+    udp(&mut world, clients[0]);
+    world.wait(10);
+    assert!(carry_out(&world, &offload, clients[0]).is_some());
+    udp(&mut world, clients[1]);
+    let carried = |world: &World| clients.map(|one| carry_out(world, &offload, one).is_some());
+    assert_eq!(carried(&world), [true, false]);
+    world.wait(2);
+    udp(&mut world, clients[1]);
+    world.udp_out(clients[1], SERVER).unwrap();
+    batch_ends(&mut world);
+    assert_eq!(carried(&world), [false, true]);
 }
 
 #[test]
@@ -100,7 +174,7 @@ fn kf_02_tcp_is_offered_once_it_is_established_and_taken_back_at_fin_and_rst() {
 }
 
 #[test]
-fn kf_02_hairpins_and_echo_are_never_offered() {
+fn kf_02_hairpins_are_never_offered() {
     let (mut world, offload) = world(8);
     let (other, client) = ("[2001:db8::2]:2000", CLIENT);
     let target = world.udp_out(other, SERVER).unwrap();
@@ -110,8 +184,6 @@ fn kf_02_hairpins_and_echo_are_never_offered() {
         world.turn(UDP, 0, external, target).unwrap();
         world.udp_out(other, &external.to_string()).unwrap();
         world.turn(UDP, 0, target, external).unwrap();
-        let echo = world.ping_out(client, "198.51.100.9").unwrap();
-        world.ping_in("198.51.100.9", echo).unwrap();
     }
     batch_ends(&mut world);
     assert_eq!(offload.installed(), []);

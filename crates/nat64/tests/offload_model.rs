@@ -314,6 +314,8 @@ fn kf_01_the_steps_of_the_comparison_use_the_offload() {
         receive(SYN | ACK, 1),
         send(ACK, 2),
         Step::BatchEnds,
+        receive(ACK, 1),
+        Step::BatchEnds,
         send(ACK, 5),
         receive(ACK, 5),
         send(FIN | ACK, 1),

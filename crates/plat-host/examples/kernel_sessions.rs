@@ -11,7 +11,7 @@ use std::time::Duration;
 use fast_path::{FastPath, Options};
 use nat64::Protocol;
 use nat64::event::{BindingRecord, SessionEntry, SessionHandle, SessionRecord};
-use nat64::offload::FlowOffload;
+use nat64::offload::{FlowOffload, Offer, Side};
 use plat_host::KernelSessions;
 use xlat_core::addr::Pref64s;
 
@@ -29,15 +29,33 @@ fn main() -> Result<(), Box<dyn Error>> {
     let kernel = KernelSessions::new(program.flows(), &Pref64s::single(pref64));
     let empty = tables()?;
 
-    let begin = processor_time();
-    let installed = (0..sessions).filter(|number| kernel.install(*number, &session(*number)));
-    let installed = installed.count() as f64;
-    let each =
-        |begin: Duration| (processor_time() - begin).as_secs_f64() * 1e9 / f64::from(sessions);
-    println!(
-        "installed: {installed} of {sessions} sessions, {:.0} ns each",
-        each(begin)
-    );
+    let each = |begin: Duration, count: u32| {
+        (processor_time() - begin).as_secs_f64() * 1e9 / f64::from(count)
+    };
+    let (mut installed, mut first) = (0, 0);
+    // As many as become ripe in one batch of a worker, in turn.
+    for (part, together) in [1, 2, 4, 8, 16, 32].into_iter().enumerate() {
+        let last = sessions / 6 * (part as u32 + 1);
+        let all = [Side::Client, Side::Remote].map(|from| {
+            let offer = |slot| Offer {
+                slot,
+                from,
+                session: session(slot),
+            };
+            (first..last).map(offer).collect::<Vec<_>>()
+        });
+        let begin = processor_time();
+        for (there, back) in all[0].chunks(together).zip(all[1].chunks(together)) {
+            installed += kernel.install(there).min(kernel.install(back));
+        }
+        println!(
+            "installed, {together} together: {:.0} ns a session",
+            each(begin, last - first)
+        );
+        first = last;
+    }
+    let installed = installed as f64;
+    println!("{installed} of {sessions} sessions");
     let taken = tables()? as f64;
     println!(
         "memory: {:.0} bytes an entry, two entries a session; {:.1} MiB before the first",
@@ -51,12 +69,16 @@ fn main() -> Result<(), Box<dyn Error>> {
             .from_client
             .is_some()
     });
-    println!("asked: {} used, {:.0} ns each", used.count(), each(begin));
+    println!(
+        "asked: {} used, {:.0} ns each",
+        used.count(),
+        each(begin, sessions)
+    );
     let begin = processor_time();
     for number in 0..sessions {
         kernel.remove(number, &session(number));
     }
-    println!("removed: {:.0} ns each", each(begin));
+    println!("removed: {:.0} ns each", each(begin, sessions));
     Ok(())
 }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 use fast_path::{Flow, FlowTable, Key, KeyV4, KeyV6, StaticMapping, ToV4, ToV6};
 use nat64::Protocol;
 use nat64::event::SessionEntry;
-use nat64::offload::{FlowOffload, LastUse};
+use nat64::offload::{FlowOffload, LastUse, Offer, Side};
 use pnet_packet::ip::IpNextHeaderProtocols;
 use tracing::debug;
 use xlat_core::Instant;
@@ -20,12 +20,6 @@ pub struct KernelSessions {
     pref64s: Vec<Pref64>,
 }
 
-/// The two entries of a session.
-struct Entries {
-    from_client: Flow,
-    from_remote: Flow,
-}
-
 impl KernelSessions {
     /// Over the program's table of flows, behind these NAT64 prefixes.
     pub fn new(flows: FlowTable, pref64s: &Pref64s) -> Self {
@@ -35,14 +29,15 @@ impl KernelSessions {
         }
     }
 
-    /// `None` for a session that the program does not know how to translate.
-    fn entries(&self, session: &SessionEntry) -> Option<Entries> {
+    /// Packets from the client, and from the remote node. `None` for a session that the program does not
+    /// know how to translate.
+    fn flows(&self, session: &SessionEntry) -> Option<[Flow; 2]> {
         let record = &session.record;
         let binding = &record.binding;
-        let protocol = match binding.protocol {
-            Protocol::Udp => IpNextHeaderProtocols::Udp.0,
-            Protocol::Tcp => IpNextHeaderProtocols::Tcp.0,
-            Protocol::Icmp => return None,
+        let (protocol6, protocol4) = match binding.protocol {
+            Protocol::Udp => (IpNextHeaderProtocols::Udp, IpNextHeaderProtocols::Udp),
+            Protocol::Tcp => (IpNextHeaderProtocols::Tcp, IpNextHeaderProtocols::Tcp),
+            Protocol::Icmp => (IpNextHeaderProtocols::Icmpv6, IpNextHeaderProtocols::Icmp),
         };
         let remote6 = self.pref64s.get(usize::from(session.pref64))?;
         let remote6 = remote6.embed(record.remote);
@@ -53,22 +48,30 @@ impl KernelSessions {
             record.remote_port,
         );
         let from_client = Flow::V6(
-            KeyV6::new(binding.client, remote6, ports(client, remote), protocol),
+            KeyV6::new(binding.client, remote6, ports(client, remote), protocol6.0),
             ToV4::new(binding.external, record.remote, ports(external, remote)),
         );
+        let (out, back) = (binding.external, ports(remote, external));
         let from_remote = Flow::V4(
-            KeyV4::new(
-                record.remote,
-                binding.external,
-                ports(remote, external),
-                protocol,
-            ),
+            KeyV4::new(record.remote, out, back, protocol4.0),
             ToV6::new(remote6, binding.client, ports(remote, client)),
         );
-        Some(Entries {
+        Some([from_client, from_remote])
+    }
+
+    fn each_way(
+        &self,
+        session: &SessionEntry,
+        use_of: impl Fn(&Self, &Key) -> Option<Instant>,
+    ) -> LastUse {
+        let Some(flows) = self.flows(session) else {
+            return LastUse::default();
+        };
+        let [from_client, from_remote] = flows.map(|flow| use_of(self, &flow.key()));
+        LastUse {
             from_client,
             from_remote,
-        })
+        }
     }
 
     fn remove(&self, key: &Key) -> Option<Instant> {
@@ -92,41 +95,28 @@ impl KernelSessions {
 }
 
 impl FlowOffload for KernelSessions {
-    fn install(&self, _: u32, session: &SessionEntry) -> bool {
-        let Some(entries) = self.entries(session) else {
-            return false;
-        };
-        let epoch = self.flows.epoch();
-        if let Err(error) = self.flows.install(&entries.from_client, epoch) {
-            debug!("a session stays with the workers: {error}");
-            return false;
+    fn install(&self, offers: &[Offer]) -> usize {
+        let flows = offers.iter().map_while(|offer| {
+            let [from_client, from_remote] = self.flows(&offer.session)?;
+            Some(match offer.from {
+                Side::Client => from_client,
+                Side::Remote => from_remote,
+            })
+        });
+        let flows: Vec<_> = flows.collect();
+        let (installed, outcome) = self.flows.install(&flows, self.flows.epoch());
+        if let Err(error) = outcome {
+            debug!("sessions stay with the workers: {error}");
         }
-        if let Err(error) = self.flows.install(&entries.from_remote, epoch) {
-            debug!("a session stays with the workers: {error}");
-            self.remove(&entries.from_client.key());
-            return false;
-        }
-        true
+        installed
     }
 
     fn last_use(&self, _: u32, session: &SessionEntry) -> LastUse {
-        let Some(entries) = self.entries(session) else {
-            return LastUse::default();
-        };
-        LastUse {
-            from_client: self.last_used(&entries.from_client.key()),
-            from_remote: self.last_used(&entries.from_remote.key()),
-        }
+        self.each_way(session, Self::last_used)
     }
 
     fn remove(&self, _: u32, session: &SessionEntry) -> LastUse {
-        let Some(entries) = self.entries(session) else {
-            return LastUse::default();
-        };
-        LastUse {
-            from_client: self.remove(&entries.from_client.key()),
-            from_remote: self.remove(&entries.from_remote.key()),
-        }
+        self.each_way(session, Self::remove)
     }
 
     fn invalidate(&self) {

@@ -135,7 +135,7 @@ pub(crate) struct StatefulFlags {
     #[arg(long, value_name = "N", default_value_t = 1 << 16,
           value_parser = clap::value_parser!(u32).range(2..=1 << 22))]
     pub(crate) fast_path_sessions: u32,
-    /// Packets of a session, in both directions, before the kernel translates them
+    /// Packets of a session, whichever way they go, before the kernel translates them
     #[arg(long, value_name = "N", default_value_t = 8,
           value_parser = clap::value_parser!(u8).range(1..=100))]
     pub(crate) fast_path_after: u8,

@@ -27,6 +27,7 @@ use xlat_core::{DropReason, Instant};
 use crate::clock::{Tick, Ticks};
 use crate::config::{Filtering, Inbound, Lifetimes, Limits, PortPolicy};
 use crate::feed::Feed;
+use crate::offload::Side;
 use crate::outer::OuterAddress;
 use crate::ports::deterministic::Deterministic;
 use crate::ports::pool::{Pool, PoolPort};
@@ -106,6 +107,27 @@ pub(crate) struct Passed {
     pub(crate) port: u16,
     /// Whether to [offer](Shard::offload) its session.
     pub(crate) is_ripe: bool,
+}
+
+/// What becomes of a packet from the remote node.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Admitted {
+    /// The transport address that its destination becomes.
+    pub(crate) inside: Inside,
+    /// The NAT64 prefix that its source gets.
+    pub(crate) pref64: u8,
+    /// Whether to [offer](Shard::offload) its session.
+    pub(crate) is_ripe: bool,
+}
+
+impl Admitted {
+    const fn new((inside, pref64): (Inside, u8), is_ripe: bool) -> Self {
+        Self {
+            inside,
+            pref64,
+            is_ripe,
+        }
+    }
 }
 
 impl Passed {
@@ -237,7 +259,7 @@ impl Shard {
         self.catch_up(now, STEPS_PER_PACKET);
         if let Some(handle) = self.live_of_client(&tuple, hint, now) {
             let outside = self.pass_outbound(handle, pref64, tcp_flags, tick);
-            let is_ripe = self.offload_after != 0 && self.is_ripe(handle);
+            let is_ripe = self.offload_after != 0 && self.is_ripe(handle, Side::Client);
             return Ok(Passed::new(outside, is_ripe));
         }
         // A session that begins costs a miss in each index. They come at once, not one by one.
@@ -264,19 +286,20 @@ impl Shard {
         }
     }
 
-    /// Filtering and updating for a packet from the IPv4 side: the transport address that its
-    /// destination becomes, and the NAT64 prefix that its source gets.
+    /// Filtering and updating for a packet from the IPv4 side.
     pub(crate) fn inbound(
         &mut self,
         tuple: ExternalTuple,
         hint: u32,
         tcp_flags: u8,
         now: Instant,
-    ) -> Result<(Inside, u8), Refusal> {
+    ) -> Result<Admitted, Refusal> {
         let tick = Tick::at(now);
         self.catch_up(now, STEPS_PER_PACKET);
         if let Some(handle) = self.live_of_external(&tuple, hint, now) {
-            return Ok(self.pass_inbound(handle, tcp_flags, tick));
+            let passed = self.pass_inbound(handle, tcp_flags, tick);
+            let is_ripe = self.offload_after != 0 && self.is_ripe(handle, Side::Remote);
+            return Ok(Admitted::new(passed, is_ripe));
         }
         self.catch_up(now, STEPS_PER_SESSION);
         let outside = Outside {
@@ -287,11 +310,12 @@ impl Shard {
         let Some(binding) = self.open_binding(self.bib.of_outside(outside)) else {
             return Err(self.unbound(&tuple, tcp_flags));
         };
-        match tuple.protocol {
+        let admitted = match tuple.protocol {
             Protocol::Udp => self.admit_query(binding, tuple, self.rules.lifetimes.udp, now),
             Protocol::Icmp => self.admit_query(binding, tuple, self.rules.lifetimes.icmp, now),
             Protocol::Tcp => self.tcp_closed_v4(binding, tuple, tcp_flags, now),
-        }
+        };
+        Ok(Admitted::new(admitted?, false))
     }
 
     /// The session that an ICMP error from the IPv6 side is about. Changes nothing.

@@ -9,7 +9,7 @@ use xlat_core::Instant;
 use super::Shard;
 use super::sessions::state;
 use crate::clock::{Tick, Ticks};
-use crate::offload::{FlowOffload, LastUse, OffloadConfig};
+use crate::offload::{FlowOffload, LastUse, Offer, OffloadConfig, Side};
 use crate::table::flows::Flows;
 use crate::table::session::Session;
 use crate::table::slab::NONE;
@@ -48,62 +48,123 @@ impl Shard {
         self.epoch = epoch;
     }
 
-    /// Counts a packet from the client. True if the session is to be offered: it has carried enough,
-    /// in both directions, and is not installed. It is asked again after as many packets.
-    pub(super) fn is_ripe(&mut self, handle: u32) -> bool {
+    /// Counts a packet from this side. True if such packets are to be offered: the session has carried
+    /// enough, and they are not installed. It is asked again after as many packets.
+    #[inline]
+    pub(super) fn is_ripe(&mut self, handle: u32, from: Side) -> bool {
         let after = self.offload_after;
         let session = self.sessions.session_mut(handle);
-        session.from_client = session.from_client.saturating_add(1);
-        let carried = session.from_client.saturating_add(session.from_remote);
-        let is_ripe = carried >= after && session.from_remote > 0 && is_plain(session);
+        session.carried = session.carried.saturating_add(1);
+        let is_ripe = session.carried >= after && is_plain(session) && !session.has_side(from);
         if is_ripe {
-            (session.from_client, session.from_remote) = (0, 0);
+            session.carried = 0;
         }
         is_ripe
     }
 
-    /// Installs the session of a client's packet that was just translated, by a worker that goes by
-    /// the configuration of this epoch.
-    pub(crate) fn offload(&mut self, tuple: &ClientTuple, epoch: u32, now: Instant) {
+    /// Installs the packets of sessions of which one was just translated, by a worker that goes by the
+    /// configuration of this epoch.
+    pub(crate) fn offload(&mut self, offers: &[(ClientTuple, Side)], epoch: u32, now: Instant) {
         let now = Tick::at(now);
-        let Some(handle) = self.sessions.of_client(tuple) else {
+        if epoch != self.epoch {
+            return;
+        }
+        let mut chosen = Vec::with_capacity(offers.len());
+        for (tuple, from) in offers {
+            if self.is_paused(now) {
+                break;
+            }
+            let is_ripe = |handle: &u32| {
+                let session = self.sessions.session(*handle);
+                session.expires() > now && is_plain(session) && !session.has_side(*from)
+            };
+            let Some(handle) = self.sessions.of_client(tuple).filter(is_ripe) else {
+                continue;
+            };
+            if self.sessions.session(handle).slot().is_none() && self.is_full() {
+                self.install(&mut chosen, now);
+                self.make_place(now);
+            }
+            chosen.extend(self.choose(handle, *from));
+        }
+        self.install(&mut chosen, now);
+    }
+
+    fn is_paused(&self, now: Tick) -> bool {
+        let is_open = |one: &Offloading| now >= one.pause_until;
+        !self.offloading.as_ref().is_some_and(is_open)
+    }
+
+    fn is_full(&self) -> bool {
+        let offloading = self.offloading.as_ref();
+        offloading.is_some_and(|one| one.flows.is_full())
+    }
+
+    /// An offer of a session's packets, if it has a slot or there is one for it. Those of the other side
+    /// may follow at once.
+    fn choose(&mut self, handle: u32, from: Side) -> Option<Offer> {
+        let session = self.entry(handle, self.sessions.session(handle));
+        let offloading = self.offloading.as_mut()?;
+        let slot = match self.sessions.session(handle).slot() {
+            Some(slot) => slot,
+            None if offloading.flows.is_full() => return None,
+            None => {
+                let slot = offloading.flows.insert(handle);
+                self.sessions.session_mut(handle).set_slot(Some(slot));
+                slot
+            }
+        };
+        let chosen = self.sessions.session_mut(handle);
+        chosen.add_side(from);
+        chosen.carried = self.offload_after - 1;
+        Some(Offer {
+            slot,
+            from,
+            session,
+        })
+    }
+
+    /// Makes the chosen offers, those from one side after those from the other, and takes the slots of
+    /// those that were refused.
+    fn install(&mut self, chosen: &mut Vec<Offer>, now: Tick) {
+        let Some(offloading) = self.offloading.as_mut().filter(|_| !chosen.is_empty()) else {
             return;
         };
-        let session = self.sessions.session(handle);
-        if epoch == self.epoch && session.expires() > now && is_plain(session) {
-            self.make_place();
-            self.install(handle, now);
+        chosen.sort_by_key(|offer| offer.from);
+        let installed = offloading.offload.install(chosen);
+        let is_refused = installed < chosen.len();
+        for offer in chosen.drain(..).skip(installed) {
+            let session = self.sessions.session_mut(offer.session.handle.slot);
+            session.carried = 0;
+            if !session.remove_side(offer.from) {
+                session.set_slot(None);
+                offloading.flows.remove(offer.slot);
+            }
+        }
+        if is_refused {
+            self.pause(now, REFUSED);
         }
     }
 
-    fn install(&mut self, handle: u32, now: Tick) {
-        let entry = self.entry(handle, self.sessions.session(handle));
-        let is_open = |one: &&mut Offloading| !one.flows.is_full() && now >= one.pause_until;
-        let Some(offloading) = self.offloading.as_mut().filter(is_open) else {
-            return;
-        };
-        let slot = offloading.flows.insert(handle);
-        if offloading.offload.install(slot, &entry) {
-            self.sessions.session_mut(handle).set_slot(Some(slot));
-        } else {
-            offloading.flows.remove(slot);
-            offloading.pause_until = now.after(Ticks::covering(PAUSE));
-        }
-    }
-
-    /// Takes back the least recently used session among some of those that are installed, if they
-    /// are as many as there may be.
-    fn make_place(&mut self) {
-        let is_full = |one: &&mut Offloading| one.flows.is_full();
-        let Some(offloading) = self.offloading.as_mut().filter(is_full) else {
+    /// Takes back the least recently used session among some of those that are installed. If all of them
+    /// are in use, none is better than another, and it pauses.
+    fn make_place(&mut self, now: Tick) {
+        let Some(offloading) = &mut self.offloading else {
             return;
         };
         let some = offloading.flows.next(SAMPLE);
-        let oldest = some
+        let used = some
             .into_iter()
-            .min_by_key(|handle| self.last_used(*handle));
-        if let Some(handle) = oldest {
-            self.recall(handle);
+            .map(|handle| (self.last_used(handle), handle));
+        match used.min() {
+            Some((used, handle)) if used.after(Ticks::covering(IDLE)) <= now => self.recall(handle),
+            _ => self.pause(now, CROWDED),
+        }
+    }
+
+    fn pause(&mut self, now: Tick, time: Duration) {
+        if let Some(offloading) = &mut self.offloading {
+            offloading.pause_until = now.after(Ticks::covering(time));
         }
     }
 
@@ -210,15 +271,14 @@ impl Shard {
     }
 }
 
-/// True for a session whose packets need nothing but their headers rewritten: TCP while it is
-/// established, without a FIN from either side, and UDP.
+/// True for a session whose packets need nothing but their headers rewritten: UDP, echo, and TCP while
+/// it is established, without a FIN from either side.
+#[inline]
 fn is_plain(session: &Session) -> bool {
-    let is_plain = match session.protocol {
-        Protocol::Udp => true,
+    match session.protocol {
+        Protocol::Udp | Protocol::Icmp => true,
         Protocol::Tcp => state(session) == TcpState::Established,
-        Protocol::Icmp => false,
-    };
-    is_plain && session.slot().is_none()
+    }
 }
 
 /// Installed sessions among which the least recently used one is looked for.
@@ -226,4 +286,8 @@ const SAMPLE: u32 = 8;
 /// Sessions that are taken back while a worker may have to wait.
 const RECALLED_TOGETHER: usize = 256;
 /// Time without offers after one was refused.
-const PAUSE: Duration = Duration::from_secs(1);
+const REFUSED: Duration = Duration::from_secs(1);
+/// Time without offers while there is no place: to look for one takes many questions.
+const CROWDED: Duration = Duration::from_millis(250);
+/// A session that has carried no packet for so long makes place for another one.
+const IDLE: Duration = Duration::from_secs(1);

@@ -76,8 +76,7 @@ impl Shard {
             }
             Protocol::Udp | Protocol::Icmp => {}
         }
-        let session = self.sessions.session_mut(handle);
-        session.from_remote = session.from_remote.saturating_add(1);
+        let session = self.sessions.session(handle);
         (inside(session), session.pref64)
     }
 

@@ -9,6 +9,7 @@ use std::net::Ipv6Addr;
 use xlat_core::PREFETCH_BATCH;
 
 use crate::clock::Tick;
+use crate::offload::Side;
 use crate::siphash::SipKey;
 use crate::table::bib::Binding;
 use crate::table::index::Index;
@@ -39,11 +40,11 @@ pub(crate) struct Session {
     pub(crate) state: u8,
     /// Which of the NAT64 prefixes the client uses.
     pub(crate) pref64: u8,
-    /// Packets that came from the client since the session was offered to a
-    /// [`FlowOffload`](crate::offload::FlowOffload); 255 stands for more.
-    pub(crate) from_client: u8,
-    /// The same from the remote node.
-    pub(crate) from_remote: u8,
+    /// Packets since the session was offered to a [`FlowOffload`](crate::offload::FlowOffload); 255
+    /// stands for more.
+    pub(crate) carried: u8,
+    /// From which sides its packets are installed there; a bit for each.
+    sides: u8,
     /// Its slot there, plus one; 0 if it is not installed.
     slot: u32,
 }
@@ -65,8 +66,8 @@ impl Session {
         protocol: Protocol::Udp,
         state: 0,
         pref64: 0,
-        from_client: 0,
-        from_remote: 0,
+        carried: 0,
+        sides: 0,
         slot: 0,
     };
 
@@ -112,7 +113,23 @@ impl Session {
             Some(slot) => slot + 1,
             None => 0,
         };
-        (self.from_client, self.from_remote) = (0, 0);
+        (self.carried, self.sides) = (0, 0);
+    }
+
+    /// True if packets from this side are installed.
+    #[inline]
+    pub(crate) const fn has_side(&self, side: Side) -> bool {
+        self.sides & 1 << side as u8 != 0
+    }
+
+    pub(crate) const fn add_side(&mut self, side: Side) {
+        self.sides |= 1 << side as u8;
+    }
+
+    /// True if packets from the other side stay installed.
+    pub(crate) const fn remove_side(&mut self, side: Side) -> bool {
+        self.sides &= !(1 << side as u8);
+        self.sides != 0
     }
 
     /// The same session with another end.

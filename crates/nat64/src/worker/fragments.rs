@@ -6,7 +6,7 @@ use std::sync::MutexGuard;
 use std::sync::atomic::Ordering;
 
 use pnet_packet::ip::IpNextHeaderProtocol;
-use xlat_core::mapper::{Flow, Fragment, Refusal, Rewrite};
+use xlat_core::mapper::{Flow, Fragment, Pass, Refusal, Rewrite};
 use xlat_core::{DropReason, Instant};
 
 use super::Worker;
@@ -66,6 +66,7 @@ impl Worker {
         &mut self,
         flow: &Flow<Ipv4Addr>,
         fragment: Fragment,
+        pass: Pass,
         now: Instant,
     ) -> Result<Rewrite<Ipv6Addr>, Refusal> {
         let key = DatagramKey::v4(flow.src, flow.dst, fragment.id, flow.protocol);
@@ -78,7 +79,7 @@ impl Worker {
             return follow_to_v6(known);
         }
         let rewrite = self
-            .inbound(flow, now)
+            .inbound(flow, pass, now)
             .inspect_err(|_| self.refuse(&key, now))?;
         let decided = match known {
             Some(known) => known,

@@ -11,7 +11,7 @@ use xlat_core::{DropReason, Instant, Mapper};
 use super::Worker;
 use super::tuples::{client_tuple, external_tuple, ports, turned};
 use crate::outer::OuterAddress;
-use crate::shard::Shard;
+use crate::shard::{Admitted, Shard};
 use crate::shared::lock;
 use crate::tuple::{ExternalTuple, Inside, Outside, Protocol, Tuple};
 
@@ -103,7 +103,7 @@ impl Worker {
             self.shard_of_client(flow.src)
                 .outbound(tuple, hint, pref64, flow.tcp_flags, now)?;
         if passed.is_ripe {
-            self.note_offer(flow);
+            self.note_offer_v6(flow);
         }
         let external = Ipv4Addr::from_bits(passed.external);
         let hairpin = self.turns(remote, flow.protocol, tuple.remote_port);
@@ -120,16 +120,21 @@ impl Worker {
 
     #[inline]
     pub(super) fn inbound(
-        &self,
+        &mut self,
         flow: &Flow<Ipv4Addr>,
+        pass: Pass,
         now: Instant,
     ) -> Result<Rewrite<Ipv6Addr>, Refusal> {
         self.check_v4(flow)?;
         let tuple = external_tuple(flow)?;
         let mut shard = self.shard_of_external(&tuple).ok_or_else(not_ours)?;
         let hint = self.hints.of(Tuple::External(tuple));
-        let (inside, pref64) = shard.inbound(tuple, hint, flow.tcp_flags, now)?;
+        let admitted = shard.inbound(tuple, hint, flow.tcp_flags, now)?;
         drop(shard);
+        let Admitted { inside, pref64, .. } = admitted;
+        if admitted.is_ripe && pass == Pass::First {
+            self.note_offer_v4(flow, inside);
+        }
         let pref64 = self.shared.prefixes[usize::from(pref64)];
         let src = self
             .shared
@@ -235,8 +240,8 @@ impl Mapper for Worker {
             ..*flow
         };
         match flow.fragment {
-            None => self.inbound(flow, now),
-            Some(fragment) => self.inbound_fragment(flow, fragment, now),
+            None => self.inbound(flow, pass, now),
+            Some(fragment) => self.inbound_fragment(flow, fragment, pass, now),
         }
     }
 

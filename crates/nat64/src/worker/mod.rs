@@ -18,6 +18,7 @@ use std::sync::Arc;
 use xlat_core::Instant;
 
 use crate::fragments::Gone;
+use crate::offload::Side;
 use crate::shared::{Nat64, Shared, View};
 use crate::tuple::ClientTuple;
 
@@ -38,8 +39,8 @@ pub struct Worker {
     lent: Vec<u8>,
     /// No look for probes before this.
     next_look: Instant,
-    /// Clients' packets of sessions that are to be installed in the offload.
-    offers: Vec<ClientTuple>,
+    /// Sessions that are to be installed in the offload, and whose packets.
+    offers: Vec<(ClientTuple, Side)>,
 }
 
 impl Nat64 {

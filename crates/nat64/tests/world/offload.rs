@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 
 use nat64::Protocol;
 use nat64::event::SessionEntry;
-use nat64::offload::{FlowOffload, LastUse, OffloadConfig};
+use nat64::offload::{FlowOffload, LastUse, Offer, OffloadConfig, Side};
 use xlat_core::Instant;
 
 use super::{FIN, RST, SYN};
@@ -17,10 +17,20 @@ pub struct FakeOffload {
     inner: Arc<Mutex<Inner>>,
 }
 
+/// A session, and from which sides its packets are carried.
+#[derive(Debug)]
+struct Carried {
+    entry: SessionEntry,
+    last: LastUse,
+    sides: Vec<Side>,
+}
+
 #[derive(Debug, Default)]
 struct Inner {
-    flows: BTreeMap<u32, (SessionEntry, LastUse)>,
+    flows: BTreeMap<u32, Carried>,
     carried: u64,
+    /// How often something was to be installed.
+    calls: u32,
     /// Installing fails.
     refuses: bool,
     /// Nothing that is installed is carried any more.
@@ -44,7 +54,12 @@ impl FakeOffload {
 
     pub fn installed(&self) -> Vec<SessionEntry> {
         let inner = self.inner.lock().unwrap();
-        inner.flows.values().map(|(entry, _)| *entry).collect()
+        inner.flows.values().map(|flow| flow.entry).collect()
+    }
+
+    /// How often something was to be installed.
+    pub fn calls(&self) -> u32 {
+        self.inner.lock().unwrap().calls
     }
 
     /// Packets carried so far.
@@ -64,7 +79,7 @@ impl FakeOffload {
             let binding = entry.record.binding;
             (binding.client, binding.client_port) == (*client.ip(), client.port())
         };
-        let (entry, last) = &mut self.find((protocol, flags), server, is_it)?;
+        let (entry, last) = &mut self.find((protocol, flags), server, Side::Client, is_it)?;
         last.from_client = Some(now);
         self.note(entry, *last);
         let binding = entry.record.binding;
@@ -83,7 +98,7 @@ impl FakeOffload {
             let binding = entry.record.binding;
             (binding.external, binding.external_port) == (*to.ip(), to.port())
         };
-        let (entry, last) = &mut self.find((protocol, flags), server, is_it)?;
+        let (entry, last) = &mut self.find((protocol, flags), server, Side::Remote, is_it)?;
         last.from_remote = Some(now);
         self.note(entry, *last);
         let binding = entry.record.binding;
@@ -94,6 +109,7 @@ impl FakeOffload {
         &self,
         (protocol, flags): (Protocol, u8),
         server: SocketAddrV4,
+        from: Side,
         is_it: impl Fn(&SessionEntry) -> bool,
     ) -> Option<(SessionEntry, LastUse)> {
         if flags & (SYN | FIN | RST) != 0 {
@@ -101,51 +117,65 @@ impl FakeOffload {
         }
         let inner = self.inner.lock().unwrap();
         let mut flows = inner.flows.values();
-        let found = flows.find(|(entry, _)| {
-            let record = entry.record;
+        let found = flows.find(|flow| {
+            let record = flow.entry.record;
             let remote = SocketAddrV4::new(record.remote, record.remote_port);
-            record.binding.protocol == protocol && remote == server && is_it(entry)
+            let is_carried = flow.sides.contains(&from);
+            is_carried
+                && record.binding.protocol == protocol
+                && remote == server
+                && is_it(&flow.entry)
         });
-        found.copied().filter(|_| !inner.invalid)
+        let found = found.map(|flow| (flow.entry, flow.last));
+        found.filter(|_| !inner.invalid)
     }
 
     fn note(&self, entry: &SessionEntry, last: LastUse) {
         let mut inner = self.inner.lock().unwrap();
         inner.carried += 1;
-        for (other, used) in inner.flows.values_mut() {
-            if other.record == entry.record {
-                *used = last;
+        for flow in inner.flows.values_mut() {
+            if flow.entry.record == entry.record {
+                flow.last = last;
             }
         }
     }
 }
 
 impl FlowOffload for FakeOffload {
-    fn install(&self, slot: u32, session: &SessionEntry) -> bool {
+    fn install(&self, offers: &[Offer]) -> usize {
         let mut inner = self.inner.lock().unwrap();
+        inner.calls += 1;
         if inner.refuses {
-            return false;
+            return 0;
         }
-        assert!(slot < inner.limit, "{slot}");
-        if inner.flows.is_empty() {
-            inner.invalid = false;
+        for offer in offers {
+            assert!(offer.slot < inner.limit, "{}", offer.slot);
+            if inner.flows.is_empty() {
+                inner.invalid = false;
+            }
+            assert!(!inner.invalid, "installed before all others were removed");
+            let flow = inner.flows.entry(offer.slot).or_insert_with(|| Carried {
+                entry: offer.session,
+                last: LastUse::default(),
+                sides: Vec::new(),
+            });
+            assert_eq!(flow.entry.record, offer.session.record);
+            assert!(!flow.sides.contains(&offer.from));
+            flow.sides.push(offer.from);
         }
-        assert!(!inner.invalid, "installed before all others were removed");
-        let before = inner.flows.insert(slot, (*session, LastUse::default()));
-        assert_eq!(before, None);
-        true
+        offers.len()
     }
 
     fn last_use(&self, slot: u32, session: &SessionEntry) -> LastUse {
         let inner = self.inner.lock().unwrap();
-        let (entry, last) = inner.flows[&slot];
+        let Carried { entry, last, .. } = inner.flows[&slot];
         assert_eq!(entry.record, session.record);
         last
     }
 
     fn remove(&self, slot: u32, session: &SessionEntry) -> LastUse {
         let mut inner = self.inner.lock().unwrap();
-        let (entry, last) = inner.flows.remove(&slot).unwrap();
+        let Carried { entry, last, .. } = inner.flows.remove(&slot).unwrap();
         assert_eq!(
             (entry.record, entry.pref64),
             (session.record, session.pref64)
