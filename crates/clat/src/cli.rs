@@ -5,7 +5,7 @@ use std::ops::RangeInclusive;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use fast_path::{Mode, Unavailable};
+use fast_path::Unavailable;
 use xlat_core::addr::{Ipv4Prefix, Ipv6Prefix, Pref64};
 use xlat_host::daemon::fast_path::KernelPath;
 use xlat_host::daemon::flags::{LogFlags, PolicyFlags, RunFlags, interface_name};
@@ -112,10 +112,10 @@ pub(crate) struct Run {
 impl Run {
     /// Loads the kernel's fast path, or says why there is none. To be called with all capabilities.
     pub(crate) fn kernel_path(&self) -> Result<KernelPath, Unavailable> {
-        let mode = match self.flags.dry_run {
-            true => Mode::Off,
-            false => self.flags.fast_path,
-        };
+        let mode = self.flags.fast_path;
+        if self.flags.dry_run {
+            return KernelPath::rehearse(mode);
+        }
         // The mapping is the same for all flows.
         KernelPath::load(mode, self.flags.queue_count(), 0)
     }

@@ -9,6 +9,7 @@ use clat_host::{GROWTH, Wanted, look};
 use pref64_discovery::{LinkDiscovery, Trust, origin};
 use serde::Serialize;
 use xlat_core::addr::Ipv6Prefix;
+use xlat_host::daemon::fast_path::KernelPath;
 use xlat_host::daemon::state_dir::StateDir;
 use xlat_host::host::Host;
 use xlat_proto::clat::{Clat, Config, Lead, Lifecycle, State, View};
@@ -33,9 +34,18 @@ struct Report {
     address_prefix: Option<String>,
     address_origin: Option<String>,
     native_ipv4: bool,
+    /// Whether the kernel can translate established traffic.
+    fast_path: FastPath,
     /// Whether `clat` would run, or why it would wait.
     verdict: String,
     works: bool,
+}
+
+#[derive(Debug, Serialize)]
+struct FastPath {
+    possible: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    why_not: Option<String>,
 }
 
 #[derive(Debug, Serialize)]
@@ -123,11 +133,21 @@ async fn report(
         }),
         address_origin: running.map(|clat| clat.origin.to_string()),
         native_ipv4: view.native_ipv4,
+        fast_path: fast_path(),
         verdict: match running {
             Some(_) => "clat would run".into(),
             None => state.to_string(),
         },
         works: running.is_some(),
+    }
+}
+
+/// Loads the program, and lets go of it.
+fn fast_path() -> FastPath {
+    let why_not = KernelPath::try_out().err().map(|error| error.to_string());
+    FastPath {
+        possible: why_not.is_none(),
+        why_not,
     }
 }
 
@@ -181,6 +201,9 @@ impl Report {
             line("MTU", &format!("{mtu}, for IPv4 {ipv4}"));
         }
         line("native IPv4", if self.native_ipv4 { "yes" } else { "no" });
+        let fast_path = self.fast_path.why_not.as_ref();
+        let fast_path = fast_path.map_or("possible".to_owned(), |why| format!("no: {why}"));
+        line("fast path", &fast_path);
         line("verdict", &self.verdict);
         text
     }

@@ -4,7 +4,7 @@ use std::net::{Ipv4Addr, Ipv6Addr, SocketAddrV4};
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
-use fast_path::{Mode, Unavailable};
+use fast_path::Unavailable;
 use plat_host::Egress;
 use xlat_core::addr::{Eam, Ipv4Prefix, Ipv6Prefix, Pref64};
 use xlat_host::daemon::fast_path::KernelPath;
@@ -113,10 +113,10 @@ pub(crate) struct Run {
 impl Run {
     /// Loads the fast path, or says why there is none. To be called with all capabilities.
     pub(crate) fn fast_path(&self) -> Result<KernelPath, Unavailable> {
-        let mode = match self.flags.dry_run {
-            true => Mode::Off,
-            false => self.flags.fast_path,
-        };
+        let mode = self.flags.fast_path;
+        if self.flags.dry_run {
+            return KernelPath::rehearse(mode);
+        }
         let has_clients_of_its_own = !self.map.is_empty() || self.dynamic_pool.is_some();
         let flows = match self.stateful.pool.is_empty() && has_clients_of_its_own {
             true => 0,

@@ -122,7 +122,7 @@ impl<'a> Active<'a> {
     /// Notices what others have done to the fast path.
     pub(super) fn look_at_fast_path(&self) {
         if self.path.is_some() {
-            self.kernel.was_detached();
+            self.kernel.look(std::time::Instant::now());
         }
     }
 

@@ -1,6 +1,7 @@
 //! The kernel's fast path: what it is offered, and what it has to know.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use anyhow::Result;
 use nat64::offload::OffloadConfig;
@@ -23,9 +24,10 @@ impl Daemon<'_> {
         self.fast_path.set_rules(&self.policy, mapping.as_ref());
     }
 
-    /// Sessions stay with the workers if the program is no longer there.
+    /// Attaches the program again where others have detached it. Sessions stay with the workers while it
+    /// is not there.
     pub(super) fn watch_fast_path(&self) {
-        if self.fast_path.was_detached() {
+        if self.fast_path.look(Instant::now()) {
             self.offer_sessions();
         }
     }

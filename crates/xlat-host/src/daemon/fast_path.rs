@@ -5,6 +5,7 @@
 //! packets.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use fast_path::{FastPath, FlowTable, Mode, Options, PASSED_UP, Rules, StaticMapping, Unavailable};
 use serde::Serialize;
@@ -41,6 +42,7 @@ struct Shared {
     why_not: Option<String>,
     /// A program captures on the TUN.
     is_paused: bool,
+    repairs: Attachments,
 }
 
 impl KernelPath {
@@ -78,10 +80,35 @@ impl KernelPath {
                 interface: None,
                 why_not,
                 is_paused: false,
+                repairs: Attachments::default(),
             })),
             mode,
             numbering: Numbering { seed, lanes },
         })
+    }
+
+    /// Whether the kernel takes the program. Nothing stays loaded.
+    ///
+    /// # Errors
+    /// Why it does not.
+    pub fn try_out() -> Result<(), Unavailable> {
+        let options = Options {
+            flows: 1,
+            ..Options::new([0; 2], 1)
+        };
+        FastPath::load(&options).map(drop)
+    }
+
+    /// Tries whether the kernel takes the program, and says so, for a run that changes nothing.
+    ///
+    /// # Errors
+    /// If the mode requires a program and there is none.
+    pub fn rehearse(mode: Mode) -> Result<Self, Unavailable> {
+        let tried = Self::load(mode, 1, 0)?;
+        if lock(&tried.shared).program.is_some() {
+            info!("the fast path in the kernel is possible here");
+        }
+        Self::load(Mode::Off, 1, 0)
     }
 
     /// How identifications are shared with the workers.
@@ -101,9 +128,8 @@ impl KernelPath {
         match program.attach(interface) {
             Ok(()) => {
                 shared.interface = Some(interface.to_owned());
-                shared.why_not = None;
-                shared.is_paused = false;
-                shared.make_way_for_captures();
+                shared.repairs = Attachments::default();
+                shared.resume();
                 Ok(true)
             }
             Err(error) if self.mode == Mode::Required => Err(error),
@@ -132,25 +158,24 @@ impl KernelPath {
     pub fn flows(&self) -> Option<FlowTable> {
         let shared = lock(&self.shared);
         shared.interface.as_ref()?;
+        if shared.repairs.next.is_some() {
+            return None;
+        }
         shared.program.as_ref().map(FastPath::flows)
     }
 
-    /// Looks whether the program is still attached. True if another program or an administrator has
-    /// detached it since the last look: nothing is carried in the kernel then until a restart.
-    pub fn was_detached(&self) -> bool {
+    /// Looks whether the program is still attached. One that another program or an administrator has
+    /// detached is attached again; if it does not stay, not at once. True if flows can be carried now
+    /// and could not before, or the reverse.
+    pub fn look(&self, now: Instant) -> bool {
         let mut shared = lock(&self.shared);
-        shared.make_way_for_captures();
-        let is_attached = shared.program.as_ref().is_some_and(FastPath::is_attached);
-        if is_attached || shared.interface.is_none() {
+        let Some(interface) = shared.interface.clone() else {
             return false;
-        }
-        let interface = shared.interface.take().unwrap_or_default();
-        warn!(
-            "the fast path was detached from {interface} by another program; the workers \
-             translate all packets until a restart"
-        );
-        shared.why_not = Some("detached by another program".to_owned());
-        true
+        };
+        let could = shared.repairs.next.is_none();
+        shared.repair(&interface, now);
+        shared.make_way_for_captures();
+        could != shared.repairs.next.is_none()
     }
 
     /// Takes the program off the TUN, which is about to go.
@@ -171,6 +196,56 @@ impl KernelPath {
 }
 
 impl Shared {
+    /// It carries packets from now on.
+    fn resume(&mut self) {
+        self.why_not = None;
+        self.is_paused = false;
+        self.make_way_for_captures();
+    }
+
+    /// Attaches a program again that others have detached.
+    fn repair(&mut self, interface: &str, now: Instant) {
+        let Some(program) = &mut self.program else {
+            return;
+        };
+        // Whoever makes another TUN attaches it there.
+        if program.is_attached() || !program.has_interface(interface) {
+            return;
+        }
+        let was_known = self.repairs.next.is_some();
+        let detached = format!("the fast path was detached from {interface} by another program");
+        match self.repairs.found_detached(now) {
+            Repair::Wait if was_known => {}
+            Repair::Wait => {
+                let pause = self.repairs.pause.as_secs();
+                warn!(
+                    "{detached} again; the workers translate all packets, next attempt in \
+                     {pause} s (--fast-path off: none)"
+                );
+                self.why_not = Some("detached by another program".to_owned());
+            }
+            Repair::Attach => match program.attach(interface) {
+                Ok(()) if was_known => {
+                    info!("the fast path is attached to {interface} again");
+                    self.resume();
+                }
+                Ok(()) => {
+                    warn!("{detached}, and is attached again");
+                    self.resume();
+                }
+                Err(error) => {
+                    self.repairs.failed(now);
+                    let pause = self.repairs.pause.as_secs();
+                    warn!(
+                        "{detached}: {error}; the workers translate all packets, next attempt in \
+                         {pause} s"
+                    );
+                    self.why_not = Some(error.to_string());
+                }
+            },
+        }
+    }
+
     /// Lets the workers translate all packets while a program captures on the TUN, which would see one
     /// side of them otherwise.
     fn make_way_for_captures(&mut self) {
@@ -196,6 +271,52 @@ impl Shared {
         }
     }
 }
+
+/// When a program that others detach is attached again: at once, and with longer and longer pauses if it
+/// does not stay.
+#[derive(Clone, Copy, Debug, Default)]
+struct Attachments {
+    /// When it was last attached again.
+    last: Option<Instant>,
+    /// The time of the present pause, or of the one before.
+    pause: Duration,
+    /// When it will be, while it is not attached.
+    next: Option<Instant>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Repair {
+    Attach,
+    Wait,
+}
+
+impl Attachments {
+    fn found_detached(&mut self, now: Instant) -> Repair {
+        let stayed = self.last.is_none_or(|last| now >= last + STAYS);
+        match self.next {
+            Some(next) if now < next => return Repair::Wait,
+            None if !stayed => {
+                self.failed(now);
+                return Repair::Wait;
+            }
+            None => self.pause = Duration::ZERO,
+            Some(_) => {}
+        }
+        self.next = None;
+        self.last = Some(now);
+        Repair::Attach
+    }
+
+    fn failed(&mut self, now: Instant) {
+        self.pause = (self.pause * 2).clamp(SHORTEST_PAUSE, LONGEST_PAUSE);
+        self.next = Some(now + self.pause);
+    }
+}
+
+/// A program that is there for so long is there to stay.
+const STAYS: Duration = Duration::from_secs(60);
+const SHORTEST_PAUSE: Duration = Duration::from_secs(10);
+const LONGEST_PAUSE: Duration = Duration::from_secs(640);
 
 /// Reads the program's counters for the control socket and the metrics page.
 #[derive(Clone, Debug)]
@@ -358,10 +479,30 @@ mod tests {
     }
 
     #[test]
+    fn kf_17_what_is_detached_is_attached_at_once_and_with_pauses_if_it_does_not_stay() {
+        let begin = Instant::now();
+        let mut attachments = Attachments::default();
+        let mut found = |secs| attachments.found_detached(begin + Duration::from_secs(secs));
+        assert_eq!(found(5), Repair::Attach);
+        // It stayed for a minute.
+        assert_eq!(found(70), Repair::Attach);
+        // It does not: pauses of 10, 20 and 40 s.
+        for (from, attached) in [(74, 84), (88, 108), (110, 150)] {
+            assert_eq!(
+                (found(from), found(attached - 1)),
+                (Repair::Wait, Repair::Wait)
+            );
+            assert_eq!(found(attached), Repair::Attach);
+        }
+        assert_eq!(found(211), Repair::Attach);
+        assert_eq!((found(212), found(222)), (Repair::Wait, Repair::Attach));
+    }
+
+    #[test]
     fn kf_10_without_a_program_the_reason_is_shown() {
         let path = KernelPath::load(Mode::Off, 2, 0).expect("off is always possible");
         assert!(matches!(path.attach("nat64"), Ok(false)));
-        assert!(path.flows().is_none() && !path.was_detached());
+        assert!(path.flows().is_none() && !path.look(Instant::now()));
         assert_eq!(path.numbering().lanes, 2);
         let mut text = String::new();
         path.status_source()
