@@ -1,9 +1,9 @@
 //! What the project wants to reach, and whether it did.
 
-use super::cases::{BOTH, KERNEL, STATEFUL, TAYGA, TWO_TAYGAS};
+use super::cases::{BOTH, KERNEL, STATEFUL, STATELESS, TAYGA, TWO_TAYGAS, WORKERS};
 use super::figures::{
-    PING_IDLE, PING_LOADED, Row, TCP_1_DOWN, TCP_1_UP, TCP_4_DOWN, TCP_4_UP, UDP_64_DOWN,
-    UDP_64_UP, UDP_1200_DOWN, UDP_1200_UP, WAKEUPS,
+    ECHO_IDLE, PING_IDLE, PING_LOADED, Row, TCP_1_DOWN, TCP_1_UP, TCP_4_DOWN, TCP_4_UP,
+    TCP_SESSIONS, UDP_64_DOWN, UDP_64_UP, UDP_1200_DOWN, UDP_1200_UP, UDP_SESSIONS, WAKEUPS,
 };
 use Wanted::{AtLeast, AtMost};
 
@@ -61,6 +61,35 @@ pub(crate) const ALL: &[Bars] = &[
     Bars {
         case: STATEFUL,
         to: Some(KERNEL),
+        wanted: GATEWAY,
+    },
+    Bars {
+        case: STATELESS,
+        to: Some(KERNEL),
+        wanted: GATEWAY,
+    },
+    Bars {
+        case: BOTH,
+        to: Some(KERNEL),
+        wanted: &[
+            (TCP_1_DOWN.rate, AtLeast(0.7)),
+            (TCP_1_UP.rate, AtLeast(0.7)),
+            (TCP_4_DOWN.rate, AtLeast(0.7)),
+            (TCP_4_UP.rate, AtLeast(0.7)),
+            (UDP_64_DOWN.rate, AtLeast(0.45)),
+            (UDP_64_UP.rate, AtLeast(0.45)),
+            (ECHO_IDLE.median, AtMost(2.0)),
+        ],
+    },
+    // Sessions that begin pay nothing for those that go on in the kernel.
+    Bars {
+        case: STATEFUL,
+        to: Some(WORKERS),
+        wanted: &[(TCP_SESSIONS, AtLeast(0.95)), (UDP_SESSIONS, AtLeast(0.95))],
+    },
+    Bars {
+        case: WORKERS,
+        to: Some(KERNEL),
         wanted: &[
             (TCP_1_DOWN.rate, AtLeast(0.5)),
             (TCP_1_UP.rate, AtLeast(0.5)),
@@ -79,11 +108,34 @@ pub(crate) const ALL: &[Bars] = &[
     Bars {
         case: STATEFUL,
         to: None,
-        wanted: &[(WAKEUPS, AtMost(0.0))],
+        wanted: IDLE_WORKERS,
+    },
+    Bars {
+        case: STATELESS,
+        to: None,
+        wanted: IDLE_WORKERS,
     },
     Bars {
         case: BOTH,
         to: None,
-        wanted: &[(WAKEUPS, AtMost(0.0))],
+        wanted: IDLE_WORKERS,
     },
+];
+
+/// Of one translator, to the kernel's own forwarding.
+const GATEWAY: &[(Row, Wanted)] = &[
+    (TCP_1_DOWN.rate, AtLeast(0.85)),
+    (TCP_1_UP.rate, AtLeast(0.85)),
+    (TCP_4_DOWN.rate, AtLeast(0.8)),
+    (TCP_4_UP.rate, AtLeast(0.8)),
+    (UDP_64_DOWN.rate, AtLeast(0.65)),
+    (UDP_64_UP.rate, AtLeast(0.65)),
+    (ECHO_IDLE.median, AtMost(1.5)),
+];
+
+/// The kernel carries it, and without traffic nothing runs.
+const IDLE_WORKERS: &[(Row, Wanted)] = &[
+    (TCP_1_DOWN.cpu, AtMost(0.02)),
+    (TCP_1_UP.cpu, AtMost(0.02)),
+    (WAKEUPS, AtMost(0.0)),
 ];

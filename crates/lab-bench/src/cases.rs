@@ -20,6 +20,8 @@ use super::taygas;
 pub(crate) const KERNEL: &str = "kernel IPv4 forwarding";
 pub(crate) const STATELESS: &str = "plat, static map";
 pub(crate) const STATEFUL: &str = "plat, stateful";
+/// The workers translate all packets.
+pub(crate) const WORKERS: &str = "plat, stateful, --fast-path off";
 pub(crate) const TAYGA: &str = "TAYGA";
 pub(crate) const BOTH: &str = "clat and plat";
 pub(crate) const TWO_TAYGAS: &str = "two TAYGAs";
@@ -71,10 +73,16 @@ impl Case {
             Self::new(STATELESS, Kind::Stateless),
             Self::new(STATEFUL, Kind::Stateful),
         ];
-        cases.extend(plat_flags.iter().map(|flags| Self {
-            plat: words(flags),
-            ..Self::new(format!("{STATEFUL}, {flags}"), Kind::Stateful)
-        }));
+        let mut with = |name: String, flags: &str| {
+            cases.push(Self {
+                plat: words(flags),
+                ..Self::new(name, Kind::Stateful)
+            });
+        };
+        with(WORKERS.to_owned(), "--fast-path off");
+        for flags in plat_flags {
+            with(format!("{STATEFUL}, {flags}"), flags);
+        }
         cases.extend(peers(TAYGA, taygas, Kind::Tayga));
         cases.push(Self::new(BOTH, Kind::Both));
         cases.extend(clat_flags.iter().map(|flags| Self {
