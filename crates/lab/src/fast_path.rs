@@ -1,8 +1,10 @@
 //! The fast path of a `plat` in the laboratory: a flow for it, and what the status says about it.
 
-use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::io::{Read, Write};
+use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::thread;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 
 use crate::installed::{Installed, PATIENCE};
 use crate::topology::{SERVER, embedded};
@@ -86,6 +88,66 @@ impl Flow {
     }
 }
 
+/// A connection of which one end sends when it is asked to.
+pub struct Download {
+    receiving: TcpStream,
+    sending: TcpStream,
+}
+
+/// Bytes that cross at once.
+pub const PART: usize = 1 << 20;
+
+impl Download {
+    /// A client's connection to an address of the server, which sends.
+    ///
+    /// # Errors
+    /// When there is no connection.
+    pub fn start(installed: &Installed, address: IpAddr) -> Result<Self> {
+        let network = &installed.topology;
+        let listener = network.server.run(|| Ok(TcpListener::bind((SERVER, 0))?))?;
+        let target = SocketAddr::new(address, listener.local_addr()?.port());
+        let receiving = network.client().run(|| connect(target))?;
+        let (sending, _) = listener.accept()?;
+        Ok(Self { receiving, sending })
+    }
+
+    /// A connection that is there.
+    #[must_use]
+    pub fn of(receiving: TcpStream, sending: TcpStream) -> Self {
+        Self { receiving, sending }
+    }
+
+    /// So many mebibytes cross, unchanged.
+    ///
+    /// # Errors
+    /// When they do not; with the log of `plat`.
+    pub fn parts(&mut self, installed: &Installed, count: u8) -> Result<()> {
+        let mut sending = self.sending.try_clone()?;
+        let sender = thread::spawn(move || {
+            (0..count).try_for_each(|number| sending.write_all(&vec![number; PART]))
+        });
+        let mut chunk = vec![0; PART];
+        for number in 0..count {
+            if let Err(error) = self.receiving.read_exact(&mut chunk) {
+                bail!("{error}: {}", installed.plat.log());
+            }
+            ensure!(chunk.iter().all(|byte| *byte == number), "it has changed");
+        }
+        let sent = sender.join().ok().context("the sender panicked")?;
+        Ok(sent?)
+    }
+}
+
+/// A connection on which nobody waits for ever.
+///
+/// # Errors
+/// When it is not made.
+pub fn connect(target: SocketAddr) -> Result<TcpStream> {
+    let stream = TcpStream::connect_timeout(&target, PATIENCE)?;
+    stream.set_read_timeout(Some(PATIENCE))?;
+    Ok(stream)
+}
+
 /// A UDP socket of the client, on a port of the kernel's choice.
 ///
 /// # Errors
@@ -136,6 +198,23 @@ pub fn traffic(installed: &Installed) -> Result<Vec<u64>> {
         lines.map(|line| Ok([number_in(&status, line, 0)?, number_in(&status, line, 1)?]));
     let numbers = numbers.into_iter().collect::<Result<Vec<_>>>()?;
     Ok(numbers.concat())
+}
+
+/// Compares how the counters of [`traffic`] have grown with what was sent. The host itself sends reports of
+/// multicast groups into its TUN now and then, and they are counted as IPv6 that came in.
+///
+/// # Errors
+/// When they differ otherwise.
+pub fn ensure_exact(grown: &[u64], wanted: &[u64; 8]) -> Result<()> {
+    let [packets, bytes] = [2, 3].map(|place| grown[place].checked_sub(wanted[place]));
+    let is_own =
+        matches!((packets, bytes), (Some(packets @ 0..=4), Some(bytes)) if bytes <= packets * 200);
+    let others = |all: &[u64]| [&all[..2], &all[4..]].concat();
+    ensure!(
+        is_own && others(grown) == others(wanted),
+        "{grown:?} instead of {wanted:?}"
+    );
+    Ok(())
 }
 
 /// The number at `place` among those of the line that begins with `start`.
