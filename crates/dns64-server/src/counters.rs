@@ -1,9 +1,10 @@
 //! Counters of the DNS64.
 
 use std::ops::AddAssign;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use portable_atomic::AtomicU64;
 use serde::Serialize;
 use xlat_tun::counters::{Cell, Each, Families, Metric, SharedCounter, Value};
 

@@ -3,9 +3,10 @@
 use std::fmt::Write as _;
 use std::net::Ipv4Addr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 
 use nat64::{Counts, Nat64, Protocol, TcpState, Usage};
+use portable_atomic::AtomicU64;
 use serde::Serialize;
 use xlat_host::daemon::metrics::Page;
 use xlat_tun::counters::Metric;

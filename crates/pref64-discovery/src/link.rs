@@ -5,9 +5,10 @@ use std::future::pending;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use portable_atomic::AtomicU64;
 use thiserror::Error;
 use tokio::sync::mpsc;
 use tokio::time::sleep;

@@ -11,7 +11,7 @@ use std::io::{self, BufWriter, Write};
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
 use std::time::{Duration, SystemTime};
 
@@ -19,6 +19,7 @@ use confinement::Kind;
 use nat64::config::Config;
 use nat64::event::Event;
 use nat64::feed::Subscribe;
+use portable_atomic::AtomicU64;
 use thiserror::Error;
 use xlat_core::Instant;
 use xlat_host::private_dir::open_log;

@@ -62,8 +62,8 @@ impl Options {
     fn add(&mut self, code: u8, data: &[u8], is_map: bool) -> Result<(), ResultCode> {
         match code {
             THIRD_PARTY => {
-                let host = data.try_into().map_err(|_| ResultCode::MalformedOption)?;
-                let before = self.third_party.replace(Ipv6Addr::from_octets(host));
+                let host: [u8; 16] = data.try_into().map_err(|_| ResultCode::MalformedOption)?;
+                let before = self.third_party.replace(Ipv6Addr::from(host));
                 once(before.is_none())
             }
             // Peers imply it, and it is not allowed there (section 13.2).

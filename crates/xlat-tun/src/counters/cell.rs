@@ -2,11 +2,12 @@
 
 use std::marker::PhantomData;
 use std::ops::AddAssign;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 
 use serde::ser::{Serialize, Serializer};
 
 use super::metric::{Families, Metric};
+use portable_atomic::AtomicU64;
 
 /// A counter in memory.
 pub trait Cell: Default {
