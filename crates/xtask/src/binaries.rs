@@ -12,6 +12,9 @@ use crate::source;
 #[derive(Clone, Debug)]
 pub(crate) struct Target(String);
 
+/// Rust's own linker, which rustc finds by this name.
+const LLD: &str = "rust-lld";
+
 impl FromStr for Target {
     type Err = String;
 
@@ -69,6 +72,15 @@ impl Target {
         }
     }
 
+    fn variable_of_linker(&self) -> String {
+        let name = self.0.to_uppercase().replace('-', "_");
+        format!("CARGO_TARGET_{name}_LINKER")
+    }
+
+    fn variable_of_c_compiler(&self) -> String {
+        format!("CC_{}", self.0.replace('-', "_"))
+    }
+
     /// Whether the size limits hold: they are measured for this processor.
     fn has_size_limits(&self) -> bool {
         self.processor() == "x86_64"
@@ -87,31 +99,54 @@ impl Target {
             self.has_standard_library()?,
             "Rust's standard library for {name} is missing: rustup target add {name}"
         );
-        let variable = format!(
-            "CARGO_TARGET_{}_LINKER",
-            name.to_uppercase().replace('-', "_")
-        );
+        let variable = self.variable_of_linker();
         let given = std::env::var(&variable).ok();
-        let Some(linker) = given.or_else(|| self.cross_linker()) else {
-            return Ok(());
-        };
-        ensure!(
-            is_program(&linker),
-            "the linker {linker} for {name} is missing: install it, or name another one in {variable}"
-        );
+        let linker = given.or_else(|| self.linker());
+        if let Some(linker) = linker.filter(|linker| linker != LLD) {
+            ensure!(
+                is_program(&linker),
+                "the linker {linker} for {name} is missing: install it, or name another one in \
+                 {variable}"
+            );
+        }
+        let variable = self.variable_of_c_compiler();
+        let given = std::env::var(&variable).ok();
+        if let Some(compiler) = given.or_else(|| self.c_compiler()) {
+            ensure!(
+                is_program(&compiler),
+                "the C compiler {compiler} for {name} is missing: install it, or name another one \
+                 in {variable}"
+            );
+        }
         Ok(())
     }
 
-    /// Debian's cross compiler, where the target is not this machine's.
-    fn cross_linker(&self) -> Option<String> {
-        if self.processor() == std::env::consts::ARCH {
-            return (self.0.ends_with("-musl")).then(|| "musl-gcc".to_owned());
+    /// The C compiler, where the compiler of this machine does not do: Debian's names.
+    fn c_compiler(&self) -> Option<String> {
+        if self.is_of_this_machine() {
+            return self.is_musl().then(|| "musl-gcc".to_owned());
         }
         Some(match self.processor() {
             "armv7" => "arm-linux-gnueabihf-gcc".to_owned(),
             "riscv64gc" => "riscv64-linux-gnu-gcc".to_owned(),
             processor => format!("{processor}-linux-gnu-gcc"),
         })
+    }
+
+    /// The linker, where Cargo's choice does not do. Rust brings musl and a linker for it.
+    fn linker(&self) -> Option<String> {
+        match self.is_musl() {
+            true => Some(LLD.to_owned()),
+            false => self.c_compiler(),
+        }
+    }
+
+    fn is_musl(&self) -> bool {
+        self.0.contains("-musl")
+    }
+
+    fn is_of_this_machine(&self) -> bool {
+        self.processor() == std::env::consts::ARCH
     }
 }
 
@@ -142,14 +177,14 @@ pub(crate) fn build(target: &Target) -> Result<Binaries> {
         "clat",
     ]);
     cargo.args(["--package", "plat", "--target", target.name()]);
-    cargo.env("CARGO_ENCODED_RUSTFLAGS", flags());
-    if let Some(linker) = target.cross_linker() {
-        let name = target.name().replace('-', "_");
-        let linker_variable = format!("CARGO_TARGET_{}_LINKER", name.to_uppercase());
-        for variable in [linker_variable, format!("CC_{name}")] {
-            if std::env::var_os(&variable).is_none() {
-                cargo.env(variable, &linker);
-            }
+    cargo.env("CARGO_ENCODED_RUSTFLAGS", flags(target)?);
+    let tools = [
+        (target.variable_of_linker(), target.linker()),
+        (target.variable_of_c_compiler(), target.c_compiler()),
+    ];
+    for (variable, tool) in tools {
+        if let Some(tool) = tool.filter(|_| std::env::var_os(&variable).is_none()) {
+            cargo.env(variable, tool);
         }
     }
     let status = cargo.status().context("cargo cannot be started")?;
@@ -162,12 +197,16 @@ pub(crate) fn build(target: &Target) -> Result<Binaries> {
     let binaries = Binaries { directory };
     for program in source::PROGRAMS {
         check(program.name, &binaries.read(program.name)?, target)?;
+        if target.is_of_this_machine() {
+            ensure_starts(&binaries.directory.join(program.name))?;
+        }
     }
     Ok(binaries)
 }
 
-/// Static linkage, and no paths of this machine in panic messages.
-fn flags() -> String {
+/// Static linkage, and no paths of this machine in panic messages. LLD also merges functions of the
+/// same code, and packs relocations where the C library reads them so.
+fn flags(target: &Target) -> Result<String> {
     let given = std::env::var("RUSTFLAGS").unwrap_or_default();
     let mut flags: Vec<String> = given.split_whitespace().map(str::to_owned).collect();
     flags.push("-Ctarget-feature=+crt-static".to_owned());
@@ -177,7 +216,23 @@ fn flags() -> String {
     for (from, to) in [(source::root(), "/464xlat"), (cargo_home, "/cargo")] {
         flags.push(format!("--remap-path-prefix={}={to}", from.display()));
     }
-    flags.join("\u{1f}")
+    let minor = minor_version()?;
+    let linked: &[&str] = match target.name() {
+        // Rust links it with its LLD by itself.
+        "x86_64-unknown-linux-gnu" if minor >= 90 => {
+            &["-Wl,--icf=all", "-Wl,-z,pack-relative-relocs"]
+        }
+        // musl 1.2.5.
+        _ if target.is_musl() && minor >= 93 => &["--icf=all", "-z", "pack-relative-relocs"],
+        _ if target.is_musl() => &["--icf=all"],
+        _ => &[],
+    };
+    flags.extend(
+        linked
+            .iter()
+            .map(|argument| format!("-Clink-arg={argument}")),
+    );
+    Ok(flags.join("\u{1f}"))
 }
 
 /// Cargo's target directory.
@@ -198,6 +253,15 @@ pub(crate) fn cargo() -> std::ffi::OsString {
     std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into())
 }
 
+/// 95 for Rust 1.95.
+fn minor_version() -> Result<u32> {
+    let version = rustc(&["--version"])?;
+    let minor = version.split('.').nth(1).map(str::parse);
+    minor
+        .transpose()?
+        .with_context(|| format!("{version} is no version of rustc"))
+}
+
 fn rustc(arguments: &[&str]) -> Result<String> {
     let rustc = std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into());
     let output = Command::new(rustc).args(arguments).output();
@@ -212,10 +276,12 @@ fn is_program(name: &str) -> bool {
 }
 
 /// Bytes that a program may have.
-fn limit(program: &str) -> usize {
-    match program {
-        "clat" => 5_250_000,
-        _ => 7_750_000,
+fn limit(program: &str, target: &Target) -> usize {
+    match (program, target.is_musl()) {
+        ("clat", true) => 4_250_000,
+        ("clat", false) => 5_000_000,
+        (_, true) => 6_500_000,
+        (_, false) => 7_500_000,
     }
 }
 
@@ -228,11 +294,19 @@ fn check(program: &str, bytes: &[u8], target: &Target) -> Result<()> {
         "{program} for {} is linked dynamically: the target has no static C library",
         target.name()
     );
-    let (size, limit) = (bytes.len(), limit(program));
+    let (size, limit) = (bytes.len(), limit(program, target));
     ensure!(
         !target.has_size_limits() || size <= limit,
         "{program} has {size} bytes, more than the {limit} that it may have"
     );
+    Ok(())
+}
+
+/// A static program relocates itself: one that the C library cannot relocate ends before `main`.
+fn ensure_starts(program: &Path) -> Result<()> {
+    let output = Command::new(program).arg("--version").output();
+    let started = output.is_ok_and(|output| output.status.success());
+    ensure!(started, "{} does not start", program.display());
     Ok(())
 }
 
