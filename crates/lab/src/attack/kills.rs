@@ -90,7 +90,6 @@ fn kill(
         Moment::Run => net.start_ready(program)?,
         Moment::Reload => {
             net.start_ready(program)?;
-            // The number of the round is even for every reload.
             net.change_file(number as usize / 4)?;
             net.daemon(program).signal(Signal::HUP)?;
         }

@@ -331,6 +331,8 @@ fn start(
             flags.extend(["--dns64-upstream".into(), SERVER.to_string()]);
             flags.extend(["--max-sessions".into(), "20000".into()]);
             flags.extend(["--fragment-memory".into(), "1".into()]);
+            // A cache of the default size fills in a flood and is no growth to complain of.
+            flags.extend(["--dns64-cache".into(), "2000".into()]);
             Daemon::start(&topology.edge, &binaries.plat, &flags)
         }
     }
