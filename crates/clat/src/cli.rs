@@ -10,6 +10,7 @@ use xlat_core::addr::{Ipv4Prefix, Ipv6Prefix, Pref64};
 use xlat_host::daemon::fast_path::KernelPath;
 use xlat_host::daemon::flags::{LogFlags, PolicyFlags, RunFlags, interface_name};
 use xlat_host::daemon::import::ImportFlags;
+use xlat_host::examine::Target;
 
 use crate::ports;
 use crate::settings::Pcp;
@@ -30,6 +31,8 @@ pub(crate) enum Command {
     Run(Box<Run>),
     /// Show what clat detects about the network, and how, without changing anything
     Detect(Detect),
+    /// Find what keeps this host from IPv4, and say what to do
+    Doctor(Doctor),
     /// Show the status of the running daemon
     Status(Status),
     /// Make a configuration file of that of clatd
@@ -158,6 +161,31 @@ pub(crate) struct Detect {
     pub(crate) seconds: u64,
     #[command(flatten)]
     pub(crate) log: LogFlags,
+}
+
+#[derive(Args, Clone, Debug)]
+pub(crate) struct Doctor {
+    /// As JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// NAT64 prefix to compare the network with, where no daemon runs
+    #[arg(long, value_name = "PREFIX")]
+    pub(crate) prefix: Option<Pref64>,
+    /// Interface towards the IPv6-only network [default: the daemon's, or the one with the route]
+    #[arg(long, value_name = "IFACE", value_parser = interface_name)]
+    pub(crate) uplink: Option<String>,
+    /// IPv4 host that answers pings and, with a port, TCP connections [default: 192.0.0.8, which a plat
+    /// answers for]
+    #[arg(long, value_name = "ADDR[:PORT]")]
+    pub(crate) target: Option<Target>,
+    /// How long it may take, in seconds
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=60))]
+    pub(crate) seconds: u64,
+    /// Directory for state that survives a restart
+    #[arg(long, value_name = "DIR", default_value = "/var/lib/clat")]
+    pub(crate) state_dir: PathBuf,
+    #[command(flatten)]
+    pub(crate) place: Place,
 }
 
 #[derive(Args, Clone, Debug)]

@@ -11,7 +11,7 @@ use xlat_core::Instant;
 use xlat_host::daemon::control::{Answer, SCHEMA};
 use xlat_host::daemon::fast_path::KernelPathSource;
 use xlat_host::daemon::health::{Finding, HealthLog, HealthStatus};
-use xlat_host::host::{FailingRepairs, RepairCounters};
+use xlat_host::host::{FailingRepairs, Host, RepairCounters};
 use xlat_host::icmp4;
 use xlat_host::nft::DroppingChains;
 use xlat_proto::clat::{Clat, Side4, State};
@@ -22,13 +22,19 @@ use xlat_tun::{Totals, now};
 /// A request to the control socket.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) enum Request {
-    Status { json: bool },
+    Status {
+        json: bool,
+        /// As it is known, without measuring anything first.
+        #[serde(default)]
+        known: bool,
+    },
 }
 
 /// The status that the daemon updates and the control socket reads; clones share it.
 #[derive(Clone, Debug)]
 pub(crate) struct StatusSource {
     shared: Arc<Mutex<Shared>>,
+    host: Host,
     /// Held while something is measured: who asks meanwhile gets the same outcome.
     measuring: Arc<tokio::sync::Mutex<()>>,
 }
@@ -50,6 +56,10 @@ struct Shared {
     path: Path,
     /// Whether IPv4 should be reached through the CLAT, and is not.
     is_missing: bool,
+    /// Another CLAT gives this host IPv4, and this one waits.
+    is_second: bool,
+    /// The kernel drops answers behind the TUN, where this program does not see it.
+    is_filtered: bool,
     /// The TUN, and what is pinged through it.
     tun: String,
     target: Ipv4Addr,
@@ -67,6 +77,7 @@ struct Whole {
 impl StatusSource {
     /// `target` is pinged to measure whether anything comes back through the prefix.
     pub(crate) fn new(
+        host: &Host,
         side4: Side4,
         tun: &str,
         target: Option<Ipv4Addr>,
@@ -86,11 +97,14 @@ impl StatusSource {
             health: HealthLog::new(now()),
             path: Path::default(),
             is_missing: true,
+            is_second: false,
+            is_filtered: false,
             tun: tun.to_owned(),
             target: target.unwrap_or(TARGET),
         }));
         Self {
             shared,
+            host: host.clone(),
             measuring: Arc::default(),
         }
     }
@@ -136,6 +150,7 @@ impl StatusSource {
     pub(crate) fn set_state(&self, line: &str) {
         let mut shared = self.lock();
         (shared.known.running, shared.is_missing) = (false, true);
+        shared.is_second = false;
         line.clone_into(&mut shared.known.state);
         shared.path.on_prefix(None);
         shared.judge(now());
@@ -156,6 +171,7 @@ impl StatusSource {
         let mut shared = self.lock();
         let prefix = clat.map(|clat| clat.prefix.to_string());
         shared.path.on_prefix(prefix.as_deref());
+        shared.is_second = matches!(state, State::OtherClat(_));
         shared.is_missing = !matches!(
             state,
             State::Running(_) | State::NativeIpv4 | State::OtherClat(_)
@@ -181,8 +197,12 @@ impl StatusSource {
     /// Measures how the CLAT does, as far as that is not known. `is_asked`: somebody wants to know.
     pub(crate) async fn measure(&self, is_asked: bool) -> HealthStatus {
         let _measuring = self.measuring.lock().await;
+        let tun = self.lock().tun.clone();
+        let is_filtered = self.host.has_strict_filter(&tun)
+            && self.host.ipv4_defaults().await.is_ok_and(|all| all.native);
         let wanted = {
             let mut shared = self.lock();
+            shared.is_filtered = is_filtered;
             shared.judge(now());
             let is_wanted = shared.path.wants_ping(is_asked, now());
             is_wanted.then(|| {
@@ -208,8 +228,11 @@ impl StatusSource {
 
     /// Answers one request.
     pub(crate) async fn answer(self, request: Request, mut answer: Answer) -> io::Result<()> {
-        let Request::Status { json } = request;
-        self.measure(true).await;
+        let Request::Status { json, known } = request;
+        match known {
+            true => self.lock().judge(now()),
+            false => drop(self.measure(true).await),
+        }
         let status = self.status();
         let pcp = self.ports().status();
         if json {
@@ -256,6 +279,17 @@ impl Shared {
         let mut findings = Vec::new();
         if self.is_missing && !self.known.state.is_empty() {
             findings.push(Finding::broken("state", self.known.state.clone()));
+        }
+        if self.is_second {
+            findings.push(Finding::degraded("other-clat", self.known.state.clone()));
+        }
+        if self.known.running && self.is_filtered {
+            let tun = &self.tun;
+            let text = format!(
+                "answers are dropped: another IPv4 default route, and a strict reverse path filter; \
+                 sysctl net.ipv4.conf.{tun}.rp_filter=2 makes it loose"
+            );
+            findings.push(Finding::broken("rp-filter", text));
         }
         if self.known.running {
             let failing = lock(&self.failing);

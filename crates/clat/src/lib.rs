@@ -10,6 +10,7 @@ mod control;
 mod daemon;
 mod detect;
 mod discover;
+mod doctor;
 mod dry_run;
 mod import;
 mod lifecycle;
@@ -24,6 +25,7 @@ use clap::CommandFactory;
 use xlat_host::daemon::control::ask_and_print;
 use xlat_host::daemon::exit::{self, Usage};
 use xlat_host::daemon::privileges;
+use xlat_host::examine;
 
 use cli::{Cli, Command};
 use settings::Settings;
@@ -72,8 +74,18 @@ fn dispatch(cli: Cli) -> Result<u8> {
             let works = runtime.block_on(detect::run(&detect))?;
             return Ok(if works { exit::DONE } else { exit::SYSTEM });
         }
+        Some(Command::Doctor(asked)) => {
+            let report = runtime.block_on(doctor::run(&asked))?;
+            // A resolver that hangs must not keep the report.
+            runtime.shutdown_background();
+            examine::print(&report, asked.json)?;
+            return Ok(report.exit_code());
+        }
         Some(Command::Status(status)) => {
-            let request = control::Request::Status { json: status.json };
+            let request = control::Request::Status {
+                json: status.json,
+                known: false,
+            };
             ask_and_print(&status.place.run_dir, &status.place.tun, &request).map_err(Into::into)
         }
         Some(Command::Import(files)) => import::run(&files),

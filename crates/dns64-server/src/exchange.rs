@@ -111,39 +111,68 @@ fn ensure(condition: bool, otherwise: &'static str) -> Result<(), ExchangeError>
         .ok_or(ExchangeError::Unrelated(otherwise))
 }
 
-/// True if a resolver answers anything, over UDP or TCP, or where it is asked over TLS, accepts a
-/// connection.
-pub(crate) async fn answers(upstream: &Upstream) -> bool {
-    /// Time for each attempt.
-    const PATIENCE: Duration = Duration::from_millis(800);
+/// What a resolver makes of a question that has an answer everywhere.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Probe {
+    /// It says nothing, over UDP or TCP, or accepts no connection where it is asked over TLS.
+    Silent,
+    /// It answers, but without the A records of `ipv4only.arpa` (RFC 7050), which every resolver has:
+    /// of IPv4-only names nothing can be made.
+    WithoutA,
+    /// It answers.
+    Answers,
+}
+
+/// Asks a resolver for the A records of `ipv4only.arpa`, with so much time for each of three attempts.
+/// A resolver over TLS is only connected to.
+pub async fn probe(upstream: &Upstream, patience: Duration) -> Probe {
     let Ok(server) = upstream.target() else {
-        return false;
+        return Probe::Silent;
     };
     if upstream.tls.is_some() {
-        let connected = timeout(PATIENCE, TcpStream::connect(server)).await;
-        return matches!(connected, Ok(Ok(_)));
+        let connected = timeout(patience, TcpStream::connect(server)).await;
+        return match connected {
+            Ok(Ok(_)) => Probe::Answers,
+            _ => Probe::Silent,
+        };
     }
+    let Ok(name) = Name::from_ascii("ipv4only.arpa.") else {
+        return Probe::Silent;
+    };
     let ask = Ask {
-        query: Query::query(Name::root(), RecordType::NS),
+        query: Query::query(name, RecordType::A),
         dnssec_ok: false,
         checking_disabled: false,
     };
     let Ok(request) = Request::new(&ask, false) else {
-        return false;
+        return Probe::Silent;
     };
-    let once = async || {
-        matches!(
-            timeout(PATIENCE, over_udp(server, &request)).await,
-            Ok(Ok(_))
-        )
-    };
-    let over_tcp = async || {
-        matches!(
-            timeout(PATIENCE, over_tcp(server, &request)).await,
-            Ok(Ok(_))
-        )
-    };
-    once().await || once().await || over_tcp().await
+    for over_tcp in [false, false, true] {
+        let answer = async {
+            match over_tcp {
+                true => self::over_tcp(server, &request).await,
+                false => over_udp(server, &request).await,
+            }
+        };
+        if let Ok(Ok(answer)) = timeout(patience, answer).await {
+            return judge(&answer);
+        }
+    }
+    Probe::Silent
+}
+
+/// An error is about the resolver, or about this name alone, and says nothing of A records.
+fn judge(answer: &Message) -> Probe {
+    let code = answer.metadata.response_code;
+    let has_a = answer
+        .answers
+        .iter()
+        .any(|one| one.record_type() == RecordType::A);
+    let says_none = matches!(code, ResponseCode::NoError | ResponseCode::NXDomain);
+    match says_none && !has_a && !answer.metadata.truncation {
+        true => Probe::WithoutA,
+        false => Probe::Answers,
+    }
 }
 
 /// Queries over UDP, and again over TCP if the answer was truncated.

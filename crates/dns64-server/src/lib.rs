@@ -30,6 +30,7 @@ mod without_tls;
 
 pub use config::{Config, Upstream};
 pub use counters::Figures;
+pub use exchange::{Probe, probe};
 pub use resolv_conf::ResolvConf;
 pub use server::{Error, PORT, Server};
 pub use status::{ResolverStatus, StatusSource, WITHOUT_EDNS};

@@ -12,10 +12,15 @@ use xlat_tun::now;
 
 use crate::config::Upstream;
 use crate::counters::{Counters, Figures};
-use crate::exchange;
+use crate::exchange::{self, Probe};
 
+/// Time for each attempt to have an answer of a resolver.
+const PATIENCE: Duration = Duration::from_millis(800);
 /// A resolver that has answered in this time is not asked whether it answers.
 const FRESH: Duration = Duration::from_secs(3);
+
+/// So long it counts whether a resolver gives A records.
+const PROBED: Duration = Duration::from_secs(5);
 
 /// Number of resolvers that are asked without EDNS.
 pub const WITHOUT_EDNS: Metric = Metric::gauge(
@@ -49,17 +54,19 @@ impl StatusSource {
         let mut asked = JoinSet::new();
         for (upstream, status) in all {
             let answered = status.answered;
-            let is_fresh = answered.is_some_and(|at| now().saturating_since(at) < FRESH);
-            if status.silent || (is_asked && !is_fresh) {
+            let is_recent =
+                |at: Option<Instant>, time| at.is_some_and(|at| now().saturating_since(at) < time);
+            let is_fresh = is_recent(answered, FRESH) && is_recent(status.probed, PROBED);
+            if status.silent || status.without_a || (is_asked && !is_fresh) {
                 asked.spawn(async move {
-                    let answers = exchange::answers(&upstream).await;
-                    (upstream, answers)
+                    let probed = exchange::probe(&upstream, PATIENCE).await;
+                    (upstream, probed)
                 });
             }
         }
         while let Some(done) = asked.join_next().await {
-            if let Ok((upstream, answers)) = done {
-                self.resolvers.set_answers(&upstream, answers);
+            if let Ok((upstream, probed)) = done {
+                self.resolvers.set_probed(&upstream, probed);
             }
         }
     }
@@ -78,9 +85,21 @@ pub struct ResolverStatus {
     pub edns: bool,
     /// True if it did not answer when it was last asked.
     pub silent: bool,
+    /// True if it gave no A records when it was asked for some that exist.
+    #[serde(skip_serializing_if = "is_false")]
+    pub without_a: bool,
     /// When it answered last.
     #[serde(skip)]
     pub(crate) answered: Option<Instant>,
+    /// When it was last asked for A records that exist.
+    #[serde(skip)]
+    pub(crate) probed: Option<Instant>,
+}
+
+/// For fields that are left out then.
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde wants it")]
+fn is_false(flag: &bool) -> bool {
+    !flag
 }
 
 impl fmt::Display for ResolverStatus {
@@ -91,6 +110,9 @@ impl fmt::Display for ResolverStatus {
         }
         if self.silent {
             f.write_str(" (does not answer)")?;
+        }
+        if self.without_a {
+            f.write_str(" (gives no A records)")?;
         }
         Ok(())
     }
@@ -104,11 +126,23 @@ impl Resolvers {
                 address: one.to_string(),
                 edns: true,
                 silent: false,
+                without_a: false,
                 answered: None,
+                probed: None,
             };
             (one.clone(), status)
         };
         *self.lock() = upstreams.iter().map(status).collect();
+    }
+
+    /// A resolver was asked whether it answers, and with A records.
+    fn set_probed(&self, upstream: &Upstream, probed: Probe) {
+        self.set_answers(upstream, probed != Probe::Silent);
+        let mut all = self.lock();
+        for (_, status) in all.iter_mut().filter(|(one, _)| one == upstream) {
+            status.without_a = probed == Probe::WithoutA;
+            status.probed = Some(now());
+        }
     }
 
     /// A resolver has answered, or has not in time.

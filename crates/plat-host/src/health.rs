@@ -95,7 +95,7 @@ impl StatusSource {
     }
 
     /// Says what is wrong, as far as it is known.
-    fn judge(&self) {
+    pub fn judge(&self) {
         let now = now();
         let mut findings = Vec::new();
         if let Some(missing) = &lock(&self.reach).missing {
@@ -126,18 +126,23 @@ impl StatusSource {
     }
 }
 
-/// Resolvers that do not answer. Without any, names are not resolved at all.
+/// Resolvers that do not answer, or not with A records. Without any other, IPv4-only names are not
+/// resolved at all.
 fn of_resolvers(resolvers: &[ResolverStatus]) -> Vec<Finding> {
-    let all_are_silent = resolvers.iter().all(|one| one.silent);
-    let silent = resolvers.iter().filter(|one| one.silent);
+    let is_useless = |one: &&ResolverStatus| one.silent || one.without_a;
+    let all_are_useless = resolvers.iter().all(|one| is_useless(&one));
     let finding = |one: &ResolverStatus| {
-        let text = format!("the resolver {} does not answer", one.address);
-        match all_are_silent {
+        let what = match one.silent {
+            true => "does not answer",
+            false => "gives no A records, of which the DNS64 would make addresses",
+        };
+        let text = format!("the resolver {} {what}", one.address);
+        match all_are_useless {
             true => Finding::broken("dns64", text),
             false => Finding::degraded("dns64", text),
         }
     };
-    silent.map(finding).collect()
+    resolvers.iter().filter(is_useless).map(finding).collect()
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {

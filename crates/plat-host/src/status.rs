@@ -1,6 +1,7 @@
 //! The status of a gateway, for `plat status` and the metrics page.
 
 use std::fmt::Write as _;
+use std::net::Ipv4Addr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -31,6 +32,8 @@ pub struct StatusSource {
     pub started: Instant,
     /// The NAT64 prefixes.
     pub prefixes: Vec<String>,
+    /// The translator's own IPv4 address.
+    pub ipv4: Ipv4Addr,
     /// The pools, for people.
     pub pool: Vec<String>,
     /// Where clients are seen that share an address of this host.
@@ -146,6 +149,7 @@ impl StatusSource {
             uptime_s: now().saturating_since(self.started).as_secs(),
             health: self.health.status(),
             prefixes: self.prefixes.clone(),
+            ipv4: self.ipv4,
             pool: self.pools(),
             notes: self.notes.clone(),
             stateful: self.nat.as_ref().map(|nat| nat.status(top)),
@@ -189,6 +193,8 @@ pub struct Status {
     uptime_s: u64,
     health: HealthStatus,
     prefixes: Vec<String>,
+    /// The translator's own IPv4 address: it answers pings through the prefix.
+    ipv4: Ipv4Addr,
     pool: Vec<String>,
     /// What the figures do not say.
     #[serde(skip_serializing_if = "Vec::is_empty")]

@@ -12,6 +12,7 @@ use xlat_host::daemon::flags::{
     HairpinMode, LogFlags, PolicyFlags, RELOADABLE, RunFlags, Switch, interface_name,
 };
 use xlat_host::daemon::import::ImportFlags;
+use xlat_host::examine::Target;
 
 use crate::advertise::flags::AdvertiseFlags;
 use crate::dns::DnsFlags;
@@ -41,6 +42,8 @@ pub(crate) enum Command {
     Import(Import),
     /// Make the running daemon read its configuration file again
     Reload(Reload),
+    /// Find what keeps clients from IPv4, and say what to do
+    Doctor(Doctor),
     /// Show the status of the running daemon
     Status(Status),
     /// List the sessions of the running daemon
@@ -167,6 +170,25 @@ pub(crate) struct Whose {
 
 #[derive(Args, Clone, Debug)]
 pub(crate) struct Reload {
+    #[command(flatten)]
+    pub(crate) place: Place,
+}
+
+#[derive(Args, Clone, Debug)]
+pub(crate) struct Doctor {
+    /// As JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// IPv4 host that answers pings and, with a port, TCP connections [default: the
+    /// translator itself]
+    #[arg(long, value_name = "ADDR[:PORT]")]
+    pub(crate) target: Option<Target>,
+    /// How long it may take, in seconds
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=60))]
+    pub(crate) seconds: u64,
+    /// Directory for state that survives a restart
+    #[arg(long, value_name = "DIR", default_value = "/var/lib/plat")]
+    pub(crate) state_dir: PathBuf,
     #[command(flatten)]
     pub(crate) place: Place,
 }

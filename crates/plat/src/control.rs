@@ -24,6 +24,9 @@ pub(crate) enum Request {
     },
     Status {
         json: bool,
+        /// As it is known, without measuring anything first.
+        #[serde(default)]
+        known: bool,
     },
     Sessions {
         json: bool,
@@ -51,8 +54,11 @@ impl Control {
                 Ok(line) => answer.text(&line).await,
                 Err(reason) => answer.refuse(reason).await,
             },
-            Request::Status { json } => {
-                self.source.measure(true).await;
+            Request::Status { json, known } => {
+                match known {
+                    true => self.source.judge(),
+                    false => drop(self.source.measure(true).await),
+                }
                 let status = self.source.status(TOP);
                 match json {
                     true => answer.json(&status).await,

@@ -10,6 +10,7 @@ mod check;
 mod cli;
 mod control;
 mod dns;
+mod doctor;
 mod facts;
 mod import;
 mod pcp;
@@ -26,6 +27,7 @@ use clap::CommandFactory;
 use xlat_host::daemon::control::ask_and_print;
 use xlat_host::daemon::exit::{self, Usage};
 use xlat_host::daemon::privileges;
+use xlat_host::examine;
 
 use cli::{Cli, Command};
 
@@ -45,7 +47,7 @@ pub fn main() -> ExitCode {
         Err(code) => return code,
     };
     match dispatch(cli) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => ExitCode::from(code),
         Err(error) => {
             exit::complain(NAME, &format!("{error:#}"));
             ExitCode::from(if error.is::<Usage>() {
@@ -57,7 +59,7 @@ pub fn main() -> ExitCode {
     }
 }
 
-fn dispatch(cli: Cli) -> Result<()> {
+fn dispatch(cli: Cli) -> Result<u8> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
@@ -75,9 +77,17 @@ fn dispatch(cli: Cli) -> Result<()> {
             ask(&whose.place, &control::Request::Whose { external })
         }
         Some(Command::Reload(reload)) => ask(&reload.place, &control::Request::Reload),
+        Some(Command::Doctor(asked)) => {
+            let report = runtime.block_on(doctor::run(&asked))?;
+            // A thread that waits for the kernel must not keep the report.
+            runtime.shutdown_background();
+            examine::print(&report, asked.json)?;
+            return Ok(report.exit_code());
+        }
         Some(Command::Status(status)) => {
             let json = status.json;
-            ask(&status.place, &control::Request::Status { json })
+            let known = false;
+            ask(&status.place, &control::Request::Status { json, known })
         }
         Some(Command::Sessions(sessions)) => {
             let request = control::Request::Sessions {
@@ -87,7 +97,8 @@ fn dispatch(cli: Cli) -> Result<()> {
             ask(&sessions.place, &request)
         }
         None => translate(&runtime, cli.run),
-    }
+    }?;
+    Ok(exit::DONE)
 }
 
 fn translate(runtime: &tokio::runtime::Runtime, run: cli::Run) -> Result<()> {

@@ -253,6 +253,7 @@ impl Daemon<'_> {
             version: env!("CARGO_PKG_VERSION"),
             started: now(),
             prefixes: settings.pref64s.iter().map(ToString::to_string).collect(),
+            ipv4: settings.own_v4,
             pool: settings.pools(),
             outer: self.outer.seen(),
             notes: settings.notes(),

@@ -10,6 +10,8 @@ mod link;
 mod query;
 mod resolvers;
 mod router_listener;
+mod survey;
 
 pub use link::{LinkDiscovery, ListenError, Trust, log_change, origin};
 pub use router_listener::RouterListener;
+pub use survey::{Survey, survey};

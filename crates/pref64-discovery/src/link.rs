@@ -413,7 +413,7 @@ const REPORT_PAUSE: Duration = Duration::from_secs(1);
 const RESOLVERS_LOOK: Duration = Duration::from_secs(2);
 
 /// The socket's filter lets nothing else pass.
-const HOP_LIMIT_SEEN: u8 = 255;
+pub(crate) const HOP_LIMIT_SEEN: u8 = 255;
 
 /// The source of a prefix, as text.
 pub fn origin(source: Source) -> String {

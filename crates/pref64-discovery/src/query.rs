@@ -60,6 +60,18 @@ pub(crate) async fn ask(link: &Link, servers: &[Ipv6Addr], ignored: &AtomicU64) 
     answer
 }
 
+/// Asks one server for the addresses of `ipv4only.arpa`.
+///
+/// # Errors
+/// What it says instead of an answer.
+pub(crate) async fn addresses(link: &Link, server: Ipv6Addr) -> Result<Vec<Ipv6Addr>, String> {
+    match ask_one(link, server, &AtomicU64::new(0)).await {
+        Ok(Answer::Addresses(addresses, _)) => Ok(addresses),
+        Ok(Answer::Absent | Answer::Failed) => Ok(Vec::new()),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
 async fn ask_one(link: &Link, server: Ipv6Addr, ignored: &AtomicU64) -> Result<Answer, QueryError> {
     let scope = if server.is_unicast_link_local() {
         link.index

@@ -22,6 +22,7 @@ pub use counters::{Counters, Figures};
 pub use domain::Domain;
 pub use error::Error;
 use lan::Lan;
+pub use neighbour_table::low_neighbour_limits;
 pub use programs::{ProgramWatch, ROUTER_PROGRAMS, RouterPrograms};
 pub use reach_watch::{ReachStatus, ReachWatch, Seen, WITHDRAWALS};
 

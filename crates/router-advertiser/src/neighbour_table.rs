@@ -10,13 +10,7 @@ const LEAST: u32 = 8192;
 /// Names the limits of the neighbour tables that are too low for a router. They hold for the whole
 /// machine, so they are its administrator's to set; in a container they are not to be seen.
 pub(super) fn warn_of_limits(host: &Host) {
-    let low: Vec<String> = ["ipv6", "ipv4"]
-        .iter()
-        .filter_map(|family| {
-            let key = format!("net.{family}.neigh.default.gc_thresh3");
-            line(&key, host.sysctl(&key)?.parse().ok()?)
-        })
-        .collect();
+    let low = low_neighbour_limits(host);
     if !low.is_empty() {
         warn!(
             "the kernel's neighbour table is small for a router: a scan or a flood in a LAN can keep \
@@ -24,6 +18,15 @@ pub(super) fn warn_of_limits(host: &Host) {
             low.join(" and ")
         );
     }
+}
+
+/// The limits of the neighbour tables that are too low for a router, each with the value to set.
+pub fn low_neighbour_limits(host: &Host) -> Vec<String> {
+    let low = ["ipv6", "ipv4"].iter().filter_map(|family| {
+        let key = format!("net.{family}.neigh.default.gc_thresh3");
+        line(&key, host.sysctl(&key)?.parse().ok()?)
+    });
+    low.collect()
 }
 
 fn line(key: &str, limit: u32) -> Option<String> {

@@ -84,7 +84,7 @@ impl<'a> Daemon<'a> {
         let instance = &settings.instance;
         let (side4, reserved) = side4(host, settings).await?;
         let (tun, target) = (&instance.tun, settings.trust.probe);
-        let status = StatusSource::new(side4, tun, target, kernel.status_source());
+        let status = StatusSource::new(host, side4, tun, target, kernel.status_source());
         let socket = Socket::bind(
             &instance.run_dir,
             &instance.tun,

@@ -92,7 +92,7 @@ impl Socket {
         name: &str,
         group: Option<&StatusGroup>,
     ) -> Result<Self, ControlError> {
-        let path = path(run_dir, name);
+        let path = socket_path(run_dir, name);
         let listener = listen(run_dir, name, &path);
         if let (Ok(_), Some(group)) = (&listener, group)
             && let Err(error) = open_to(&path, group.0)
@@ -213,7 +213,7 @@ pub fn ask(
     request: &impl Serialize,
     mut print: impl FnMut(&str) -> io::Result<()>,
 ) -> Result<(), ControlError> {
-    let path = path(run_dir, name);
+    let path = socket_path(run_dir, name);
     let mut stream = BlockingStream::connect(&path).map_err(|_| ControlError::NotRunning(path))?;
     let mut line = serde_json::to_string(request).map_err(io::Error::from)?;
     line.push('\n');
@@ -253,7 +253,7 @@ pub fn ask_and_print(
     }
 }
 
-fn path(run_dir: &Path, name: &str) -> PathBuf {
+pub(crate) fn socket_path(run_dir: &Path, name: &str) -> PathBuf {
     run_dir.join(format!("{name}.sock"))
 }
 

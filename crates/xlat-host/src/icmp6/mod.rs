@@ -5,6 +5,7 @@
 //! [`Responses`] of UDP servers and [`Solicitations`] are for addresses that this host does not have: they are taken from the link
 //! before the kernel routes them.
 
+mod echo;
 mod filter;
 mod responses;
 mod solicitations;
@@ -17,6 +18,7 @@ use pnet_packet::icmpv6::Icmpv6Types;
 use socket2::{Domain, Protocol, SockFilter, Socket, Type};
 use tokio::net::UdpSocket;
 
+pub use self::echo::Echo;
 pub use self::responses::Responses;
 pub use self::solicitations::Solicitations;
 

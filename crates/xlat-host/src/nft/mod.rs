@@ -52,6 +52,11 @@ pub(crate) mod netlink {
 }
 
 impl NftError {
+    /// True if this process lacks the privilege.
+    pub fn is_refused(&self) -> bool {
+        self.source.kind() == io::ErrorKind::PermissionDenied
+    }
+
     /// True if the request was about `table`.
     pub fn is_of(&self, table: &Table) -> bool {
         self.table.as_deref() == Some(table.name())
