@@ -53,9 +53,12 @@ impl PortMapper for Ports {
         internal: Internal,
         _remote: Remote,
         suggested: Suggestion,
+        _until: Instant,
     ) -> Result<SocketAddrV4, Refusal> {
         self.give(internal, suggested)
     }
+
+    fn let_go(&mut self, _internal: Internal, _remote: Remote) {}
 
     fn close(&mut self, _internal: Internal) {}
 

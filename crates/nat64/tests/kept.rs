@@ -8,7 +8,7 @@ use std::net::{Ipv4Addr, Ipv6Addr, SocketAddrV4};
 use nat64::config::{Filtering, PortBlocks, StaticBinding};
 use nat64::{PortRefusal, PortRequest, Protocol, RemoteFilter};
 use pnet_packet::ip::IpNextHeaderProtocol;
-use world::{ACK, SYN, TCP, UDP, World, config, sock4, sock6};
+use world::{ACK, RST, SYN, TCP, UDP, World, config, sock4, sock6};
 
 const CLIENT: &str = "[2001:db8::7]:5000";
 const SERVER: &str = "198.51.100.7:53";
@@ -233,4 +233,62 @@ fn pc_26_hosts_that_are_not_served_get_nothing() {
     cfg.clients = vec!["2001:db8:aaaa::/48".parse().unwrap()];
     let world = World::new(cfg);
     assert_eq!(keep(&world, &wanted(1)), Err(PortRefusal::NotServed));
+}
+
+/// RFC 6887 section 12.3: "extend the mapping's lifetime", beyond the timeout of idle connections.
+#[test]
+fn pc_12_a_held_connection_may_be_idle_for_longer_than_others() {
+    let hold = |world: &World, seconds: u64| {
+        let until = world.now + std::time::Duration::from_secs(seconds);
+        let (tcp, remote) = (Protocol::Tcp, sock4(SERVER));
+        world.nat.hold_connection(tcp, host(), 5000, remote, until);
+    };
+    let begin = || {
+        let mut world = World::with_pool("192.0.2.1");
+        let wanted = PortRequest {
+            protocol: Protocol::Tcp,
+            ..wanted(5000)
+        };
+        let external = keep(&world, &wanted).unwrap();
+        assert_eq!(world.tcp_out(SYN, CLIENT, SERVER), Ok(external));
+        world.tcp_in(SYN | ACK, SERVER, external).unwrap();
+        world.tcp_out(ACK, CLIENT, SERVER).unwrap();
+        (world, external)
+    };
+    let sessions = |world: &mut World, seconds: u64| {
+        world.wait(seconds);
+        world.expire();
+        world.counts().sessions.iter().sum::<u32>()
+    };
+    const ESTABLISHED: u64 = 7440;
+    const TRANS: u64 = 240;
+    let (mut world, external) = begin();
+    hold(&world, 86_400);
+    assert_eq!(sessions(&mut world, 86_399), 1);
+    assert!(world.tcp_in(ACK, SERVER, external).is_ok());
+    // The packet began the usual time again; the promise is over.
+    assert_eq!(sessions(&mut world, ESTABLISHED + TRANS + 1), 0);
+
+    // A client that lets it go, and one that never asked.
+    for is_held in [true, false] {
+        let (mut world, _) = begin();
+        if is_held {
+            hold(&world, 86_400);
+            let (tcp, remote) = (Protocol::Tcp, sock4(SERVER));
+            world.nat.let_connection_go(tcp, host(), 5000, remote);
+        }
+        assert_eq!(
+            sessions(&mut world, ESTABLISHED + TRANS + 1),
+            0,
+            "{is_held}"
+        );
+    }
+    // Another connection of the same port is not held, nor one that ends.
+    let (mut world, external) = begin();
+    hold(&world, 86_400);
+    world.tcp_out(SYN, CLIENT, OTHER).unwrap();
+    world.tcp_in(SYN | ACK, OTHER, external).unwrap();
+    assert_eq!(sessions(&mut world, ESTABLISHED + TRANS + 1), 1);
+    world.tcp_out(RST, CLIENT, SERVER).unwrap();
+    assert_eq!(sessions(&mut world, TRANS + 1), 0);
 }

@@ -59,6 +59,11 @@ impl<'a> Ports<'a> {
         })
     }
 
+    /// The far end of a connection as the IPv4 side sees it.
+    fn far_end(&self, remote: Remote) -> Option<SocketAddrV4> {
+        Some(SocketAddrV4::new(self.remote(remote.address)?, remote.port))
+    }
+
     fn remote(&self, address: Ipv6Addr) -> Option<Ipv4Addr> {
         self.pref64s.lookup(address)?.extract(address)
     }
@@ -91,9 +96,22 @@ impl PortMapper for Ports<'_> {
         internal: Internal,
         remote: Remote,
         suggested: Suggestion,
+        until: Instant,
     ) -> Result<SocketAddrV4, Refusal> {
-        self.remote(remote.address).ok_or(Refusal::NotAuthorized)?;
-        self.keep_port(internal, suggested)
+        let far = self.far_end(remote).ok_or(Refusal::NotAuthorized)?;
+        let external = self.keep_port(internal, suggested)?;
+        let (protocol, port) = (protocol(internal), internal.port);
+        self.nat
+            .hold_connection(protocol, internal.client, port, far, until);
+        Ok(external)
+    }
+
+    fn let_go(&mut self, internal: Internal, remote: Remote) {
+        let (protocol, port) = (protocol(internal), internal.port);
+        if let Some(far) = self.far_end(remote) {
+            self.nat
+                .let_connection_go(protocol, internal.client, port, far);
+        }
     }
 
     fn seen(&self, external: SocketAddrV4) -> SocketAddrV4 {

@@ -1,15 +1,17 @@
 //! Bindings that clients ask for explicitly (RFC 6887): they stay without sessions until they are
 //! released. They count towards the subscriber's limits as all of its bindings do.
 
-use std::net::{Ipv4Addr, Ipv6Addr};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddrV4};
 
 use xlat_core::addr::Ipv4Prefix;
 use xlat_core::mapper::Refusal;
 use xlat_core::{DropReason, Instant};
 
 use super::Shard;
+use crate::clock::Tick;
 use crate::ports::deterministic::Block;
 use crate::table::bib::BindingState;
+use crate::table::session::Session;
 use crate::table::subscribers::NO_ADDRESS;
 use crate::tuple::{ClientTuple, ExternalTuple, Inside, Outside, Protocol};
 
@@ -105,9 +107,37 @@ impl Shard {
     pub(crate) fn release(&mut self, inside: Inside, now: Instant) {
         if let Some(handle) = self.kept(inside) {
             self.remote_filters.remove(&handle);
+            self.held.retain(|(binding, ..), _| *binding != handle);
             self.bib.binding_mut(handle).state = BindingState::Dynamic;
             self.release_if_unused(handle, now);
         }
+    }
+
+    /// Lets a kept binding's connection with a remote node be idle until then.
+    pub(crate) fn hold(&mut self, inside: Inside, remote: SocketAddrV4, until: Instant) {
+        if let Some(handle) = self.kept(inside) {
+            let place = (handle, remote.ip().to_bits(), remote.port());
+            self.held.insert(place, Tick::at(until));
+        }
+    }
+
+    /// Lets that connection end by its own timeout again.
+    pub(crate) fn let_go(&mut self, inside: Inside, remote: SocketAddrV4) {
+        if let Some(handle) = self.kept(inside) {
+            let place = (handle, remote.ip().to_bits(), remote.port());
+            self.held.remove(&place);
+        }
+    }
+
+    /// The end of a session that its client holds for longer than its timeout. One that ends, or has
+    /// never been established, is not held (RFC 6887 section 12.3).
+    pub(super) fn held_until(&self, session: &Session) -> Option<Tick> {
+        if self.held.is_empty() {
+            return None;
+        }
+        let place = (session.binding, session.remote, session.remote_port);
+        let until = *self.held.get(&place)?;
+        (until > session.expires()).then_some(until)
     }
 
     /// False if the client has said whom it wants to hear, and the remote node is not among them.

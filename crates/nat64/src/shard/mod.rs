@@ -80,6 +80,8 @@ pub(crate) struct Shard {
     contacts: Contacts,
     /// Whom the clients of some open bindings want to hear, by binding.
     remote_filters: BTreeMap<u32, Box<[RemoteFilter]>>,
+    /// Until when clients hold connections of kept bindings, by binding and remote node.
+    held: BTreeMap<(u32, u32, u16), Tick>,
     pub(crate) feed: Feed,
     /// What the IPv4 side sees of an address of the pool, if not the address itself.
     outer: Option<OuterAddress>,
@@ -192,6 +194,7 @@ impl Shard {
             subscribers: Subscribers::new(limit, rules.limits.subscriber_prefix, key),
             contacts: Contacts::new(contacts, key),
             remote_filters: BTreeMap::new(),
+            held: BTreeMap::new(),
             feed: Feed::default(),
             outer: None,
             quiet_until: Tick::from_raw(0),

@@ -274,6 +274,12 @@ impl Shard {
         let session = self.sessions.session(handle);
         let is_probed =
             session.protocol == Protocol::Tcp && state(session).at_timeout() == AtTimeout::Probe;
+        if (is_probed || session.protocol == Protocol::Udp)
+            && let Some(until) = self.held_until(session)
+        {
+            self.sessions.revive(handle, until);
+            return true;
+        }
         let over = session.expires();
         if !is_probed {
             self.close_session(handle, now);

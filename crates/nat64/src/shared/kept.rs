@@ -51,6 +51,32 @@ impl Nat64 {
         self.shard_of(client).close(inside);
     }
 
+    /// Lets the connection of such a port with a remote node be idle until then, whatever the
+    /// timeouts of others.
+    pub fn hold_connection(
+        &self,
+        protocol: Protocol,
+        client: Ipv6Addr,
+        port: u16,
+        remote: SocketAddrV4,
+        until: Instant,
+    ) {
+        let inside = inside(protocol, client, port);
+        self.shard_of(client).hold(inside, remote, until);
+    }
+
+    /// Takes back what [`hold_connection`](Self::hold_connection) promised; the connection goes on.
+    pub fn let_connection_go(
+        &self,
+        protocol: Protocol,
+        client: Ipv6Addr,
+        port: u16,
+        remote: SocketAddrV4,
+    ) {
+        let inside = inside(protocol, client, port);
+        self.shard_of(client).let_go(inside, remote);
+    }
+
     /// Lets a port go with its last session: at once, if it has none.
     pub fn release_port(&self, protocol: Protocol, client: Ipv6Addr, port: u16, now: Instant) {
         let inside = inside(protocol, client, port);

@@ -2,6 +2,8 @@
 
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddrV4};
 
+use xlat_core::Instant;
+
 use super::ResultCode;
 use super::option::Filter;
 
@@ -87,7 +89,8 @@ pub trait PortMapper {
         filters: &[Filter],
     ) -> Result<SocketAddrV4, Refusal>;
 
-    /// Keeps the external port of a connection, and makes it if there is none.
+    /// Keeps the external port of a connection, and makes it if there is none. The connection may be
+    /// idle until then.
     ///
     /// # Errors
     /// Why not; nothing has changed then.
@@ -96,6 +99,7 @@ pub trait PortMapper {
         internal: Internal,
         remote: Remote,
         suggested: Suggestion,
+        until: Instant,
     ) -> Result<SocketAddrV4, Refusal>;
 
     /// What the IPv4 side sees of an external address that was given: another one where a further NAT
@@ -103,6 +107,9 @@ pub trait PortMapper {
     fn seen(&self, external: SocketAddrV4) -> SocketAddrV4 {
         external
     }
+
+    /// A connection is not kept any more: it ends when it has been idle for as long as others may be.
+    fn let_go(&mut self, internal: Internal, remote: Remote);
 
     /// A port is no longer open to others, but connections of it are kept.
     fn close(&mut self, internal: Internal);

@@ -166,7 +166,7 @@ impl Server {
         };
         let given = match held {
             Held::Open => nat.map(internal, exact, &mapping.filters),
-            Held::Connection(remote) => nat.keep(internal, remote, exact),
+            Held::Connection(remote) => nat.keep(internal, remote, exact, mapping.until),
         };
         // What was exactly suggested is what was given.
         let is_same = given.is_ok();
@@ -276,7 +276,8 @@ impl Server {
             return Ok((known.unwrap_or(none), 0));
         }
         let suggested = suggestion(&peer.map, true);
-        let external = nat.keep(internal, remote, suggested)?;
+        let until = now + Duration::from_secs(self.lifetime(request.lifetime).into());
+        let external = nat.keep(internal, remote, suggested, until)?;
         let none = Vec::new();
         Ok(self.hold(key, peer.map.nonce, external, none, request.lifetime, now))
     }
@@ -304,8 +305,7 @@ impl Server {
         wanted: u32,
         now: Instant,
     ) -> (SocketAddrV4, u32) {
-        let (least, most) = self.settings.lifetimes;
-        let lifetime = wanted.clamp(least, most);
+        let lifetime = self.lifetime(wanted);
         self.insert(Mapping {
             internal,
             held,
@@ -315,6 +315,12 @@ impl Server {
             until: now + Duration::from_secs(lifetime.into()),
         });
         (external, lifetime)
+    }
+
+    /// Seconds that a client gets which wants so many.
+    fn lifetime(&self, wanted: u32) -> u32 {
+        let (least, most) = self.settings.lifetimes;
+        wanted.clamp(least, most)
     }
 
     /// Section 15.1. What is not there is deleted already.
@@ -364,6 +370,9 @@ impl Server {
         self.expiries.remove(&(mapping.until, *key));
         self.generation += 1;
         let internal = mapping.internal;
+        if let Held::Connection(remote) = mapping.held {
+            nat.let_go(internal, remote);
+        }
         let mut rest = self.mappings.range((internal, Held::Open)..);
         let is_held = rest
             .next()

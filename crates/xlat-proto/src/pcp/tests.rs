@@ -17,6 +17,7 @@ const NOW: Instant = Instant::from_secs(142);
 struct Nat {
     open: BTreeMap<Internal, u16>,
     kept: BTreeMap<(Internal, Remote), u16>,
+    idle_until: BTreeMap<(Internal, Remote), Instant>,
     filters: BTreeMap<Internal, Vec<Filter>>,
     refusal: Option<Refusal>,
 }
@@ -70,10 +71,17 @@ impl PortMapper for Nat {
         internal: Internal,
         remote: Remote,
         suggested: Suggestion,
+        until: Instant,
     ) -> Result<SocketAddrV4, Refusal> {
         let port = self.port(internal, suggested)?;
         self.kept.insert((internal, remote), port);
+        self.idle_until.insert((internal, remote), until);
         Ok(SocketAddrV4::new(POOL, port))
+    }
+
+    fn let_go(&mut self, internal: Internal, remote: Remote) {
+        let held = self.idle_until.remove(&(internal, remote));
+        assert!(held.is_some(), "{internal:?} {remote:?}");
     }
 
     fn close(&mut self, internal: Internal) {
@@ -374,13 +382,16 @@ fn pc_12_a_connection_is_kept_and_let_go() {
          01bb 0000  0064ff9b0000000000000000c6336407",
     );
     assert_eq!(response, expected);
+    // It may be idle for as long as the response says.
+    let until = nat.idle_until.values().copied().collect::<Vec<_>>();
+    assert_eq!(until, [NOW + Duration::from_secs(3600)]);
     let response = ask(
         &mut server,
         &mut nat,
         &with(peer_request(), &[(6, 0), (7, 0)]),
     );
     assert_eq!(response[3..8], [0, 0, 0, 0, 0]);
-    assert!(nat.kept.is_empty());
+    assert!(nat.kept.is_empty() && nat.idle_until.is_empty());
 }
 
 #[test]
