@@ -7,8 +7,8 @@
 use std::collections::BTreeMap;
 use std::io::{self, BufRead};
 
-use nat64::Nat64;
 use nat64::snapshot::{Cursor, SavedSession};
+use nat64::{Nat64, OuterAddress, Protocol};
 use tracing::{info, warn};
 use xlat_host::daemon::saved_file::Saved;
 use xlat_host::daemon::state_dir::{StateDir, StateError};
@@ -22,11 +22,16 @@ const HEADER_1: &str = "plat sessions 1";
 const CONSEQUENCE: &str = "no session is restored";
 /// Sessions read from a shard while it is locked.
 const PAGE: usize = 4096;
+/// Begins the line that says by which address the IPv4 side saw an address of the pool.
+const OUTER: &str = "outer ";
 
 /// Writes all sessions and returns how many.
 pub(crate) fn save(nat: &Nat64, dir: &StateDir) -> Result<u64, StateError> {
     let mut count = 0;
     dir.save(FILE, |file| {
+        if let Some(OuterAddress { inner, outer }) = nat.outer() {
+            writeln!(file, "{OUTER}{inner} {outer}")?;
+        }
         let mut cursor = Some(Cursor::default());
         while let Some(here) = cursor {
             let (sessions, next) = nat.sessions(here, PAGE, now(), epoch());
@@ -75,7 +80,16 @@ fn restore_from(nat: &Nat64, saved: Saved) -> (u64, BTreeMap<String, u64>) {
     let frame = usize::from(saved.is_old);
     let lines = saved.body.lines().skip(frame);
     let is_end = |line: &io::Result<String>| line.as_ref().is_ok_and(|line| is_end(line));
+    let now_seen = nat.outer();
+    let mut before = None;
     for line in lines.take_while(|line| frame == 0 || !is_end(line)) {
+        if let Some(outer) = line.as_ref().ok().and_then(|line| parse_outer(line)) {
+            before = now_seen.filter(|seen| seen.inner == outer.inner && *seen != outer);
+            if before.is_some() {
+                nat.set_outer(outer, now);
+            }
+            continue;
+        }
         let outcome = line
             .map_err(|error| error.to_string())
             .and_then(|line| {
@@ -91,7 +105,33 @@ fn restore_from(nat: &Nat64, saved: Saved) -> (u64, BTreeMap<String, u64>) {
             Err(reason) => *skipped.entry(reason).or_default() += 1,
         }
     }
+    if let Some(outer) = before {
+        restored -= move_to(nat, outer);
+    }
     (restored, skipped)
+}
+
+/// The IPv4 side saw the sessions by another address until the restart: connections end, and are
+/// logged by that one. Returns how many.
+fn move_to(nat: &Nat64, outer: OuterAddress) -> u64 {
+    let connections = || u64::from(nat.counts().sessions[Protocol::Tcp as usize]);
+    let all = connections();
+    nat.set_outer(outer, now());
+    let ended = all - connections();
+    info!(
+        "this host has another address than before, {}: bindings keep their ports, {ended} TCP \
+         connections have ended",
+        outer.outer
+    );
+    ended
+}
+
+fn parse_outer(line: &str) -> Option<OuterAddress> {
+    let (inner, outer) = line.strip_prefix(OUTER)?.split_once(' ')?;
+    Some(OuterAddress {
+        inner: inner.parse().ok()?,
+        outer: outer.parse().ok()?,
+    })
 }
 
 fn is_end(line: &str) -> bool {
@@ -168,6 +208,36 @@ mod tests {
         restore(&late, &dir);
         assert_eq!(sessions(&late), 0);
         discard(&dir);
+    }
+
+    #[test]
+    fn oa_08_after_a_restart_at_another_address_bindings_are_there_and_connections_end() {
+        let root = tempfile::tempdir().unwrap();
+        let dir = StateDir::open(root.path()).unwrap();
+        let seen_as = |outer: &str| OuterAddress {
+            inner: "192.0.2.1".parse().unwrap(),
+            outer: outer.parse().unwrap(),
+        };
+        let before = nat();
+        before.set_outer(seen_as("203.0.113.1"), now());
+        let tcp = session(2001).to_string().replace("udp", "tcp");
+        let tcp = tcp.replace(" - ", " established ").parse().unwrap();
+        for one in [session(2000), tcp] {
+            before.restore(&one, now(), epoch()).unwrap();
+        }
+        save(&before, &dir).unwrap();
+        for (address, left) in [("203.0.113.1", 2), ("203.0.113.77", 1)] {
+            let after = nat();
+            after.set_outer(seen_as(address), now());
+            restore(&after, &dir);
+            assert_eq!(sessions(&after), left, "{address}");
+            assert_eq!(after.counts().bindings, left, "{address}");
+            assert_eq!(after.outer(), Some(seen_as(address)));
+        }
+        // A pool that no interface's address stands for has all of them.
+        let plain = nat();
+        restore(&plain, &dir);
+        assert_eq!((sessions(&plain), plain.outer()), (2, None));
     }
 
     #[test]

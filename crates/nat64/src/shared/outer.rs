@@ -26,6 +26,11 @@ impl Nat64 {
         view.clone()
     }
 
+    /// The address of the pool that the IPv4 side sees as another one, and that one.
+    pub fn outer(&self) -> Option<OuterAddress> {
+        lock(&self.shared.current).view.outer
+    }
+
     /// The address that the IPv4 side sees of an external address of the tables.
     pub fn seen(&self, external: Ipv4Addr) -> Ipv4Addr {
         OuterAddress::seen(lock(&self.shared.current).view.outer, external)
