@@ -1,5 +1,6 @@
 //! Collects the host's state.
 
+use std::cmp::Reverse;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use xlat_core::addr::{Ipv4Prefix, Ipv6Prefix, Pref64};
@@ -61,8 +62,23 @@ pub async fn look(host: &Host, wanted: &Wanted) -> Result<(View, Option<Link>), 
         missing_lan: missing_lan(host, &wanted.lan).await?,
         delegated: free_delegated(&host.delegated().await?, &networks_in_use(host).await?),
         local: local(host, wanted, &links).await?,
+        routers: routers(&routes, link.as_ref()),
     };
     Ok((view, link))
+}
+
+/// The default routers of the uplink, the one that is used first.
+fn routers(routes: &[DefaultRoute], link: Option<&Link>) -> Vec<Ipv6Addr> {
+    let here = |route: &&DefaultRoute| link.is_some_and(|link| link.index == route.link);
+    let mut routes: Vec<_> = routes.iter().filter(here).collect();
+    routes.sort_by_key(|route| (route.metric, Reverse(route.preference)));
+    let mut routers = Vec::new();
+    for router in routes.into_iter().filter_map(|route| route.router) {
+        if !routers.contains(&router) {
+            routers.push(router);
+        }
+    }
+    routers
 }
 
 /// What the interface lacks to be the uplink.

@@ -44,13 +44,13 @@ pub(crate) enum Command {
 #[derive(Args, Clone, Debug)]
 pub(crate) struct Run {
     /// NAT64 prefix of the network: IPv6 prefix of 32, 40, 48, 56, 64 or 96 bits [default:
-    /// announced by routers (PREF64), else learned from the network's DNS64]
+    /// announced by routers (PREF64), else learned from the network's PCP server or DNS64]
     #[arg(long, value_name = "PREFIX")]
     pub(crate) prefix: Option<Pref64>,
     /// Use a discovered prefix only if this IPv4 address answers a ping through it
     #[arg(long, value_name = "ADDR")]
     pub(crate) probe: Option<Ipv4Addr>,
-    /// Ignore prefixes that are known from the DNS only, whose answers are not validated
+    /// Ignore prefixes that are known from DNS or PCP only, whose answers are not validated
     #[arg(long)]
     pub(crate) require_secure: bool,
     /// Interface towards the IPv6-only network [default: the one with the route]

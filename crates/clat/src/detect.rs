@@ -68,7 +68,7 @@ pub(crate) async fn run(detect: &Detect) -> Result<bool> {
         Some(link) if detect.prefix.is_none() => {
             let patience = Duration::from_secs(detect.seconds);
             let trust = Trust::default();
-            Some(discover::on_link(link, &view.local, trust, patience).await?)
+            Some(discover::on_link(link, &view, trust, patience).await?)
         }
         _ => None,
     };

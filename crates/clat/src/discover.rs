@@ -6,8 +6,9 @@ use std::time::Duration;
 use anyhow::Result;
 use pref64_discovery::{LinkDiscovery, Trust};
 use tokio::time::{Instant, timeout_at};
-use xlat_core::addr::{Ipv6Prefix, Pref64};
+use xlat_core::addr::Pref64;
 use xlat_host::host::Link;
+use xlat_proto::clat::View;
 use xlat_proto::discovery::{Found, Source};
 
 /// The prefix that the administrator gave, if one was given.
@@ -24,15 +25,16 @@ pub(crate) fn discovered(network: &LinkDiscovery) -> Option<(Pref64, Vec<Ipv6Add
     Some((found.prefix, network.routers()))
 }
 
-/// Asks routers and DNS servers on `link` until a prefix is found or `patience` is over.
+/// Asks routers, PCP and DNS servers on `link` until a prefix is found or `patience` is over.
 pub(crate) async fn on_link(
     link: &Link,
-    local: &[Ipv6Prefix],
+    view: &View,
     trust: Trust,
     patience: Duration,
 ) -> Result<LinkDiscovery> {
     let mut network = LinkDiscovery::join(link, None, trust)?;
-    network.set_local(local);
+    network.set_local(&view.local);
+    network.set_pcp_servers(&view.routers);
     let end = Instant::now() + patience;
     while network.found().is_none() && Instant::now() < end {
         network.send().await;

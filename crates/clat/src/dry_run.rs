@@ -35,7 +35,7 @@ pub(crate) async fn run(host: &Host, settings: &Settings) -> Result<()> {
     let found = match (discover::configured(settings.prefix), &link) {
         (None, Some(link)) => {
             let trust = settings.trust;
-            let network = discover::on_link(link, &view.local, trust, PATIENCE).await?;
+            let network = discover::on_link(link, &view, trust, PATIENCE).await?;
             wanted.discovered = discover::discovered(&network);
             // The route depends on the prefix.
             view.uplink = look(host, &wanted).await?.0.uplink;

@@ -42,12 +42,19 @@ impl ClientHost {
     /// # Errors
     /// When the network cannot be built or `plat` does not start.
     pub fn new() -> Result<Self> {
-        let binaries = Binaries::find()?;
-        let topology = Topology::new(&Plan::default())?;
-        let setup = Setup {
+        Self::with(Setup {
             clats: false,
             ..Setup::default()
-        };
+        })
+    }
+
+    /// The same with another `plat`.
+    ///
+    /// # Errors
+    /// When the network cannot be built or `plat` does not start.
+    pub fn with(setup: Setup) -> Result<Self> {
+        let binaries = Binaries::find()?;
+        let topology = Topology::new(&Plan::default())?;
         Ok(Self {
             installed: Installed::with(&binaries, topology, setup)?,
             binaries,

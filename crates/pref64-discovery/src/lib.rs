@@ -7,6 +7,7 @@
 
 mod intake;
 mod link;
+mod pcp;
 mod query;
 mod resolvers;
 mod router_listener;

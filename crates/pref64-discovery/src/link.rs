@@ -1,5 +1,5 @@
-//! The discovery on one link: router solicitations and advertisements, DNS queries and responses,
-//! probes. What they mean is decided in [`xlat_proto::discovery`].
+//! The discovery on one link: router solicitations and advertisements, PCP and DNS requests and
+//! responses, probes. What they mean is decided in [`xlat_proto::discovery`].
 
 use std::future::pending;
 use std::io;
@@ -19,13 +19,13 @@ use xlat_host::daemon::state_dir::random;
 use xlat_host::host::Link;
 use xlat_host::icmp6::{self, RouterMessages};
 use xlat_proto::clat::Prefix;
-use xlat_proto::discovery::{Answer, Ask, Discovery, Found, Notice, Rules, Source};
+use xlat_proto::discovery::{Answer, Ask, Discovery, Found, Notice, PcpAnswer, Rules, Source};
 use xlat_proto::ra::{ALL_ROUTERS, Advertisement, Invalid, Solicitation};
 use xlat_tun::now;
 
 use crate::intake::{Intake, LogLimit};
 use crate::router_listener::RouterListener;
-use crate::{query, resolvers};
+use crate::{pcp, query, resolvers};
 
 /// Which discovered prefixes may be used.
 #[derive(Clone, Copy, Debug, Default)]
@@ -69,6 +69,8 @@ pub struct LinkDiscovery {
     used_intake: Intake,
     answers: mpsc::Receiver<Answer>,
     answer: mpsc::Sender<Answer>,
+    pcp_answers: mpsc::Receiver<PcpAnswer>,
+    pcp_answer: mpsc::Sender<PcpAnswer>,
     /// The IPv4 address that is pinged through a prefix before the prefix is used.
     target: Option<Ipv4Addr>,
     probes: mpsc::Receiver<(Pref64, bool)>,
@@ -101,6 +103,7 @@ impl LinkDiscovery {
             source,
         })?;
         let (answer, answers) = mpsc::channel(1);
+        let (pcp_answer, pcp_answers) = mpsc::channel(1);
         let (probed, probes) = mpsc::channel(8);
         let mut discovery = Self {
             link: link.clone(),
@@ -111,6 +114,8 @@ impl LinkDiscovery {
             used_intake: Intake::new(),
             answers,
             answer,
+            pcp_answers,
+            pcp_answer,
             target: trust.probe,
             probes,
             probed,
@@ -145,12 +150,17 @@ impl LinkDiscovery {
         self.log_notices();
     }
 
+    /// Sets the PCP servers of the network, which may know the prefix.
+    pub fn set_pcp_servers(&mut self, servers: &[Ipv6Addr]) {
+        self.discovery.set_pcp_servers(servers.to_vec(), now());
+    }
+
     /// Records that a translation runs with the prefix in use: from now on it stays.
     pub fn on_running(&mut self) {
         self.discovery.on_running();
     }
 
-    /// Asks routers and DNS servers again. What is known holds until they answer.
+    /// Asks routers, PCP and DNS servers again. What is known holds until they answer.
     pub fn ask_again(&mut self) {
         self.discovery.ask_again(now());
     }
@@ -181,6 +191,7 @@ impl LinkDiscovery {
             match ask {
                 Ask::Routers => self.solicit().await,
                 Ask::Dns(servers) => self.query(servers),
+                Ask::Pcp(servers) => self.ask_pcp(servers),
                 Ask::Probe(prefix) => self.probe(prefix),
             }
         }
@@ -199,6 +210,15 @@ impl LinkDiscovery {
         let ignored = Arc::clone(&self.ignored);
         tokio::spawn(async move {
             let response = query::ask(&link, &servers, &ignored).await;
+            // It fails if the link was left meanwhile.
+            let _ = answer.send(response).await;
+        });
+    }
+
+    fn ask_pcp(&self, servers: Vec<Ipv6Addr>) {
+        let (link, answer) = (self.link.clone(), self.pcp_answer.clone());
+        tokio::spawn(async move {
+            let response = pcp::ask(&link, &servers).await;
             // It fails if the link was left meanwhile.
             let _ = answer.send(response).await;
         });
@@ -243,6 +263,11 @@ impl LinkDiscovery {
                 Some(answer) = self.answers.recv() => {
                     debug!("DNS: {answer:?}");
                     self.discovery.on_answer(&answer, now());
+                    return self.log_notices();
+                }
+                Some(answer) = self.pcp_answers.recv() => {
+                    debug!("PCP: {answer:?}");
+                    self.discovery.on_pcp(&answer, now());
                     return self.log_notices();
                 }
                 Some((prefix, answered)) = self.probes.recv() => {
@@ -420,6 +445,7 @@ pub fn origin(source: Source) -> String {
     match source {
         Source::Configured => "given by --prefix".into(),
         Source::Router(router) => format!("announced by router {router}"),
+        Source::Pcp(server) => format!("told by PCP server {server}"),
         Source::Dns => "told by the network's DNS64".into(),
     }
 }

@@ -12,7 +12,7 @@ use xlat_proto::clat::{Prefix, View};
 use xlat_proto::discovery::Found;
 
 use crate::discover;
-use crate::settings::Settings;
+use crate::settings::{Pcp, Settings};
 
 /// The NAT64 prefix, and its discovery unless it is given.
 pub(super) struct Network {
@@ -20,6 +20,7 @@ pub(super) struct Network {
     listener: Option<RouterListener>,
     link: Option<LinkDiscovery>,
     trust: Trust,
+    pcp: Pcp,
     found: Option<Found>,
     prefix: Prefix,
     /// The routers that announce the prefix, the one to use first.
@@ -41,6 +42,7 @@ impl Network {
             listener,
             link: None,
             trust: settings.trust,
+            pcp: settings.pcp.clone(),
             found,
             prefix: settings.prefix.into(),
             routers: Vec::new(),
@@ -102,6 +104,11 @@ impl Network {
         }
         if let Some(network) = &mut self.link {
             network.set_local(&view.local);
+            match &self.pcp {
+                Pcp::Auto => network.set_pcp_servers(&view.routers),
+                Pcp::Servers(servers) => network.set_pcp_servers(servers),
+                Pcp::Off => {}
+            }
         }
         Ok(())
     }

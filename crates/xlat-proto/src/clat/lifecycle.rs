@@ -232,6 +232,7 @@ mod tests {
             native_ipv4: false,
             other_clat: None,
             missing_uplink: None,
+            routers: Vec::new(),
             delegated: Vec::new(),
             missing_lan: None,
             local: Vec::new(),

@@ -24,6 +24,8 @@ pub struct View {
     pub missing_lan: Option<Ipv4Prefix>,
     /// Networks on the host's links, and its addresses.
     pub local: Vec<Ipv6Prefix>,
+    /// The routers of the uplink's IPv6 default routes, the one that is used first.
+    pub routers: Vec<Ipv6Addr>,
 }
 
 /// What is known of the network's NAT64 prefix.

@@ -106,7 +106,7 @@ impl Announced {
     fn drop_oldest(&mut self, used: Option<Found>) {
         let used = used.and_then(|found| match found.source {
             Source::Router(router) => Some((router, key(found.prefix))),
-            Source::Configured | Source::Dns => None,
+            Source::Configured | Source::Pcp(_) | Source::Dns => None,
         });
         let others = self.prefixes.iter().filter(|(key, _)| Some(**key) != used);
         let oldest = others.min_by_key(|(_, entry)| entry.announced);

@@ -1,4 +1,4 @@
-//! Chooses the prefix to use among those that routers and the DNS64 tell.
+//! Chooses the prefix to use among those that routers, PCP servers and the DNS64 tell.
 //!
 //! Among routers the default routers come first, then the higher preference (RFC 4191), then the
 //! prefix in use, then the rules of RFC 7050 section 3. That holds for a moment after the first
@@ -10,7 +10,6 @@ use std::cmp::Reverse;
 use std::time::Duration;
 
 use xlat_core::Instant;
-use xlat_core::addr::Pref64;
 
 use super::announced::AnnouncedPrefix;
 use super::prefix::order;
@@ -24,11 +23,12 @@ pub(super) struct Used {
     was_default: bool,
 }
 
-/// The prefix to use: `announced` and `of_dns` are those that may be used, `used` the one so far.
-/// `is_open`: others than that may still be preferred.
+/// The prefix to use: `announced` and `told` are those that may be used, `used` the one so far. Who
+/// is told by PCP stands before the DNS64 among `told`. `is_open`: others than that may still be
+/// preferred.
 pub(super) fn choose(
     announced: &[AnnouncedPrefix],
-    of_dns: &[Pref64],
+    told: &[Found],
     used: Option<Used>,
     is_open: bool,
 ) -> Option<Used> {
@@ -44,29 +44,26 @@ pub(super) fn choose(
         let rules = Reverse((order(one.prefix), one.router));
         (one.is_default, one.preference, current(one), rules)
     });
-    // RFC 9872: routers before the DNS64. One that offers nothing but NAT64 does not end what works.
-    let of_dns = choose_of_dns(of_dns, used);
-    let stays = of_dns.filter(|found| Some(*found) == used.map(|used| used.found));
+    // RFC 9872: routers before those who have to be asked. One that offers nothing but NAT64 does not
+    // end what works.
+    let told = choose_told(told, used);
+    let stays = told.filter(|found| Some(*found) == used.map(|used| used.found));
     match best {
         Some(best) if best.is_default || stays.is_none() => Some(use_announced(best)),
-        _ => of_dns.map(|found| Used {
+        _ => told.map(|found| Used {
             found,
             was_default: false,
         }),
     }
 }
 
-fn choose_of_dns(prefixes: &[Pref64], used: Option<Used>) -> Option<Found> {
-    let told = |prefix: Pref64| Found {
-        prefix,
-        source: Source::Dns,
-    };
-    let all = || prefixes.iter().copied();
-    let current = all().map(told).find(|one| {
-        let used = used.map(|used| used.found);
-        Some(*one) == used
-    });
-    current.or_else(|| all().min_by_key(|prefix| order(*prefix)).map(told))
+/// The one in use, or else that of a PCP server (RFC 8781 section 5.1), by the rules of RFC 7050.
+fn choose_told(told: &[Found], used: Option<Used>) -> Option<Found> {
+    let used = used.map(|used| used.found);
+    let all = || told.iter().copied();
+    let rank = |found: &Found| (found.source == Source::Dns, order(found.prefix));
+    let current = all().find(|one| Some(*one) == used);
+    current.or_else(|| all().min_by_key(rank))
 }
 
 fn use_announced(one: &AnnouncedPrefix) -> Used {
@@ -98,6 +95,8 @@ const OPEN: Duration = Duration::from_millis(500);
 #[cfg(test)]
 mod tests {
     use std::net::Ipv6Addr;
+
+    use xlat_core::addr::Pref64;
 
     use super::super::{Answer, Ask, Discovery, Notice, Rules, rfc7050};
     use super::*;

@@ -1,5 +1,5 @@
 //! Discovers the NAT64 prefix of a network: from its router advertisements (RFC 8781), or else from
-//! its DNS64 (RFC 7050), in the order of RFC 9872.
+//! its PCP server (RFC 7225) or its DNS64 (RFC 7050), in the order of RFC 9872.
 //!
 //! A [`Discovery`] belongs to one link. It takes received messages and the time; it returns the
 //! prefix to use, the messages to send, and the time of the next call.
@@ -7,6 +7,7 @@
 mod announced;
 mod choice;
 mod dns;
+mod pcp;
 mod prefix;
 mod probe;
 mod retry;
@@ -24,6 +25,7 @@ use crate::ra::{Advertisement, Pref64Option};
 use announced::{Announced, AnnouncedPrefix};
 use choice::Used;
 use dns::Dns;
+use pcp::Pcp;
 use prefix::is_sane;
 use probe::Probes;
 use retry::Retry;
@@ -35,6 +37,7 @@ pub struct Discovery {
     announced: Announced,
     servers: Servers,
     dns: Dns,
+    pcp: Pcp,
     solicit: Option<Retry>,
     /// Time of the first advertisement.
     heard: Option<Instant>,
@@ -68,6 +71,8 @@ pub enum Source {
     Configured,
     /// This router's advertisement.
     Router(Ipv6Addr),
+    /// This PCP server.
+    Pcp(Ipv6Addr),
     /// The DNS64.
     Dns,
 }
@@ -88,6 +93,8 @@ pub enum Ask {
     Routers,
     /// The query for [`rfc7050::NAME`], type AAAA, to the first of these servers that answers.
     Dns(Vec<Ipv6Addr>),
+    /// A PCP request for the NAT64 prefix to these servers.
+    Pcp(Vec<Ipv6Addr>),
     /// A probe through this prefix, which is answered if the NAT64 works.
     Probe(Pref64),
 }
@@ -100,6 +107,17 @@ pub enum Answer {
     /// The name does not exist or has no addresses: the network has no DNS64.
     Absent,
     /// No server answered, or all with an error.
+    Failed,
+}
+
+/// What PCP servers say of the NAT64 prefix.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PcpAnswer {
+    /// This server tells these prefixes.
+    Told(Ipv6Addr, Vec<Pref64>),
+    /// There is a server, and it knows none.
+    Absent,
+    /// No server answered.
     Failed,
 }
 
@@ -121,6 +139,7 @@ impl Discovery {
             announced: Announced::default(),
             servers: Servers::default(),
             dns: Dns::new(now + ROUTERS_FIRST),
+            pcp: Pcp::new(now + ROUTERS_FIRST),
             solicit: Some(Retry::first(now, SOLICIT_PAUSE)),
             heard: None,
             started: now,
@@ -140,6 +159,21 @@ impl Discovery {
         if self.servers.set_own(servers) && self.dns.next() > now {
             let earliest = self.started + ROUTERS_FIRST;
             self.dns.ask_at(now.max(earliest));
+        }
+    }
+
+    /// Sets the PCP servers of this link: its default routers (RFC 6887 section 8.1), or those that the
+    /// administrator gave. New ones are asked at once.
+    pub fn set_pcp_servers(&mut self, servers: Vec<Ipv6Addr>, now: Instant) {
+        if self.pcp.set_servers(servers) && self.pcp.next() > now {
+            let earliest = self.started + ROUTERS_FIRST;
+            // Where routers have answered already, nothing is to be waited for.
+            let at = if self.heard.is_some() {
+                now
+            } else {
+                now.max(earliest)
+            };
+            self.pcp.ask_at(at);
         }
     }
 
@@ -171,6 +205,7 @@ impl Discovery {
         let end = now + CONFIRMATION;
         self.announced.expire_at(end);
         self.dns.ask_again(now + ROUTERS_FIRST, end);
+        self.pcp.ask_again(now + ROUTERS_FIRST, end);
         self.probes.again(now);
         self.solicit = Some(Retry::first(now, SOLICIT_PAUSE));
         self.heard = None;
@@ -222,6 +257,7 @@ impl Discovery {
             self.solicit = None;
             // The router announces no prefix, so the DNS need not wait any longer.
             if advertisement.pref64s().next().is_none() {
+                self.pcp.ask_if_unknown(now);
                 self.dns.ask_if_unknown(now);
             }
         }
@@ -258,6 +294,22 @@ impl Discovery {
         self.found(now) != before
     }
 
+    /// Handles what PCP servers say. True if the prefix to use may have changed.
+    pub fn on_pcp(&mut self, answer: &PcpAnswer, now: Instant) -> bool {
+        let before = self.found(now);
+        match answer {
+            PcpAnswer::Told(server, prefixes) => {
+                let mut prefixes = prefixes.clone();
+                prefixes.retain(|prefix| self.accepts(*prefix));
+                self.pcp.told(*server, prefixes, now);
+            }
+            PcpAnswer::Absent => self.pcp.clear(now),
+            PcpAnswer::Failed => self.pcp.fail(now),
+        }
+        self.settle(now);
+        self.found(now) != before
+    }
+
     /// Handles the result of a probe. True if the prefix to use may have changed.
     pub fn on_probe(&mut self, prefix: Pref64, answered: bool, now: Instant) -> bool {
         let before = self.found(now);
@@ -266,7 +318,8 @@ impl Discovery {
         self.found(now) != before
     }
 
-    /// The prefix to use: the announced ones come before that of the DNS64, default routers first.
+    /// The prefix to use: the announced ones come before those of PCP server and DNS64, default routers
+    /// first.
     pub fn found(&self, now: Instant) -> Option<Found> {
         self.choose(now).map(|used| used.found)
     }
@@ -274,11 +327,21 @@ impl Discovery {
     fn choose(&self, now: Instant) -> Option<Used> {
         let announced = self.announced.all(now);
         let announced: Vec<_> = announced.filter(|one| self.may_use(one.prefix)).collect();
-        let of_dns = self.dns.prefixes(now, self.asks_dns(now));
-        let of_dns: Vec<_> = of_dns.filter(|prefix| self.may_use(*prefix)).collect();
+        let told = self.told(now).filter(|found| self.may_use(found.prefix));
+        let told: Vec<_> = told.collect();
         let is_early = self.heard.is_none_or(|first| now < choice::closes(first));
         let is_open = is_early && !self.runs;
-        choice::choose(&announced, &of_dns, self.used, is_open)
+        choice::choose(&announced, &told, self.used, is_open)
+    }
+
+    /// What those tell who have to be asked: PCP servers, then the DNS64.
+    fn told(&self, now: Instant) -> impl Iterator<Item = Found> {
+        let of_dns = self.dns.prefixes(now, self.asks_dns(now));
+        let of_dns = of_dns.map(|prefix| Found {
+            prefix,
+            source: Source::Dns,
+        });
+        self.pcp.prefixes(now, self.asks_pcp(now)).chain(of_dns)
     }
 
     /// The routers that announce a prefix, the one in use first.
@@ -294,23 +357,19 @@ impl Discovery {
     pub fn is_asking(&self, now: Instant) -> bool {
         let routers = now < self.started + ROUTERS_FIRST;
         let asks = self.asks_dns(now) && !self.servers(now).is_empty();
+        let asks_pcp = self.asks_pcp(now) && self.pcp.is_new();
         let probing = self.all(now).iter().any(|found| {
             let prefix = found.prefix;
             self.rules.probe && !self.probes.leads(prefix) && !self.probes.failed(prefix)
         });
-        self.found(now).is_none() && (routers || probing || (asks && !self.dns_replied))
+        self.found(now).is_none() && (routers || probing || asks_pcp || (asks && !self.dns_replied))
     }
 
     /// All unexpired prefixes, from all sources.
     pub fn all(&self, now: Instant) -> Vec<Found> {
         let announced = self.announced.all(now);
         let announced = announced.map(|one| choice::found(&one));
-        let of_dns = self.dns.prefixes(now, self.asks_dns(now));
-        let of_dns = of_dns.map(|prefix| Found {
-            prefix,
-            source: Source::Dns,
-        });
-        announced.chain(of_dns).collect()
+        announced.chain(self.told(now)).collect()
     }
 
     fn may_use(&self, prefix: Pref64) -> bool {
@@ -318,15 +377,38 @@ impl Discovery {
         works && self.covered(prefix).is_none()
     }
 
-    /// True if the DNS is asked: no router announces a prefix that may serve (RFC 9872), or the
-    /// prefix in use is the DNS64's.
+    /// True if the DNS is asked: neither router nor PCP server tells a prefix that may serve (RFC
+    /// 9872), or the prefix in use is the DNS64's.
     fn asks_dns(&self, now: Instant) -> bool {
-        let may_serve = |one: AnnouncedPrefix| {
-            self.covered(one.prefix).is_none() && !self.probes.failed(one.prefix)
+        let is_told = || {
+            let mut told = self.pcp.prefixes(now, false);
+            told.any(|found| self.may_serve(found.prefix))
         };
-        let of_dns = |used: Used| used.found.source == Source::Dns;
         !self.rules.require_secure
-            && (self.used.is_some_and(of_dns) || !self.announced.all(now).any(may_serve))
+            && match self.used.map(|used| used.found.source) {
+                Some(Source::Dns) => true,
+                _ => !self.is_announced(now) && !is_told(),
+            }
+    }
+
+    /// True if PCP servers are asked: there is no other prefix, or the prefix in use is theirs.
+    fn asks_pcp(&self, now: Instant) -> bool {
+        !self.rules.require_secure
+            && match self.used.map(|used| used.found.source) {
+                Some(Source::Pcp(_)) => true,
+                Some(_) => false,
+                None => !self.is_announced(now),
+            }
+    }
+
+    /// True if a router announces a prefix that may serve.
+    fn is_announced(&self, now: Instant) -> bool {
+        let mut announced = self.announced.all(now);
+        announced.any(|one: AnnouncedPrefix| self.may_serve(one.prefix))
+    }
+
+    fn may_serve(&self, prefix: Pref64) -> bool {
+        self.covered(prefix).is_none() && !self.probes.failed(prefix)
     }
 
     /// The DNS servers of this link: announced ones first.
@@ -345,6 +427,11 @@ impl Discovery {
         }
         if let Some(prefix) = self.poll_probe(now) {
             return Some(Ask::Probe(prefix));
+        }
+        if self.asks_pcp(now)
+            && let Some(servers) = self.pcp.poll(now)
+        {
+            return Some(Ask::Pcp(servers));
         }
         if self.dns.asked || !self.asks_dns(now) {
             return None;
@@ -375,6 +462,7 @@ impl Discovery {
         let times = [
             self.announced.next_end(now),
             self.dns.end().filter(|_| !asks_dns),
+            self.pcp.next_timeout(self.asks_pcp(now)),
             self.solicit.map(|retry| retry.at),
             may_ask.then(|| self.dns.next()),
             self.probes.next_timeout(),
@@ -396,7 +484,9 @@ impl Discovery {
         self.used = self.choose(now);
         self.runs &= self.used.is_some();
         self.dns.expire(now, self.asks_dns(now));
+        self.pcp.expire(now, self.asks_pcp(now));
         if had_announced && self.announced.is_empty() {
+            self.pcp.ask_if_unknown(now);
             self.dns.ask_if_unknown(now);
         }
         self.used.map(|used| used.found)
