@@ -28,10 +28,11 @@ pub(crate) struct Cli {
 
     /// Show the network of the well-known how-to instead: one configuration file on the gateway, and
     /// a client that has nothing but a cable.
-    #[arg(long, conflicts_with_all = ["shell", "capture"])]
+    #[arg(long, conflicts_with = "shell")]
     pub(crate) classic: bool,
 
-    /// Write what crosses the client's IPv4 side and its IPv6 access link to this pcapng file.
+    /// Write what crosses the client's IPv4 side and its IPv6 access link to this pcapng file; with
+    /// `--classic` also what crosses the gateway's WAN.
     #[arg(long, value_name = "FILE")]
     pub(crate) capture: Option<PathBuf>,
 

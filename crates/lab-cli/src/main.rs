@@ -34,7 +34,7 @@ fn run(cli: &cli::Cli) -> anyhow::Result<bool> {
     let binaries = Binaries::build_and_find()?;
     lab::privilege::acquire()?;
     match &cli.command {
-        None if cli.classic => classic::run(&binaries),
+        None if cli.classic => classic::run(cli.capture.as_deref(), &binaries),
         None => tour::run(cli, &binaries),
         Some(cli::Command::Soak(soak)) => soak::run(soak, &binaries),
         Some(cli::Command::Restarts(restarts)) => restarts::run(restarts, &binaries),

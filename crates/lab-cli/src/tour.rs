@@ -23,7 +23,7 @@ use crate::report::Report;
 const TUN: &str = "clat";
 
 /// Bytes kept of each captured packet: headers, and the beginning of the content.
-const SNAPSHOT: usize = 512;
+pub(crate) const SNAPSHOT: usize = 512;
 
 /// MTU of the link in the middle for the last checks, bytes.
 const SMALL_MTU: u32 = 1400;

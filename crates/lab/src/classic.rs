@@ -47,7 +47,7 @@ pub struct Classic {
     /// What the router advertisements have said.
     resolver: Ipv6Addr,
     server: Namespace,
-    _gateway: Namespace,
+    gateway: Namespace,
     _names: Upstream,
     _directory: TempDir,
 }
@@ -116,10 +116,23 @@ impl Classic {
             plat,
             client,
             server,
-            _gateway: gateway,
+            gateway,
             _names: names,
             _directory: directory,
         })
+    }
+
+    /// Captures both ends: the client's IPv4 side and its cable, and the gateway's WAN.
+    ///
+    /// # Errors
+    /// Those of [`Capture::start`].
+    pub fn capture(&self, most: usize) -> Result<Capture> {
+        let ends = [
+            (&self.client, "clat"),
+            (&self.client, UPLINK),
+            (&self.gateway, WAN),
+        ];
+        Capture::start(&ends, most)
     }
 
     /// A connection from the client, and where the server sees it come from.
