@@ -53,6 +53,9 @@ pub(crate) enum Command {
     /// Attacks both programs: kills, damaged files, floods, changed messages, slow clients, forged
     /// answers; a table in the end, and exit code 1 when a row fails.
     Attack(Attack),
+    /// Runs the command blocks of pages of the documentation, and compares what they print with what
+    /// the pages show.
+    Page(Page),
     /// Measures clat and plat beside the kernel's own forwarding and TAYGA, where it is installed.
     Bench(Bench),
 }
@@ -120,6 +123,13 @@ pub(crate) struct Attack {
     /// Where the random numbers begin; another one each time unless given.
     #[arg(long, value_name = "N")]
     pub(crate) seed: Option<u64>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Page {
+    /// Files in Markdown.
+    #[arg(value_name = "FILE", required = true)]
+    pub(crate) files: Vec<PathBuf>,
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@
 mod attack;
 mod classic;
 mod cli;
+mod page;
 mod report;
 mod restarts;
 mod soak;
@@ -39,6 +40,7 @@ fn run(cli: &cli::Cli) -> anyhow::Result<bool> {
         Some(cli::Command::Soak(soak)) => soak::run(soak, &binaries),
         Some(cli::Command::Restarts(restarts)) => restarts::run(restarts, &binaries),
         Some(cli::Command::Attack(attack)) => attack::run(attack, &binaries),
+        Some(cli::Command::Page(page)) => page::run(page, &binaries),
         Some(cli::Command::Bench(bench)) => lab_bench::run(bench, &binaries),
     }
 }

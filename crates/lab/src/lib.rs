@@ -15,7 +15,7 @@
 //! | networks | [`namespace`], [`link`], [`topology`], [`ip`], [`nft`], [`inspect`] |
 //! | programs | [`binaries`], [`bind`], [`unbound`], [`command`], [`process`], [`privilege`], [`suite`], [`wait`] |
 //! | hosts that a test plays itself | [`router`], [`fake_host`], [`tun`] |
-//! | networks with programs in them | [`installed`], [`client_host`], [`fixture`], [`dns64_fixture`], [`classic`], [`load`], [`wan`] |
+//! | networks with programs in them | [`installed`], [`client_host`], [`fixture`], [`dns64_fixture`], [`classic`], [`load`], [`wan`], [`pages`] |
 //! | attacks | [`attack`], [`flood`], [`restarts`], [`random`] |
 //! | packets | [`traffic`], [`capture`], [`pcp`] |
 
@@ -40,6 +40,7 @@ pub mod load;
 pub mod namespace;
 mod netlink;
 pub mod nft;
+pub mod pages;
 pub mod pcp;
 pub mod privilege;
 pub mod process;
