@@ -53,10 +53,41 @@ fn readme() -> Result<()> {
     page("README.md")
 }
 
+/// Each page with a block that is to be run has its test above.
+fn no_page_is_left_out() -> Result<()> {
+    let tested = include_str!("pages.rs");
+    let mut pages = vec![PathBuf::from("README.md")];
+    for folder in ["docs", "examples", "packaging"] {
+        below(Path::new(folder), &mut pages)?;
+    }
+    for page in pages {
+        let all = blocks(&std::fs::read_to_string(root().join(&page))?);
+        let is_run = all.iter().any(|one| one.value("run").is_some());
+        let is_tested = tested.contains(&format!("page(\"{}\")", page.display()));
+        ensure!(is_run == is_tested, "{}: no test", page.display());
+    }
+    Ok(())
+}
+
+fn below(folder: &Path, pages: &mut Vec<PathBuf>) -> Result<()> {
+    for entry in std::fs::read_dir(root().join(folder))? {
+        let entry = entry?;
+        let path = folder.join(entry.file_name());
+        if entry.file_type()?.is_dir() {
+            below(&path, pages)?;
+        } else if path.extension().is_some_and(|ending| ending == "md") {
+            pages.push(path);
+        }
+    }
+    Ok(())
+}
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
+}
+
 fn page(name: &str) -> Result<()> {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("../..")
-        .join(name);
+    let path = root().join(name);
     let text = std::fs::read_to_string(&path)?;
     let all = blocks(&text);
     let count = all.iter().filter(|one| one.value("run").is_some()).count();
