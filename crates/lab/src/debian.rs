@@ -74,6 +74,11 @@ impl Debian {
                 "--keep-unit",
             ])
             .args(["--volatile=overlay", "--console=pipe", "--quiet"])
+            // As a machine has it, for the fast path's program.
+            .args([
+                "--capability=CAP_BPF,CAP_PERFMON",
+                "--system-call-filter=bpf",
+            ])
             .arg(&packages)
             .arg(format!("--machine=lab-{}-{count}", std::process::id()))
             .arg("--directory")

@@ -9,6 +9,7 @@ const TESTS: &[Test] = lab::tests![
     pk_05_a_package_brings_what_belongs_to_it_and_starts_nothing,
     pk_05_an_upgrade_keeps_sessions_and_configuration,
     pk_05_removal_and_purge_leave_nothing,
+    se_31_the_units_start_translate_reload_and_stop_as_restricted_as_they_are,
 ];
 
 fn main() {
@@ -118,5 +119,100 @@ fn pk_05_removal_and_purge_leave_nothing() -> Result<()> {
     let units =
         debian.run("systemctl list-unit-files --no-legend | grep -E '^(clat|plat)' || true")?;
     ensure!(units.is_empty(), "{units}");
+    Ok(())
+}
+
+/// A node of both families beyond the link: what it is told, it answers with the address of who asks.
+const FAR_NODE: &str = r#"
+    ip netns add far
+    ip link add lan0 type veth peer name far0 netns far && ip link set lan0 up
+    ip -n far link set lo up && ip -n far link set far0 up
+    ip -n far address add 192.0.2.254/24 dev far0
+    ip -n far -6 address add 2001:db8:1::2/64 dev far0 nodad
+    ip -n far -6 address add 2001:db8:64::c633:6407/128 dev lo nodad
+    ip -n far -6 route add default via 2001:db8:1::1
+    ip -6 address add 2001:db8:1::1/64 dev lan0 nodad
+    ip address add 192.0.2.1/24 dev lan0
+    ip route add default via 192.0.2.254 dev lan0
+    cat > /root/far.pl <<'END'
+        use IO::Socket::IP;
+        my $at = IO::Socket::IP->new(LocalHost => $ARGV[0], LocalPort => 4464, Listen => 5, ReuseAddr => 1,
+            V6Only => 1) or die "$@";
+        while (my $from = $at->accept) { print $from "you are " . $from->peerhost . "\n"; close $from }
+END
+    for address in 192.0.2.254 2001:db8:64::c633:6407; do
+        ip netns exec far perl /root/far.pl $address > /dev/null 2>&1 < /dev/null &
+    done
+    cat > /root/ask <<'END'
+exec 3<> /dev/tcp/$1/4464 && read -t 5 line <&3 && echo "$line" | grep -F "$2"
+END
+    echo 'prefix = ["2001:db8:64::/96"]' >> /etc/plat.toml
+    echo 'prefix = "2001:db8:64::/96"' >> /etc/clat.toml"#;
+
+fn se_31_the_units_start_translate_reload_and_stop_as_restricted_as_they_are() -> Result<()> {
+    let debian = installed()?;
+    for program in ["clat", "plat"] {
+        // In tenths: it fails above 2.0.
+        debian.run(&format!(
+            "systemd-analyze security --offline=true --threshold=20 {program}.service"
+        ))?;
+    }
+    debian.run(FAR_NODE)?;
+    debian.run("systemctl start plat")?;
+    debian.run_until_it_succeeds(
+        "ip netns exec far timeout 9 bash /root/ask 2001:db8:64::c000:2fe 'you are 192.0.2.1'",
+    )?;
+    debian.run("systemctl reload plat && systemctl is-active plat")?;
+    ensure_only_what_is_needed(&debian, "plat")?;
+    stop(&debian, "plat")?;
+
+    // Without IPv4 it is a host for a CLAT.
+    debian.run("ip -4 address flush dev lan0")?;
+    debian.run("ip -6 route add default via 2001:db8:1::2 dev lan0")?;
+    debian.run("systemctl start clat")?;
+    debian.run_until_it_succeeds("timeout 9 bash /root/ask 198.51.100.7 'you are 2001:db8:1:'")?;
+    debian.run("systemctl reload clat && systemctl is-active clat")?;
+    ensure_only_what_is_needed(&debian, "clat")?;
+    // What a killed daemon has changed is put back with no more rights than it had.
+    debian.run("systemctl kill --signal=KILL clat")?;
+    debian.run_until_it_succeeds(
+        "journalctl --unit clat --output cat | grep -E 'changes of a killed run were undone'",
+    )?;
+    debian.run_until_it_succeeds("clat status")?;
+    stop(&debian, "clat")
+}
+
+/// Looks at the service as its processes find the world.
+fn ensure_only_what_is_needed(debian: &Debian, program: &str) -> Result<()> {
+    let enter = format!(
+        "nsenter --target $(systemctl show --value --property MainPID {program}) --mount --"
+    );
+    let devices = debian.run(&format!(
+        "{enter} ls /dev/net /dev/kmsg /dev/mem 2>&1; true"
+    ))?;
+    ensure!(devices.contains("tun"), "{program}: {devices}");
+    for absent in ["/dev/kmsg'", "/dev/mem'"] {
+        ensure!(devices.contains(absent), "{program}: {devices}");
+    }
+    debian.run(&format!(
+        "! {enter} sh -c 'echo 1 > /proc/sys/kernel/printk' 2> /dev/null"
+    ))?;
+    debian.run(&format!(
+        "{enter} sh -c 'cat /proc/sys/net/ipv4/ip_forward > /proc/sys/net/ipv4/ip_forward'"
+    ))?;
+    let refused = debian.run(&format!(
+        "journalctl --unit {program} --output cat | grep -iE 'not permitted|read-only' || true"
+    ))?;
+    ensure!(refused.is_empty(), "{program}: {refused}");
+    Ok(())
+}
+
+fn stop(debian: &Debian, program: &str) -> Result<()> {
+    debian.run(&format!("systemctl stop {program}"))?;
+    let result = debian.run(&format!(
+        "systemctl show --value --property Result {program}"
+    ))?;
+    ensure!(result == "success\n", "{program}: {result}");
+    debian.run("! ip link show nat64 2> /dev/null && ! ip link show clat 2> /dev/null")?;
     Ok(())
 }
