@@ -94,6 +94,37 @@ fn every_dependency_is_used() {
     assert!(unused.is_empty(), "unused: {unused:#?}");
 }
 
+/// Who adds a dependency says why; who takes one away takes the reason with it.
+#[test]
+fn every_dependency_has_a_reason_in_the_document() {
+    let mut named = BTreeSet::new();
+    let mut own = BTreeSet::new();
+    for member in members() {
+        let manifest = read(&member.join("Cargo.toml"));
+        named.extend(declared(&manifest, "dependencies]"));
+        own.extend(
+            member
+                .file_name()
+                .map(|name| name.to_string_lossy().into_owned()),
+        );
+    }
+    let foreign: BTreeSet<String> = named.difference(&own).cloned().collect();
+    let document = read(&root().join("docs/dependencies.md"));
+    let mut explained = BTreeSet::new();
+    for line in document.lines() {
+        let Some((name, reason)) = line
+            .strip_prefix("| `")
+            .and_then(|row| row.split_once("` | "))
+        else {
+            continue;
+        };
+        assert!(reason.trim_end_matches([' ', '|']).len() > 10, "{line}");
+        assert!(explained.insert(name.to_owned()), "{name} is there twice");
+    }
+    assert!(foreign.len() > 30);
+    assert_eq!(foreign, explained);
+}
+
 /// The DNS library reads names in other scripts by the crate `idna`; no program here asks it to. Version
 /// 1.0 of its back end has no tables (`cargo update -p idna_adapter --precise 1.0.0`), which are
 /// larger than all of the DNS64.
