@@ -9,7 +9,7 @@ const TESTS: &[Test] = lab::tests![
     pk_05_a_package_brings_what_belongs_to_it_and_starts_nothing,
     pk_05_an_upgrade_keeps_sessions_and_configuration,
     pk_05_removal_and_purge_leave_nothing,
-    se_31_the_units_start_translate_reload_and_stop_as_restricted_as_they_are,
+    se_32_the_units_start_translate_reload_and_stop_as_restricted_as_they_are,
 ];
 
 fn main() {
@@ -149,7 +149,7 @@ END
     echo 'prefix = ["2001:db8:64::/96"]' >> /etc/plat.toml
     echo 'prefix = "2001:db8:64::/96"' >> /etc/clat.toml"#;
 
-fn se_31_the_units_start_translate_reload_and_stop_as_restricted_as_they_are() -> Result<()> {
+fn se_32_the_units_start_translate_reload_and_stop_as_restricted_as_they_are() -> Result<()> {
     let debian = installed()?;
     for program in ["clat", "plat"] {
         // In tenths: it fails above 2.0.

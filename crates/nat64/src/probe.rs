@@ -1,6 +1,11 @@
 //! The TCP segment that asks an endpoint whether it is still there (RFC 6146 section 3.5.2.2): no
 //! data, sequence and acknowledgement number 0, nothing but the ACK flag. A live endpoint answers
 //! with its own numbers, which revives the session; a dead connection answers with a RST.
+//!
+//! It is sent when an established session ends by silence, and when a RST has made it transitory
+//! (NC-23). The translator does not know which sequence numbers a connection is at: the kernel carries
+//! most segments past it. The client does, and a RST that it does not believe (RFC 5961 section 3)
+//! ends nothing. Its answer says so, for the price of one packet and without a byte of state.
 
 use std::net::Ipv6Addr;
 

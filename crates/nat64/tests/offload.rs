@@ -173,6 +173,29 @@ fn kf_02_tcp_is_offered_once_it_is_established_and_taken_back_at_fin_and_rst() {
     }
 }
 
+/// The worker has seen none of the segments that the kernel carried: it knows no sequence numbers, and
+/// needs none.
+#[test]
+fn nc_23_a_forged_rst_costs_a_connection_below_no_more_than_one_above() {
+    let (mut world, offload) = world(8);
+    let external = tcp(&mut world);
+    world.tcp_in(RST, SERVER, external).unwrap();
+    assert_eq!(offload.installed(), []);
+    world.wait(1);
+    let probe = world.worker.poll_packet(world.now);
+    assert!(matches!(probe, Some(PendingPacket::Send(_))), "{probe:?}");
+    for _ in 0..3 {
+        world.tcp_out(ACK, CLIENT, SERVER).unwrap();
+        world.tcp_in(ACK, SERVER, external).unwrap();
+    }
+    world.tcp_out(ACK, CLIENT, SERVER).unwrap();
+    batch_ends(&mut world);
+    assert_eq!(offload.installed().len(), 1);
+    world.wait(7400);
+    world.expire();
+    assert_eq!(world.counts().sessions, [0, 1, 0]);
+}
+
 #[test]
 fn kf_02_hairpins_are_never_offered() {
     let (mut world, offload) = world(8);

@@ -379,6 +379,54 @@ fn nc_12_an_idle_connection_is_probed_and_a_live_peer_revives_it() {
     assert_eq!(sole_state(&world), Some(TcpState::Established));
 }
 
+/// The whole exchange: a RST with a guessed number, the question, the client's answer (its challenge
+/// ACK, or one to the probe itself).
+#[test]
+fn nc_23_a_forged_rst_does_not_shorten_the_life_of_an_idle_connection() {
+    for (start, from, after) in [
+        (TcpState::Established, Side::V4, TcpState::Established),
+        (TcpState::Established, Side::V6, TcpState::Established),
+        (TcpState::V4Fin, Side::V4, TcpState::Established),
+        (TcpState::V6Fin, Side::V4, TcpState::Established),
+    ] {
+        let (mut world, _) = in_state(start);
+        packet(&mut world, from, RST);
+        let Some(PendingPacket::Send(probe)) = world.worker.poll_packet(world.now) else {
+            panic!("{start:?} {from:?}: the client is not asked");
+        };
+        // Version 6, TCP, from the server to the client, ports 80 and 5000, numbers 0, ACK alone.
+        assert_eq!((probe.len(), probe[0], probe[6]), (60, 0x60, 6));
+        assert_eq!(probe[8..24], embed(sock4(SERVER)).ip().octets());
+        assert_eq!(probe[24..40], sock6(CLIENT).ip().octets());
+        assert_eq!(probe[40..52], [0, 80, 0x13, 0x88, 0, 0, 0, 0, 0, 0, 0, 0]);
+        assert_eq!(probe[53], ACK);
+        assert_eq!(world.worker.poll_packet(world.now), None);
+        packet(&mut world, Side::V6, ACK);
+        world.wait(7439);
+        world.expire();
+        assert_eq!(sole_state(&world), Some(after), "{start:?} {from:?}");
+    }
+}
+
+/// A client that has closed answers the question with a RST, or not at all.
+#[test]
+fn nc_23_a_connection_that_a_rst_has_ended_goes_after_four_minutes_and_is_asked_once() {
+    for answers in [true, false] {
+        let (mut world, _) = in_state(TcpState::Established);
+        packet(&mut world, Side::V4, RST);
+        assert!(world.worker.poll_packet(world.now).is_some());
+        world.wait(1);
+        if answers {
+            packet(&mut world, Side::V6, RST);
+        }
+        packet(&mut world, Side::V4, RST);
+        assert_eq!(world.worker.poll_packet(world.now), None);
+        world.wait(240);
+        world.expire();
+        assert_eq!(sole_state(&world), None);
+    }
+}
+
 /// A browser that closes a connection before it has read all of the answer.
 #[test]
 fn nc_13_a_rst_that_answers_a_fin_ends_the_session_soon() {

@@ -112,6 +112,18 @@ impl Shard {
         }
         if transition.next != before {
             self.note_update(handle, now.start());
+            if transition.next == TcpState::Trans {
+                // Only a RST leads there, and whoever knows the ports can forge one. The client of a
+                // connection that lives answers, and makes the session established again.
+                self.ask(handle);
+            }
+        }
+    }
+
+    /// The client of this session is to be asked whether the connection is still there.
+    fn ask(&mut self, handle: u32) {
+        if self.probes.len() < MAX_PROBES {
+            self.probes.push_back(handle);
         }
     }
 
@@ -289,9 +301,7 @@ impl Shard {
         let expires = over.after(self.rules.lifetimes.closing);
         self.sessions.revive(handle, expires);
         self.note_update(handle, now);
-        if self.probes.len() < MAX_PROBES {
-            self.probes.push_back(handle);
-        }
+        self.ask(handle);
         true
     }
 
