@@ -338,6 +338,7 @@ impl Daemon<'_> {
                     }
                 }
                 () = watchdog.feed() => {}
+                () = self.changes.of_addresses() => self.on_addresses(started).await,
                 () = self.changes.next() => self.on_change(started).await,
                 () = sleep_until(next_look) => self.look_again(started).await,
                 () = self.resolv_conf.changed(&self.settings.dns.addresses), if watches_resolv_conf => {

@@ -24,11 +24,16 @@ impl Daemon<'_> {
         reach.map_or(repair, |at| at.min(repair))
     }
 
-    /// The kernel has told of a change.
-    pub(super) async fn on_change(&mut self, started: &mut StartedDaemon) {
+    /// The kernel has told of an address. Clients reach it until it is hidden: that waits for nothing.
+    pub(super) async fn on_addresses(&mut self, started: &StartedDaemon) {
         if let Err(error) = self.watch_addresses(started).await {
             warn!("the addresses of this host are not known: {error:#}");
         }
+    }
+
+    /// The kernel has told of a change.
+    pub(super) async fn on_change(&mut self, started: &mut StartedDaemon) {
+        self.on_addresses(started).await;
         if let Err(error) = self.watch_names(started).await {
             warn!("a new name of an egress is not followed: {error:#}");
         }

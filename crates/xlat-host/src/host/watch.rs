@@ -42,6 +42,21 @@ struct Signal {
     changed: Notify,
     /// One of the changes is more than a route among many.
     is_urgent: AtomicBool,
+    /// An address came or went.
+    addresses: Notify,
+}
+
+impl Signal {
+    /// A message came, which begins like this; `None` if messages were lost.
+    fn note(&self, start: Option<&[u8; START]>) {
+        if !start.is_some_and(is_one_of_many) {
+            self.is_urgent.store(true, Ordering::Relaxed);
+        }
+        if start.is_none_or(is_of_an_address) {
+            self.addresses.notify_one();
+        }
+        self.changed.notify_one();
+    }
 }
 
 impl Changes {
@@ -65,7 +80,9 @@ impl Changes {
     /// between two calls decides how soon the next one returns. Cancelling the wait loses no change.
     pub async fn next(&self) {
         self.pace().end(Instant::now(), processor_time());
-        let Signal { changed, is_urgent } = &*self.signal;
+        let Signal {
+            changed, is_urgent, ..
+        } = &*self.signal;
         changed.notified().await;
         let mut again = RenotifyOnDrop(Some(changed));
         sleep(SETTLE).await;
@@ -82,6 +99,12 @@ impl Changes {
         is_urgent.store(false, Ordering::Relaxed);
         again.0 = None;
         self.pace().begin(processor_time());
+    }
+
+    /// Waits until an address has come or gone since the last call: at once, and not after the burst or the
+    /// rest that [`next`](Self::next) waits for. Only what is cheap belongs behind it.
+    pub async fn of_addresses(&self) {
+        self.signal.addresses.notified().await;
     }
 
     fn pace(&self) -> MutexGuard<'_, Pace> {
@@ -141,10 +164,7 @@ async fn forward(socket: TokioSocket, signal: Arc<Signal>) {
         // (ENOBUFS), so that something has changed then too.
         let mut start = [0; START];
         let received = socket.recv(&mut &mut start[..]).await;
-        if received.is_err() || !is_one_of_many(&start) {
-            signal.is_urgent.store(true, Ordering::Relaxed);
-        }
-        signal.changed.notify_one();
+        signal.note(received.is_ok().then_some(&start));
         if received.is_err() {
             sleep(PAUSE).await;
         }
@@ -163,9 +183,44 @@ fn is_one_of_many(message: &[u8; START]) -> bool {
     ROUTES.contains(&kind) && prefix_len != 0 && protocol != ROUTE_PROTOCOL
 }
 
+/// True if the message is about an address.
+fn is_of_an_address(message: &[u8; START]) -> bool {
+    const ADDRESSES: [u16; 2] = [20, 21];
+    ADDRESSES.contains(&u16::from_ne_bytes([message[4], message[5]]))
+}
+
 #[cfg(test)]
 mod tests {
+    use futures_util::FutureExt as _;
+
     use super::*;
+
+    /// Until the daemon knows of it, clients reach an address that the host gets.
+    #[tokio::test]
+    async fn se_06_an_address_waits_for_no_burst_and_no_rest() {
+        let signal = Arc::<Signal>::default();
+        let changes = Changes {
+            signal: Arc::clone(&signal),
+            pace: Mutex::default(),
+            task: tokio::spawn(async {}),
+        };
+        let message = |kind: u16| {
+            let mut bytes = [0; START];
+            bytes[4..6].copy_from_slice(&kind.to_ne_bytes());
+            bytes
+        };
+        // A route, a link.
+        for kind in [24, 16] {
+            signal.note(Some(&message(kind)));
+            assert_eq!(changes.of_addresses().now_or_never(), None);
+        }
+        for start in [Some(message(20)), Some(message(21)), None] {
+            signal.note(start.as_ref());
+            assert_eq!(changes.next().now_or_never(), None);
+            assert_eq!(changes.of_addresses().now_or_never(), Some(()));
+            assert_eq!(changes.of_addresses().now_or_never(), None);
+        }
+    }
 
     #[test]
     fn fp_46_default_routes_and_routes_of_ours_do_not_wait() {
