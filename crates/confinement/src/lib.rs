@@ -32,7 +32,7 @@ use rustix::thread::{CapabilitySet, CapabilitySets, set_capabilities};
 use tracing::warn;
 
 pub use kind::Kind;
-pub use thread::{Killed, Thread, spawn};
+pub use thread::{Killed, Thread, end_within, spawn};
 
 /// Whether threads are confined.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -6,9 +6,9 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::thread::{Builder, JoinHandle};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use rustix::event::{EventfdFlags, PollFd, PollFlags, eventfd, poll};
+use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
 use rustix::fd::OwnedFd;
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use rustix::thread::gettid;
@@ -52,7 +52,7 @@ pub fn spawn(
         let _ = theirs.set(own);
         prepare();
         if mode() != Mode::Off {
-            watch(own, called, Arc::clone(&end.0), killed);
+            watch(own, (kind, called), Arc::clone(&end.0), killed);
         }
         enter(kind);
         work();
@@ -62,6 +62,12 @@ pub fn spawn(
         has_ended,
         id,
     })
+}
+
+/// From now on a process whose worker was killed has this long to end, and then is ended as it is: the
+/// thread may have held a lock of the tables, which whoever saves them waits for.
+pub fn end_within(grace: Duration) {
+    let _ = GRACE.set(grace);
 }
 
 impl Thread {
@@ -101,6 +107,7 @@ impl Drop for SetAtEnd {
 /// A thread whose end is waited for.
 struct Watched {
     descriptor: OwnedFd,
+    kind: Kind,
     name: String,
     has_ended: Arc<AtomicBool>,
     killed: Box<dyn FnOnce() + Send>,
@@ -115,7 +122,7 @@ struct Watcher {
 /// for a thread: it is missed only when it is joined.
 fn watch(
     id: Pid,
-    name: String,
+    (kind, name): (Kind, String),
     has_ended: Arc<AtomicBool>,
     killed: impl FnOnce() + Send + 'static,
 ) {
@@ -124,6 +131,7 @@ fn watch(
         Ok(descriptor) => {
             let watched = Watched {
                 descriptor,
+                kind,
                 name,
                 has_ended,
                 killed: Box::new(killed),
@@ -161,13 +169,16 @@ fn watcher() -> Option<&'static Watcher> {
 
 fn wait_for_ends(watcher: &Watcher) {
     let mut all: Vec<Watched> = Vec::new();
+    let mut over: Option<Instant> = None;
     loop {
+        let left = over.map(|over| over.saturating_duration_since(Instant::now()));
+        let left = left.and_then(|left| Timespec::try_from(left).ok());
         let first = PollFd::new(&watcher.wake, PollFlags::IN);
         let others = all
             .iter()
             .map(|one| PollFd::new(&one.descriptor, PollFlags::IN));
         let mut descriptors: Vec<PollFd<'_>> = std::iter::once(first).chain(others).collect();
-        if poll(&mut descriptors, None).is_err() {
+        if poll(&mut descriptors, left.as_ref()).is_err() {
             continue;
         }
         let ended: Vec<bool> = descriptors
@@ -186,8 +197,14 @@ fn wait_for_ends(watcher: &Watcher) {
         }
         for one in gone {
             if !one.has_ended.load(Ordering::Acquire) {
+                if let (Kind::Worker, Some(grace)) = (one.kind, GRACE.get()) {
+                    over.get_or_insert(Instant::now() + *grace);
+                }
                 report(one);
             }
+        }
+        if over.is_some_and(|over| over <= Instant::now()) {
+            end();
         }
         all.append(&mut watcher.new.lock().unwrap_or_else(PoisonError::into_inner));
     }
@@ -202,6 +219,16 @@ fn report(one: Watched) {
     (one.killed)();
 }
 
+/// Ends the process as it is. The kernel takes TUN and nftables tables with it, and the journal has the rest.
+fn end() -> ! {
+    error!(
+        "the end is not reached: the killed thread holds what others wait for. Ended without saving; the \
+         next start, or recover, undoes the changes of the host that are left"
+    );
+    std::process::exit(1)
+}
+
+static GRACE: OnceLock<Duration> = OnceLock::new();
 /// `PIDFD_THREAD` of `linux/pidfd.h`.
 const PIDFD_THREAD: PidfdFlags = PidfdFlags::from_bits_retain(0o200);
 /// How often a thread that is joined is looked at.

@@ -2,10 +2,11 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on may panic")]
 
-use std::sync::mpsc;
-use std::time::Duration;
+use std::process::{Command, Stdio};
+use std::sync::{Arc, Mutex, mpsc};
+use std::time::{Duration, Instant};
 
-use confinement::{Killed, Kind, Mode, set_mode, spawn};
+use confinement::{Killed, Kind, Mode, end_within, set_mode, spawn};
 
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -124,4 +125,51 @@ fn se_30_nothing_is_written_outside_of_the_directories_that_are_named() {
     })
     .join()
     .unwrap();
+}
+
+/// A worker that is killed may hold a lock of the tables, which those who save them wait for.
+#[test]
+fn se_30_a_process_that_hangs_after_a_worker_was_killed_is_ended() {
+    const NAME: &str = "se_30_a_process_that_hangs_after_a_worker_was_killed_is_ended";
+    const AS_CHILD: &str = "CONFINEMENT_TEST_CHILD";
+    if std::env::var_os(AS_CHILD).is_some() {
+        return hang_behind_a_killed_worker();
+    }
+    let mut child = Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", NAME])
+        .env(AS_CHILD, "1")
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let patience = Instant::now() + 6 * PATIENCE;
+    let status = loop {
+        if let Some(status) = child.try_wait().unwrap() {
+            break status;
+        }
+        if Instant::now() > patience {
+            child.kill().unwrap();
+            panic!("it hangs");
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    };
+    // Neither a test that passed (0) nor one that failed (101).
+    assert_eq!(status.code(), Some(1));
+}
+
+fn hang_behind_a_killed_worker() {
+    set_mode(Mode::Enforce);
+    end_within(Duration::from_millis(300));
+    let lock = Arc::new(Mutex::new(()));
+    let (theirs, (holding, holds)) = (Arc::clone(&lock), mpsc::channel());
+    let work = move || {
+        let _held = theirs.lock().unwrap();
+        holding.send(()).unwrap();
+        let _ = rustix::process::chdir("/");
+    };
+    let thread = spawn(Kind::Worker, "attacked", || {}, work, || {}).unwrap();
+    holds.recv().unwrap();
+    assert_eq!(thread.join(), Err(Killed));
+    // Nobody will release it.
+    drop(lock.lock());
 }

@@ -55,6 +55,14 @@ impl Sockets {
         sockets.tcp.set_nonblocking(true)?;
         Ok(sockets)
     }
+
+    /// The same sockets once more.
+    pub(crate) fn another(&self) -> io::Result<Self> {
+        Ok(Self {
+            udp: self.udp.try_clone()?,
+            tcp: self.tcp.try_clone()?,
+        })
+    }
 }
 
 /// The state that the tasks share.

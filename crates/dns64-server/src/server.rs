@@ -2,14 +2,17 @@
 
 use std::io;
 use std::net::Ipv6Addr;
-use std::sync::{Mutex, PoisonError};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use confinement::{Kind, Thread, spawn};
 use thiserror::Error;
 use tokio::sync::{mpsc, oneshot};
 use tracing::{error, info, warn};
+use xlat_core::Instant;
 
-use crate::config::{Config, Upstream, addresses, change_of_upstreams};
+use crate::config::{Config, addresses, change_of_upstreams};
 use crate::responder::{Responder, Sockets};
 use crate::status::StatusSource;
 
@@ -20,19 +23,30 @@ pub const PORT: u16 = 53;
 #[derive(Debug)]
 pub struct Server {
     addresses: Vec<Ipv6Addr>,
+    /// Kept for the next thread: those of one that was killed cannot be closed.
+    sockets: Vec<Sockets>,
     status: StatusSource,
-    upstreams: Mutex<Known>,
+    known: Mutex<Known>,
+    running: Running,
+    restarts: u32,
+    restarted: Option<Instant>,
+}
+
+/// What the server was last told.
+#[derive(Debug)]
+struct Known {
+    config: Config,
+    /// True if no resolvers are named any more.
+    is_stale: bool,
+}
+
+/// A thread, and what steers it.
+#[derive(Debug)]
+struct Running {
     updates: mpsc::UnboundedSender<Config>,
     stop: Option<oneshot::Sender<()>>,
     thread: Option<Thread>,
-}
-
-/// The resolvers that the server was last told to ask.
-#[derive(Debug)]
-struct Known {
-    upstreams: Vec<Upstream>,
-    /// True if none are named any more.
-    is_stale: bool,
+    was_killed: Arc<AtomicBool>,
 }
 
 /// Why the server did not start.
@@ -68,32 +82,48 @@ impl Server {
         };
         let sockets = addresses.iter().map(open).collect::<Result<Vec<_>, _>>()?;
         let status = StatusSource::default();
-        let (stop, stopped) = oneshot::channel();
-        let (updates, changes) = mpsc::unbounded_channel();
-        let source = status.clone();
-        let upstreams = Mutex::new(Known {
-            upstreams: config.upstreams.clone(),
-            is_stale: false,
-        });
-        let work = move || {
-            let responder = Responder::new(config, source);
-            if let Err(error) = responder.run(sockets, changes, stopped) {
-                warn!("the DNS64 has ended: {error}");
-            }
-        };
-        let killed =
-            || error!("the DNS64 answers nobody until the next start; translation goes on");
-        let thread = spawn(Kind::Dns64, "dns64", || {}, work, killed)?;
+        let running = Running::start(&sockets, config.clone(), status.clone())?;
         let texts: Vec<String> = addresses.iter().map(ToString::to_string).collect();
         info!("DNS64 on {}", texts.join(", "));
+        let is_stale = false;
         Ok(Self {
             addresses,
+            sockets,
             status,
-            upstreams,
-            updates,
-            stop: Some(stop),
-            thread: Some(thread),
+            known: Mutex::new(Known { config, is_stale }),
+            running,
+            restarts: 0,
+            restarted: None,
         })
+    }
+
+    /// Starts another thread in the place of one that the kernel has killed, some time after the last
+    /// such start and a few times in all: what a killed thread holds is never given back.
+    pub fn restart_if_killed(&mut self, now: Instant) {
+        let is_soon = |at: Instant| now.saturating_since(at) < PAUSE;
+        if !self.running.was_killed()
+            || self.restarts >= RESTARTS_MAX
+            || self.restarted.is_some_and(is_soon)
+        {
+            return;
+        }
+        self.restarts += 1;
+        self.restarted = Some(now);
+        let config = self.known().config.clone();
+        match Running::start(&self.sockets, config, self.status.clone()) {
+            Ok(running) => {
+                self.running = running;
+                info!("the DNS64 answers again, with an empty cache");
+                if self.restarts == RESTARTS_MAX {
+                    warn!("it was the last time: if it is killed again, it stays so");
+                }
+            }
+            Err(error) => warn!("the DNS64 cannot be started again: {error}"),
+        }
+    }
+
+    fn known(&self) -> MutexGuard<'_, Known> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The addresses that it listens on.
@@ -105,23 +135,20 @@ impl Server {
     /// upstream resolvers in it those in force stay. Returns the change of resolvers, if there is
     /// one, for people; the log has it when it is in force.
     pub fn update(&self, mut config: Config) -> Option<String> {
-        let known = &mut *self
-            .upstreams
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
+        let known = &mut *self.known();
+        let before = &known.config.upstreams;
         let was_stale = known.is_stale;
         known.is_stale = config.upstreams.is_empty();
         if known.is_stale {
-            config.upstreams.clone_from(&known.upstreams);
-            if !was_stale && !known.upstreams.is_empty() {
-                let before = addresses(&known.upstreams);
+            config.upstreams.clone_from(before);
+            if !was_stale && !before.is_empty() {
+                let before = addresses(before);
                 warn!("/etc/resolv.conf names no resolver: the DNS64 goes on to ask {before}");
             }
         }
-        let change = change_of_upstreams(&known.upstreams, &config.upstreams);
-        known.upstreams.clone_from(&config.upstreams);
-        // A server that has ended has logged the reason.
-        let _ = self.updates.send(config);
+        let change = change_of_upstreams(before, &config.upstreams);
+        known.config.clone_from(&config);
+        self.running.update(config);
         change
     }
 
@@ -131,9 +158,51 @@ impl Server {
     }
 }
 
-impl Drop for Server {
+impl Running {
+    fn start(sockets: &[Sockets], config: Config, status: StatusSource) -> io::Result<Self> {
+        let sockets: Vec<Sockets> = sockets
+            .iter()
+            .map(Sockets::another)
+            .collect::<Result<_, _>>()?;
+        let (stop, stopped) = oneshot::channel();
+        let (updates, changes) = mpsc::unbounded_channel();
+        let work = move || {
+            let responder = Responder::new(config, status);
+            if let Err(error) = responder.run(sockets, changes, stopped) {
+                warn!("the DNS64 has ended: {error}");
+            }
+        };
+        let was_killed = Arc::new(AtomicBool::new(false));
+        let theirs = Arc::clone(&was_killed);
+        let killed = move || {
+            error!("the DNS64 answers nobody until it is started again; translation goes on");
+            theirs.store(true, Ordering::Release);
+        };
+        let thread = spawn(Kind::Dns64, "dns64", || {}, work, killed)?;
+        Ok(Self {
+            updates,
+            stop: Some(stop),
+            thread: Some(thread),
+            was_killed,
+        })
+    }
+
+    /// True if the kernel has killed it. It is not talked to then: it may hold the locks of its mailbox.
+    fn was_killed(&self) -> bool {
+        self.was_killed.load(Ordering::Acquire)
+    }
+
+    fn update(&self, config: Config) {
+        if !self.was_killed() {
+            // A server that has ended has logged the reason.
+            let _ = self.updates.send(config);
+        }
+    }
+}
+
+impl Drop for Running {
     fn drop(&mut self) {
-        if let Some(stop) = self.stop.take() {
+        if let Some(stop) = self.stop.take().filter(|_| !self.was_killed()) {
             let _ = stop.send(());
         }
         if let Some(thread) = self.thread.take() {
@@ -141,3 +210,8 @@ impl Drop for Server {
         }
     }
 }
+
+/// Time between two starts of the thread.
+const PAUSE: Duration = Duration::from_secs(10);
+/// Starts after the first one.
+const RESTARTS_MAX: u32 = 5;

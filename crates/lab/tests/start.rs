@@ -1,10 +1,12 @@
 //! Starts of `plat` that fail half way: the host and the saved sessions are as they were.
 
-use std::net::{Ipv6Addr, TcpListener};
+use std::net::{Ipv6Addr, TcpListener, UdpSocket};
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::Duration;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use lab::binaries::Binaries;
 use lab::inspect::{difference, ensure_unchanged, inspect};
 use lab::installed::{Installed, PATIENCE, Setup};
@@ -14,6 +16,7 @@ use lab::process::Daemon;
 use lab::suite::Test;
 use lab::topology::{PREF64, Plan, SERVER, Topology, embedded};
 use lab::traffic::ping::ping;
+use lab::wait::wait_until;
 
 const TESTS: &[Test] = lab::tests![
     a_start_that_fails_half_way_leaves_the_host_as_it_was,
@@ -22,13 +25,20 @@ const TESTS: &[Test] = lab::tests![
     se_24_running_daemons_can_do_no_more_than_they_need,
     se_28_files_that_others_could_have_put_there_are_not_used,
     se_30_each_thread_has_what_it_needs_and_no_more,
+    se_30_killed_threads_of_plat_are_reported_and_its_dns64_is_started_again,
     se_29_a_session_log_without_a_reader_does_not_keep_plat_from_its_start,
 ];
 
 fn main() {
     lab::suite::run_with_programs(
         TESTS,
-        &[("a_start_that_fails_half_way_leaves_the_host_as_it_was", NFT)],
+        &[
+            ("a_start_that_fails_half_way_leaves_the_host_as_it_was", NFT),
+            (
+                "se_30_killed_threads_of_plat_are_reported_and_its_dns64_is_started_again",
+                STRACE,
+            ),
+        ],
     )
 }
 
@@ -252,6 +262,70 @@ fn se_30_each_thread_has_what_it_needs_and_no_more() -> Result<()> {
     }
     clat.clats[0].stop(PATIENCE)?;
     plat.stop(PATIENCE)
+}
+
+/// What an attacker in the thread would do: strace puts another call, getpgrp(2), in the place of the one
+/// that the thread makes next.
+fn se_30_killed_threads_of_plat_are_reported_and_its_dns64_is_started_again() -> Result<()> {
+    let topology = Topology::new(&Plan::default())?;
+    let directory = tempfile::tempdir()?;
+    let flags = [
+        "--pool=192.168.64.9",
+        "--dns64=2001:db8:1::1",
+        "--dns64-upstream=198.51.100.53",
+        "--metrics=[::1]:9464",
+    ];
+    let mut plat = start(&topology.edge, &flags, directory.path())?;
+    plat.wait_for_line("ready", PATIENCE)?;
+    wait_until(|| Ok(is_answered(topology.client())))?;
+    for (name, what_follows) in [
+        ("metrics", "no metrics until the next start"),
+        (
+            "dns64",
+            "the DNS64 answers nobody until it is started again",
+        ),
+    ] {
+        attack(&plat, name)?;
+        let report = format!("the thread {name} made a system call that it may not make");
+        plat.wait_for_line(&report, PATIENCE)?;
+        plat.wait_for_line(what_follows, PATIENCE)?;
+    }
+    topology
+        .client()
+        .run(|| ping(embedded(SERVER), 56, PATIENCE))?;
+    plat.wait_for_line("the DNS64 answers again", PATIENCE)?;
+    wait_until(|| Ok(is_answered(topology.client())))?;
+    plat.stop(PATIENCE)
+}
+
+const STRACE: &str = "/usr/bin/strace";
+
+fn attack(daemon: &Daemon, thread: &str) -> Result<()> {
+    let threads = daemon.thread_status("Pid")?;
+    let mut numbers = threads.iter().filter(|(name, _)| name == thread);
+    let (_, number) = numbers.next().context("no such thread")?;
+    let traced = Command::new(STRACE)
+        .args(["-qq", "--output=/dev/null", "--attach", number])
+        .arg("--inject=all:retval=0:syscall=getpgrp")
+        .stdin(Stdio::null())
+        .output()?;
+    let said = String::from_utf8_lossy(&traced.stderr);
+    ensure!(said.is_empty(), "strace: {said}");
+    Ok(())
+}
+
+/// Whether the DNS64 has an IPv6 address for ipv4only.arpa.
+fn is_answered(client: &Namespace) -> bool {
+    let query = b"\x12\x34\x01\x00\0\x01\0\0\0\0\0\0\x08ipv4only\x04arpa\0\0\x1c\0\x01";
+    let asked = client.run(|| {
+        let socket = UdpSocket::bind("[::]:0")?;
+        socket.set_read_timeout(Some(Duration::from_millis(500)))?;
+        socket.send_to(query, "[2001:db8:1::1]:53")?;
+        let mut answer = [0; 512];
+        let (length, _) = socket.recv_from(&mut answer)?;
+        Ok(length > query.len() && answer[..2] == query[..2] && answer[3] & 0xf == 0)
+    });
+    asked.unwrap_or(false)
 }
 
 /// Starts `plat`, which must end with 1, and returns what it said.

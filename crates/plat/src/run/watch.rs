@@ -65,6 +65,9 @@ impl Daemon<'_> {
     pub(super) async fn repair(&mut self, started: &mut StartedDaemon) -> Repairs {
         self.repair_times = RepairTimes::since(Instant::now());
         self.watch_fast_path();
+        if let Some(dns64) = &mut started.dns64 {
+            dns64.restart_if_killed(now());
+        }
         if started.advertising.is_some() {
             let links = &self.settings.advertise.lan;
             self.programs.look(self.host, links);

@@ -3,6 +3,7 @@
 
 use std::io;
 use std::path::Path;
+use std::time::Duration;
 
 use rustix::process::{Gid, getgroups};
 use rustix::thread::{
@@ -33,6 +34,8 @@ pub fn keep_what_is_needed(flags: &RunFlags) -> io::Result<()> {
     }
     keep(needed(flags.nice))?;
     confinement::set_mode(flags.confine.into());
+    // Less than the watchdog of the units has.
+    confinement::end_within(Duration::from_secs(20));
     confinement::enter_control();
     Ok(())
 }
