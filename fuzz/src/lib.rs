@@ -8,6 +8,7 @@ mod control;
 mod dns;
 mod engine;
 mod files;
+mod imports;
 mod kernel;
 mod packets;
 mod pcp_proxy;
@@ -20,6 +21,10 @@ pub use control::control;
 pub use dns::dns64;
 pub use engine::{icmp_errors, offload, v4_to_v6, v6_to_v4};
 pub use files::files;
+pub use imports::{
+    import_clatd, import_dynamic_map, import_jool, import_jool_bib, import_jool_commands,
+    import_named, import_radvd, import_tayga, import_tundra, import_unbound,
+};
 pub use pcp_proxy::pcp_proxy;
 pub use pcp_server::pcp_server;
 pub use routers::routers;
@@ -35,7 +40,7 @@ use xlat_proto::pcp;
 pub type Target = (&'static str, fn(&[u8]));
 
 /// All targets.
-pub const TARGETS: [Target; 13] = [
+pub const TARGETS: [Target; 23] = [
     ("v4_to_v6", v4_to_v6),
     ("v6_to_v4", v6_to_v4),
     ("icmp_errors", icmp_errors),
@@ -49,6 +54,16 @@ pub const TARGETS: [Target; 13] = [
     ("pcp_proxy", pcp_proxy),
     ("files", files),
     ("control", control),
+    ("import_tayga", import_tayga),
+    ("import_jool", import_jool),
+    ("import_jool_commands", import_jool_commands),
+    ("import_jool_bib", import_jool_bib),
+    ("import_dynamic_map", import_dynamic_map),
+    ("import_tundra", import_tundra),
+    ("import_radvd", import_radvd),
+    ("import_unbound", import_unbound),
+    ("import_named", import_named),
+    ("import_clatd", import_clatd),
 ];
 
 /// Text and messages from outside: what is accepted must read back the same when it is printed.

@@ -11,6 +11,9 @@ const RANDOM_INPUTS: u64 = 10_000;
 /// Each line of a file is parsed as a command line.
 const RANDOM_FILES: u64 = 1_000;
 
+/// Each input is read in several formats.
+const RANDOM_IMPORTS: u64 = 40;
+
 /// A script stands for dozens of packets.
 const RANDOM_SCRIPTS: u64 = 2_000;
 
@@ -169,4 +172,12 @@ fn the_documented_command_names_every_target() {
         let target = read(&format!("fuzz_targets/{name}.rs"));
         assert!(target.contains(&format!("fuzz::{name}(data)")), "{name}");
     }
+}
+
+#[test]
+fn im_02_configurations_of_other_programs() {
+    let imports = TARGETS
+        .iter()
+        .filter(|(name, _)| name.starts_with("import_"));
+    imports.for_each(|(name, _)| smoke(name, RANDOM_IMPORTS));
 }

@@ -35,7 +35,7 @@ pub(crate) enum Command {
     Doctor(Doctor),
     /// Show the status of the running daemon
     Status(Status),
-    /// Make a configuration file of that of clatd
+    /// Make a configuration file of that of clatd, or of Tundra as a CLAT
     Import(ImportFlags),
     /// Undo the changes that a killed run left behind
     Recover(Recover),

@@ -3,7 +3,7 @@
 use std::ffi::OsString;
 
 use anyhow::{Context, Result};
-use import::Program;
+use import::{Options, Program};
 use xlat_host::daemon::import::ImportFlags;
 use xlat_host::daemon::values::Values;
 
@@ -13,7 +13,7 @@ use crate::settings::Settings;
 
 /// Reads the files, and writes a configuration file that `clat` accepts.
 pub(crate) fn run(files: &ImportFlags) -> Result<()> {
-    let imported = files.read(Program::Clat, &[])?;
+    let imported = files.read(Program::Clat, Options::default())?;
     // What comes of it is not the command line's fault: no `Usage`.
     let checked = check(&imported.toml).map_err(|error| anyhow::anyhow!("{error:#}"));
     checked.context("clat would not start with what was imported")?;

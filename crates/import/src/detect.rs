@@ -2,7 +2,7 @@
 
 use crate::Format;
 use crate::text::Text;
-use crate::{clatd, radvd, tayga};
+use crate::{clatd, jool, named, radvd, tayga, tundra, unbound};
 
 /// Lines that are looked at.
 const LINES_MAX: usize = 4000;
@@ -10,6 +10,9 @@ const LINES_MAX: usize = 4000;
 /// The format of a text; `None` if it could be of several or of none.
 pub(crate) fn format(text: &Text) -> Option<Format> {
     let trimmed = text.text.trim_start();
+    if trimmed.starts_with('{') {
+        return of_json(trimmed);
+    }
     let mut scores: Vec<(usize, Format)> = Vec::new();
     for line in trimmed.lines().take(LINES_MAX) {
         for format in of_line(line.trim()) {
@@ -24,6 +27,34 @@ pub(crate) fn format(text: &Text) -> Option<Format> {
     match (winners.next(), winners.next()) {
         (Some((_, format)), None) => Some(*format),
         _ => None,
+    }
+}
+
+/// Which of Jool's two translators has such an object: by tags that the other has not.
+fn of_json(text: &str) -> Option<Format> {
+    let has = |tags: &[&str]| tags.iter().any(|tag| text.contains(&format!("\"{tag}\"")));
+    let siit = [
+        "eamt",
+        "denylist4",
+        "blacklist4",
+        "eam-hairpin-mode",
+        "amend-udp-checksum-zero",
+        "rfc6791v4-prefix",
+        "rfc6791v6-prefix",
+    ];
+    let nat64 = [
+        "pool4",
+        "bib",
+        "udp-timeout",
+        "tcp-est-timeout",
+        "address-dependent-filtering",
+        "logging-bib",
+        "logging-session",
+    ];
+    match (has(&nat64), has(&siit)) {
+        (true, _) => Some(Format::Jool),
+        (false, true) => Some(Format::JoolSiit),
+        (false, false) => None,
     }
 }
 
@@ -57,6 +88,30 @@ fn of_line(line: &str) -> Vec<Format> {
         is_assignment && clatd::KEYS.contains(&key) && !value.is_empty(),
         Format::Clatd,
     );
+    add(
+        is_assignment && tundra::OPTIONS.contains(&key),
+        Format::Tundra,
+    );
+    let is_binding = ["TCP,", "UDP,", "ICMP,"]
+        .iter()
+        .any(|start| line.starts_with(start));
+    let is_head = line.to_ascii_lowercase().starts_with(jool::BIB_HEAD);
+    add(is_binding || is_head, Format::JoolBib);
+    let mut commands = line
+        .split_whitespace()
+        .filter(|word| !["sudo", "exec"].contains(word));
+    let program = commands.next().and_then(|word| word.rsplit('/').next());
+    add(
+        matches!(program, Some("jool" | "jool_siit")),
+        Format::JoolCommands,
+    );
+    let attribute = line.split_once(':').map(|(name, _)| name);
+    add(
+        attribute.is_some_and(unbound::is_attribute),
+        Format::Unbound,
+    );
+    let is_named = named::STATEMENTS.iter().any(|known| is(known));
+    add(is_named && line.ends_with(['{', ';']), Format::Named);
     let in_block = line.ends_with([';', '{']) || line == "}";
     add(
         in_block && radvd::WORDS.iter().any(|known| is(known))

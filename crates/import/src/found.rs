@@ -57,6 +57,8 @@ pub(crate) enum Role {
     Translates,
     /// It tells hosts of it.
     Announces,
+    /// It makes IPv6 addresses of it.
+    Synthesises,
 }
 
 /// Everything that was found.

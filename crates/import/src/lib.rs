@@ -13,13 +13,19 @@ mod blocks;
 mod clatd;
 mod detect;
 mod found;
+mod jool;
+mod json;
 mod merge;
+mod named;
 mod radvd;
 mod render;
 mod tayga;
 mod text;
+mod tundra;
+mod unbound;
 
 use std::fmt;
+use std::net::Ipv6Addr;
 
 use nat64::dynamic::map_file::Lease;
 
@@ -85,15 +91,41 @@ pub enum Format {
     Tayga,
     /// TAYGA's `dynamic.map`.
     DynamicMap,
+    /// The JSON of `jool`, the stateful translator.
+    Jool,
+    /// The JSON of `jool_siit`, the stateless one.
+    JoolSiit,
+    /// A list of `jool` or `jool_siit` commands.
+    JoolCommands,
+    /// What `jool bib display --csv` prints.
+    JoolBib,
+    /// Tundra's configuration.
+    Tundra,
     /// `radvd.conf`.
     Radvd,
+    /// `unbound.conf`.
+    Unbound,
+    /// `named.conf` or `named.conf.options`.
+    Named,
     /// `clatd.conf`.
     Clatd,
 }
 
 impl Format {
     /// All of them.
-    pub const ALL: [Self; 4] = [Self::Tayga, Self::DynamicMap, Self::Radvd, Self::Clatd];
+    pub const ALL: [Self; 11] = [
+        Self::Tayga,
+        Self::DynamicMap,
+        Self::Jool,
+        Self::JoolSiit,
+        Self::JoolCommands,
+        Self::JoolBib,
+        Self::Tundra,
+        Self::Radvd,
+        Self::Unbound,
+        Self::Named,
+        Self::Clatd,
+    ];
 
     /// Its name on the command line.
     #[must_use]
@@ -101,7 +133,14 @@ impl Format {
         match self {
             Self::Tayga => "tayga",
             Self::DynamicMap => "dynamic-map",
+            Self::Jool => "jool",
+            Self::JoolSiit => "jool-siit",
+            Self::JoolCommands => "jool-commands",
+            Self::JoolBib => "jool-bib",
+            Self::Tundra => "tundra",
             Self::Radvd => "radvd",
+            Self::Unbound => "unbound",
+            Self::Named => "named",
             Self::Clatd => "clatd",
         }
     }
@@ -113,12 +152,13 @@ impl Format {
         all.find(|format| format.name() == name)
     }
 
-    /// Whose configuration it becomes.
-    #[must_use]
-    pub fn program(self) -> Program {
-        match self {
-            Self::Clatd => Program::Clat,
-            _ => Program::Plat,
+    /// The program that has no use for it; a translator like Tundra may be either.
+    fn other_than(self, program: Program) -> Option<Program> {
+        match (self, program) {
+            (Self::Tundra, _) | (Self::Clatd, Program::Clat) => None,
+            (Self::Clatd, Program::Plat) => Some(Program::Clat),
+            (_, Program::Clat) => Some(Program::Plat),
+            (_, Program::Plat) => None,
         }
     }
 }
@@ -136,6 +176,8 @@ pub struct Options {
     pub format: Option<Format>,
     /// Interfaces of `radvd.conf` to carry over; if empty, all.
     pub lans: Vec<String>,
+    /// Where a DNS64 answers that answers on all addresses of its host.
+    pub dns64: Vec<Ipv6Addr>,
 }
 
 /// A configuration that was read.
@@ -196,8 +238,8 @@ fn read(
         );
         return found.error(&text.at(0), message);
     };
-    if format.program() != program {
-        let (other, own) = (format.program().name(), program.name());
+    if let Some(other) = format.other_than(program) {
+        let (other, own) = (other.name(), program.name());
         let message =
             format!("this is in the format of {format}: `{other} import` reads it, not {own}");
         return found.error(&text.at(0), message);
@@ -205,10 +247,20 @@ fn read(
     match format {
         Format::Tayga => tayga::read(text, includes, found),
         Format::DynamicMap => tayga::read_leases(text, found),
+        Format::Jool => jool::read_json(text, jool::Kind::Nat64, found),
+        Format::JoolSiit => jool::read_json(text, jool::Kind::Siit, found),
+        Format::JoolCommands => jool::read_commands(text, includes, found),
+        Format::JoolBib => jool::read_bib(text, found),
+        Format::Tundra => tundra::read(text, program, found),
         Format::Radvd => radvd::read(text, &options.lans, found),
+        Format::Unbound => unbound::read(text, options, includes, found),
+        Format::Named => named::read(text, options, includes, found),
         Format::Clatd => clatd::read(text, found),
     }
 }
 
 #[cfg(test)]
 mod tests;
+
+#[cfg(test)]
+mod formats;

@@ -12,6 +12,11 @@ impl Includes for One {
                 "more.map",
                 "# maps\nmap 198.51.100.99 2001:db8::99\n",
             )]),
+            "conf.d/*.conf" => Ok(vec![file(
+                "conf.d/a.conf",
+                "server:\n  access-control: 2001:db8:1::/48 allow\n",
+            )]),
+            "acls" => Ok(vec![file("acls", "acl ours { 2001:db8:1::/48; 10/8; };\n")]),
             other => Err(format!("there is no {other}")),
         }
     }

@@ -38,7 +38,7 @@ pub(crate) enum Command {
     Recover(Recover),
     /// Check a configuration file and print the effective values
     Check(Check),
-    /// Make a configuration file of those of TAYGA and radvd
+    /// Make a configuration file of those of TAYGA, Jool, Tundra, radvd, unbound and BIND
     Import(Import),
     /// Make the running daemon read its configuration file again
     Reload(Reload),
@@ -154,6 +154,9 @@ pub(crate) struct Import {
     /// Interface of radvd.conf to carry over; several times [default: all]
     #[arg(long, value_name = "IFACE", value_parser = interface_name)]
     pub(crate) lan: Vec<String>,
+    /// IPv6 address of this host to answer on, where unbound or BIND answers on all; several times
+    #[arg(long, value_name = "ADDR")]
+    pub(crate) dns64: Vec<Ipv6Addr>,
     /// Directory where plat keeps its state: for the leases of TAYGA's dynamic.map
     #[arg(long, value_name = "DIR")]
     pub(crate) state_dir: Option<PathBuf>,

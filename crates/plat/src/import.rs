@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use anyhow::{Context, Result, anyhow, bail};
-use import::{Imported, Program};
+use import::{Imported, Options, Program};
 use nat64_host::Leases;
 use xlat_host::daemon::exit::Usage;
 
@@ -12,7 +12,12 @@ use crate::cli::Import;
 
 /// Reads the files, and writes a configuration file that `plat` accepts.
 pub(crate) fn run(flags: &Import) -> Result<()> {
-    let imported = flags.files.read(Program::Plat, &flags.lan)?;
+    let options = Options {
+        lans: flags.lan.clone(),
+        dns64: flags.dns64.clone(),
+        ..Options::default()
+    };
+    let imported = flags.files.read(Program::Plat, options)?;
     // What comes of it is not the command line's fault: no `Usage`.
     let checked = check::text(&imported.toml).map_err(|error| anyhow!("{error:#}"));
     checked.context("plat would not start with what was imported")?;

@@ -49,8 +49,26 @@ fn im_10_every_sample_becomes_a_file_that_plat_check_accepts() {
     for names in [
         &["tayga/tayga.conf"][..],
         &["tayga-siit/tayga.conf"],
+        &["jool/nat64.json"],
+        &["jool/nat64.json", "jool/bib.csv"],
+        &["jool-siit/siit.json"],
+        &["jool-commands/jool.sh"],
+        &["tundra/tundra-nat64.conf"],
         &["radvd/radvd.conf"],
-        &["tayga/tayga.conf", "radvd/radvd.conf"],
+        &["unbound/unbound.conf"],
+        &["named/named.conf.options"],
+        // A gateway of four programs.
+        &[
+            "tayga/tayga.conf",
+            "radvd/radvd.conf",
+            "unbound/unbound.conf",
+        ],
+        &[
+            "jool/nat64.json",
+            "jool/bib.csv",
+            "radvd/radvd.conf",
+            "named/named.conf.options",
+        ],
     ] {
         accepted(names, &[]);
     }

@@ -57,12 +57,12 @@ impl ImportFlags {
     ///
     /// # Errors
     /// If a file cannot be read, or is refused.
-    pub fn read(&self, program: Program, lans: &[String]) -> Result<Imported, ImportError> {
+    pub fn read(&self, program: Program, options: Options) -> Result<Imported, ImportError> {
         let files: Result<Vec<File>, ImportError> =
             self.files.iter().map(|path| open(path)).collect();
         let options = Options {
             format: self.format,
-            lans: lans.to_vec(),
+            ..options
         };
         import::import(program, &files?, &options, &Disk).map_err(|errors| {
             for error in errors.iter().take(ERRORS_MAX) {

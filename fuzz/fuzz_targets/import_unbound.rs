@@ -1,0 +1,4 @@
+#![no_main]
+#![allow(missing_docs)]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| fuzz::import_unbound(data));
