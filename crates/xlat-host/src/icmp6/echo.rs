@@ -132,8 +132,8 @@ mod tests {
         let packet = packet((address(1), address(2)), 0x1234, 2, 56);
         assert_eq!(packet[..8], [0x60, 0, 0, 0, 0, 16, 58, 64]);
         assert_eq!(packet[8..24], address(1).octets());
-        // The words of both addresses and the rest: 2 * 0x2db9 + 1 + 2 - 2 + 16 + 58 + 0x8000 + 0x1236.
-        let expected = [128, 0, 0x12, 0x0c, 0x12, 0x34, 0, 2, 0, 0, 0, 0, 0, 0, 0, 0];
+        // The words: 2 * (0x2001 + 0x0db8) + 1 + 2 for the addresses, 16 + 58, and 0x8000 + 0x1234 + 2.
+        let expected = [128, 0, 0x12, 0x0a, 0x12, 0x34, 0, 2, 0, 0, 0, 0, 0, 0, 0, 0];
         assert_eq!(packet[40..], expected);
     }
 
