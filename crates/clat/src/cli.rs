@@ -6,10 +6,12 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use fast_path::Unavailable;
+use xlat_core::DropReason;
 use xlat_core::addr::{Ipv4Prefix, Ipv6Prefix, Pref64};
 use xlat_host::daemon::fast_path::KernelPath;
 use xlat_host::daemon::flags::{LogFlags, PolicyFlags, RunFlags, interface_name};
 use xlat_host::daemon::import::ImportFlags;
+use xlat_host::daemon::{exit, explain};
 use xlat_host::examine::Target;
 
 use crate::ports;
@@ -17,7 +19,8 @@ use crate::settings::Pcp;
 
 /// Gives IPv4 to an IPv6-only host: the customer side of 464XLAT (RFC 6877)
 #[derive(Debug, Parser)]
-#[command(version, max_term_width = 100, args_conflicts_with_subcommands = true)]
+#[command(version, max_term_width = 100, args_conflicts_with_subcommands = true,
+          after_help = exit::CODES)]
 pub(crate) struct Cli {
     #[command(subcommand)]
     pub(crate) command: Option<Command>,
@@ -28,16 +31,22 @@ pub(crate) struct Cli {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// Run the daemon (the default without a command)
+    #[command(after_help = exit::CODES)]
     Run(Box<Run>),
     /// Show what clat detects about the network, and how, without changing anything
+    #[command(after_help = exit::CODES)]
     Detect(Detect),
     /// Find what keeps this host from IPv4, and say what to do
+    #[command(after_help = exit::DOCTOR_CODES)]
     Doctor(Doctor),
     /// Show the status of the running daemon
+    #[command(after_help = exit::CODES)]
     Status(Status),
     /// Make a configuration file of that of clatd, or of Tundra as a CLAT
+    #[command(after_help = exit::CODES)]
     Import(ImportFlags),
     /// Undo the changes that a killed run left behind
+    #[command(after_help = exit::CODES)]
     Recover(Recover),
 }
 
@@ -193,6 +202,10 @@ pub(crate) struct Status {
     /// As JSON
     #[arg(long)]
     pub(crate) json: bool,
+    /// Say what a reason of dropped packets means and what to do; no daemon needs to run
+    #[arg(long, value_name = "REASON", conflicts_with = "json", value_parser = explain::reason(),
+          hide_possible_values = true)]
+    pub(crate) explain: Option<DropReason>,
     #[command(flatten)]
     pub(crate) place: Place,
 }

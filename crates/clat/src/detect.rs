@@ -11,6 +11,7 @@ use serde::Serialize;
 use xlat_core::addr::Ipv6Prefix;
 use xlat_host::daemon::fast_path::KernelPath;
 use xlat_host::daemon::state_dir::StateDir;
+use xlat_host::daemon::{exit, terminal};
 use xlat_host::host::Host;
 use xlat_proto::clat::{Clat, Config, Lead, Lifecycle, State, View};
 use xlat_proto::discovery::Found;
@@ -81,11 +82,12 @@ pub(crate) async fn run(detect: &Detect) -> Result<bool> {
     // A user who may not read it sees the prefix of the address.
     let secret = StateDir::known_secret(&detect.state_dir).ok().flatten();
     let report = report(&host, &view, network.as_ref(), found, secret).await;
-    print(&if detect.json {
+    let text = if detect.json {
         format!("{}\n", serde_json::to_string(&report)?)
     } else {
         report.to_text()
-    });
+    };
+    exit::print(&terminal::plain(&text))?;
     Ok(report.works)
 }
 
@@ -207,9 +209,4 @@ impl Report {
         line("verdict", &self.verdict);
         text
     }
-}
-
-#[expect(clippy::print_stdout, reason = "the report is what was asked for")]
-fn print(text: &str) {
-    print!("{text}");
 }

@@ -2,11 +2,12 @@
 
 use std::time::Duration;
 
-use anyhow::{Result, anyhow};
+use anyhow::Result;
 use clat_host::{Parts, ipv4_addresses, look};
 use pref64_discovery::origin;
 use serde::Serialize;
 use tracing::warn;
+use xlat_host::daemon::exit::{self, Nothing};
 use xlat_host::daemon::terminal;
 use xlat_host::host::Host;
 use xlat_proto::clat::{Clat, Lead, Lifecycle, Side4, State};
@@ -61,7 +62,7 @@ pub(crate) async fn run(host: &Host, settings: &Settings) -> Result<()> {
             }
             print(&format!("{}\n", all.join("\n")))
         }
-        waiting => Err(anyhow!("{waiting}")),
+        waiting => Err(Nothing(waiting.to_string()).into()),
     }
 }
 
@@ -93,8 +94,6 @@ impl DryRun {
     }
 }
 
-#[expect(clippy::print_stdout, reason = "the plan is what was asked for")]
 fn print(text: &str) -> Result<()> {
-    print!("{}", terminal::plain(text));
-    Ok(())
+    Ok(exit::print(&terminal::plain(text))?)
 }

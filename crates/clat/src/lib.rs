@@ -23,8 +23,7 @@ use std::process::ExitCode;
 use anyhow::{Context, Result};
 use clap::CommandFactory;
 use xlat_host::daemon::control::ask_and_print;
-use xlat_host::daemon::exit::{self, Usage};
-use xlat_host::daemon::privileges;
+use xlat_host::daemon::{exit, explain, privileges};
 use xlat_host::examine;
 
 use cli::{Cli, Command};
@@ -47,14 +46,7 @@ pub fn main() -> ExitCode {
     };
     match dispatch(cli) {
         Ok(code) => ExitCode::from(code),
-        Err(error) => {
-            exit::complain(NAME, &format!("{error:#}"));
-            ExitCode::from(if error.is::<Usage>() {
-                exit::USAGE
-            } else {
-                exit::SYSTEM
-            })
-        }
+        Err(error) => exit::fail(NAME, error.as_ref()),
     }
 }
 
@@ -72,7 +64,7 @@ fn dispatch(cli: Cli) -> Result<u8> {
         Some(Command::Detect(detect)) => {
             detect.log.init();
             let works = runtime.block_on(detect::run(&detect))?;
-            return Ok(if works { exit::DONE } else { exit::SYSTEM });
+            return Ok(if works { exit::DONE } else { exit::NOTHING });
         }
         Some(Command::Doctor(asked)) => {
             let report = runtime.block_on(doctor::run(&asked))?;
@@ -81,6 +73,10 @@ fn dispatch(cli: Cli) -> Result<u8> {
             examine::print(&report, asked.json)?;
             return Ok(report.exit_code());
         }
+        Some(Command::Status(cli::Status {
+            explain: Some(reason),
+            ..
+        })) => exit::print(&explain::text(reason)).map_err(Into::into),
         Some(Command::Status(status)) => {
             let request = control::Request::Status {
                 json: status.json,

@@ -173,6 +173,80 @@ fn every_flag_of_help_is_in_the_documentation() {
     }
 }
 
+fn run(args: &[&str]) -> (Option<i32>, String, String) {
+    let mut clat = Command::new(env!("CARGO_BIN_EXE_clat"));
+    let output = clat.args(args).output().unwrap();
+    let text = |bytes| String::from_utf8(bytes).unwrap();
+    (
+        output.status.code(),
+        text(output.stdout),
+        text(output.stderr),
+    )
+}
+
+#[test]
+fn ui_05_where_no_daemon_runs_commands_end_with_code_3() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path().to_str().unwrap();
+    let (code, out, complaint) = run(&["status", "--run-dir", dir]);
+    assert_eq!(code, Some(3), "{complaint}");
+    assert!(out.is_empty(), "{out}");
+    let expected = format!(
+        "clat: no daemon runs there: {dir}/clat.sock does not answer; the --tun and --run-dir of the \
+         running daemon are needed\n"
+    );
+    assert_eq!(complaint, expected);
+}
+
+#[test]
+fn ui_05_a_dry_run_that_would_wait_ends_with_code_3() {
+    // Nothing leads to IPv6 by the loopback interface of this host.
+    let flags = ["--uplink=lo", "--dry-run", "--prefix=64:ff9b::/96"];
+    let output = clat(&flags);
+    let complaint = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(3), "{complaint}");
+    assert!(output.stdout.is_empty());
+}
+
+#[test]
+fn ui_07_a_reason_is_explained_without_a_daemon() {
+    let (code, text, _) = run(&["status", "--explain", "igmp"]);
+    assert_eq!(code, Some(0));
+    assert_eq!(
+        text,
+        "igmp: IGMP, which has no counterpart\nwhat to do: nothing: it is harmless\n"
+    );
+}
+
+#[test]
+fn ui_05_the_help_of_each_command_has_its_exit_codes() {
+    for command in ["run", "detect", "status", "recover"] {
+        let (code, text, _) = run(&[command, "--help"]);
+        assert_eq!(code, Some(0));
+        let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
+        assert!(text.contains("3 nothing there"), "{command}: {text}");
+    }
+}
+
+#[test]
+fn ui_08_output_into_a_closed_pipe_is_no_error() {
+    let uplink = [
+        "--prefix=2001:db8:64::/96",
+        "--uplink=lo",
+        "--ipv6=2001:db8:1::c1a7",
+        "--dry-run",
+    ];
+    for args in [&uplink[..], &["--help"], &["status", "--explain", "igmp"]] {
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        let mut clat = Command::new(env!("CARGO_BIN_EXE_clat"));
+        let output = clat.args(args).stdout(writer).output().unwrap();
+        let complaint = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(0), "{args:?}: {complaint}");
+        assert!(!complaint.contains("panicked"), "{complaint}");
+    }
+}
+
 /// A journal as another program would write it: each line is whole, its checksum is right.
 fn forged(key: &str) -> String {
     let json = format!("0 {{\"Sysctl\":{{\"key\":\"{key}\",\"ours\":\"1\",\"was\":\"0\"}}}}");

@@ -107,12 +107,31 @@ fn kf_11_a_download_goes_on_while_its_session_moves_into_the_kernel_and_out() ->
     Ok(())
 }
 
+/// What the list says that the kernel has carried of the one session: packets and bytes out and in.
+fn load(installed: &Installed) -> Result<[u64; 4]> {
+    let list = installed.ask_plat(&["sessions", "--json"])?;
+    let figure = |name: &str| -> Result<u64> {
+        let rest = list.split(&format!("\"{name}\":")).nth(1);
+        let rest = rest.with_context(|| format!("{name} in {list}"))?;
+        let digits: String = rest.chars().take_while(char::is_ascii_digit).collect();
+        Ok(digits.parse()?)
+    };
+    Ok([
+        figure("packets_out")?,
+        figure("bytes_out")?,
+        figure("packets_in")?,
+        figure("bytes_in")?,
+    ])
+}
+
 fn kf_12_a_session_lives_by_packets_in_the_kernel_and_ends_after_the_last() -> Result<()> {
     let flags = [POOL, REQUIRED, "--udp-timeout=1s", "--allow-short-timeouts"];
     let installed = install(&flags)?;
     let flow = Flow::start(&installed)?;
     flow.warm_up(&installed)?;
     let (before, mut sent) = (carried(&installed)?, 0);
+    let at_first = load(&installed)?;
+    ensure!(at_first[3] == at_first[2] * 128, "{at_first:?}");
     let begin = Instant::now();
     let mut last = begin;
     while begin.elapsed() < Duration::from_millis(2500) {
@@ -124,6 +143,11 @@ fn kf_12_a_session_lives_by_packets_in_the_kernel_and_ends_after_the_last() -> R
     }
     let carried = carried(&installed)? - before;
     ensure!(carried == sent, "{carried} of {sent} in the kernel");
+    // Packets of 100 bytes: IPv6 and UDP headers there, IPv4 and UDP headers back.
+    let after = load(&installed)?;
+    let there = [after[0] - at_first[0], after[1] - at_first[1]];
+    ensure!(there == [sent, sent * 148], "{there:?} of {sent}");
+    ensure!(after[2..] == at_first[2..], "{after:?}");
     ensure!(
         installed
             .ask_plat(&["sessions"])?

@@ -196,7 +196,8 @@ fn oa_07_what_the_host_has_at_the_address_goes_on_beside_ten_thousand_sessions()
             )
         })
         .collect::<Result<_>>()?;
-    let sessions = || -> Result<usize> { Ok(net.ask_plat(&["sessions"])?.lines().count()) };
+    let sessions =
+        || -> Result<usize> { Ok(net.ask_plat(&["sessions", "--json"])?.lines().count()) };
     // The TUN's queue is no longer than 500 packets.
     lab::wait::wait_until(|| {
         for socket in &sockets {

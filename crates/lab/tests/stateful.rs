@@ -1,8 +1,9 @@
 //! The stateful NAT64 on real packets: many clients behind one IPv4 address.
 
 use std::collections::BTreeSet;
-use std::io::{ErrorKind, Read, Write};
+use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::process::{Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -39,6 +40,7 @@ const TESTS: &[Test] = lab::tests![
     nb_06_a_download_survives_a_restart,
     se_03_se_06_who_is_not_served_and_what_is_hidden_is_refused,
     cg_05_status_and_sessions_tell_what_is_there,
+    ui_01_sessions_are_filtered_sorted_and_followed,
     cg_05_prometheus_gets_the_same_figures,
     cg_09_the_session_log_tells_who_had_which_port,
     cg_11_who_has_a_port_follows_from_the_prefix,
@@ -458,7 +460,9 @@ fn cg_05_status_and_sessions_tell_what_is_there() -> Result<()> {
     let outside = server.ask(&socket)?;
     let client = Topology::client_address(0);
     let lines = installed.ask_plat(&["sessions"])?;
-    ensure!(lines.lines().count() == 1, "{lines}");
+    ensure!(lines.starts_with("PROTOCOL CLIENT "), "{lines}");
+    ensure!(lines.ends_with("\n1 of 1 sessions\n"), "{lines}");
+    ensure!(lines.lines().count() == 3, "{lines}");
     for part in ["udp", &format!("[{client}]:5000"), &outside.to_string()] {
         ensure!(lines.contains(part), "{part} in {lines}");
     }
@@ -482,6 +486,78 @@ fn cg_05_status_and_sessions_tell_what_is_there() -> Result<()> {
         json.contains(r#""sessions":{"udp":1,"tcp":0,"icmp":0}"#),
         "{json}"
     );
+    Ok(())
+}
+
+fn ui_01_sessions_are_filtered_sorted_and_followed() -> Result<()> {
+    let installed = install(1, &["--pool", "192.168.64.9", "--fast-path=off"])?;
+    let network = &installed.topology;
+    let server = Mirror::start(&network.server)?;
+    let first = network.client().run(|| bind6(5001))?;
+    server.ask(&first)?;
+    let json = |flags: &[&str]| installed.ask_plat(&[&["sessions", "--json"], flags].concat());
+    let client = Topology::client_address(0);
+    let (one, other) = (format!("[{client}]:5001"), format!("[{client}]:5002"));
+
+    let mut follower = Command::new(&Binaries::find()?.plat);
+    let run_dir = installed.plat_run_dir();
+    follower.args([
+        "sessions",
+        "--follow",
+        "--run-dir",
+        &run_dir,
+        "--client",
+        &other,
+    ]);
+    let mut follower = network.edge.spawn({
+        follower.stdout(Stdio::piped());
+        follower
+    })?;
+    let followed = follower.stdout.take().context("no output")?;
+    let mut followed = BufReader::new(followed).lines();
+    let heading = followed.next().context("no heading")??;
+    ensure!(heading.starts_with("TIME "), "{heading}");
+
+    let second = network.client().run(|| bind6(5002))?;
+    server.ask(&first)?;
+    let outside = server.ask(&second)?;
+    let news = followed.next().context("no news")??;
+    let words: Vec<&str> = news.split_whitespace().skip(1).take(4).collect();
+    ensure!(
+        words == ["created", "udp", &other, &outside.to_string()],
+        "{news}"
+    );
+    drop(followed);
+    // Who follows ends with the next change that it cannot print; a signal does not wait for one.
+    follower.kill()?;
+    follower.wait()?;
+
+    ensure!(json(&[])?.lines().count() == 2);
+    ensure!(
+        json(&["--protocol", "udp", "--client", &one])?
+            .lines()
+            .count()
+            == 1
+    );
+    ensure!(json(&["--external", &outside.to_string()])?.contains(":5002,"));
+    ensure!(json(&["--remote", "198.51.100.0/24"])?.lines().count() == 2);
+    ensure!(json(&["--limit", "1"])?.lines().count() == 1);
+    let sorted = json(&["--sort", "client"])?;
+    let ports: Vec<_> = sorted.split("\"client_port\":").skip(1).collect();
+    ensure!(
+        ports.len() == 2 && ports[0].starts_with("5001,"),
+        "{sorted}"
+    );
+    ensure!(json(&["--sort", "client", "--limit", "1"])?.contains(":5001,"));
+    for none in [
+        &["--protocol", "tcp"][..],
+        &["--state", "established"],
+        &["--remote", "203.0.113.1"],
+        &["--sort", "bytes", "--client", "2001:db8:ffff::/48"],
+    ] {
+        let nothing = json(none)?;
+        ensure!(nothing.is_empty(), "{none:?}: {nothing}");
+    }
     Ok(())
 }
 

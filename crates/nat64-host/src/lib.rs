@@ -12,8 +12,8 @@ mod keeper;
 mod leases;
 mod pool_neighbours;
 mod saved_sessions;
-mod session_list;
 mod session_log;
+mod sessions;
 mod state;
 mod status;
 mod wakeup;
@@ -22,8 +22,10 @@ pub use error::Error;
 pub use keeper::Keeper;
 pub use leases::Leases;
 pub use pool_neighbours::{Conflict, Conflicts, PoolNeighbours};
-pub use session_list::SessionList;
 pub use session_log::{LogLevel, SessionLogError};
+pub use sessions::{
+    FilterError, SORTED_MAX, SessionFilter, SessionFollower, SessionList, Side, SortBy, Sorted,
+};
 pub use state::{State, StateConfig};
 pub use status::{NatStatus, StatusSource};
 pub use wakeup::Wakeup;

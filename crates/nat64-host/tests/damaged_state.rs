@@ -7,7 +7,7 @@ use std::path::Path;
 
 use nat64::config::Config;
 use nat64::dynamic::PoolConfig;
-use nat64_host::{Keeper, Leases, SessionList};
+use nat64_host::{Keeper, Leases, SessionFilter, SessionList};
 use tempfile::TempDir;
 use xlat_core::addr::Pref64s;
 use xlat_host::daemon::state_dir::StateDir;
@@ -51,7 +51,7 @@ fn start(dir: &Path) -> TakenUp {
 
 /// Each session but for the time that is left of it.
 fn sessions(keeper: &Keeper) -> Vec<String> {
-    let mut list = SessionList::new(None, true);
+    let mut list = SessionList::new(SessionFilter::default(), None, true);
     let mut text = String::new();
     while let Some(page) = list.next_page(keeper.nat()).unwrap() {
         text += &page;

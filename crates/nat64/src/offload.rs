@@ -29,6 +29,12 @@ pub trait FlowOffload: Debug + Send + Sync {
     /// Carries no packet of the session from now on; when the last ones were carried.
     fn remove(&self, slot: u32, session: &SessionEntry) -> LastUse;
 
+    /// What was carried of the session since it was installed; `None` where that is not counted, or the
+    /// session is not installed any more. Called without a lock.
+    fn carried(&self, _session: &SessionEntry) -> Option<Carried> {
+        None
+    }
+
     /// Carries no packet of any session that is installed now. Each of them will be
     /// [removed](Self::remove).
     fn invalidate(&self);
@@ -63,6 +69,24 @@ pub struct LastUse {
     pub from_client: Option<Instant>,
     /// Of those from the remote node.
     pub from_remote: Option<Instant>,
+}
+
+/// Packets and bytes of a session that were carried, on the way there and back.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Carried {
+    /// Those from the client.
+    pub from_client: Load,
+    /// Those from the remote node.
+    pub from_remote: Load,
+}
+
+/// Packets, and their bytes as they came.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Load {
+    /// Number of packets; a super-packet is one.
+    pub packets: u64,
+    /// Number of bytes, IP headers included.
+    pub bytes: u64,
 }
 
 /// What carries packets in the workers' place, and which sessions it is offered.

@@ -10,7 +10,7 @@ use std::str::FromStr;
 
 use xlat_core::addr::Pref64;
 
-use crate::event::BindingRecord;
+use crate::event::{BindingRecord, SessionEntry};
 use crate::tcp::TcpState;
 use crate::tuple::Protocol;
 
@@ -29,6 +29,15 @@ pub struct SavedSession {
     pub tcp: Option<TcpState>,
     /// When its lifetime ends, in seconds since 1970.
     pub expires: u64,
+}
+
+/// A session in a list.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ListedSession {
+    /// The session.
+    pub session: SavedSession,
+    /// Its entry, if its packets are carried below the workers.
+    pub installed: Option<SessionEntry>,
 }
 
 /// Why a saved session was not restored.

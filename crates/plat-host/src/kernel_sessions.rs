@@ -5,7 +5,7 @@ use std::time::Duration;
 use fast_path::{Flow, FlowTable, Key, KeyV4, KeyV6, StaticMapping, ToV4, ToV6};
 use nat64::Protocol;
 use nat64::event::SessionEntry;
-use nat64::offload::{FlowOffload, LastUse, Offer, Side};
+use nat64::offload::{Carried, FlowOffload, LastUse, Load, Offer, Side};
 use pnet_packet::ip::IpNextHeaderProtocols;
 use tracing::debug;
 use xlat_core::Instant;
@@ -88,6 +88,14 @@ impl KernelSessions {
         }
     }
 
+    fn load(&self, key: &Key) -> Option<Load> {
+        let usage = self.flows.usage(key).ok().flatten()?;
+        Some(Load {
+            packets: usage.packets,
+            bytes: usage.bytes,
+        })
+    }
+
     fn last_used(&self, key: &Key) -> Option<Instant> {
         let usage = self.flows.usage(key).ok().flatten();
         usage.and_then(|usage| usage.last_used).map(instant)
@@ -117,6 +125,15 @@ impl FlowOffload for KernelSessions {
 
     fn remove(&self, _: u32, session: &SessionEntry) -> LastUse {
         self.each_way(session, Self::remove)
+    }
+
+    fn carried(&self, session: &SessionEntry) -> Option<Carried> {
+        let loads = self.flows(session)?.map(|flow| self.load(&flow.key()));
+        // A direction may be with the workers while the kernel has the other one.
+        loads.iter().any(Option::is_some).then(|| Carried {
+            from_client: loads[0].unwrap_or_default(),
+            from_remote: loads[1].unwrap_or_default(),
+        })
     }
 
     fn invalidate(&self) {

@@ -7,7 +7,8 @@ use std::path::Path;
 use anyhow::Result;
 use plat_host::{Egress, Own6, POOLS, egress};
 use xlat_core::addr::Pref64;
-use xlat_host::daemon::exit::Usage;
+use xlat_host::daemon::exit::{self, Usage};
+use xlat_host::daemon::terminal;
 use xlat_host::daemon::values::Values;
 use xlat_host::host::Plan;
 
@@ -19,17 +20,16 @@ use crate::{NAME, facts, reload};
 const OF_THE_HOST: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1);
 
 /// Reads a configuration file as a start would, and prints all values that are in force then.
-#[expect(clippy::print_stdout, reason = "the values are what was asked for")]
 pub(crate) fn file(path: &Path) -> Result<()> {
     let args = vec![NAME.into(), "--config".into(), path.into()];
     let usage = |error: anyhow::Error| Usage(format!("{error:#}"));
     let (run, values) = reload::read(args).map_err(usage)?;
     let choices = check(run).map_err(usage)?;
-    print!("{values}");
+    let mut text = values.to_string();
     for line in choices {
-        println!("# {line}");
+        text += &format!("# {line}\n");
     }
-    Ok(())
+    Ok(exit::print(&terminal::plain(&text))?)
 }
 
 /// Refuses what a start would refuse of a configuration file with this text.

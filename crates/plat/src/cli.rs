@@ -2,16 +2,23 @@
 
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddrV4};
 use std::path::PathBuf;
+use std::str::FromStr;
 
-use clap::{Args, Parser, Subcommand};
+use clap::builder::PossibleValue;
+use clap::{Args, Parser, Subcommand, ValueEnum};
 use fast_path::Unavailable;
+use nat64::{Protocol, TcpState};
+use nat64_host::{FilterError, Side, SortBy};
 use plat_host::Egress;
+use serde::{Deserialize, Serialize};
+use xlat_core::DropReason;
 use xlat_core::addr::{Eam, Ipv4Prefix, Ipv6Prefix, Pref64};
 use xlat_host::daemon::fast_path::KernelPath;
 use xlat_host::daemon::flags::{
     HairpinMode, LogFlags, PolicyFlags, RELOADABLE, RunFlags, Switch, interface_name,
 };
 use xlat_host::daemon::import::ImportFlags;
+use xlat_host::daemon::{exit, explain};
 use xlat_host::examine::Target;
 
 use crate::advertise::flags::AdvertiseFlags;
@@ -20,7 +27,8 @@ use crate::stateful::StatefulFlags;
 
 /// Translates between an IPv6-only network and IPv4: the provider side of 464XLAT (RFC 6877)
 #[derive(Debug, Parser)]
-#[command(version, max_term_width = 100, args_conflicts_with_subcommands = true)]
+#[command(version, max_term_width = 100, args_conflicts_with_subcommands = true,
+          after_help = exit::CODES)]
 pub(crate) struct Cli {
     #[command(subcommand)]
     pub(crate) command: Option<Command>,
@@ -31,22 +39,31 @@ pub(crate) struct Cli {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// Run the daemon (the default without a command)
+    #[command(after_help = exit::CODES)]
     Run(Box<Run>),
     /// Name the subscriber of an IPv4 address and port (with --deterministic)
+    #[command(after_help = exit::CODES)]
     Whose(Whose),
     /// Undo the changes that a killed run left behind
+    #[command(after_help = exit::CODES)]
     Recover(Recover),
     /// Check a configuration file and print the effective values
+    #[command(after_help = exit::CODES)]
     Check(Check),
     /// Make a configuration file of those of TAYGA, Jool, Tundra, radvd, unbound and BIND
+    #[command(after_help = exit::CODES)]
     Import(Import),
     /// Make the running daemon read its configuration file again
+    #[command(after_help = exit::CODES)]
     Reload(Reload),
     /// Find what keeps clients from IPv4, and say what to do
+    #[command(after_help = exit::DOCTOR_CODES)]
     Doctor(Doctor),
     /// Show the status of the running daemon
+    #[command(after_help = exit::CODES)]
     Status(Status),
     /// List the sessions of the running daemon
+    #[command(after_help = exit::CODES)]
     Sessions(Sessions),
 }
 
@@ -201,6 +218,10 @@ pub(crate) struct Status {
     /// As JSON
     #[arg(long)]
     pub(crate) json: bool,
+    /// Say what a reason of dropped packets means and what to do; no daemon needs to run
+    #[arg(long, value_name = "REASON", conflicts_with = "json", value_parser = explain::reason(),
+          hide_possible_values = true)]
+    pub(crate) explain: Option<DropReason>,
     #[command(flatten)]
     pub(crate) place: Place,
 }
@@ -210,11 +231,124 @@ pub(crate) struct Sessions {
     /// As JSON, one object per line
     #[arg(long)]
     pub(crate) json: bool,
-    /// Only those of this IPv6 address or prefix
-    #[arg(long, value_name = "ADDR[/N]")]
+    /// Only those of this protocol
+    #[arg(
+        long,
+        value_enum,
+        value_name = "udp|tcp|icmp",
+        hide_possible_values = true
+    )]
+    pub(crate) protocol: Option<OfProtocol>,
+    /// Only those of this IPv6 address or prefix, or [address]:port
+    #[arg(long, value_name = "ADDR[/N]", value_parser = side::<Ipv6Prefix>)]
     pub(crate) client: Option<String>,
+    /// Only those with this IPv4 node or prefix, or address:port
+    #[arg(long, value_name = "ADDR[/N]", value_parser = side::<Ipv4Prefix>)]
+    pub(crate) remote: Option<String>,
+    /// Only those with this address or prefix of the pool, or address:port
+    #[arg(long, value_name = "ADDR[/N]", value_parser = side::<Ipv4Prefix>)]
+    pub(crate) external: Option<String>,
+    /// Only TCP sessions in these states: established, trans, v4-init, v6-init, v4-fin, v6-fin,
+    /// v4-v6-fin
+    #[arg(
+        long,
+        value_enum,
+        value_name = "STATE[,...]",
+        value_delimiter = ',',
+        hide_possible_values = true
+    )]
+    pub(crate) state: Vec<InState>,
+    /// Sort them: most packets or bytes first, what ends last first, or by address
+    #[arg(
+        long,
+        value_enum,
+        value_name = "client|remote|external|expires|packets|bytes",
+        hide_possible_values = true
+    )]
+    pub(crate) sort: Option<SortedBy>,
+    /// Show so many at the most [default: 1000 with --sort, else all]
+    #[arg(long, value_name = "N")]
+    pub(crate) limit: Option<usize>,
+    /// Show sessions as they come, change and go, until interrupted
+    #[arg(long, conflicts_with_all = ["sort", "limit"])]
+    pub(crate) follow: bool,
     #[command(flatten)]
     pub(crate) place: Place,
+}
+
+/// A protocol of sessions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum OfProtocol {
+    Udp,
+    Tcp,
+    Icmp,
+}
+
+impl From<OfProtocol> for Protocol {
+    fn from(protocol: OfProtocol) -> Self {
+        match protocol {
+            OfProtocol::Udp => Self::Udp,
+            OfProtocol::Tcp => Self::Tcp,
+            OfProtocol::Icmp => Self::Icmp,
+        }
+    }
+}
+
+/// A state of TCP sessions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct InState(pub(crate) TcpState);
+
+impl ValueEnum for InState {
+    fn value_variants<'a>() -> &'a [Self] {
+        const ALL: [InState; 7] = {
+            let mut all = [InState(TcpState::Trans); 7];
+            let mut at = 0;
+            while at < all.len() {
+                all[at] = InState(TcpState::ALL[at]);
+                at += 1;
+            }
+            all
+        };
+        &ALL
+    }
+
+    fn to_possible_value(&self) -> Option<PossibleValue> {
+        Some(PossibleValue::new(self.0.name()))
+    }
+}
+
+/// An order of sessions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum SortedBy {
+    Client,
+    Remote,
+    External,
+    Expires,
+    Packets,
+    Bytes,
+}
+
+impl From<SortedBy> for SortBy {
+    fn from(by: SortedBy) -> Self {
+        match by {
+            SortedBy::Client => Self::Client,
+            SortedBy::Remote => Self::Remote,
+            SortedBy::External => Self::External,
+            SortedBy::Expires => Self::Expires,
+            SortedBy::Packets => Self::Packets,
+            SortedBy::Bytes => Self::Bytes,
+        }
+    }
+}
+
+/// The text of one side of a session, as the daemon will read it.
+fn side<P>(text: &str) -> Result<String, FilterError>
+where
+    Side<P>: FromStr<Err = FilterError>,
+{
+    text.parse::<Side<P>>().map(|_| text.to_owned())
 }
 
 /// Which instance is meant.

@@ -1,18 +1,30 @@
 //! What a running `plat` tells about itself (`plat status`, `plat sessions`).
 
 use std::io;
-use std::net::{Ipv6Addr, SocketAddrV4};
+use std::net::SocketAddrV4;
+use std::str::FromStr;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
 
-use nat64_host::SessionList;
+use nat64::{Nat64, TcpState};
+use nat64_host::{FilterError, SessionFilter, SessionFollower, SessionList, Sorted};
 use plat_host::StatusSource;
 use serde::{Deserialize, Serialize};
-use xlat_core::addr::Ipv6Prefix;
+use tokio::sync::Semaphore;
 use xlat_host::daemon::control::Answer;
+use xlat_tun::now;
 
+use crate::cli::{self, OfProtocol, SortedBy};
 use crate::reload::{self, ReloadRequests};
 
 /// Subscribers that `plat status` names.
 const TOP: usize = 5;
+/// Sessions that are sorted, unless another number is asked for.
+const SORTED: usize = 1000;
+/// Most programs that follow the sessions at the same time.
+pub(crate) const FOLLOWERS: usize = 4;
+/// How often those who follow get news.
+const NEWS: Duration = Duration::from_millis(250);
 
 /// What can be asked.
 #[derive(Debug, Serialize, Deserialize)]
@@ -28,11 +40,67 @@ pub(crate) enum Request {
         #[serde(default)]
         known: bool,
     },
+    List(Listing),
+    /// What programs before 0.2.0 ask for.
     Sessions {
         json: bool,
-        /// Only those of clients in this prefix.
         client: Option<String>,
     },
+}
+
+/// Which sessions, and how they are shown.
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub(crate) struct Listing {
+    json: bool,
+    follow: bool,
+    protocol: Option<OfProtocol>,
+    client: Option<String>,
+    remote: Option<String>,
+    external: Option<String>,
+    /// Names of TCP states.
+    states: Vec<String>,
+    sort: Option<SortedBy>,
+    limit: Option<usize>,
+}
+
+impl From<cli::Sessions> for Listing {
+    fn from(flags: cli::Sessions) -> Self {
+        let states = flags.state.iter();
+        Self {
+            json: flags.json,
+            follow: flags.follow,
+            protocol: flags.protocol,
+            client: flags.client,
+            remote: flags.remote,
+            external: flags.external,
+            states: states.map(|state| state.0.name().to_owned()).collect(),
+            sort: flags.sort,
+            limit: flags.limit,
+        }
+    }
+}
+
+impl Listing {
+    fn filter(&self) -> Result<SessionFilter, String> {
+        let states = self.states.iter().map(|name| {
+            let state = TcpState::ALL.into_iter().find(|one| one.name() == name);
+            state.ok_or_else(|| format!("--state: there is no state {name}"))
+        });
+        Ok(SessionFilter {
+            protocol: self.protocol.map(Into::into),
+            client: side("--client", self.client.as_deref())?,
+            external: side("--external", self.external.as_deref())?,
+            remote: side("--remote", self.remote.as_deref())?,
+            states: states.collect::<Result<_, _>>()?,
+        })
+    }
+}
+
+/// Why it is not known who has an external port.
+enum Unknown {
+    /// Ports are not a function of the subscriber.
+    NoFunction,
+    Nobody,
 }
 
 /// What answers come from.
@@ -40,6 +108,8 @@ pub(crate) enum Request {
 pub(crate) struct Control {
     pub(crate) source: StatusSource,
     pub(crate) reload: ReloadRequests,
+    /// Places for those who follow the sessions.
+    pub(crate) followers: Arc<Semaphore>,
 }
 
 impl Control {
@@ -52,7 +122,11 @@ impl Control {
             },
             Request::Whose { external } => match self.whose(external) {
                 Ok(line) => answer.text(&line).await,
-                Err(reason) => answer.refuse(reason).await,
+                Err(Unknown::NoFunction) => {
+                    let line = "this plat runs without --deterministic: the session log knows";
+                    answer.refuse(line).await
+                }
+                Err(Unknown::Nobody) => answer.nothing("nobody has that address and port").await,
             },
             Request::Status { json, known } => {
                 match known {
@@ -65,48 +139,120 @@ impl Control {
                     false => answer.text(&status.to_text()).await,
                 }
             }
-            Request::Sessions { json, client } => self.sessions(json, client, answer).await,
+            Request::List(wanted) => self.sessions(wanted, answer).await,
+            Request::Sessions { json, client } => {
+                let wanted = Listing {
+                    json,
+                    client,
+                    ..Listing::default()
+                };
+                self.sessions(wanted, answer).await
+            }
         }
     }
 
     /// The subscriber who has an external port.
-    fn whose(&self, external: SocketAddrV4) -> Result<String, &'static str> {
+    fn whose(&self, external: SocketAddrV4) -> Result<String, Unknown> {
         let nat = self.source.nat.as_ref().map(nat64_host::StatusSource::nat);
         let nat = nat.filter(|nat| nat.config().ports.deterministic);
-        let nat = nat.ok_or("this plat runs without --deterministic: the session log knows")?;
+        let nat = nat.ok_or(Unknown::NoFunction)?;
         let subscriber = nat.subscriber_of(*external.ip(), external.port());
-        let subscriber = subscriber.ok_or("nobody has that address and port")?;
+        let subscriber = subscriber.ok_or(Unknown::Nobody)?;
         Ok(format!("{subscriber}\n"))
     }
 
-    async fn sessions(
-        self,
-        json: bool,
-        client: Option<String>,
-        mut answer: Answer,
-    ) -> io::Result<()> {
-        let Some(nat) = &self.source.nat else {
+    async fn sessions(self, wanted: Listing, answer: Answer) -> io::Result<()> {
+        let Some(source) = &self.source.nat else {
             let line = "this plat keeps no sessions: it runs without --pool";
             return answer.refuse(line).await;
         };
-        let wanted = match client.as_deref().map(client_prefix).transpose() {
-            Ok(wanted) => wanted,
+        let filter = match wanted.filter() {
+            Ok(filter) => filter,
             Err(reason) => return answer.refuse(&reason).await,
         };
-        // An answer without a line is an answer.
-        answer.text("").await?;
-        let mut list = SessionList::new(wanted, json);
-        while let Some(page) = list.next_page(nat.nat())? {
-            answer.text(&page).await?;
+        let nat = source.nat();
+        match wanted.follow {
+            true => self.follow(nat, filter, wanted.json, answer).await,
+            false => list(nat, filter, &wanted, answer).await,
         }
-        Ok(())
+    }
+
+    /// Tells of changes as long as the client listens.
+    async fn follow(
+        &self,
+        nat: &Nat64,
+        filter: SessionFilter,
+        json: bool,
+        mut answer: Answer,
+    ) -> io::Result<()> {
+        let Ok(_permit) = self.followers.try_acquire() else {
+            let line = format!("{FOLLOWERS} programs follow the sessions already");
+            return answer.refuse(&line).await;
+        };
+        let follower = SessionFollower::new(nat, filter, json);
+        answer.text(&follower.heading()).await?;
+        loop {
+            let has_left = tokio::select! {
+                () = answer.closed() => true,
+                () = tokio::time::sleep(NEWS) => false,
+            };
+            if has_left {
+                return Ok(());
+            }
+            let news = follower.news(nat, now(), SystemTime::now())?;
+            if !news.is_empty() {
+                answer.text(&news).await?;
+            }
+        }
     }
 }
 
-/// An address or a prefix.
-fn client_prefix(text: &str) -> Result<Ipv6Prefix, String> {
-    let address = text.parse::<Ipv6Addr>().map(Ipv6Prefix::host);
-    address
-        .or_else(|_| text.parse::<Ipv6Prefix>())
-        .map_err(|error| format!("--client {text}: {error}"))
+/// Lists sessions page by page.
+async fn list(
+    nat: &Nat64,
+    filter: SessionFilter,
+    wanted: &Listing,
+    mut answer: Answer,
+) -> io::Result<()> {
+    let limit = match wanted.sort {
+        Some(_) => Some(wanted.limit.unwrap_or(SORTED)),
+        None => wanted.limit,
+    };
+    let mut list = SessionList::new(filter, limit, wanted.json);
+    let mut sorted = wanted
+        .sort
+        .map(|by| Sorted::new(by.into(), limit.unwrap_or(SORTED)));
+    loop {
+        let page = match &mut sorted {
+            Some(sorted) => list.sorted(nat, sorted)?,
+            None => match list.next_page(nat)? {
+                Some(page) => Some(page),
+                None => break,
+            },
+        };
+        match page {
+            Some(page) if !page.is_empty() => answer.text(&page).await?,
+            // Others have their turn.
+            _ => tokio::task::yield_now().await,
+        }
+        if sorted.is_some() && list.is_read() {
+            break;
+        }
+    }
+    match list.total(nat) {
+        Some(total) => answer.text(&total).await,
+        None => answer.nothing("no session matches").await,
+    }
+}
+
+/// What a flag says about one side of sessions.
+fn side<S: FromStr<Err = FilterError>>(
+    flag: &str,
+    text: Option<&str>,
+) -> Result<Option<S>, String> {
+    let parsed = text.map(|text| {
+        text.parse::<S>()
+            .map_err(|error| format!("{flag} {text}: {error}"))
+    });
+    parsed.transpose()
 }

@@ -24,9 +24,9 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result};
 use clap::CommandFactory;
-use xlat_host::daemon::control::ask_and_print;
-use xlat_host::daemon::exit::{self, Usage};
+use xlat_host::daemon::control::{ask_and_print, follow_and_print};
 use xlat_host::daemon::privileges;
+use xlat_host::daemon::{exit, explain};
 use xlat_host::examine;
 
 use cli::{Cli, Command};
@@ -48,14 +48,7 @@ pub fn main() -> ExitCode {
     };
     match dispatch(cli) {
         Ok(code) => ExitCode::from(code),
-        Err(error) => {
-            exit::complain(NAME, &format!("{error:#}"));
-            ExitCode::from(if error.is::<Usage>() {
-                exit::USAGE
-            } else {
-                exit::SYSTEM
-            })
-        }
+        Err(error) => exit::fail(NAME, error.as_ref()),
     }
 }
 
@@ -84,17 +77,22 @@ fn dispatch(cli: Cli) -> Result<u8> {
             examine::print(&report, asked.json)?;
             return Ok(report.exit_code());
         }
+        Some(Command::Status(cli::Status {
+            explain: Some(reason),
+            ..
+        })) => Ok(exit::print(&explain::text(reason))?),
         Some(Command::Status(status)) => {
             let json = status.json;
             let known = false;
             ask(&status.place, &control::Request::Status { json, known })
         }
         Some(Command::Sessions(sessions)) => {
-            let request = control::Request::Sessions {
-                json: sessions.json,
-                client: sessions.client,
-            };
-            ask(&sessions.place, &request)
+            let (place, follows) = (sessions.place.clone(), sessions.follow);
+            let request = control::Request::List(sessions.into());
+            match follows {
+                true => Ok(follow_and_print(&place.run_dir, &place.tun, &request)?),
+                false => ask(&place, &request),
+            }
         }
         None => translate(&runtime, cli.run),
     }?;

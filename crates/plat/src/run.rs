@@ -24,7 +24,7 @@ use plat_host::{
     StatusSource, egress,
 };
 use router_advertiser::{Advertiser, ProgramWatch, ReachWatch};
-use tokio::sync::mpsc;
+use tokio::sync::{Semaphore, mpsc};
 use tokio::time::{Instant, interval, sleep_until};
 use tracing::info;
 use xlat_core::Policy;
@@ -40,7 +40,7 @@ use xlat_host::host::{Changes, Host, Plan, RepairLog};
 use xlat_host::nft::{self, ForwardWatch};
 use xlat_tun::{Failure, Totals, now};
 
-use crate::control::Control;
+use crate::control::{Control, FOLLOWERS};
 use crate::pcp;
 use crate::reload::{ReloadRequest, ReloadRequests};
 use crate::settings::Settings;
@@ -294,6 +294,7 @@ impl Daemon<'_> {
         let control = Control {
             source,
             reload: self.requests.clone(),
+            followers: Arc::new(Semaphore::new(FOLLOWERS)),
         };
         let answer = move |request, answer| control.clone().answer(request, answer);
         Ok(tokio::spawn(socket.serve(answer)))

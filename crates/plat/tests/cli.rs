@@ -344,6 +344,128 @@ fn every_flag_of_help_is_in_the_documentation() {
     }
 }
 
+fn run(args: &[&str]) -> (Option<i32>, String, String) {
+    let mut plat = Command::new(env!("CARGO_BIN_EXE_plat"));
+    let output = plat.args(args).output().unwrap();
+    let text = |bytes| String::from_utf8(bytes).unwrap();
+    (
+        output.status.code(),
+        text(output.stdout),
+        text(output.stderr),
+    )
+}
+
+#[test]
+fn ui_05_where_no_daemon_runs_commands_end_with_code_3() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path().to_str().unwrap();
+    for command in [
+        &["status"][..],
+        &["status", "--json"],
+        &["sessions"],
+        &["sessions", "--follow"],
+        &["reload"],
+        &["whose", "192.0.2.1:4096"],
+    ] {
+        let (code, out, complaint) = run(&[command, &["--run-dir", dir]].concat());
+        assert_eq!(code, Some(3), "{command:?}: {complaint}");
+        assert!(out.is_empty(), "{out}");
+        let expected = format!(
+            "plat: no daemon runs there: {dir}/nat64.sock does not answer; the --tun and --run-dir of \
+             the running daemon are needed\n"
+        );
+        assert_eq!(complaint, expected);
+    }
+}
+
+#[test]
+fn ui_01_a_filter_that_is_none_is_refused_before_anybody_is_asked() {
+    for (flags, words) in [
+        (&["--protocol", "sctp"][..], "--protocol"),
+        (&["--client", "192.0.2.1"], "not an IPv6 address"),
+        (&["--remote", "2001:db8::1"], "not an IPv4 address"),
+        (&["--external", "192.0.2.1/24"], "not an IPv4 address"),
+        (&["--state", "open"], "invalid value 'open'"),
+        (&["--sort", "age"], "invalid value 'age'"),
+        (&["--follow", "--sort", "bytes"], "cannot be used with"),
+    ] {
+        let (code, out, complaint) = run(&[&["sessions"], flags].concat());
+        assert_eq!(code, Some(2), "{complaint}");
+        assert!(out.is_empty() && complaint.contains(words), "{complaint}");
+        assert_eq!(complaint.lines().count(), 1, "{complaint}");
+    }
+}
+
+#[test]
+fn ui_07_a_reason_is_explained_without_a_daemon() {
+    let (code, text, _) = run(&["status", "--explain", "pool-exhausted"]);
+    assert_eq!(code, Some(0));
+    assert_eq!(
+        text,
+        "pool-exhausted: no free address or port in the pool\n\
+         what to do: enlarge the pool (`--pool`, `--dynamic-pool`); `plat status` names who has most\n"
+    );
+    let (code, _, complaint) = run(&["status", "--explain", "bad-luck"]);
+    assert_eq!(code, Some(2), "{complaint}");
+    assert!(
+        complaint.contains("invalid value 'bad-luck'"),
+        "{complaint}"
+    );
+}
+
+#[test]
+fn ui_05_the_help_of_each_command_has_its_exit_codes() {
+    for command in [
+        "run", "whose", "recover", "check", "reload", "status", "sessions",
+    ] {
+        let (code, text, _) = run(&[command, "--help"]);
+        assert_eq!(code, Some(0));
+        let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
+        assert!(text.contains("3 nothing there"), "{command}: {text}");
+    }
+}
+
+#[test]
+fn ui_08_output_into_a_closed_pipe_is_no_error() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("plat.toml");
+    std::fs::write(
+        &file,
+        "prefix = \"64:ff9b::/96\"\npool = \"192.0.2.0/28\"\n",
+    )
+    .unwrap();
+    let file = file.to_str().unwrap();
+    for args in [
+        &["check", file][..],
+        &["status", "--explain", "filtered"],
+        &["--help"],
+        &["--version"],
+    ] {
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        let mut plat = Command::new(env!("CARGO_BIN_EXE_plat"));
+        let output = plat.args(args).stdout(writer).output().unwrap();
+        let complaint = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(0), "{args:?}: {complaint}");
+        assert!(complaint.is_empty(), "{complaint}");
+    }
+}
+
+#[test]
+fn ui_09_promtool_accepts_the_alert_rules() {
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../../examples/prometheus");
+    for arguments in [
+        ["check", "rules", "xlat.rules.yml"],
+        ["test", "rules", "xlat.rules.test.yml"],
+    ] {
+        let mut promtool = Command::new("promtool");
+        match promtool.args(arguments).current_dir(folder).output() {
+            Ok(output) => assert!(output.status.success(), "{output:?}"),
+            Err(error) => eprintln!("the rules are not checked by promtool: {error}"),
+        }
+    }
+}
+
 /// A journal as another program would write it: each line is whole, its checksum is right.
 fn forged(key: &str) -> String {
     let json = format!("0 {{\"Sysctl\":{{\"key\":\"{key}\",\"ours\":\"1\",\"was\":\"0\"}}}}");

@@ -54,6 +54,7 @@ pub mod addr;
 pub mod bucket;
 pub mod checksum;
 mod error_limits;
+mod explain;
 mod fit;
 pub mod frame;
 mod icmp;
@@ -75,6 +76,7 @@ mod v6_to_v4;
 mod verdict;
 pub mod wire;
 
+pub use explain::Explanation;
 pub use frame::Frame;
 pub use mapper::{Mapper, PREFETCH_BATCH};
 pub use offload::Offload;

@@ -90,16 +90,39 @@ fn what_is_done_names_a_test_or_a_reason() {
     }
 }
 
-#[test]
-fn every_drop_reason_is_explained_to_operators() {
-    let operations = document("operations.md");
+/// The rows of the table of drop reasons: those with the same explanation are in one.
+fn reason_rows() -> Vec<String> {
+    let mut rows: Vec<(xlat_core::Explanation, Vec<String>)> = Vec::new();
     for reason in xlat_core::DropReason::ALL {
-        let name = format!("`{}`", reason.name());
-        assert!(
-            operations.contains(&name),
-            "{name} is not in docs/operations.md"
-        );
+        let (explanation, name) = (reason.explain(), format!("`{}`", reason.name()));
+        match rows.iter_mut().find(|(known, _)| *known == explanation) {
+            Some((_, names)) => names.push(name),
+            None => rows.push((explanation, vec![name])),
+        }
     }
+    let row = |(explanation, names): &(xlat_core::Explanation, Vec<String>)| {
+        let (meaning, remedy) = (explanation.meaning, explanation.remedy);
+        format!("| {} | {meaning} | {remedy} |", names.join(", "))
+    };
+    rows.iter().map(row).collect()
+}
+
+#[test]
+fn ui_07_the_table_of_drop_reasons_is_what_status_explains() {
+    let operations = document("operations.md");
+    let table = operations
+        .split_once("| Reason | What it means | What to do |")
+        .unwrap()
+        .1;
+    let rows = table.lines().skip(2).take_while(|line| !line.is_empty());
+    let rows: Vec<&str> = rows.collect();
+    let expected = reason_rows();
+    assert_eq!(
+        rows,
+        expected,
+        "the table is to be:\n{}",
+        expected.join("\n")
+    );
 }
 
 /// The metrics that the sources define, by how they are defined: `Metric::counter("name", ...)`.
@@ -144,4 +167,30 @@ fn every_metric_is_explained_to_operators_and_no_other() {
     assert!(missing.is_empty(), "{missing:?} not in docs/operations.md");
     let unknown: Vec<_> = documented.difference(&defined).collect();
     assert!(unknown.is_empty(), "no metrics: {unknown:?}");
+}
+
+/// An alert on a metric that nobody has would never fire.
+#[test]
+fn ui_09_alert_rules_ask_for_metrics_that_there_are() {
+    let mut text = String::new();
+    sources(&root().join("crates"), &mut text);
+    let defined = metrics(&text);
+    let folder = root().join("examples/prometheus");
+    let rules = std::fs::read_to_string(folder.join("xlat.rules.yml")).unwrap();
+    let expressions: Vec<&str> = rules
+        .lines()
+        .filter_map(|line| line.trim().strip_prefix("expr: "))
+        .collect();
+    assert_eq!(expressions.len(), rules.matches("- alert: ").count());
+    for expression in expressions {
+        let is_name = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
+        let names = expression
+            .split(|c| !is_name(c))
+            .filter(|word| is_metric(word));
+        let names: Vec<&str> = names.collect();
+        assert!(!names.is_empty(), "{expression}");
+        for name in names {
+            assert!(defined.contains(name), "{name} in {expression}");
+        }
+    }
 }

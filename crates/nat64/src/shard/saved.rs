@@ -8,6 +8,7 @@ use xlat_core::addr::Ipv6Prefix;
 use super::sessions::state;
 use super::{Counts, Shard};
 use crate::clock::Tick;
+use crate::event::SessionEntry;
 use crate::ports::pool::PoolPort;
 use crate::snapshot::{SavedSession, SkipReason};
 use crate::table::bib::Binding;
@@ -34,8 +35,9 @@ pub struct Usage {
 /// Subscribers looked at while a worker may have to wait.
 const PART: u32 = 4096;
 
-/// What a listing knows of one session; prefix and time are still numbers.
-pub(crate) type Listed = (Session, Option<TcpState>);
+/// What a listing knows of one session; prefix and time are still numbers. The entry is that of a
+/// session whose packets are carried below the workers.
+pub(crate) type Listed = (Session, Option<TcpState>, Option<SessionEntry>);
 
 impl Shard {
     /// How much of everything there is.
@@ -53,9 +55,10 @@ impl Shard {
     /// The sessions among `count` handles from `start` on, and the handle to go on with.
     pub(crate) fn list(&self, start: u32, count: u32) -> (Vec<Listed>, Option<u32>) {
         let (part, next) = self.sessions.part(start, count);
-        let listed = part.map(|(_, session)| {
+        let listed = part.map(|(handle, session)| {
             let tcp = (session.protocol == Protocol::Tcp).then(|| state(session));
-            (session.until(self.ends(session)), tcp)
+            let installed = session.slot().map(|_| self.entry(handle, session));
+            (session.until(self.ends(session)), tcp, installed)
         });
         (listed.collect(), next)
     }

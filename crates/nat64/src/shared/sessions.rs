@@ -6,8 +6,10 @@ use xlat_core::Instant;
 
 use super::{Nat64, lock};
 use crate::clock::{Tick, Ticks};
+use crate::event::SessionEntry;
+use crate::offload::Carried;
 use crate::shard::session_record;
-use crate::snapshot::{Cursor, SavedSession, SkipReason};
+use crate::snapshot::{Cursor, ListedSession, SavedSession, SkipReason};
 use crate::table::session::Session;
 use crate::tcp::TcpState;
 use crate::tuple::{Outside, Protocol};
@@ -23,6 +25,19 @@ impl Nat64 {
         now: Instant,
         epoch: u64,
     ) -> (Vec<SavedSession>, Option<Cursor>) {
+        let (listed, next) = self.listed(cursor, limit, now, epoch);
+        let sessions = listed.into_iter().map(|listed| listed.session);
+        (sessions.collect(), next)
+    }
+
+    /// The same, with what [`carried`](Self::carried) needs.
+    pub fn listed(
+        &self,
+        cursor: Cursor,
+        limit: usize,
+        now: Instant,
+        epoch: u64,
+    ) -> (Vec<ListedSession>, Option<Cursor>) {
         let Some(shard) = self.shared.shards.get(cursor.shard as usize) else {
             return (Vec::new(), None);
         };
@@ -37,11 +52,20 @@ impl Nat64 {
         };
         let sessions = listed
             .into_iter()
-            .filter(|(session, _)| session.expires() > Tick::at(now))
-            .map(|(session, tcp)| self.saved(&session, tcp, now, epoch))
+            .filter(|(session, ..)| session.expires() > Tick::at(now))
+            .map(|(session, tcp, installed)| ListedSession {
+                session: self.saved(&session, tcp, now, epoch),
+                installed,
+            })
             .collect();
         let is_more = (next.shard as usize) < self.shared.shards.len();
         (sessions, is_more.then_some(next))
+    }
+
+    /// What was carried below the workers of a session that was installed when it was listed.
+    pub fn carried(&self, installed: &SessionEntry) -> Option<Carried> {
+        let offload = lock(&self.shared.offload).clone();
+        offload?.carried(installed)
     }
 
     /// Takes up a saved session; to be called before the first packet. `epoch` is the wall clock's

@@ -12,7 +12,7 @@ use plat_host::{
 use router_advertiser::{Advertiser, ProgramWatch, ReachWatch};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
-use xlat_host::daemon::exit::Usage;
+use xlat_host::daemon::exit::{self, Usage};
 use xlat_host::daemon::fast_path::KernelPath;
 use xlat_host::daemon::privileges;
 use xlat_host::daemon::reservation::Reservation;
@@ -151,8 +151,6 @@ fn load(settings: &Settings, outer: Option<&Outer>) -> Result<State> {
     Ok(State::load(config, settings.pool())?)
 }
 
-#[expect(clippy::print_stdout, reason = "the plan is what was asked for")]
 fn print(text: &str) -> Result<()> {
-    println!("{}", terminal::plain(text));
-    Ok(())
+    Ok(exit::print(&format!("{}\n", terminal::plain(text)))?)
 }

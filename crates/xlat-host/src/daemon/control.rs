@@ -43,6 +43,12 @@ const SILENT: Limits = Limits {
 };
 /// Most requests answered at the same time, of each class of clients; further ones wait.
 const ANSWERS_MAX: usize = 8;
+/// How long a client waits for each part of the reply: longer than any measurement takes.
+const PATIENCE_WITH_DAEMON: Duration = Duration::from_secs(20);
+/// What a refusal begins with where there is nothing of what the request is about.
+const NOTHING: &str = "nothing found: ";
+/// What it begins with where the request is none.
+const NOT_A_REQUEST: &str = "not a request: ";
 /// Time limit for a client to send its request, and to receive each part of the reply.
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -67,14 +73,44 @@ pub enum ControlError {
     /// No daemon listens on this path.
     #[error(
         "no daemon runs there: {} does not answer; the --tun and --run-dir of the running daemon \
-        are \
-         needed, and its user",
+        are needed",
         .0.display()
     )]
     NotRunning(PathBuf),
+    /// A daemon may run, but this user may not ask it.
+    #[error(
+        "{}: permission denied; only root, the daemon's user and the members of its --status-group \
+        may ask",
+        .0.display()
+    )]
+    Denied(PathBuf),
+    /// The socket cannot be connected to for another reason.
+    #[error("{}: {source}", path.display())]
+    Connect {
+        /// Path of the socket.
+        path: PathBuf,
+        /// The system's error.
+        source: io::Error,
+    },
+    /// A daemon listens, and says nothing.
+    #[error(
+        "the running daemon has not answered for {} s: it is stopped, or hangs; its log may say why",
+        PATIENCE_WITH_DAEMON.as_secs()
+    )]
+    Silent,
     /// The connection broke.
     #[error("no answer from the running daemon: {0}")]
     Broken(#[from] io::Error),
+    /// The daemon does not know what it is asked for.
+    #[error(
+        "the running daemon does not know this request, as it is of another version than this \
+        program ({}): restart it",
+        env!("CARGO_PKG_VERSION")
+    )]
+    OtherVersion,
+    /// There is nothing of what the request is about.
+    #[error("{0}")]
+    Nothing(String),
     /// The daemon refused the request.
     #[error("{0}")]
     Refused(String),
@@ -198,6 +234,20 @@ impl Answer {
         self.send(&format!("{line}\n")).await
     }
 
+    /// Replies that there is nothing of what the request is about.
+    ///
+    /// # Errors
+    /// The client has closed the connection, or does not read.
+    pub async fn nothing(self, reason: &str) -> io::Result<()> {
+        self.refuse(&format!("{NOTHING}{reason}")).await
+    }
+
+    /// Waits until the client closes the connection.
+    pub async fn closed(&mut self) {
+        let mut buffer = [0; 64];
+        while matches!(self.stream.read(&mut buffer).await, Ok(length) if length > 0) {}
+    }
+
     async fn send(&mut self, text: &str) -> io::Result<()> {
         timeout(PATIENCE, self.stream.write_all(text.as_bytes())).await?
     }
@@ -213,25 +263,102 @@ pub fn ask(
     request: &impl Serialize,
     mut print: impl FnMut(&str) -> io::Result<()>,
 ) -> Result<(), ControlError> {
-    let path = socket_path(run_dir, name);
-    let mut stream = BlockingStream::connect(&path).map_err(|_| ControlError::NotRunning(path))?;
+    let patience = PATIENCE_WITH_DAEMON;
+    talk(
+        run_dir,
+        name,
+        request,
+        (patience, Some(patience)),
+        &mut print,
+    )
+}
+
+/// The same for a reply that goes on as long as there is news.
+///
+/// # Errors
+/// Those of [`ask`].
+pub fn follow(
+    run_dir: &Path,
+    name: &str,
+    request: &impl Serialize,
+    mut print: impl FnMut(&str) -> io::Result<()>,
+) -> Result<(), ControlError> {
+    talk(
+        run_dir,
+        name,
+        request,
+        (PATIENCE_WITH_DAEMON, None),
+        &mut print,
+    )
+}
+
+/// Asks, and waits so long for the first line of the reply, and for each further part.
+fn talk(
+    run_dir: &Path,
+    name: &str,
+    request: &impl Serialize,
+    (first, further): (Duration, Option<Duration>),
+    print: &mut dyn FnMut(&str) -> io::Result<()>,
+) -> Result<(), ControlError> {
+    let mut stream = connect(socket_path(run_dir, name), first)?;
     let mut line = serde_json::to_string(request).map_err(io::Error::from)?;
     line.push('\n');
-    stream.write_all(line.as_bytes())?;
+    stream.write_all(line.as_bytes()).map_err(silent)?;
     let mut lines = BufReader::new(stream);
     let mut line = String::new();
-    lines.read_line(&mut line)?;
+    lines.read_line(&mut line).map_err(silent)?;
     match line.trim_end() {
         "ok" => {}
         "" => return Err(io::Error::from(ErrorKind::UnexpectedEof).into()),
-        refusal => return Err(ControlError::Refused(refusal.into())),
+        refusal => return Err(refused(refusal)),
     }
+    lines.get_ref().set_read_timeout(further)?;
     loop {
         line.clear();
-        if lines.read_line(&mut line)? == 0 {
+        if lines.read_line(&mut line).map_err(silent)? == 0 {
             return Ok(());
         }
         print(&line)?;
+    }
+}
+
+fn connect(path: PathBuf, patience: Duration) -> Result<BlockingStream, ControlError> {
+    let stream = match BlockingStream::connect(&path) {
+        Ok(stream) => stream,
+        Err(error) => return Err(unconnected(path, error)),
+    };
+    stream.set_read_timeout(Some(patience))?;
+    stream.set_write_timeout(Some(patience))?;
+    Ok(stream)
+}
+
+fn unconnected(path: PathBuf, error: io::Error) -> ControlError {
+    match error.kind() {
+        ErrorKind::NotFound | ErrorKind::NotADirectory | ErrorKind::ConnectionRefused => {
+            ControlError::NotRunning(path)
+        }
+        ErrorKind::PermissionDenied => ControlError::Denied(path),
+        _ => ControlError::Connect {
+            path,
+            source: error,
+        },
+    }
+}
+
+fn refused(reason: &str) -> ControlError {
+    if let Some(what) = reason.strip_prefix(NOTHING) {
+        return ControlError::Nothing(what.to_owned());
+    }
+    match reason.starts_with(NOT_A_REQUEST) {
+        true => ControlError::OtherVersion,
+        false => ControlError::Refused(reason.to_owned()),
+    }
+}
+
+fn silent(error: io::Error) -> ControlError {
+    match error.kind() {
+        ErrorKind::WouldBlock | ErrorKind::TimedOut => ControlError::Silent,
+        _ => error.into(),
     }
 }
 
@@ -244,10 +371,28 @@ pub fn ask_and_print(
     name: &str,
     request: &impl Serialize,
 ) -> Result<(), ControlError> {
+    until_closed(|print| ask(run_dir, name, request, print))
+}
+
+/// Sends a request for news to the running instance `name` and prints it on standard output as it
+/// comes.
+///
+/// # Errors
+/// Those of [`ask`]. A closed pipe on standard output is no error.
+pub fn follow_and_print(
+    run_dir: &Path,
+    name: &str,
+    request: &impl Serialize,
+) -> Result<(), ControlError> {
+    until_closed(|print| follow(run_dir, name, request, print))
+}
+
+fn until_closed(
+    ask: impl FnOnce(&mut dyn FnMut(&str) -> io::Result<()>) -> Result<(), ControlError>,
+) -> Result<(), ControlError> {
     let mut out = io::stdout().lock();
-    match ask(run_dir, name, request, |line| {
-        out.write_all(plain(line).as_bytes())
-    }) {
+    let mut print = |line: &str| out.write_all(plain(line).as_bytes());
+    match ask(&mut print) {
         Err(ControlError::Broken(error)) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
         other => other,
     }
@@ -312,7 +457,7 @@ pub fn admit<R: DeserializeOwned>(line: &str, is_trusted: bool) -> Result<R, Str
         return Err("only the daemon's user and root may ask for more than the status".into());
     }
     let request = parsed.and_then(serde_json::from_value);
-    request.map_err(|error| format!("not a request: {error}"))
+    request.map_err(|error| format!("{NOT_A_REQUEST}{error}"))
 }
 
 /// Connections that wait to be accepted.
@@ -334,6 +479,9 @@ mod tests {
     }
 
     async fn repeat(count: usize, mut answer: Answer) -> io::Result<()> {
+        if count == 7 {
+            return answer.nothing("no such line").await;
+        }
         if count > 5 {
             return answer.refuse("too\noften").await;
         }
@@ -365,7 +513,34 @@ mod tests {
         let refused = lines(dir.path(), &6_usize).expect_err("refused");
         assert_eq!(refused.to_string(), "too often");
         let nonsense = lines(dir.path(), &"many").expect_err("refused");
-        assert!(nonsense.to_string().starts_with("not a request"));
+        assert!(matches!(nonsense, ControlError::OtherVersion), "{nonsense}");
+        let nothing = lines(dir.path(), &7_usize).expect_err("nothing");
+        assert!(matches!(nothing, ControlError::Nothing(_)), "{nothing}");
+        assert_eq!(nothing.to_string(), "no such line");
+    }
+
+    #[test]
+    fn ui_04_why_nobody_can_be_asked_is_told_apart() {
+        let of = |kind: ErrorKind| unconnected("x.sock".into(), kind.into());
+        assert!(matches!(
+            of(ErrorKind::NotFound),
+            ControlError::NotRunning(_)
+        ));
+        assert!(matches!(
+            of(ErrorKind::ConnectionRefused),
+            ControlError::NotRunning(_)
+        ));
+        let denied = of(ErrorKind::PermissionDenied);
+        assert!(matches!(denied, ControlError::Denied(_)), "{denied}");
+        assert!(denied.to_string().contains("--status-group"), "{denied}");
+        let dir = tempfile::tempdir().expect("directory");
+        let runtime = runtime();
+        let _guard = runtime.enter();
+        // Nobody accepts, as where the daemon is stopped.
+        let _socket = Socket::bind(dir.path(), "nat64", None).expect("bound");
+        let patience = (Duration::from_millis(50), None);
+        let asked = talk(dir.path(), "nat64", &1, patience, &mut |_| Ok(()));
+        assert!(matches!(asked, Err(ControlError::Silent)), "{asked:?}");
     }
 
     #[test]

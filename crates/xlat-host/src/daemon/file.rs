@@ -176,10 +176,15 @@ fn is_key(arg: &Arg) -> bool {
 
 fn entries(path: &Path, text: &str) -> Result<Vec<Entry>, FileError> {
     let line_of = |span: Range<usize>| 1 + text[..span.start.min(text.len())].matches('\n').count();
-    let table = DeTable::parse(text).map_err(|error| FileError::Syntax {
-        path: path.into(),
-        line: line_of(error.span().unwrap_or_default()),
-        message: error.message().to_owned(),
+    let table = DeTable::parse(text).map_err(|error| {
+        let line = line_of(error.span().unwrap_or_default());
+        let hint = text.lines().nth(line - 1).and_then(quoted);
+        let hint = hint.map(|quoted| format!("; a text has quotes: {quoted}"));
+        FileError::Syntax {
+            path: path.into(),
+            line,
+            message: format!("{}{}", error.message(), hint.unwrap_or_default()),
+        }
     })?;
     let mut entries = Vec::new();
     flatten("", table.get_ref(), &line_of, &mut entries).map_err(|(key, line)| {
@@ -192,6 +197,26 @@ fn entries(path: &Path, text: &str) -> Result<Vec<Entry>, FileError> {
     })?;
     entries.sort_by_key(|entry| entry.line);
     Ok(entries)
+}
+
+/// A line whose values lack quotes, with them.
+fn quoted(line: &str) -> Option<String> {
+    let (key, value) = line.split_once('=')?;
+    let value = value.split('#').next().unwrap_or(value).trim();
+    if value.is_empty() || value.contains(['"', '\'', '{']) {
+        return None;
+    }
+    let list = value
+        .strip_prefix('[')
+        .and_then(|list| list.strip_suffix(']'));
+    let quoted = match list {
+        Some(list) => {
+            let words = list.split(',').map(|word| format!("\"{}\"", word.trim()));
+            format!("[{}]", words.collect::<Vec<_>>().join(", "))
+        }
+        None => format!("\"{value}\""),
+    };
+    Some(format!("{} = {quoted}", key.trim()))
 }
 
 /// Joins the names of nested tables. The error is the key and line of a list that contains lists or
@@ -396,6 +421,27 @@ mod tests {
         let place = format!("{}, ", path.display());
         let args = args.map_err(|error| error.to_string().replace(&place, ""))?;
         Ok(Cli::try_parse_from(args).unwrap())
+    }
+
+    #[test]
+    fn ui_10_a_text_without_quotes_gets_the_hint_to_quote_it() {
+        for (text, line, expected) in [
+            ("map = 2001:db8::/64\n", 1, "map = \"2001:db8::/64\""),
+            ("# x\nlan = eth0 # to me\n", 2, "lan = \"eth0\""),
+            (
+                "map = [64:ff9b::/96, 10.0.0.0/8]\n",
+                1,
+                "map = [\"64:ff9b::/96\", \"10.0.0.0/8\"]",
+            ),
+        ] {
+            let wrong = parse(text, &[]).unwrap_err();
+            assert!(wrong.starts_with(&format!("line {line}: ")), "{wrong}");
+            let hint = format!("; a text has quotes: {expected}");
+            assert!(wrong.ends_with(&hint), "{wrong}");
+            assert!(!wrong.contains('\n'), "{wrong}");
+        }
+        assert_eq!(quoted("map = \"2001:db8::/64"), None);
+        assert_eq!(quoted("[ra"), None);
     }
 
     #[test]

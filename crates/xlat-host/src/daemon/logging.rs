@@ -1,13 +1,20 @@
 //! Log lines on standard error, where systemd expects them.
 
+use std::ffi::OsStr;
+use std::io::IsTerminal;
+use std::time::SystemTime;
+
 use clap::ValueEnum;
 use tracing::level_filters::LevelFilter;
+use tracing::{Event, Level, Subscriber};
 use tracing_subscriber::filter::{ParseError, Targets};
 use tracing_subscriber::fmt;
+use tracing_subscriber::fmt::format::{FormatEvent, FormatFields, Writer};
 use tracing_subscriber::layer::{Layer, SubscriberExt};
+use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::util::SubscriberInitExt;
 
-use super::terminal::PlainStderr;
+use super::terminal::{PlainStderr, plain};
 
 /// The form of a log line.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
@@ -41,6 +48,12 @@ pub fn init(format: LogFormat, verbosity: i8) {
         LogFormat::Text if std::env::var_os("JOURNAL_STREAM").is_some() => {
             lines.without_time().boxed()
         }
+        LogFormat::Text if std::io::stderr().is_terminal() => {
+            let short = Short::new(std::env::var_os("NO_COLOR").as_deref());
+            // It writes colours, and all else in plain text.
+            let lines = fmt::layer().with_writer(std::io::stderr);
+            lines.event_format(short).boxed()
+        }
         LogFormat::Text => lines.boxed(),
     };
     let done = tracing_subscriber::registry()
@@ -51,6 +64,54 @@ pub fn init(format: LogFormat, verbosity: i8) {
     drop(done);
     if let Some(refusal) = refusal {
         tracing::warn!("RUST_LOG is ignored: {refusal}: {wanted}");
+    }
+}
+
+/// A line for a terminal: time of day (UTC), level and message.
+#[derive(Clone, Copy, Debug)]
+struct Short {
+    coloured: bool,
+}
+
+impl Short {
+    /// With colours, unless the environment variable `NO_COLOR` has a value (no-color.org).
+    fn new(no_color: Option<&OsStr>) -> Self {
+        let coloured = no_color.is_none_or(OsStr::is_empty);
+        Self { coloured }
+    }
+
+    fn line(self, time: SystemTime, level: Level, message: &str) -> String {
+        let (word, colour) = match level {
+            Level::ERROR => ("error", "31"),
+            Level::WARN => ("warn", "33"),
+            Level::INFO => ("info", "32"),
+            _ => ("debug", "2"),
+        };
+        let time = humantime::format_rfc3339_seconds(time).to_string();
+        let time = time.split_once('T').map_or(time.as_str(), |(_, time)| time);
+        let message = plain(message);
+        match self.coloured {
+            true => format!("\x1b[2m{time}\x1b[0m \x1b[{colour}m{word:<5}\x1b[0m {message}\n"),
+            false => format!("{time} {word:<5} {message}\n"),
+        }
+    }
+}
+
+impl<S, N> FormatEvent<S, N> for Short
+where
+    S: Subscriber + for<'a> LookupSpan<'a>,
+    N: for<'a> FormatFields<'a> + 'static,
+{
+    fn format_event(
+        &self,
+        context: &fmt::FmtContext<'_, S, N>,
+        mut writer: Writer<'_>,
+        event: &Event<'_>,
+    ) -> std::fmt::Result {
+        let mut message = String::new();
+        context.format_fields(Writer::new(&mut message), event)?;
+        let level = *event.metadata().level();
+        writer.write_str(&self.line(SystemTime::now(), level, &message))
     }
 }
 
@@ -72,9 +133,26 @@ fn filter(wanted: &str, level: LevelFilter) -> (Targets, Option<ParseError>) {
 
 #[cfg(test)]
 mod tests {
-    use tracing::Level;
+    use std::time::Duration;
 
     use super::*;
+
+    #[test]
+    fn ui_10_a_line_on_a_terminal_is_short_and_obeys_no_color() {
+        let time = SystemTime::UNIX_EPOCH + Duration::from_secs(1_790_000_000);
+        let line = |no_color: Option<&str>, message: &str| {
+            Short::new(no_color.map(OsStr::new)).line(time, Level::WARN, message)
+        };
+        assert_eq!(
+            line(Some("1"), "eth0 is down"),
+            "14:13:20Z warn  eth0 is down\n"
+        );
+        assert_eq!(
+            line(None, "eth0\x1b[2J"),
+            "\x1b[2m14:13:20Z\x1b[0m \x1b[33mwarn \x1b[0m eth0\\u{1b}[2J\n"
+        );
+        assert_eq!(line(Some(""), "x"), line(None, "x"));
+    }
 
     #[test]
     fn rust_log_overrides_the_level_and_is_ignored_where_it_cannot_be_read() {

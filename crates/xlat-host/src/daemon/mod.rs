@@ -4,6 +4,7 @@
 mod clients;
 pub mod control;
 pub mod exit;
+pub mod explain;
 pub mod fast_path;
 pub mod file;
 pub mod flags;

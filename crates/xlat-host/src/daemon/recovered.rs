@@ -4,6 +4,7 @@ use std::path::Path;
 
 use tracing::info;
 
+use super::exit;
 use crate::host::{Error, Host, Leftovers};
 
 /// Undoes the changes that the instance `name` left behind and lists them: in the log, or as JSON
@@ -11,18 +12,14 @@ use crate::host::{Error, Host, Leftovers};
 ///
 /// # Errors
 /// The instance is running, or a change cannot be undone.
-#[expect(clippy::print_stdout, reason = "the list is what was asked for")]
 pub async fn run(run_dir: &Path, name: &str, json: bool) -> Result<(), Error> {
     let host = Host::connect()?;
     let left = host.leftovers(run_dir, name)?;
     let count = host.recover(run_dir, name).await?;
     if json {
         let Leftovers { changes, damaged } = left;
-        println!(
-            "{}",
-            serde_json::json!({ "taken_back": changes, "unreadable": damaged })
-        );
-        return Ok(());
+        let list = serde_json::json!({ "taken_back": changes, "unreadable": damaged });
+        return exit::print(&format!("{list}\n")).map_err(Error::Print);
     }
     match count {
         0 => info!("nothing to undo"),

@@ -17,6 +17,9 @@ pub enum Error {
         /// The operation that failed.
         what: String,
     },
+    /// Standard output does not take what was asked for.
+    #[error("cannot print: {0}")]
+    Print(#[source] io::Error),
     /// No interface has this name.
     #[error("no interface {0}; `ip link` lists the interfaces")]
     NoLink(String),
