@@ -118,12 +118,12 @@ impl Fixture {
         }
     }
 
-    /// Sessions by protocol: UDP, TCP, ICMP.
+    /// The sessions of `plat`, a line each.
     ///
     /// # Errors
     /// When `plat` does not say.
     pub fn sessions(&self) -> Result<String> {
-        self.installed.ask_plat(&["sessions"])
+        self.installed.sessions()
     }
 }
 

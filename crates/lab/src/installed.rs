@@ -157,6 +157,23 @@ impl Installed {
         ask(&self.topology.edge, &self.binaries.plat, command, &run_dir)
     }
 
+    /// The sessions that `plat sessions` lists, a line each: without its heading and its total.
+    ///
+    /// # Errors
+    /// When the command fails.
+    pub fn sessions(&self) -> Result<String> {
+        let list = self.ask_plat(&["sessions"])?;
+        let is_session = |line: &&str| {
+            let protocol = line.split_whitespace().next().unwrap_or_default();
+            ["udp", "tcp", "icmp"].contains(&protocol)
+        };
+        Ok(list
+            .lines()
+            .filter(is_session)
+            .map(|line| format!("{line}\n"))
+            .collect())
+    }
+
     /// What `clat COMMAND` says about the running one of a client: its standard output.
     ///
     /// # Errors

@@ -103,7 +103,7 @@ fn fc_21_plat_makes_its_tun_again_and_keeps_its_sessions() -> Result<()> {
     let mut installed = Installed::with(&Binaries::find()?, network, setup)?;
     let (client, edge) = (installed.topology.client(), &installed.topology.edge);
     client.run(|| ping(SERVER, 56, PATIENCE))?;
-    let sessions = installed.ask_plat(&["sessions"])?;
+    let sessions = installed.sessions()?;
     ensure!(!sessions.trim().is_empty());
     ip(edge, "link del nat64")?;
     installed.plat.wait_for_line(
@@ -115,7 +115,7 @@ fn fc_21_plat_makes_its_tun_again_and_keeps_its_sessions() -> Result<()> {
         .plat
         .wait_for_line("made the TUN interface nat64 again", PATIENCE)?;
     client.run(|| ping(SERVER, 56, PATIENCE))?;
-    let after = installed.ask_plat(&["sessions"])?;
+    let after = installed.sessions()?;
     let kept = |line: &&str| {
         after.lines().any(|one| {
             one.split_whitespace()
