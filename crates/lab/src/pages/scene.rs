@@ -132,7 +132,7 @@ impl Scene {
                 text: "plat --lan lan0 --dns64 2001:db8:1::1".to_owned(),
                 expected: Vec::new(),
             };
-            let daemon = scene.start(Some("gateway"), &plat)?;
+            let daemon = scene.start(Some("gateway"), &plat, Ends::Never)?;
             daemon.wait_for_line("ready: ", PATIENCE)?;
             scene.running.push(daemon);
         }
@@ -167,7 +167,7 @@ impl Scene {
         tell: &mut dyn FnMut(&str),
     ) -> Result<()> {
         let end = Instant::now() + patience;
-        let mut daemon = self.start(host, command)?;
+        let mut daemon = self.start(host, command, ends)?;
         loop {
             let status = match ends {
                 Ends::Never => None,
@@ -189,7 +189,7 @@ impl Scene {
             ensure!(Instant::now() < end, "{}: {what}\nin{log}", command.text);
             thread::sleep(PAUSE);
             if status.is_some() {
-                daemon = self.start(host, command)?;
+                daemon = self.start(host, command, ends)?;
             }
         }
         if ends == Ends::Never {
@@ -198,7 +198,7 @@ impl Scene {
         Ok(())
     }
 
-    fn start(&self, host: Option<&str>, command: &Command) -> Result<Daemon> {
+    fn start(&self, host: Option<&str>, command: &Command, ends: Ends) -> Result<Daemon> {
         // Root of the host here has no other place of its own than these directories.
         const ENTER: &str = "exec 1>&2
             for place in etc run var/lib root; do mount --bind \"$1/$place\" /$place || exit 125; done
@@ -207,6 +207,11 @@ impl Scene {
         let host = self.host(host)?;
         let root = host.root.display().to_string();
         let programs = self.programs.display().to_string();
+        // A shell in between would be killed instead of what goes on running.
+        let text = match ends {
+            Ends::Never => format!("exec {}", command.text),
+            Ends::Well | Ends::Badly => command.text.clone(),
+        };
         let arguments = [
             "--mount",
             "--propagation=private",
@@ -216,7 +221,7 @@ impl Scene {
             "sh",
             &root,
             &programs,
-            &command.text,
+            &text,
         ];
         Daemon::start(&host.net, Path::new("/usr/bin/unshare"), &arguments)
     }
