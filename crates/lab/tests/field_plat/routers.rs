@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use lab::command::output;
 use lab::installed::PATIENCE;
 use lab::ip::{IP, ip};
@@ -81,10 +81,14 @@ fn fp_46_a_hundred_thousand_routes_that_flap_cost_little() -> Result<()> {
         Ok(installed.plat.processor_time()? - used)
     };
     // The first look is made at once, and lasts for a good part of a second where nothing is
-    // optimised.
-    flap(Duration::from_millis(1500))?;
+    // optimised, or for longer on a busy machine.
     let time = Duration::from_secs(2);
-    let used = flap(time)?;
-    ensure!(used < time / 10, "{used:?} of {time:?}");
-    Ok(())
+    let mut used = [time; 5];
+    for window in &mut used {
+        *window = flap(time)?;
+        if *window < time / 10 {
+            return Ok(());
+        }
+    }
+    bail!("{used:?}, each of {time:?}")
 }
