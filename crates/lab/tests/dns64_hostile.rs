@@ -7,7 +7,7 @@ use anyhow::{Result, ensure};
 use lab::dns64_fixture::Dns64Fixture;
 use lab::suite::Test;
 use lab::topology::{SERVER, embedded};
-use lab::traffic::dns::kind::{A, AAAA, TXT};
+use lab::traffic::dns::kind::{A, AAAA};
 use lab::traffic::dns::{Act, Asked, Message, Record};
 
 const TESTS: &[Test] = lab::tests![
@@ -198,29 +198,12 @@ fn dn_33_chains_without_an_end_and_answers_that_cannot_be_read() -> Result<()> {
 fn dn_34_answers_that_do_not_belong_to_the_question() -> Result<()> {
     let net = Dns64Fixture::new(&[])?;
     let _upstream = net.scripted(|asked| {
-        let forged = Record::aaaa(&asked.name, 300, Ipv6Addr::LOCALHOST);
-        let forged = asked.answer(vec![forged]);
-        let mut id = forged.clone();
-        id.id = id.id.wrapping_add(1);
-        let mut question = forged.clone();
-        question.questions[0].0 = "bank.example".to_owned();
-        let mut kind = forged.clone();
-        kind.questions[0].1 = TXT;
-        let mut query = forged.clone();
-        query.flags &= !Message::QR;
-        let mut none = forged.clone();
-        none.questions.clear();
-        vec![
-            Act::Say(id),
-            Act::Say(question),
-            Act::Say(kind),
-            Act::Say(query),
-            Act::Say(none),
-            Act::SendFromElsewhere(forged.to_bytes()),
-            Act::Send(vec![0; 3]),
+        let mut acts = asked.forgeries();
+        acts.extend([
             Act::Wait(Duration::from_millis(50)),
             Act::Say(asked.v4_only(SERVER)),
-        ]
+        ]);
+        acts
     })?;
     let found = net.ask("x.example", AAAA)?;
     ensure!(found == made(), "{found:?}");

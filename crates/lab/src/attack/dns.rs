@@ -9,7 +9,7 @@ use anyhow::{Context, Result, ensure};
 use super::net::{EDGE, Net};
 use super::{Found, Ground, Row};
 use crate::topology::{SERVER, embedded};
-use crate::traffic::dns::kind::{AAAA, TXT};
+use crate::traffic::dns::kind::AAAA;
 use crate::traffic::dns::{Act, Asked, Message, Record, over_udp};
 use crate::traffic::packets::udp;
 use crate::traffic::raw4::Raw4;
@@ -73,26 +73,10 @@ const FORGERIES: usize = 7;
 
 /// Everything but the right answer first.
 fn lie(asked: &Asked) -> Vec<Act> {
-    let forged = asked.answer(vec![Record::aaaa(&asked.name, 300, Ipv6Addr::LOCALHOST)]);
-    let mut id = forged.clone();
-    id.id = id.id.wrapping_add(1);
-    let mut question = forged.clone();
-    question.questions[0].0 = "bank.example".to_owned();
-    let mut kind = forged.clone();
-    kind.questions[0].1 = TXT;
-    let mut query = forged.clone();
-    query.flags &= !Message::QR;
-    let mut none = forged.clone();
-    none.questions.clear();
-    vec![
-        Act::Say(id),
-        Act::Say(question),
-        Act::Say(kind),
-        Act::Say(query),
-        Act::Say(none),
-        Act::SendFromElsewhere(forged.to_bytes()),
-        Act::Send(vec![0; 3]),
+    let mut acts = asked.forgeries();
+    acts.extend([
         Act::Wait(Duration::from_millis(5)),
         Act::Say(asked.v4_only(SERVER)),
-    ]
+    ]);
+    acts
 }

@@ -1,7 +1,7 @@
 //! A resolver that says what a test wants.
 
 use std::io::{Read, Write};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
@@ -66,6 +66,32 @@ impl Asked {
             kind::A => self.answer(vec![Record::a(&self.name, 300, address.octets())]),
             _ => self.nothing(300),
         }
+    }
+
+    /// Answers with the IPv6 loopback address, each wrong in another way: identifier, name, type,
+    /// direction, no question, another source, and what is no message.
+    #[must_use]
+    pub fn forgeries(&self) -> Vec<Act> {
+        let forged = self.answer(vec![Record::aaaa(&self.name, 300, Ipv6Addr::LOCALHOST)]);
+        let mut id = forged.clone();
+        id.id = id.id.wrapping_add(1);
+        let mut question = forged.clone();
+        question.questions[0].0 = "bank.example".to_owned();
+        let mut other = forged.clone();
+        other.questions[0].1 = kind::TXT;
+        let mut query = forged.clone();
+        query.flags &= !Message::QR;
+        let mut none = forged.clone();
+        none.questions.clear();
+        vec![
+            Act::Say(id),
+            Act::Say(question),
+            Act::Say(other),
+            Act::Say(query),
+            Act::Say(none),
+            Act::SendFromElsewhere(forged.to_bytes()),
+            Act::Send(vec![0; 3]),
+        ]
     }
 
     /// True if the client of this resolver wants no validation.
