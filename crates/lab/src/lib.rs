@@ -15,7 +15,7 @@
 //! | networks | [`namespace`], [`link`], [`topology`], [`ip`], [`nft`], [`inspect`] |
 //! | programs | [`binaries`], [`bind`], [`unbound`], [`command`], [`process`], [`privilege`], [`suite`], [`wait`] |
 //! | hosts that a test plays itself | [`router`], [`fake_host`], [`tun`] |
-//! | networks with programs in them | [`installed`], [`client_host`], [`fixture`], [`dns64_fixture`], [`classic`], [`load`], [`wan`], [`pages`] |
+//! | networks with programs in them | [`installed`], [`client_host`], [`fixture`], [`dns64_fixture`], [`scale_out`], [`classic`], [`load`], [`wan`], [`pages`] |
 //! | attacks | [`attack`], [`flood`], [`restarts`], [`random`] |
 //! | packets | [`traffic`], [`capture`], [`pcp`] |
 
@@ -47,6 +47,7 @@ pub mod process;
 pub mod random;
 pub mod restarts;
 pub mod router;
+pub mod scale_out;
 pub mod suite;
 pub mod topology;
 pub mod traffic;

@@ -136,7 +136,7 @@ fn he_05_without_egress_a_gateway_is_broken_and_not_ready() -> Result<()> {
     add_route(edge, default, router, None)?;
     soon(
         "ok",
-        &["no longer: IPv4 is not reached"],
+        &["no longer: the routes of prefix and pool are withdrawn"],
         plat_status(&installed),
     )?;
     ensure!(page("/metrics")?.contains("xlat_health_changes_total 2"));

@@ -4,6 +4,7 @@ use std::net::Ipv6Addr;
 
 use xlat_core::addr::{Eam, Ipv4Prefix, Pref64s};
 
+use crate::Announced;
 use crate::Egress;
 use crate::egress::Outer;
 
@@ -23,6 +24,8 @@ pub struct HostConfig {
     /// IPv4 prefixes that belong to the translator and do not overlap: packets to them must come to
     /// the TUN.
     pub ipv4: Vec<Ipv4Prefix>,
+    /// Which routes other hosts may learn.
+    pub announced: Announced,
     /// Where clients are seen that share an address of this host, if it has one now.
     pub outer: Option<Outer>,
     /// Names of the interfaces whose router this host is.

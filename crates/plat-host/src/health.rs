@@ -98,9 +98,17 @@ impl StatusSource {
     pub fn judge(&self) {
         let now = now();
         let mut findings = Vec::new();
-        if let Some(missing) = &lock(&self.reach).missing {
-            let text = format!("IPv4 is not reached: no {missing}");
-            findings.push(Finding::broken("egress", text));
+        let withdrawn = lock(&self.routes).withdrawn;
+        match (&lock(&self.reach).missing, withdrawn) {
+            (Some(missing), _) => {
+                let text = format!("IPv4 is not reached: no {missing}");
+                findings.push(Finding::broken("egress", text));
+            }
+            (None, Some(routes)) => {
+                let text = format!("the routes of {routes} are withdrawn");
+                findings.push(Finding::broken("routes", text));
+            }
+            (None, None) => {}
         }
         for step in &*lock(&self.failing) {
             let text = format!("missing and cannot be restored: {step}");

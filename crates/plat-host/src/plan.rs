@@ -5,7 +5,7 @@ use std::net::Ipv6Addr;
 
 use xlat_core::addr::Pref64;
 use xlat_host::daemon::exit::Usage;
-use xlat_host::host::{Error, Host, Plan, Route, device_key};
+use xlat_host::host::{Error, Host, Plan, PolicyRule, Route, device_key};
 use xlat_host::nft::Table;
 
 use crate::{HostConfig, Own6, egress};
@@ -31,32 +31,56 @@ pub async fn base_plan(host: &Host, config: &HostConfig, own_v6: Own6) -> Result
         let without = "a flood of router solicitations can fill the kernel's neighbour table";
         plan.optional_table(table, without);
     }
-    for prefix in config.pref64s.iter().map(Pref64::prefix) {
-        plan.route(Route::new(prefix.address(), prefix.len(), tun).via(NEXT_HOP));
-    }
     if own_v6.routed {
-        plan.route(Route::new(own_v6.address, 128, tun).via(NEXT_HOP));
+        plan.route(Route::new(own_v6.address, 128, tun).via_on_link(NEXT_HOP));
     }
     Ok(plan)
 }
 
-/// The part that other clients change: what hides their IPv4 addresses, and then what brings
-/// packets for these here.
+/// The part that changes while the gateway runs: what brings packets for the prefixes here, what hides the
+/// IPv4 addresses of clients, and then what brings packets for these.
 ///
 /// # Errors
 /// There are more addresses than can be answered for one by one.
 pub fn client_plan(config: &HostConfig) -> Result<Plan, Usage> {
     let mut plan = Plan::new();
+    let (tun, announced) = (&config.tun, config.announced);
+    for prefix in config.pref64s.iter().map(Pref64::prefix) {
+        let route = Route::new(prefix.address(), prefix.len(), tun).via_on_link(NEXT_HOP);
+        lead(&mut plan, route, announced.prefixes);
+    }
     if let Some(table) = egress::table(config) {
         plan.table(table);
     }
     for prefix in &config.ipv4 {
-        let tun = &config.tun;
-        plan.route(Route::new(prefix.address(), prefix.len(), tun));
+        let route = Route::new(prefix.address(), prefix.len(), tun);
+        lead(&mut plan, route, announced.pools);
     }
     egress::plan(config, &mut plan)?;
     Ok(plan)
 }
+
+/// Leads packets to the TUN: by the main table, from which others may learn the route, or by one of our
+/// own. The kernel asks ours first, so a route that others announce meanwhile takes no session away.
+fn lead(plan: &mut Plan, route: Route, is_announced: bool) {
+    if is_announced {
+        plan.route(route);
+        return;
+    }
+    let rule = PolicyRule {
+        priority: PRIORITY,
+        from: None,
+        to: route.to,
+        len: route.len,
+        table: TABLE,
+    };
+    plan.route(route.table(TABLE));
+    plan.rule(rule);
+}
+
+/// The table of routes that nobody is to learn, and the place of its rules: before the main table.
+const TABLE: u32 = 6146;
+const PRIORITY: u32 = 6146;
 
 /// A gateway forwards both families, and goes on to believe routers where it did. IPv4 has a
 /// parameter for each interface besides that of the host, and an interface takes the host's default

@@ -20,8 +20,8 @@ use xlat_host::nft::DroppingChains;
 use xlat_tun::counters::{Metric, Snapshot};
 use xlat_tun::{Totals, now};
 
-use crate::HealthSource;
 use crate::egress::Outer;
+use crate::{HealthSource, ROUTE_WITHDRAWALS, RouteStatus};
 
 /// Where the status comes from.
 #[derive(Clone, Debug)]
@@ -54,6 +54,8 @@ pub struct StatusSource {
     pub router_programs: RouterPrograms,
     /// What this host reaches.
     pub reach: Arc<Mutex<ReachStatus>>,
+    /// Which routes others may learn.
+    pub routes: Arc<Mutex<RouteStatus>>,
     /// Changes of the host that others undid and that were made again.
     pub repairs: Arc<RepairCounters>,
     /// Those that could not be made again.
@@ -110,6 +112,9 @@ impl StatusSource {
         let (metric, samples) = status.reach.family();
         page.family(metric, samples);
         page.family(WITHDRAWALS, single(status.reach.withdrawals));
+        let (metric, samples) = status.routes.family();
+        page.family(metric, samples);
+        page.family(ROUTE_WITHDRAWALS, single(status.routes.withdrawals));
         page.families(status.repairs.families());
         page.family(Conflicts::metric(), single(status.conflicts.len() as u64));
         page.family(
@@ -169,6 +174,11 @@ impl StatusSource {
                 .lock()
                 .unwrap_or_else(PoisonError::into_inner)
                 .clone(),
+            routes: self
+                .routes
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .clone(),
             repairs: self.repairs.snapshot(),
             conflicts: self.conflicts.list(),
             dropping: self
@@ -213,6 +223,7 @@ pub struct Status {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     router_programs: Vec<String>,
     reach: ReachStatus,
+    routes: RouteStatus,
     repairs: RepairFigures,
     /// Addresses of the pool that other hosts have.
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -246,6 +257,7 @@ impl Status {
             writeln!(f, "note      {note}")?;
         }
         self.reach.write_to(f)?;
+        self.routes.write_to(f)?;
         for link in &self.router_programs {
             writeln!(f, "routers   another program of this host is one on {link}")?;
         }

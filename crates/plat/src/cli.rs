@@ -9,7 +9,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use fast_path::Unavailable;
 use nat64::{Protocol, TcpState};
 use nat64_host::{FilterError, Side, SortBy};
-use plat_host::Egress;
+use plat_host::{Egress, OnNoEgress};
 use serde::{Deserialize, Serialize};
 use xlat_core::DropReason;
 use xlat_core::addr::{Eam, Ipv4Prefix, Ipv6Prefix, Pref64};
@@ -104,10 +104,18 @@ pub(crate) struct Run {
     pub(crate) hairpin: HairpinMode,
     /// How IPv4 packets leave and return: the pool is routed to this host; it lies in the subnet of
     /// an interface and plat answers ARP for it; or it is masqueraded behind the address of the
-    /// interface by which packets leave, which can be any or one of those given; several times
-    /// [default: route]
-    #[arg(long, value_name = "route|proxy-arp:IFACE|masquerade[:IFACE,...]")]
+    /// interface by which packets leave, which can be any or one of those given; several times.
+    /// With a PREFIX, IPv4 counts as reached while a route leads to all of it [default: route]
+    #[arg(
+        long,
+        value_name = "route[:PREFIX]|proxy-arp:IFACE|masquerade[:IFACE,...]"
+    )]
     pub(crate) egress: Vec<Egress>,
+    /// What becomes of the routes to the prefix and the pool, which a routing daemon may announce,
+    /// while IPv4 is not reached
+    #[arg(long, group = RELOADABLE, value_enum, value_name = "withdraw|keep",
+          default_value_t = NoEgress::Withdraw)]
+    pub(crate) on_no_egress: NoEgress,
     /// Let clients reach the IPv4 addresses of this host through the prefix
     #[arg(long, group = RELOADABLE)]
     pub(crate) expose_host: bool,
@@ -274,6 +282,24 @@ pub(crate) struct Sessions {
     pub(crate) follow: bool,
     #[command(flatten)]
     pub(crate) place: Place,
+}
+
+/// What becomes of routes that lead to IPv4, without it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum NoEgress {
+    /// They leave the main table, and return when IPv4 has been reached for a while.
+    Withdraw,
+    /// They stay.
+    Keep,
+}
+
+impl From<NoEgress> for OnNoEgress {
+    fn from(choice: NoEgress) -> Self {
+        match choice {
+            NoEgress::Withdraw => Self::Withdraw,
+            NoEgress::Keep => Self::Keep,
+        }
+    }
 }
 
 /// A protocol of sessions.

@@ -20,8 +20,8 @@ use nat64::View;
 use nat64_host::{Conflicts, Keeper, Leases, PoolNeighbours, State};
 use pcp_server::PcpServer;
 use plat_host::{
-    DataPath, DataPathConfig, DnsError, EgressNames, HealthSource, Own6, RepairTimes, Started,
-    StatusSource, egress,
+    DataPath, DataPathConfig, DnsError, EgressNames, HealthSource, Own6, RepairTimes, RouteWatch,
+    Started, StatusSource, egress,
 };
 use router_advertiser::{Advertiser, ProgramWatch, ReachWatch};
 use tokio::sync::{Semaphore, mpsc};
@@ -89,6 +89,8 @@ struct Daemon<'a> {
     names: EgressNames,
     /// What this host reaches.
     reach: ReachWatch,
+    /// Which routes others may learn.
+    routes: RouteWatch,
     programs: ProgramWatch,
     repair_log: RepairLog,
     forward_watch: ForwardWatch,
@@ -265,6 +267,7 @@ impl Daemon<'_> {
                 .then(|| Arc::clone(&self.advertisements)),
             router_programs: self.programs.found(),
             reach: self.reach.status(),
+            routes: self.routes.status(),
             repairs: self.repair_log.counters(),
             failing: self.repair_log.failing(),
             health: HealthSource::new(now()),

@@ -270,7 +270,7 @@ fn a_dry_run_prints_the_plan_as_commands() {
         "ip neighbour replace fe80::1 dev nat64 nud permanent",
         "sysctl -w net.ipv4.ip_forward=1",
         "sysctl -w net.ipv4.conf.nat64.forwarding=1",
-        "ip -6 route add 2001:db8:64::/96 via fe80::1 dev nat64 proto 64",
+        "ip -6 route add 2001:db8:64::/96 via fe80::1 dev nat64 onlink proto 64",
         "ip route add 192.168.64.0/24 dev nat64 proto 64",
         "ip route add 192.0.2.1/32 dev nat64 proto 64",
     ];

@@ -137,6 +137,11 @@ impl ReachWatch {
         Some(self.update(seen, now))
     }
 
+    /// Whether IPv4 was reached when that was last looked at, without damping; `None` if the look failed.
+    pub fn reaches_ipv4(&self) -> Option<bool> {
+        Some(self.last.as_ref()?.reach.ipv4)
+    }
+
     /// A look has failed.
     pub fn forget(&mut self) {
         self.last = None;

@@ -104,7 +104,7 @@ pub fn table(config: &HostConfig) -> Option<Table> {
         Egress::Own(own) => {
             return Some(own.table(&config.table_name(), tun, config.outer.as_ref()));
         }
-        Egress::Route | Egress::ProxyArp(_) => return None,
+        Egress::Route(_) | Egress::ProxyArp(_) => return None,
     };
     let outs: Vec<Interface> = match names.as_slice() {
         [] => vec![Interface::AnyBut(tun.clone())],
@@ -122,7 +122,7 @@ pub fn table(config: &HostConfig) -> Option<Table> {
 pub async fn outer(host: &Host, config: &HostConfig) -> Result<Option<Outer>, Error> {
     match &config.egress {
         Egress::Own(own) => own.find(host, &config.tun).await,
-        Egress::Route | Egress::ProxyArp(_) | Egress::Masquerade(_) => Ok(None),
+        Egress::Route(_) | Egress::ProxyArp(_) | Egress::Masquerade(_) => Ok(None),
     }
 }
 
@@ -143,7 +143,8 @@ pub fn say_hidden(config: &HostConfig) {
 
 /// What this host reaches. What hides behind an interface or is asked for on its link needs the IPv4
 /// default route there. Where the pool is routed any IPv4 route will do that leads elsewhere than to
-/// the clients: there may be no default route at all.
+/// the clients, there may be no default route at all; unless the administrator has named a prefix
+/// that it has to cover.
 ///
 /// # Errors
 /// The host cannot be read.
@@ -173,9 +174,13 @@ pub async fn look(host: &Host, config: &HostConfig) -> Result<Seen, Error> {
                 format!("IPv4 default route by {}", names.join(" or ")),
             )
         }
-        Egress::Route => (
+        Egress::Route(None) => (
             leads_by(&|link, _| is_elsewhere(link)),
             "IPv4 route that leads elsewhere than to the LANs".into(),
+        ),
+        Egress::Route(Some(prefix)) => (
+            leads_by(&|link, route| is_elsewhere(link) && route.covers(prefix)),
+            format!("IPv4 route to {prefix}"),
         ),
     };
     let ipv6 = host.ipv6_default_links().await?;

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
+use xlat_core::addr::Ipv4Prefix;
 use xlat_host::daemon::exit::Usage;
 use xlat_host::daemon::flags::interface_name;
 
@@ -11,8 +12,9 @@ use super::own_address::OwnAddress;
 /// How packets leave.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Egress {
-    /// The pool is routed to this host.
-    Route,
+    /// The pool is routed to this host. IPv4 is reached while a route leads to all of this prefix or,
+    /// without one, while any leads elsewhere than to the clients.
+    Route(Option<Ipv4Prefix>),
     /// The pool lies in the subnet of this interface.
     ProxyArp(String),
     /// The pool hides behind the address of the interface by which packets leave: one of these, or
@@ -56,7 +58,7 @@ impl Egress {
     /// The interfaces that are named.
     pub fn interfaces(&self) -> &[String] {
         match self {
-            Self::Route => &[],
+            Self::Route(_) => &[],
             Self::ProxyArp(name) => std::slice::from_ref(name),
             Self::Masquerade(names) => names,
             Self::Own(own) => &own.interfaces,
@@ -73,12 +75,16 @@ impl FromStr for Egress {
             names.collect::<Result<Vec<String>, String>>()
         };
         match text.split_once(':') {
-            None if text == "route" => Ok(Self::Route),
+            None if text == "route" => Ok(Self::Route(None)),
+            Some(("route", prefix)) => match prefix.parse() {
+                Ok(prefix) => Ok(Self::Route(Some(prefix))),
+                Err(error) => Err(format!("{error}; as in route:0.0.0.0/0")),
+            },
             None if text == "masquerade" => Ok(Self::Masquerade(Vec::new())),
             Some(("proxy-arp", name)) => interface_name(name).map(Self::ProxyArp),
             Some(("masquerade", names)) => Ok(Self::Masquerade(interfaces(names)?)),
             _ => {
-                Err("not `route`, `proxy-arp:IFACE`, `masquerade` or `masquerade:IFACE,...`".into())
+                Err("not `route`, `route:PREFIX`, `proxy-arp:IFACE`, `masquerade` or `masquerade:IFACE,...`".into())
             }
         }
     }
@@ -87,7 +93,8 @@ impl FromStr for Egress {
 impl fmt::Display for Egress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Route => f.write_str("route"),
+            Self::Route(None) => f.write_str("route"),
+            Self::Route(Some(prefix)) => write!(f, "route:{prefix}"),
             Self::ProxyArp(name) => write!(f, "proxy-arp:{name}"),
             Self::Masquerade(names) if names.is_empty() => f.write_str("masquerade"),
             Self::Own(own) => write!(f, "own address of {}", own.interfaces.join(", ")),
@@ -104,6 +111,8 @@ mod tests {
     fn the_ways_read_as_they_are_written() {
         for text in [
             "route",
+            "route:0.0.0.0/0",
+            "route:198.41.0.0/24",
             "proxy-arp:eth0",
             "masquerade",
             "masquerade:wan0.7",
@@ -114,6 +123,8 @@ mod tests {
         for wrong in [
             "",
             "masquerade:",
+            "route:",
+            "route:wan0",
             "proxy:eth0",
             "masquerade:a/b",
             "masquerade:a,",

@@ -62,7 +62,7 @@ impl EgressNames {
             known.map_or_else(|| given.clone(), |known| known.present.clone())
         };
         match egress {
-            Egress::Route => Egress::Route,
+            Egress::Route(prefix) => Egress::Route(*prefix),
             Egress::ProxyArp(name) => Egress::ProxyArp(present(name)),
             Egress::Masquerade(names) => Egress::Masquerade(names.iter().map(present).collect()),
             Egress::Own(own) => {

@@ -14,6 +14,7 @@ impl Daemon<'_> {
         let config = self.outer.config(settings);
         HostConfig {
             egress: self.names.present(&config.egress),
+            announced: self.routes.in_force(),
             ..config
         }
     }

@@ -7,7 +7,8 @@ use anyhow::{Result, anyhow};
 use dns64_server::ResolvConf;
 use nat64_host::{State, StateConfig};
 use plat_host::{
-    Egress, EgressNames, Outer, Own6, RepairTimes, check_overlaps, egress, warn_of_on_link_prefixes,
+    Egress, EgressNames, OnNoEgress, Outer, Own6, RepairTimes, RouteWatch, check_overlaps, egress,
+    warn_of_on_link_prefixes,
 };
 use router_advertiser::{Advertiser, ProgramWatch, ReachWatch};
 use tokio::sync::mpsc;
@@ -72,6 +73,11 @@ pub(crate) async fn start(run: Run, fast_path: KernelPath) -> Result<()> {
     let mut names = EgressNames::default();
     names.follow(&settings.egress, &host.links().await?);
     let reach = egress::look(&host, &outer.config(&settings)).await?;
+    let choice = match settings.no_host_setup {
+        true => OnNoEgress::Keep,
+        false => settings.on_no_egress,
+    };
+    let routes = RouteWatch::new(reach.reach.ipv4, choice);
     let reach = ReachWatch::new(reach, !settings.advertise.lan.is_empty());
     let (requests, requested) = mpsc::channel(1);
     let daemon = Daemon {
@@ -91,6 +97,7 @@ pub(crate) async fn start(run: Run, fast_path: KernelPath) -> Result<()> {
         names,
         advertisements: Arc::default(),
         reach,
+        routes,
         programs: ProgramWatch::default(),
         repair_log: RepairLog::default(),
         repair_times: RepairTimes::since(Instant::now()),

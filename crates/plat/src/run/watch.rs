@@ -3,12 +3,12 @@
 
 use anyhow::Result;
 use plat_host::{
-    RepairTimes, WorkerConfig, client_plan, egress, is_global, warn_of_on_link_prefixes,
+    HostConfig, RepairTimes, WorkerConfig, client_plan, egress, is_global, warn_of_on_link_prefixes,
 };
 use tokio::time::Instant;
 use tracing::{debug, info, warn};
 use xlat_core::addr::Ipv6Prefix;
-use xlat_host::host::Repairs;
+use xlat_host::host::{Applied, Repairs};
 use xlat_tun::now;
 
 use super::{Daemon, addresses, dns64_config, serve};
@@ -18,10 +18,11 @@ use crate::started::StartedDaemon;
 impl Daemon<'_> {
     /// When to look at the host even if the kernel tells of no change.
     pub(super) fn next_look(&self) -> Instant {
-        let reach = self.reach.next_timeout();
-        let reach = reach.map(|at| Instant::now() + at.saturating_since(now()));
+        let damped = [self.reach.next_timeout(), self.routes.next_timeout()];
+        let damped = damped.into_iter().flatten().min();
+        let damped = damped.map(|at| Instant::now() + at.saturating_since(now()));
         let repair = self.repair_times.next();
-        reach.map_or(repair, |at| at.min(repair))
+        damped.map_or(repair, |at| at.min(repair))
     }
 
     /// The kernel has told of an address. Clients reach it until it is hidden: that waits for nothing.
@@ -52,6 +53,7 @@ impl Daemon<'_> {
     /// host with the plan.
     pub(super) async fn look_again(&mut self, started: &mut StartedDaemon) {
         self.watch_reach(started).await;
+        self.watch_routes(started).await;
         if Instant::now() >= self.repair_times.next() {
             self.repair(started).await;
             self.outer.look_for_services(&self.settings);
@@ -113,6 +115,31 @@ impl Daemon<'_> {
         if let Some(advertising) = &started.advertising {
             advertising.set_reach(reach);
         }
+    }
+
+    /// Withdraws the routes of what this host cannot serve, and announces them again.
+    pub(super) async fn watch_routes(&mut self, started: &mut StartedDaemon) {
+        let (Some(reached), Some(applied)) = (self.reach.reaches_ipv4(), &mut started.applied)
+        else {
+            return;
+        };
+        let choice = self.settings.on_no_egress;
+        let wanted = self.routes.update(reached, choice, now());
+        if wanted == self.routes.in_force() {
+            return;
+        }
+        let old = self.host_config();
+        let new = HostConfig {
+            announced: wanted,
+            ..old.clone()
+        };
+        match change(applied, &old, &new).await {
+            Ok(()) => self.routes.made(wanted),
+            Err(error) if self.routes.failed() => warn!("the routes cannot be changed: {error:#}"),
+            Err(error) => debug!("{error:#}"),
+        }
+        let status = started.status.clone();
+        tokio::spawn(async move { status.measure(false).await });
     }
 
     /// An address that this host gets is kept from clients, and its network may ask the DNS64.
@@ -178,4 +205,16 @@ impl Daemon<'_> {
         let (hidden, shared) = (self.hidden(), self.shared());
         started.workers.hide(hidden, shared, view);
     }
+}
+
+/// Changes the host from one configuration to another; with an error nothing has changed.
+async fn change(applied: &mut Applied, old: &HostConfig, new: &HostConfig) -> Result<()> {
+    let difference = client_plan(old)?.difference(&client_plan(new)?);
+    if let Err(error) = applied.bring(&difference).await {
+        if let Err(second) = applied.call_off(&difference).await {
+            debug!("{second}");
+        }
+        return Err(error.into());
+    }
+    Ok(applied.retire(&difference).await?)
 }

@@ -58,7 +58,7 @@ pub(super) fn merged_egress(run: &Run, pools: &Pools, facts: &HostFacts) -> Resu
     let given = Egress::merge(run.egress.clone())?;
     let Some(own) = &pools.own else {
         let chosen = given.or_else(|| facts.egress.clone());
-        return Ok(chosen.unwrap_or(Egress::Route));
+        return Ok(chosen.unwrap_or(Egress::Route(None)));
     };
     match given {
         Some(egress) => Err(Usage(format!(

@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use fast_path::StaticMapping;
 use nat64::config::{Config, ConfigError};
 use nat64::dynamic::PoolConfig;
-use plat_host::{Dns, Egress, HostConfig, HostFacts, Own6, egress};
+use plat_host::{Announced, Dns, Egress, HostConfig, HostFacts, OnNoEgress, Own6, egress};
 use xlat_core::Policy;
 use xlat_core::addr::{Eam, EamTable, Ipv4Prefix, Ipv6Prefix, Pref64, Pref64s, special};
 use xlat_core::mappers::Hairpin;
@@ -44,6 +44,7 @@ pub(crate) struct Settings {
     pub(crate) mtu: u16,
     pub(crate) dynamic_pool: Option<Ipv4Prefix>,
     pub(crate) egress: Egress,
+    pub(crate) on_no_egress: OnNoEgress,
     /// What was chosen from the host at the start: a reload keeps it.
     pub(crate) facts: HostFacts,
     pub(crate) instance: Instance,
@@ -120,6 +121,7 @@ impl Settings {
             pcp: pcp(&run.stateful, &advertise, &egress, !pools.is_empty())?,
             pcp_third_party: run.stateful.pcp_third_party.clone(),
             egress,
+            on_no_egress: run.on_no_egress.into(),
             facts,
             session_log: run.stateful.session_log(),
             offers: run.stateful.offers(),
@@ -283,6 +285,7 @@ impl Settings {
             pref64s: self.pref64s.clone(),
             translatable: self.translatable.clone(),
             ipv4: self.ipv4_prefixes(),
+            announced: Announced::ALL,
             outer: None,
             lans: self.advertise.lan.clone(),
             announces_on_link: self.advertise.config.on_link,

@@ -50,7 +50,7 @@ fn what_the_host_offers_is_taken_where_the_flags_leave_it_open() {
     assert_eq!(*pool, ["172.31.64.0/28".parse().unwrap()]);
     assert_eq!(plain.egress, Egress::Masquerade(vec!["wan0".into()]));
     let routed = on_host(&["--egress=route"], facts());
-    assert_eq!(routed.egress, Egress::Route);
+    assert_eq!(routed.egress, Egress::Route(None));
 }
 
 #[test]

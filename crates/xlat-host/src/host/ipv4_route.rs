@@ -13,6 +13,8 @@ const SERVICE_CONTINUITY: Ipv4Prefix = Ipv4Prefix::containing(Ipv4Addr::new(192,
 /// A unicast route whose link is up.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Ipv4Route {
+    /// Where it leads.
+    pub to: Ipv4Prefix,
     /// True for the default route.
     pub is_default: bool,
     /// Numbers of the outgoing interfaces: several for a multipath route.
@@ -28,7 +30,9 @@ pub struct Ipv4Route {
 impl Ipv4Route {
     /// `None` if the route is not in the main table or cannot forward packets.
     pub(super) fn new(route: &RouteMessage) -> Option<Self> {
+        let len = route.header.destination_prefix_length;
         let mut new = Self {
+            to: Ipv4Prefix::containing(Ipv4Addr::UNSPECIFIED, len),
             is_default: is_default(route),
             links: interfaces(route),
             metric: 0,
@@ -38,6 +42,11 @@ impl Ipv4Route {
         for attribute in &route.attributes {
             match attribute {
                 RouteAttribute::Priority(metric) => new.metric = *metric,
+                RouteAttribute::Destination(address) => {
+                    if let Some(IpAddr::V4(v4)) = ip(address) {
+                        new.to = Ipv4Prefix::containing(v4, len);
+                    }
+                }
                 RouteAttribute::PrefSource(address) => {
                     new.src = match ip(address) {
                         Some(IpAddr::V4(v4)) => Some(v4),
@@ -48,6 +57,11 @@ impl Ipv4Route {
             }
         }
         leads_somewhere(route).then_some(new)
+    }
+
+    /// True if it leads to all addresses of `prefix`.
+    pub fn covers(&self, prefix: &Ipv4Prefix) -> bool {
+        self.to.len() <= prefix.len() && self.to.contains(prefix.address())
     }
 
     /// True if it is a default route that leads further than the link. One without a router and
@@ -191,6 +205,7 @@ mod tests {
 
     fn route(link: u32, gateway: bool, metric: u32) -> Ipv4Route {
         Ipv4Route {
+            to: Ipv4Prefix::containing(Ipv4Addr::UNSPECIFIED, 0),
             is_default: true,
             links: vec![link],
             metric,
@@ -220,6 +235,20 @@ mod tests {
             link(OURS, "clat", true),
         ];
         Ipv4Defaults::new(routes, &links, addresses, &[OURS])
+    }
+
+    #[test]
+    fn sc_03_a_route_has_to_cover_the_prefix_that_is_named() {
+        let to = |prefix: &str| Ipv4Route {
+            to: prefix.parse().unwrap(),
+            ..route(ETH, true, 0)
+        };
+        let covers = |to_this: &str, that: &str| to(to_this).covers(&that.parse().unwrap());
+        assert!(covers("0.0.0.0/0", "0.0.0.0/0") && covers("0.0.0.0/0", "198.41.0.0/24"));
+        assert!(covers("198.41.0.0/16", "198.41.0.0/24"));
+        assert!(!covers("203.0.113.0/30", "0.0.0.0/0"));
+        assert!(!covers("198.41.0.0/25", "198.41.0.0/24"));
+        assert!(!covers("198.40.0.0/16", "198.41.0.0/24"));
     }
 
     #[test]

@@ -143,6 +143,9 @@ fn route_message(wanted: &Route, index: u32) -> RouteMessage {
             }
         }
     };
+    if wanted.on_link {
+        message.header.flags |= RouteFlags::Onlink;
+    }
     let attributes = &mut message.attributes;
     if let Some(src) = wanted.src {
         attributes.push(RouteAttribute::PrefSource(src.into()));

@@ -40,6 +40,9 @@ pub struct Route {
     /// IPv6 only: the next hop. Without one the destination is on the link.
     #[serde(default)]
     pub via: Option<Ipv6Addr>,
+    /// The next hop is taken to be on the link, whatever addresses the device has.
+    #[serde(default)]
+    pub on_link: bool,
     /// IPv6 only: the route is for packets from this address.
     #[serde(default)]
     pub from: Option<Ipv6Addr>,
@@ -75,6 +78,7 @@ impl Route {
             mtu: None,
             src: None,
             via: None,
+            on_link: false,
             from: None,
             table: None,
         }
@@ -114,9 +118,10 @@ impl Route {
         self
     }
 
-    /// Sets the next hop.
-    pub fn via(mut self, via: Ipv6Addr) -> Self {
-        self.via = Some(via);
+    /// Sets the next hop, which is taken to be on the link: a TUN has no address in whose network it
+    /// could be, and BIRD learns no route with a next hop that it cannot place.
+    pub fn via_on_link(mut self, via: Ipv6Addr) -> Self {
+        (self.via, self.on_link) = (Some(via), true);
         self
     }
 
@@ -151,6 +156,7 @@ impl fmt::Display for Route {
             mtu,
             src,
             via,
+            on_link,
             from,
             table,
         } = self;
@@ -166,6 +172,9 @@ impl fmt::Display for Route {
             write!(f, " via {via}")?;
         }
         write!(f, " dev {}", Word(dev))?;
+        if *on_link {
+            f.write_str(" onlink")?;
+        }
         if let Some(src) = src {
             write!(f, " src {src}")?;
         }
