@@ -5,7 +5,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::str::FromStr;
 
-use dns64::Rules;
+use dns64::{Domain, Rules};
 use xlat_core::addr::Ipv6Prefix;
 
 use crate::address;
@@ -18,11 +18,15 @@ pub struct Config {
     pub rules: Rules,
     /// Upstream resolvers. Without any, only the names that the DNS64 knows itself are answered.
     pub upstreams: Vec<Upstream>,
+    /// Resolvers for single domains: those of the smallest that has the name.
+    pub forwards: Vec<Forward>,
     /// Certificates that authenticate resolvers over TLS; without it, no resolver is queried over
     /// TLS.
     pub trust: Option<Trust>,
     /// Networks of the clients that may send queries; the loopback address always may.
     pub allowed: Vec<Ipv6Prefix>,
+    /// Networks of the clients that addresses are made for; all if empty.
+    pub served: Vec<Ipv6Prefix>,
     /// Networks on links of this host, where each address is a client. Elsewhere a /64 is one.
     pub on_link: Vec<Ipv6Prefix>,
     /// Queries a second that one client may send.
@@ -35,7 +39,7 @@ impl Config {
     /// True if both give the same answers, so that the cache stays valid.
     pub(crate) fn has_same_answers(&self, other: &Self) -> bool {
         (&self.rules, &self.upstreams, self.cache) == (&other.rules, &other.upstreams, other.cache)
-            && self.trust == other.trust
+            && (&self.trust, &self.forwards) == (&other.trust, &other.forwards)
     }
 
     pub(crate) fn has_same_limits(&self, other: &Self) -> bool {
@@ -123,6 +127,30 @@ impl FromStr for Upstream {
     }
 }
 
+/// The resolvers of a domain.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Forward {
+    /// The domain.
+    pub domain: Domain,
+    /// Its resolvers, at least one.
+    pub upstreams: Vec<Upstream>,
+}
+
+impl FromStr for Forward {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let (domain, upstreams) = text.split_once('=').ok_or(
+            "not of the form corp.example=192.0.2.53 or corp.example=192.0.2.53,192.0.2.54",
+        )?;
+        let upstreams = upstreams.split(',').map(str::parse);
+        Ok(Self {
+            domain: domain.parse()?,
+            upstreams: upstreams.collect::<Result<_, _>>()?,
+        })
+    }
+}
+
 /// What is different between two lists of resolvers, for people.
 pub(crate) fn change_of_upstreams(before: &[Upstream], now: &[Upstream]) -> Option<String> {
     let (one, other) = (addresses(now), addresses(before));
@@ -141,6 +169,24 @@ pub(crate) fn addresses(upstreams: &[Upstream]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn dn_37_a_domain_has_resolvers_of_its_own() {
+        let one: Forward = "Corp.example=192.0.2.1,tls://192.0.2.2#dns.example"
+            .parse()
+            .unwrap();
+        assert_eq!(one.domain.to_string(), "corp.example.");
+        assert_eq!(addresses(&one.upstreams), "192.0.2.1:53, 192.0.2.2:853");
+        for text in [
+            "corp.example",
+            "corp.example=",
+            "=192.0.2.1",
+            "a..b=192.0.2.1",
+            "a=b",
+        ] {
+            assert!(text.parse::<Forward>().is_err(), "{text}");
+        }
+    }
 
     #[test]
     fn a_resolver_over_tls_has_a_name() {

@@ -28,7 +28,7 @@ mod upstreams;
 #[cfg(not(feature = "tls"))]
 mod without_tls;
 
-pub use config::{Config, Upstream};
+pub use config::{Config, Forward, Upstream};
 pub use counters::Figures;
 pub use exchange::{Probe, probe};
 pub use resolv_conf::ResolvConf;

@@ -6,12 +6,12 @@ use std::collections::HashMap;
 use std::rc::Rc;
 use std::time::Duration;
 
-use dns64::{Answer, Ask, Cache, Lookup, Next, Question, Rules};
+use dns64::{Answer, Ask, Cache, Domain, Lookup, Next, Question, Rules};
 use hickory_proto::rr::RecordType;
 use tokio::sync::oneshot;
 use xlat_tun::now;
 
-use crate::config::Config;
+use crate::config::{Config, Upstream};
 use crate::status::Resolvers;
 use crate::upstreams::Upstreams;
 
@@ -24,20 +24,25 @@ pub(crate) struct Resolver {
     pub(crate) rules: Rules,
     pub(crate) cache: RefCell<Cache>,
     upstreams: Upstreams,
+    forwards: Vec<(Domain, Upstreams)>,
     /// Lookups in progress, and the other clients that wait for each.
     under_way: RefCell<HashMap<Question, Vec<oneshot::Sender<Rc<Answer>>>>>,
 }
 
 impl Resolver {
     pub(crate) fn new(config: &Config, resolvers: &Resolvers) -> Rc<Self> {
-        resolvers.set(&config.upstreams);
+        let forwards = config.forwards.iter();
+        let theirs = forwards.clone().flat_map(|forward| &forward.upstreams);
+        resolvers.set(config.upstreams.iter().chain(theirs));
+        let upstreams = |servers: &[Upstream]| {
+            Upstreams::new(servers.to_vec(), config.trust.as_ref(), resolvers.clone())
+        };
         Rc::new(Self {
             rules: config.rules.clone(),
-            upstreams: Upstreams::new(
-                config.upstreams.clone(),
-                config.trust.as_ref(),
-                resolvers.clone(),
-            ),
+            upstreams: upstreams(&config.upstreams),
+            forwards: forwards
+                .map(|forward| (forward.domain.clone(), upstreams(&forward.upstreams)))
+                .collect(),
             cache: RefCell::new(Cache::new(config.cache)),
             under_way: RefCell::default(),
         })
@@ -73,10 +78,22 @@ impl Resolver {
                 Next::Done(answer) => return answer,
                 Next::Ask(ask) => {
                     let left = PATIENCE.saturating_sub(now().saturating_since(begin));
-                    let reply = self.upstreams.ask(&ask, patience(&ask, left)).await;
+                    let upstreams = self.upstreams_for(&ask);
+                    let reply = upstreams.ask(&ask, patience(&ask, left)).await;
                     next = lookup.on_reply(&self.rules, reply);
                 }
             }
+        }
+    }
+}
+
+impl Resolver {
+    /// Who is asked about a name.
+    fn upstreams_for(&self, ask: &Ask) -> &Upstreams {
+        let domains = self.forwards.iter().map(|(domain, _)| domain);
+        match Domain::smallest(domains, &ask.query.name) {
+            Some(index) => &self.forwards[index].1,
+            None => &self.upstreams,
         }
     }
 }

@@ -25,6 +25,7 @@ use crate::connections::{Connection, Connections};
 use crate::counters::{Counters, Outcome};
 use crate::limits::{Client, Limits, Notices, Slot, Slots, descriptors};
 use crate::resolver::Resolver;
+use crate::server::Update;
 use crate::status::{Resolvers, StatusSource};
 use crate::upstreams::SOCKETS;
 
@@ -97,7 +98,7 @@ impl Responder {
     pub(crate) fn run(
         self,
         sockets: Vec<Sockets>,
-        changes: mpsc::UnboundedReceiver<Config>,
+        changes: mpsc::UnboundedReceiver<Update>,
         stopped: oneshot::Receiver<()>,
     ) -> io::Result<()> {
         let runtime = tokio::runtime::Builder::new_current_thread()
@@ -117,8 +118,8 @@ impl Responder {
         })
     }
 
-    async fn apply(self: Rc<Self>, mut changes: mpsc::UnboundedReceiver<Config>) {
-        while let Some(config) = changes.recv().await {
+    async fn apply(self: Rc<Self>, mut changes: mpsc::UnboundedReceiver<Update>) {
+        while let Some((config, done)) = changes.recv().await {
             let before = self.config.replace(config.clone());
             if !before.has_same_answers(&config) {
                 *self.resolver.borrow_mut() = Resolver::new(&config, &self.resolvers);
@@ -129,6 +130,7 @@ impl Responder {
             if let Some(change) = change_of_upstreams(&before.upstreams, &config.upstreams) {
                 info!("{change}");
             }
+            let _ = done.try_send(());
         }
     }
 
@@ -147,7 +149,7 @@ impl Responder {
                 Err(None) => continue,
             };
             let limit = payload_limit(&request);
-            match self.at_once(&request) {
+            match self.at_once(&request, from.ip()) {
                 Ok(reply) => send(&socket, &reply, limit, from).await,
                 Err(question) => {
                     let Some(slot) = self.slot(client) else {
@@ -200,7 +202,7 @@ impl Responder {
             };
             connection.set_idle(None);
             let reply = match self.accept(&buffer, from) {
-                Ok((request, client)) => match self.at_once(&request) {
+                Ok((request, client)) => match self.at_once(&request, from) {
                     Ok(reply) => reply,
                     Err(question) => {
                         let slot = self.slot(client)?;
@@ -248,9 +250,10 @@ impl Responder {
     }
 
     /// The answer if it needs no lookup, or the question to look up.
-    fn at_once(&self, request: &Message) -> Result<Message, Question> {
+    fn at_once(&self, request: &Message, from: IpAddr) -> Result<Message, Question> {
         let question = match Question::of(request) {
-            Ok(question) => question,
+            Ok(question) if self.is_served(from) => question,
+            Ok(question) => question.plain(),
             Err(code) => {
                 self.counters.count(Outcome::Local);
                 return Ok(Answer::empty(code).to(request, 0));
@@ -264,6 +267,13 @@ impl Responder {
             (_, Next::Done(answer)) => Ok(self.answer(Outcome::Local, &answer, request, 0)),
             (_, Next::Ask(_)) => Err(question),
         }
+    }
+
+    /// True if addresses are made for this client.
+    fn is_served(&self, from: IpAddr) -> bool {
+        let served = &self.config.borrow().served;
+        let is_in = |address| served.iter().any(|prefix| prefix.contains(address));
+        served.is_empty() || matches!(from, IpAddr::V6(address) if is_in(address))
     }
 
     fn slot(&self, client: Client) -> Option<Slot> {

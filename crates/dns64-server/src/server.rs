@@ -3,6 +3,7 @@
 use std::io;
 use std::net::Ipv6Addr;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -40,10 +41,13 @@ struct Known {
     is_stale: bool,
 }
 
+/// A configuration, and whom to tell that it is in force.
+pub(crate) type Update = (Config, SyncSender<()>);
+
 /// A thread, and what steers it.
 #[derive(Debug)]
 struct Running {
-    updates: mpsc::UnboundedSender<Config>,
+    updates: mpsc::UnboundedSender<Update>,
     stop: Option<oneshot::Sender<()>>,
     thread: Option<Thread>,
     was_killed: Arc<AtomicBool>,
@@ -192,10 +196,15 @@ impl Running {
         self.was_killed.load(Ordering::Acquire)
     }
 
+    /// Returns when the configuration is in force, so that whoever is told of it finds it so.
     fn update(&self, config: Config) {
-        if !self.was_killed() {
-            // A server that has ended has logged the reason.
-            let _ = self.updates.send(config);
+        if self.was_killed() {
+            return;
+        }
+        let (done, is_done) = sync_channel(1);
+        // A server that has ended has logged the reason.
+        if self.updates.send((config, done)).is_ok() {
+            let _ = is_done.recv_timeout(IN_FORCE);
         }
     }
 }
@@ -211,6 +220,8 @@ impl Drop for Running {
     }
 }
 
+/// Time for a configuration to come into force, before nobody waits for it any more.
+const IN_FORCE: Duration = Duration::from_secs(1);
 /// Time between two starts of the thread.
 const PAUSE: Duration = Duration::from_secs(10);
 /// Starts after the first one.

@@ -120,7 +120,7 @@ impl fmt::Display for ResolverStatus {
 
 impl Resolvers {
     /// These are asked from now on, with EDNS.
-    pub(crate) fn set(&self, upstreams: &[Upstream]) {
+    pub(crate) fn set<'a>(&self, upstreams: impl IntoIterator<Item = &'a Upstream>) {
         let status = |one: &Upstream| {
             let status = ResolverStatus {
                 address: one.to_string(),
@@ -132,7 +132,13 @@ impl Resolvers {
             };
             (one.clone(), status)
         };
-        *self.lock() = upstreams.iter().map(status).collect();
+        let mut all: Vec<(Upstream, ResolverStatus)> = Vec::new();
+        for upstream in upstreams {
+            if !all.iter().any(|(have, _)| have == upstream) {
+                all.push(status(upstream));
+            }
+        }
+        *self.lock() = all;
     }
 
     /// A resolver was asked whether it answers, and with A records.

@@ -9,12 +9,13 @@ use hickory_proto::rr::{DNSClass, Name, RData, Record, RecordType};
 
 use crate::answer::Answer;
 use crate::rules::Rules;
+use xlat_core::addr::Pref64;
 
 /// The addresses of `ipv4only.arpa`.
 const WELL_KNOWN: [Ipv4Addr; 2] = [Ipv4Addr::new(192, 0, 0, 170), Ipv4Addr::new(192, 0, 0, 171)];
 
 /// The local answer; `None` for questions about other names.
-pub(crate) fn answer(rules: &Rules, query: &Query) -> Option<Answer> {
+pub(crate) fn answer(rules: &Rules, pref64s: &[Pref64], query: &Query) -> Option<Answer> {
     if query.query_class != DNSClass::IN {
         return None;
     }
@@ -33,8 +34,7 @@ pub(crate) fn answer(rules: &Rules, query: &Query) -> Option<Answer> {
     let data = match query.query_type {
         RecordType::A => WELL_KNOWN.iter().map(|v4| RData::A(A(*v4))).collect(),
         RecordType::AAAA => {
-            let all = rules
-                .pref64s
+            let all = pref64s
                 .iter()
                 .flat_map(|pref64| WELL_KNOWN.map(|v4| pref64.embed(v4)));
             all.map(|address| RData::AAAA(AAAA(address))).collect()
@@ -47,7 +47,7 @@ pub(crate) fn answer(rules: &Rules, query: &Query) -> Option<Answer> {
 fn found(rules: &Rules, query: &Query, data: Vec<RData>) -> Answer {
     let record = |data| Record::from_rdata(query.name.clone(), rules.prefix_lifetime, data);
     Answer {
-        is_made: query.query_type == RecordType::AAAA,
+        is_made: query.query_type == RecordType::AAAA && !data.is_empty(),
         answers: data.into_iter().map(record).collect(),
         ..Answer::empty(ResponseCode::NoError)
     }

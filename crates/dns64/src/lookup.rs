@@ -54,32 +54,96 @@ impl Lookup {
             question: question.clone(),
         };
         let query = question.query.clone();
-        let local = ipv4only::answer(rules, &query).or_else(|| ddr::answer(&query));
+        let pref64s = match question.is_plain {
+            true => &[][..],
+            false => &rules.pref64s,
+        };
+        let local = lookup
+            .local(rules)
+            .or_else(|| ipv4only::answer(rules, pref64s, &query))
+            .or_else(|| ddr::answer(&query));
         if let Some(answer) = local {
             return (lookup, Next::Done(answer));
         }
-        if let Some(target) = ptr::target(rules, &query) {
+        let target = ptr::target(rules, &query).filter(|_| !question.is_plain);
+        if let Some(target) = target {
             let behind = Query::query(target.clone(), RecordType::PTR);
-            if let Some(known) = ipv4only::answer(rules, &behind) {
+            let known = rules.local.answer(&behind);
+            let known = known.or_else(|| ipv4only::answer(rules, pref64s, &behind));
+            if let Some(known) = known {
                 let answer = lookup.behind_alias(&target, known);
                 return (lookup, Next::Done(answer));
             }
             lookup.stage = Stage::Ptr(target);
             return (lookup, Next::Ask(question.ask(behind)));
         }
-        // RFC 6147 section 5.5: a client that sets DO and CD gets the signed records.
-        let validates_itself = question.dnssec_ok && question.checking_disabled;
-        if query.query_type == RecordType::AAAA
-            && query.query_class == DNSClass::IN
-            && !validates_itself
-        {
+        if lookup.synthesises(rules) {
             lookup.stage = Stage::Aaaa;
         }
         (lookup, Next::Ask(question.ask(query)))
     }
 
+    /// True if synthetic addresses may answer the question.
+    fn synthesises(&self, rules: &Rules) -> bool {
+        let Question {
+            query,
+            dnssec_ok,
+            checking_disabled,
+            is_plain,
+        } = &self.question;
+        // RFC 6147 section 5.5: a client that sets DO and CD gets the signed records.
+        let validates_itself = *dnssec_ok && *checking_disabled;
+        query.query_type == RecordType::AAAA
+            && query.query_class == DNSClass::IN
+            && !validates_itself
+            && !is_plain
+            && !rules.skipped.contains(&query.name)
+    }
+
+    /// The answer about a name that has its addresses here.
+    fn local(&self, rules: &Rules) -> Option<Answer> {
+        let answer = rules.local.answer(&self.question.query)?;
+        let is_wanted =
+            answer.answers.is_empty() || rules.always.contains(&self.question.query.name);
+        if !self.synthesises(rules) || !is_wanted {
+            return Some(answer);
+        }
+        let v4 = rules.local.answer(&self.query_a())?;
+        let made = v4.answers.iter();
+        let made: Vec<Record> = made
+            .filter_map(|one| made_of(rules, one, LIFETIME_MAX))
+            .collect();
+        if made.is_empty() {
+            return Some(answer);
+        }
+        Some(Answer {
+            is_made: true,
+            answers: made,
+            ..Answer::empty(ResponseCode::NoError)
+        })
+    }
+
     /// Continues with the result of the last query.
     pub fn on_reply(&mut self, rules: &Rules, reply: Reply) -> Next {
+        match self.step(rules, reply) {
+            Next::Done(answer) if rules.minimal => Next::Done(self.minimal(answer)),
+            next => next,
+        }
+    }
+
+    /// Without the records that were not asked for. The SOA record of a negative answer stays (RFC
+    /// 2308), and so do proofs for those who want signatures.
+    fn minimal(&self, mut answer: Answer) -> Answer {
+        answer.additionals.clear();
+        let kind = self.question.query.query_type;
+        let is_found = |record: &Record| record.record_type() == kind;
+        if answer.answers.iter().any(is_found) && !self.question.dnssec_ok {
+            answer.authorities.clear();
+        }
+        answer
+    }
+
+    fn step(&mut self, rules: &Rules, reply: Reply) -> Next {
         match std::mem::replace(&mut self.stage, Stage::Plain) {
             Stage::Plain => Next::Done(pass(self.read(reply))),
             Stage::Aaaa => self.on_aaaa(rules, reply),
@@ -95,8 +159,11 @@ impl Lookup {
         };
         match said.code {
             ResponseCode::NXDomain => Next::Done(nothing(said)),
-            ResponseCode::NoError if said.chain.found.iter().any(|one| counts(rules, one)) => {
-                Next::Done(without_excluded(rules, said))
+            ResponseCode::NoError if has_own(rules, &said) => {
+                match rules.always.contains(&self.question.query.name) {
+                    true => self.ask_a(Some(said)),
+                    false => Next::Done(without_excluded(rules, said)),
+                }
             }
             // The records may be forged (RFC 6147 section 5.5, RFC 4035 section 5.5).
             ResponseCode::ServFail if !self.question.checking_disabled => {
@@ -130,7 +197,23 @@ impl Lookup {
         Query::query(self.question.query.name.clone(), RecordType::A)
     }
 
-    fn on_a(&self, rules: &Rules, aaaa: Option<Said>, reply: Reply) -> Answer {
+    fn on_a(&self, rules: &Rules, mut aaaa: Option<Said>, reply: Reply) -> Answer {
+        // Of a domain that always gets synthetic addresses: its own, where there is no IPv4.
+        let own = aaaa.take_if(|said| has_own(rules, said));
+        let Some(own) = own else {
+            return self.made_of_a(rules, aaaa, reply);
+        };
+        let made = self.made_of_a(rules, None, reply);
+        if !made.is_made {
+            return without_excluded(rules, own);
+        }
+        Answer {
+            is_unsure: false,
+            ..made
+        }
+    }
+
+    fn made_of_a(&self, rules: &Rules, aaaa: Option<Said>, reply: Reply) -> Answer {
         let Some(said) = reply.map(|message| Said::read(&self.query_a(), message)) else {
             return Answer::empty(ResponseCode::ServFail);
         };
@@ -153,7 +236,7 @@ impl Lookup {
             .chain
             .found
             .iter()
-            .filter_map(|record| made(rules, record, longest))
+            .filter_map(|record| made_of(rules, record, longest))
             .collect();
         if made.is_empty() {
             // No A records: return the answer for AAAA, without excluded addresses.
@@ -292,13 +375,18 @@ fn nothing(mut said: Said) -> Answer {
 }
 
 /// The AAAA record for the synthetic address of an IPv4 address.
-fn made(rules: &Rules, record: &Record, longest: u32) -> Option<Record> {
+fn made_of(rules: &Rules, record: &Record, longest: u32) -> Option<Record> {
     let RData::A(v4) = &record.data else {
         return None;
     };
     let data = RData::AAAA(AAAA(rules.synthesise(v4.0)?));
     let lifetime = record.ttl.min(longest);
     Some(Record::from_rdata(record.name.clone(), lifetime, data))
+}
+
+/// True if there are addresses that are not excluded.
+fn has_own(rules: &Rules, said: &Said) -> bool {
+    said.chain.found.iter().any(|one| counts(rules, one))
 }
 
 fn counts(rules: &Rules, record: &Record) -> bool {

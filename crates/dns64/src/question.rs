@@ -12,6 +12,8 @@ pub struct Question {
     pub(crate) dnssec_ok: bool,
     /// The CD flag: the client validates signatures itself (RFC 4035 section 3.2.2).
     pub(crate) checking_disabled: bool,
+    /// The client is not one that addresses are made for.
+    pub(crate) is_plain: bool,
 }
 
 /// A query to an upstream resolver.
@@ -52,7 +54,17 @@ impl Question {
             query,
             dnssec_ok: edns.is_some_and(|edns: &Edns| edns.flags().dnssec_ok),
             checking_disabled: request.metadata.checking_disabled,
+            is_plain: false,
         })
+    }
+
+    /// The same of a client that no addresses are made for.
+    #[must_use]
+    pub fn plain(self) -> Self {
+        Self {
+            is_plain: true,
+            ..self
+        }
     }
 
     /// The upstream query for the same name and type, or for another.

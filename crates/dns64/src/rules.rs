@@ -2,6 +2,8 @@
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
+use crate::domain::Domains;
+use crate::local::LocalRecords;
 use xlat_core::addr::{Ipv4Prefix, Ipv6Prefix, Pref64, special};
 
 /// Which addresses are synthesized from which.
@@ -18,6 +20,15 @@ pub struct Rules {
     /// Lifetime of answers about `ipv4only.arpa`, in seconds: a host may notice a change of prefix
     /// that much later.
     pub prefix_lifetime: u32,
+    /// Domains whose names get no synthetic addresses.
+    pub skipped: Domains,
+    /// Domains whose names get synthetic addresses although they have IPv6 ones.
+    pub always: Domains,
+    /// Names that are answered here.
+    pub local: LocalRecords,
+    /// Leave out of answers what was not asked for: authority and additional records, where the
+    /// answer is complete without them.
+    pub minimal: bool,
 }
 
 impl Rules {
@@ -33,6 +44,10 @@ impl Rules {
             )],
             unmapped: Vec::new(),
             prefix_lifetime: 600,
+            skipped: Domains::default(),
+            always: Domains::default(),
+            local: LocalRecords::default(),
+            minimal: false,
         }
     }
 

@@ -1,21 +1,22 @@
 //! `plat reload` and what the DNS64 has kept.
 
 use std::fs;
-use std::net::UdpSocket;
+use std::net::{Ipv4Addr, Ipv6Addr, UdpSocket};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use lab::dns64_fixture::{Dns64Fixture, RESOLVER};
 use lab::installed::PATIENCE;
 use lab::suite::Test;
 use lab::topology::{SERVER, embedded};
-use lab::traffic::dns::kind::{A, AAAA};
-use lab::traffic::dns::{Act, Message, Upstream, question};
+use lab::traffic::dns::kind::{A, AAAA, PTR};
+use lab::traffic::dns::{Act, Message, Record, Upstream, question};
 
 const TESTS: &[Test] = lab::tests![
     answers_are_kept_unless_others_may_follow,
     a_lookup_that_began_before_has_no_say_after,
+    dn_36_dn_37_dn_38_choices_take_effect_at_a_reload,
 ];
 
 fn main() {
@@ -63,6 +64,50 @@ fn a_lookup_that_began_before_has_no_say_after() -> Result<()> {
     ensure!(before.addresses() == [embedded(SERVER)], "{before:?}");
     let after = fixture.net.ask("x.example", AAAA)?;
     ensure!(after.is_empty(), "by the old rules: {after:?}");
+    Ok(())
+}
+
+fn dn_36_dn_37_dn_38_choices_take_effect_at_a_reload() -> Result<()> {
+    let fixture = Fixture::new()?;
+    let net = &fixture.net;
+    let own = Ipv6Addr::new(0x2001, 0xdb8, 7, 0, 0, 0, 0, 7);
+    let _upstream = net.scripted(move |asked| match (&*asked.name, asked.kind) {
+        ("both.example", AAAA) => asked
+            .answer(vec![Record::aaaa(&asked.name, 300, own)])
+            .into(),
+        _ => asked.v4_only(SERVER).into(),
+    })?;
+    let office = Ipv4Addr::new(192, 0, 2, 9);
+    let of_domain = net.scripted_at(SERVER, 5353, move |asked| asked.v4_only(office).into())?;
+    let made = [embedded(SERVER)];
+    ensure!(net.ask("x.skipped.example", AAAA)? == made && net.ask("both.example", AAAA)? == [own]);
+    ensure!(net.ask("www.corp.example", AAAA)? == made && of_domain.asked() == 0);
+    let hosts = fixture.file.with_file_name("hosts");
+    fs::write(&hosts, "192.0.2.10 printer.example # ours\n")?;
+    let choices = format!(
+        "[dns64]\nskip = [\"skipped.example\"]\nalways = [\"both.example\"]\n\
+         forward = [\"corp.example={SERVER}:5353\"]\nrecord = [\"nas.example=192.0.2.11\"]\n\
+         hosts = [\"{}\"]\n",
+        hosts.display()
+    );
+    fixture.reload(&choices)?;
+    ensure!(net.ask("x.skipped.example", AAAA)?.is_empty());
+    ensure!(net.ask("both.example", AAAA)? == made);
+    ensure!(net.ask("www.corp.example", AAAA)? == [embedded(office)]);
+    ensure!(net.ask("nas.example", AAAA)? == [embedded([192, 0, 2, 11].into())]);
+    ensure!(net.ask("printer.example", AAAA)? == [embedded([192, 0, 2, 10].into())]);
+    let pointer = net.query(&Message::query("10.2.0.192.in-addr.arpa", PTR))?;
+    ensure!(pointer.answers.len() == 1, "{pointer:?}");
+    // Another client is the one that addresses are made for.
+    fixture.reload(&format!("{choices}client = [\"2001:db8:99::/48\"]\n"))?;
+    let told = [net.ask("v4.example", AAAA)?, net.ask("both.example", AAAA)?];
+    ensure!(told == [vec![], vec![own]], "{told:?}");
+    // A file with a mistake changes nothing.
+    fs::write(&hosts, "192.0.2.10\n")?;
+    let refusal = fixture.reload(&choices).err().context("it was accepted")?;
+    let text = format!("{refusal:#}");
+    ensure!(text.contains("line 1: 192.0.2.10 has no name"), "{text}");
+    ensure!(net.ask("both.example", AAAA)? == [own]);
     Ok(())
 }
 

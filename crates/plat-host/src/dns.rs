@@ -1,10 +1,10 @@
 //! The DNS64 on this host: settings and the host become a [`Config`] of [`dns64_server`].
 
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use dns64::Rules;
-use dns64_server::{Config, PORT, ResolvConf, Trust, TrustError, Upstream};
+use dns64::{HostsError, Rules};
+use dns64_server::{Config, Forward, PORT, ResolvConf, Trust, TrustError, Upstream};
 use xlat_core::addr::Ipv6Prefix;
 use xlat_host::daemon::exit::Usage;
 use xlat_host::daemon::waiting::Missing;
@@ -17,10 +17,16 @@ pub struct Dns {
     pub addresses: Vec<Ipv6Addr>,
     /// Those of `/etc/resolv.conf` if empty.
     pub upstreams: Vec<Upstream>,
+    /// Resolvers of single domains.
+    pub forwards: Vec<Forward>,
+    /// Files with names that are answered here.
+    pub hosts: Vec<PathBuf>,
     /// Certificates that upstreams prove their names with; the system's without.
     pub ca: Option<PathBuf>,
     /// Clients; if empty, those of the host's own networks and those who are served.
     pub allowed: Vec<Ipv6Prefix>,
+    /// Clients that addresses are made for; all of them if empty.
+    pub served: Vec<Ipv6Prefix>,
     /// Most queries of one client a second.
     pub rate: u32,
     /// Answers that are kept.
@@ -35,6 +41,14 @@ pub enum DnsError {
     /// Certificates cannot be loaded.
     #[error(transparent)]
     Trust(#[from] TrustError),
+    /// A file of names cannot be read.
+    #[error("--dns64-hosts {file}: {error}")]
+    Hosts {
+        /// Its path.
+        file: PathBuf,
+        /// Why.
+        error: Box<dyn std::error::Error + Send + Sync>,
+    },
     /// The host cannot be read.
     #[error(transparent)]
     Host(#[from] host::Error),
@@ -56,12 +70,20 @@ impl Dns {
             server.port() == PORT && own.any(|own| server.ip() == IpAddr::V6(*own))
         };
         let mut asked = self.upstreams.iter().map(|server| server.address);
-        match asked.find(is_own) {
-            Some(own) => Err(Usage(format!(
+        if let Some(own) = asked.find(is_own) {
+            return Err(Usage(format!(
                 "--dns64-upstream {own} is this DNS64 itself"
-            ))),
-            None => Ok(()),
+            )));
         }
+        for Forward { domain, upstreams } in &self.forwards {
+            let mut asked = upstreams.iter().map(|server| server.address);
+            if let Some(own) = asked.find(is_own) {
+                return Err(Usage(format!(
+                    "--dns64-forward {domain}={own} is this DNS64 itself"
+                )));
+            }
+        }
+        Ok(())
     }
 
     /// Checks that a DNS64, if one is wanted, has somebody to ask.
@@ -89,7 +111,12 @@ impl Dns {
         clients: &[Ipv6Prefix],
     ) -> Result<Config, DnsError> {
         let upstreams = self.upstreams();
-        let trust = if upstreams.iter().any(|server| server.tls.is_some()) {
+        let theirs = self.forwards.iter().flat_map(|one| &one.upstreams);
+        let trust = if upstreams
+            .iter()
+            .chain(theirs)
+            .any(|server| server.tls.is_some())
+        {
             Some(Trust::load(self.ca.as_deref())?)
         } else {
             None
@@ -99,9 +126,15 @@ impl Dns {
             allowed = host.inner_networks(lans).await?;
             allowed.extend(clients);
         }
+        let mut rules = self.rules.clone();
+        for file in &self.hosts {
+            add_hosts(&mut rules, file)?;
+        }
         Ok(Config {
-            rules: self.rules.clone(),
+            rules,
             upstreams,
+            forwards: self.forwards.clone(),
+            served: self.served.clone(),
             trust,
             allowed,
             on_link: on_link(host).await?,
@@ -118,6 +151,16 @@ impl Dns {
         }
         self.upstreams.clone()
     }
+}
+
+fn add_hosts(rules: &mut Rules, file: &Path) -> Result<(), DnsError> {
+    let failure = |error| DnsError::Hosts {
+        file: file.to_owned(),
+        error,
+    };
+    let text = std::fs::read_to_string(file).map_err(|error| failure(error.into()))?;
+    let added = rules.local.add_hosts(&text);
+    added.map_err(|error: HostsError| failure(error.into()))
 }
 
 /// The IPv6 networks on links of this host.
