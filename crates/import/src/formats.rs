@@ -122,7 +122,54 @@ fn im_01_tundra_unbound_and_bind_are_carried_over() {
         &[
             "\"tls://192.0.2.1:853#dns.example\",",
             "\"tls://[2001:db8::1]:853#dns.example\",",
-            "forward-addr: 192.0.2.9 for corp.example, because ",
+            "\"corp.example=192.0.2.9\",  # forward.conf:",
+        ],
+    );
+
+    let (toml, _) = import(&[(
+        "local.conf",
+        "server:\n interface: 2001:db8:1::53\n module-config: \"dns64 iterator\"\n \
+         dns64-synthall: yes\n dns64-ignore-aaaa: \"old.example\"\n minimal-responses: yes\n \
+         local-zone: \"office\" static\n local-data: \"printer.office. 3600 IN A 192.0.2.9\"\n \
+         local-data: 'printer.office AAAA 2001:db8::9'\n local-data: 'office MX 10 mail.office'\n \
+         local-data-ptr: \"192.0.2.9 printer.office\"\n local-data-ptr: \"192.0.2.8 3600 x.office\"\n\
+         forward-zone:\n name: \"corp.example.\"\n forward-addr: 192.0.2.9\n \
+         forward-addr: 2001:db8::9@5353\n",
+    )]);
+    contains(
+        &toml,
+        &[
+            "forward = [\n    \"corp.example=192.0.2.9,[2001:db8::9]:5353\",  # local.conf:15: forward-addr: 192.0.2.9 for corp.example.",
+            "always = [\n    \"all\",  # local.conf:4: dns64-synthall: yes",
+            "    \"old.example\",  # local.conf:5: ",
+            "record = [\n    \"printer.office=192.0.2.9\",  # local.conf:8: ",
+            "    \"printer.office=2001:db8::9\",  # local.conf:9: ",
+            "minimal = true  # local.conf:6: minimal-responses: yes",
+            "# not carried over: local.conf:7: local-zone: office static, because ",
+            "# not carried over: local.conf:10: local-data: office MX 10 mail.office, because ",
+            "# not carried over: local.conf:12: local-data-ptr: 192.0.2.8 3600 x.office, because ",
+            "# - local-data of unbound gets no IPv6 addresses; ",
+        ],
+    );
+    assert!(
+        !toml.contains("192.0.2.9 printer.office, because"),
+        "{toml}"
+    );
+    let (toml, _) = import(&[(
+        "named.conf",
+        "options { listen-on-v6 { 2001:db8:1::53; }; minimal-responses yes;\n \
+         dns64 64:ff9b::/96 { clients { 2001:db8:1::/48; !10/8; }; }; };\n\
+         zone \"corp.example\" IN { type forward; forward only;\n \
+         forwarders { 192.0.2.9 port 5353; 2001:db8::9; }; };\n\
+         zone \"open.example\" { type forward; forwarders { }; };\n",
+    )]);
+    contains(
+        &toml,
+        &[
+            "client = [\n    \"2001:db8:1::/48\",  # named.conf:2: clients { ... }",
+            "\"corp.example=192.0.2.9:5353,2001:db8::9\",  # named.conf:3: zone corp.example IN { ... }",
+            "minimal = true  # named.conf:1: ",
+            "# not carried over: named.conf:5: zone open.example { ... }, because ",
         ],
     );
 

@@ -129,6 +129,9 @@ impl Reader<'_> {
                 }
             }
             (Some(name), Some(_)) if name.is("acl") => {}
+            (Some(name), Some(block)) if name.is("zone") && is_forward(block) => {
+                self.forward_zone(statement, block, &from);
+            }
             (Some(name), _) if name.is("zone") => self.found.leave(
                 &from,
                 "plat has no zones of its own: let a resolver that it asks serve them",
@@ -149,7 +152,21 @@ impl Reader<'_> {
         let block = option.block.as_deref().unwrap_or_default();
         match name.text.to_ascii_lowercase().as_str() {
             "dns64" => self.dns64(option, block, &from),
-            "forwarders" => self.forwarders(block),
+            "forwarders" => {
+                for (upstream, from) in self.forwarders(block) {
+                    self.found.set("dns64-upstream", upstream, &from);
+                }
+            }
+            "minimal-responses" => match option.arguments() {
+                [word] if word.is("no-auth") || word.is("no-auth-recursive") => self.found.leave(
+                    &from,
+                    "plat leaves out all that was not asked for (`minimal`), or nothing",
+                ),
+                [word] if self.found.boolean(word) == Some(true) => {
+                    self.found.set("dns64-minimal", true, &from);
+                }
+                _ => {}
+            },
             "listen-on-v6" => self.listen(option, block, &from),
             "listen-on" => self.found.leave(&from, ONLY_V6),
             "allow-recursion" | "allow-query" | "allow-query-cache" => {
@@ -199,10 +216,15 @@ impl Reader<'_> {
             let list = part.block.as_deref().unwrap_or_default();
             match name.text.to_ascii_lowercase().as_str() {
                 "clients" if is_any(list) => {}
-                "clients" => self.found.leave(
-                    &from,
-                    "plat makes IPv6 addresses for all clients that may ask (`allow`)",
-                ),
+                "clients" => {
+                    let prefixes = self.prefixes(list, 0);
+                    if prefixes.is_empty() {
+                        self.found.error(&from.at, "clients without an IPv6 network: none would be served");
+                    }
+                    for prefix in prefixes {
+                        self.found.set("dns64-client", prefix.to_string(), &from);
+                    }
+                }
                 "exclude" => self.exclude(list, &from),
                 "mapped" => self.mapped(list),
                 "suffix" => match part.arguments() {
@@ -259,7 +281,45 @@ impl Reader<'_> {
         }
     }
 
-    fn forwarders(&mut self, block: &[Statement]) {
+    /// The resolvers of one domain.
+    fn forward_zone(&mut self, zone: &Statement, block: &[Statement], from: &Origin) {
+        let Some(name) = zone.arguments().first() else {
+            return self.found.error(&from.at, "a zone has a name");
+        };
+        let own = |wanted: &str| {
+            let mut all = block.iter();
+            all.find(|part| part.name().is_some_and(|name| name.is(wanted)))
+        };
+        let list = own("forwarders").and_then(|part| part.block.as_deref());
+        let upstreams = self.forwarders(list.unwrap_or_default());
+        if let Some(part) = own("forward")
+            && !matches!(part.arguments(), [word] if word.is("only"))
+        {
+            let from = part.origin();
+            self.found
+                .leave(&from, "plat only forwards: it does not resolve by itself");
+        }
+        let texts: Vec<&str> = upstreams.iter().map(|(text, _)| &**text).collect();
+        if texts.is_empty() {
+            let because = "it has no forwarders: plat asks the same resolvers as for other names";
+            return self.found.leave(from, because);
+        }
+        let domain = name.text.trim_end_matches('.');
+        match domain {
+            "" => self.found.error(
+                &name.at,
+                "the zone of all names has its forwarders in `options`",
+            ),
+            _ => self.found.set(
+                "dns64-forward",
+                format!("{domain}={}", texts.join(",")),
+                from,
+            ),
+        }
+    }
+
+    fn forwarders(&mut self, block: &[Statement]) -> Vec<(String, Origin)> {
+        let mut upstreams = Vec::new();
         for element in block {
             let from = element.origin();
             let Some(word) = element.name() else {
@@ -290,8 +350,9 @@ impl Reader<'_> {
                 (IpAddr::V4(_), Some(port)) => format!("{address}:{port}"),
                 (IpAddr::V6(_), Some(port)) => format!("[{address}]:{port}"),
             };
-            self.found.set("dns64-upstream", shown, &from);
+            upstreams.push((shown, from));
         }
+        upstreams
     }
 
     fn listen(&mut self, option: &Statement, block: &[Statement], from: &Origin) {
@@ -407,6 +468,15 @@ impl Reader<'_> {
             found.set("dns64-allow", prefix.to_string(), &first.1);
         }
     }
+}
+
+/// True for `zone "corp.example" { type forward; ... };`.
+fn is_forward(block: &[Statement]) -> bool {
+    let is_type = |part: &Statement| {
+        let is_it = part.name().is_some_and(|name| name.is("type"));
+        is_it && matches!(part.arguments(), [word] if word.is("forward"))
+    };
+    block.iter().any(is_type)
 }
 
 fn is_any(list: &[Statement]) -> bool {

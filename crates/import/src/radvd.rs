@@ -257,7 +257,7 @@ impl Interface {
                 if let Some(prefix) = prefix_of(statement, found) {
                     self.lists.push(("ra-route", prefix.to_string(), from));
                 }
-                let because = "plat announces routes with its own lifetime and medium preference";
+                let because = "plat announces routes for three intervals, with the preference of --ra-preference";
                 let options = ["AdvRouteLifetime", "AdvRoutePreference", "RemoveRoute"];
                 leave_all(block, &options, because, found);
             }

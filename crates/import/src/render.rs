@@ -6,7 +6,7 @@ use crate::text::plain;
 
 /// The keys, in the order of the file: those of `plat`, then those of `clat` that `plat` has not.
 /// A list has `true`.
-pub(crate) const KEYS: [(&str, bool); 62] = [
+pub(crate) const KEYS: [(&str, bool); 68] = [
     ("tun", false),
     ("prefix", true),
     ("ipv4", false),
@@ -63,11 +63,17 @@ pub(crate) const KEYS: [(&str, bool); 62] = [
     ("ra-router-address", false),
     ("dns64-listen", true),
     ("dns64-upstream", true),
+    ("dns64-forward", true),
     ("dns64-ca", false),
     ("dns64-allow", true),
+    ("dns64-client", true),
     ("dns64-rate", false),
     ("dns64-exclude", true),
     ("dns64-unmapped", true),
+    ("dns64-skip", true),
+    ("dns64-always", true),
+    ("dns64-record", true),
+    ("dns64-minimal", false),
     ("dns64-cache", false),
 ];
 

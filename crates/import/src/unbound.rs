@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use xlat_core::addr::{Ipv4Prefix, Ipv6Prefix};
 
-use crate::found::{Found, Role};
+use crate::found::{Found, Role, Value};
 use crate::text::{At, Origin, Text, Word, number, word};
 use crate::{Error, Includes, Options};
 
@@ -51,6 +51,8 @@ struct Reader<'a> {
     modules: Option<(String, Origin)>,
     prefix: Option<(Word, Origin)>,
     all_tls: bool,
+    /// Addresses and the names that they have.
+    pointers: Vec<(String, Origin)>,
     found: &'a mut Found,
     includes: &'a dyn Includes,
 }
@@ -64,6 +66,7 @@ pub(crate) fn read(text: &Text, options: &Options, includes: &dyn Includes, foun
         modules: None,
         prefix: None,
         all_tls: false,
+        pointers: Vec::new(),
         found,
         includes,
     };
@@ -185,10 +188,26 @@ impl Reader<'_> {
                     found.set("dns64-rate", rate, from);
                 }
             }
-            "dns64-synthall" | "dns64-ignore-aaaa" | "local-data" | "local-zone"
-            | "local-data-ptr" | "serve-expired" | "prefetch" => found.leave(
+            "dns64-synthall" => {
+                if found.boolean(value) == Some(true) {
+                    found.set("dns64-always", "all", from);
+                }
+            }
+            "dns64-ignore-aaaa" => found.set("dns64-always", value.text.clone(), from),
+            "minimal-responses" => {
+                if found.boolean(value) == Some(true) {
+                    found.set("dns64-minimal", true, from);
+                }
+            }
+            "local-data" => self.local_data(value, from),
+            "local-data-ptr" => self.local_pointer(value, from),
+            "local-zone" => found.leave(
                 from,
-                "it is about single names or answers, and the DNS64 treats all alike",
+                "plat answers the names of `record` alone, and asks resolvers about all others",
+            ),
+            "serve-expired" | "prefetch" => found.leave(
+                from,
+                "a name is asked for when a client asks for it, and an answer is forgotten when it expires",
             ),
             "auto-trust-anchor-file"
             | "trust-anchor-file"
@@ -202,6 +221,51 @@ impl Reader<'_> {
                 found.leave(from, "the unit and plat itself see to privileges");
             }
             _ => found.leave(from, "a DNS64 that asks other resolvers has no use for it"),
+        }
+    }
+
+    /// A record in the form of a zone file: those with addresses are carried over.
+    fn local_data(&mut self, value: &Word, from: &Origin) {
+        let words: Vec<&str> = value.text.split_whitespace().collect();
+        let [name, middle @ .., kind, data] = words.as_slice() else {
+            return self
+                .found
+                .error(&value.at, "a record has a name, a type and its data");
+        };
+        let is_usual = |word: &&str| {
+            word.eq_ignore_ascii_case("IN") || word.chars().all(|one| one.is_ascii_digit())
+        };
+        let is_address = match kind.to_ascii_uppercase().as_str() {
+            "A" => data.parse::<std::net::Ipv4Addr>().is_ok(),
+            "AAAA" => data.parse::<std::net::Ipv6Addr>().is_ok(),
+            _ => {
+                let because = "plat has no records of its own but the addresses of names";
+                return self.found.leave(from, because);
+            }
+        };
+        if !is_address || !middle.iter().all(is_usual) {
+            let message = format!("`{}` is no record with an address", value.text);
+            return self.found.error(&value.at, message);
+        }
+        self.found.differs(
+            "local-data of unbound gets no IPv6 addresses; plat makes them of the IPv4 addresses in \
+             `record`, which live 300 s",
+        );
+        let name = name.trim_end_matches('.');
+        self.found
+            .set("dns64-record", format!("{name}={data}"), from);
+    }
+
+    fn local_pointer(&mut self, value: &Word, from: &Origin) {
+        let words: Vec<&str> = value.text.split_whitespace().collect();
+        match words.as_slice() {
+            [address, .., name] if address.parse::<IpAddr>().is_ok() => {
+                let record = format!("{}={address}", name.trim_end_matches('.'));
+                self.pointers.push((record, from.clone()));
+            }
+            _ => self
+                .found
+                .error(&value.at, "an address and the name that it has are missing"),
         }
     }
 
@@ -257,6 +321,16 @@ impl Reader<'_> {
             found.differs(
                 "unbound validates DNSSEC; plat leaves that to the resolvers it asks, and believes them",
             );
+        }
+        for (record, from) in &self.pointers {
+            let is_said = found.settings.iter().any(|setting| {
+                setting.key == "dns64-record"
+                    && matches!(&setting.value, Value::Text(text) if text == record)
+            });
+            if !is_said {
+                let because = "plat gives an address a name where it gives the name this address";
+                found.leave(from, because);
+            }
         }
         listen(&self.listens, text, options, found);
         access(&self.accesses, found);
@@ -388,10 +462,7 @@ fn forward(zone: &Zone, all_tls: bool, found: &mut Found) -> bool {
         return false;
     };
     if name.text != "." {
-        for (_, from) in &zone.servers {
-            let from = from.named(format!("{} for {}", from.text, name.text));
-            found.leave(&from, "plat asks the same resolvers for all names");
-        }
+        forward_domain(zone, name, all_tls, found);
         return false;
     }
     for (server, from) in &zone.servers {
@@ -401,6 +472,26 @@ fn forward(zone: &Zone, all_tls: bool, found: &mut Found) -> bool {
         }
     }
     true
+}
+
+/// The resolvers of one domain.
+fn forward_domain(zone: &Zone, name: &Word, all_tls: bool, found: &mut Found) {
+    let mut upstreams = Vec::new();
+    for (server, _) in &zone.servers {
+        match upstream(&server.text, zone.has_tls || all_tls) {
+            Ok(upstream) => upstreams.push(upstream),
+            Err(message) => found.error(&server.at, message),
+        }
+    }
+    if let Some((_, from)) = zone.servers.first().filter(|_| !upstreams.is_empty()) {
+        let from = from.named(format!("{} for {}", from.text, name.text));
+        let domain = name.text.trim_end_matches('.');
+        found.set(
+            "dns64-forward",
+            format!("{domain}={}", upstreams.join(",")),
+            &from,
+        );
+    }
 }
 
 /// `ADDR[@PORT][#NAME]` as one of ours.
