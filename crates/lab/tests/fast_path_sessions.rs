@@ -2,7 +2,7 @@
 //! time, and nothing else notices.
 
 use std::io::ErrorKind;
-use std::net::{Ipv4Addr, TcpListener};
+use std::net::{Ipv4Addr, TcpListener, UdpSocket};
 use std::path::PathBuf;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -30,6 +30,7 @@ const TESTS: &[Test] = lab::tests![
     kf_12_a_session_lives_by_packets_in_the_kernel_and_ends_after_the_last,
     kf_13_counters_are_exact_to_the_packet,
     kf_14_a_denial_is_effective_within_one_packet,
+    kf_14_limits_of_a_reload_are_effective_while_sessions_are_in_the_kernel,
     kf_15_a_port_forward_is_carried_in_the_kernel,
     kf_16_the_firewall_and_masquerading_see_what_the_kernel_translates,
     kf_17_a_program_that_was_detached_is_attached_again_but_not_at_once_if_it_does_not_stay,
@@ -225,6 +226,54 @@ fn kf_14_a_denial_is_effective_within_one_packet() -> Result<()> {
     ensure!(told.kind() == ErrorKind::HostUnreachable, "{told}");
     flow.there()?;
     flow.back()
+}
+
+fn kf_14_limits_of_a_reload_are_effective_while_sessions_are_in_the_kernel() -> Result<()> {
+    let directory = tempfile::tempdir()?;
+    let file: PathBuf = directory.path().join("plat.toml");
+    let text = "pool = \"192.168.64.9\"\nfast-path = \"required\"\n";
+    std::fs::write(&file, text)?;
+    let installed = install(&["--config", &file.display().to_string()])?;
+    let flow = Flow::start(&installed)?;
+    flow.warm_up(&installed)?;
+    std::fs::write(&file, format!("{text}subscriber-rate = 1\n"))?;
+    installed.ask_plat(&["reload"])?;
+    // The next packet of a session that is there is no new session.
+    flow.there()?;
+    flow.back()?;
+    let server = &installed.topology.server;
+    let other = server.run(|| Ok(UdpSocket::bind((SERVER, 0))?))?;
+    let sockets = (0..40).map(|_| {
+        let socket = bind6(&installed)?;
+        setsockopt(&socket, Ipv6RecvErr, &true)?;
+        socket.connect(in_prefix(other.local_addr()?))?;
+        socket.set_nonblocking(true)?;
+        Ok(socket)
+    });
+    let sockets = sockets.collect::<Result<Vec<_>>>()?;
+    for socket in &sockets {
+        socket.send(b"?")?;
+    }
+    wait_until(|| {
+        let told = |socket: &UdpSocket| {
+            let told = socket.recv(&mut [0; 16]).err();
+            told.is_some_and(|told| told.kind() == ErrorKind::HostUnreachable)
+        };
+        Ok(sockets.iter().any(told))
+    })
+    .context("there are 40 new sessions at once")?;
+    flow.warm_up(&installed)?;
+    // Clients of another network alone, from now on.
+    let before = carried(&installed)?;
+    setsockopt(&flow.client, Ipv6RecvErr, &true)?;
+    std::fs::write(&file, format!("{text}client = \"2001:db8:ffff::/48\"\n"))?;
+    installed.ask_plat(&["reload"])?;
+    flow.client.send(&[0; 100])?;
+    let told = flow.client.recv(&mut [0; 16]).err();
+    let told = told.context("it was not refused")?;
+    ensure!(told.kind() == ErrorKind::PermissionDenied, "{told}");
+    ensure!((carried(&installed)?, in_kernel(&installed)?) == (before, 0));
+    Ok(())
 }
 
 fn kf_15_a_port_forward_is_carried_in_the_kernel() -> Result<()> {
