@@ -14,7 +14,7 @@ use crate::{Kind, Mode};
 impl Kind {
     fn lists(self) -> &'static [&'static [c_long]] {
         match self {
-            Self::Worker => &[MEMORY, TIME, THREAD, READ_WRITE, EVENTS, FLOW_TABLES],
+            Self::Worker => &[MEMORY, TIME, THREAD, READ_WRITE, EVENTS],
             Self::Dns64 => &[MEMORY, TIME, THREAD, READ_WRITE, EVENTS, SOCKETS, LIMITS],
             Self::Metrics => &[
                 MEMORY,
@@ -140,7 +140,7 @@ const SOCKETS: &[c_long] = &[
 /// Limits of the process: the DNS64 asks how many sockets it may have.
 const LIMITS: &[c_long] = &[libc::SYS_prlimit64];
 
-/// The maps of the fast path in the kernel.
+/// The counters of the fast path in the kernel.
 const FLOW_TABLES: &[c_long] = &[libc::SYS_bpf];
 
 /// Opening files. Every other thread is told that it may not (EACCES), and lives: libraries that

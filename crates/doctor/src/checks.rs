@@ -406,7 +406,7 @@ pub static FAST_PATH: Check = Check {
     question: "Is established traffic translated in the kernel?",
     means: "The daemon says whether its eBPF program is attached, and why not. Without it everything \
             works, at less speed. It is a fault where the daemon wanted it and lost it.",
-    remedy: "give the start CAP_BPF and CAP_PERFMON, on Linux 5.15 or newer; see docs/performance.md",
+    remedy: "give the start CAP_BPF and CAP_PERFMON, on Linux 5.19 or newer; see docs/performance.md",
     follows: &["daemon"],
 };
 

@@ -32,8 +32,9 @@ struct ids {
 	__u32 next[IDS];
 };
 
-MAP(flows6, BPF_MAP_TYPE_HASH, struct key6, struct flow6, 65536, BPF_F_NO_PREALLOC);
-MAP(flows4, BPF_MAP_TYPE_HASH, struct key4, struct flow4, 65536, BPF_F_NO_PREALLOC);
+/* Hash tables of the process, which writes them by itself: memory of both (src/table.rs). */
+MAP(flows6, BPF_MAP_TYPE_ARRAY, __u32, struct bucket6, 1, BPF_F_MMAPABLE);
+MAP(flows4, BPF_MAP_TYPE_ARRAY, __u32, struct bucket4, 1, BPF_F_MMAPABLE);
 MAP(rows6, BPF_MAP_TYPE_HASH, struct row6_key, struct row, 262144, BPF_F_NO_PREALLOC);
 MAP(rows4, BPF_MAP_TYPE_HASH, struct row4_key, struct row, 262144, BPF_F_NO_PREALLOC);
 MAP(configs, BPF_MAP_TYPE_ARRAY, __u32, struct config, 2, 0);
@@ -44,6 +45,11 @@ MAP(counters, BPF_MAP_TYPE_PERCPU_ARRAY, __u32, struct traffic, COUNTED, 0);
 
 /* Bytes in front of the IP header: none at a TUN; an Ethernet header in a test run. */
 const volatile __u32 LINK_HEADER = 0;
+/* Buckets of each table of flows, and what their hashes are keyed with. */
+const volatile __u32 BUCKETS = 1;
+const volatile __u64 HASH_KEY[2] = {};
+/* The processor may do loads in another order than the program: not x86. */
+const volatile __u32 LOADS_PASS_LOADS = 1;
 
 #define CSUM_TCP 16
 #define CSUM_UDP 6
@@ -453,6 +459,86 @@ static __always_inline void store6(const struct address6 *address, __u32 *words)
 	words[3] = bpf_htonl(address->lo);
 }
 
+/* Flows */
+
+static __always_inline __u64 hash(const __u64 *words, int count)
+{
+	__u64 hash = HASH_KEY[0];
+
+	for (int i = 0; i < count; i++) {
+		hash = (hash ^ words[i]) * (HASH_KEY[1] | 1);
+		hash ^= hash >> 32;
+	}
+	/* Each bit of it depends on all of the keys' (the end of MurmurHash3). */
+	hash = (hash ^ hash >> 33) * 0xff51afd7ed558ccd;
+	hash = (hash ^ hash >> 33) * 0xc4ceb9fe1a85ec53;
+	return hash ^ hash >> 33;
+}
+
+static __always_inline __u32 bucket_of(__u32 hash)
+{
+	return (__u64)hash * BUCKETS >> 32;
+}
+
+static __always_inline __u32 tag_of(__u64 hash)
+{
+	return (__u32)(hash >> 16) | 1;
+}
+
+/* The place of a tag; WAYS if it is not there. Without a branch, so that the verifier has one way to
+ * follow and not nine.
+ */
+static __always_inline __u32 way_of(const __u32 *tags, __u32 tag)
+{
+	__u32 way = 0, hits = 0;
+
+	for (int i = 0; i < WAYS; i++) {
+		__u64 differs = tags[i] ^ tag;
+		__u32 hit;
+
+		asm volatile("" : "+r"(differs));
+		hit = (differs - 1) >> 63;
+		hits += hit;
+		way += hit * i;
+	}
+	return hits == 1 ? way & (WAYS - 1) : WAYS;
+}
+
+/* Reads the sequence of an entry after, and before, all other loads of it. */
+static __always_inline __u32 sequence_of(__u32 *sequence)
+{
+	if (LOADS_PASS_LOADS)
+		return __sync_fetch_and_add(sequence, 0);
+	return *(volatile __u32 *)sequence;
+}
+
+#define FIND(table, bucket_type, entry_type, key, entry)                                           \
+	do {                                                                                       \
+		__u64 of_key = hash((const __u64 *)&(key), sizeof(key) / 8);                       \
+		__u32 number = bucket_of(of_key);                                                  \
+		struct bucket_type *bucket = bpf_map_lookup_elem(&(table), &number);               \
+		__u32 way = bucket ? way_of(bucket->tags, tag_of(of_key)) : WAYS;                  \
+                                                                                                   \
+		if (way >= WAYS) {                                                                 \
+			number = bucket_of(of_key >> 32);                                          \
+			bucket = bpf_map_lookup_elem(&(table), &number);                           \
+			way = bucket ? way_of(bucket->tags, tag_of(of_key)) : WAYS;                \
+		}                                                                                  \
+		(entry) = bucket && way < WAYS ? &bucket->entries[way] : 0;                        \
+	} while (0)
+
+#define compiler_barrier() asm volatile("" ::: "memory")
+
+static __always_inline int same(const void *one, const void *other, int words)
+{
+	const __u64 *ones = one, *others = other;
+	__u64 differs = 0;
+
+	for (int i = 0; i < words; i++)
+		differs |= ones[i] ^ others[i];
+	return !differs;
+}
+
 /* IPv6 to IPv4. The twin is from_v4: the same steps in the same order. */
 static __always_inline int from_v6(struct __sk_buff *skb, const struct config *config,
 				   struct usage **usage)
@@ -517,24 +603,36 @@ static __always_inline int from_v6(struct __sk_buff *skb, const struct config *c
 	/* Decide. */
 	if (config->flags & F_FLOWS) {
 		struct key6 key = {};
-		struct flow6 *flow;
+		struct entry6 *entry;
 
 		__builtin_memcpy(key.src, words, 16);
 		__builtin_memcpy(key.dst, words + 4, 16);
 		key.src_port = packet.src_port;
 		key.dst_port = packet.dst_port;
 		key.protocol = packet.protocol;
-		flow = bpf_map_lookup_elem(&flows6, &key);
-		if (flow) {
-			if (flow->epoch != epoch_now())
+		FIND(flows6, bucket6, entry6, key, entry);
+		if (entry) {
+			__u32 sequence = sequence_of(&entry->sequence), epoch;
+			int is_this;
+
+			compiler_barrier();
+			is_this = same(&entry->key, &key, sizeof(key) / 8);
+			epoch = entry->epoch;
+			new_src = entry->src;
+			new_dst = entry->dst;
+			change.src_port = entry->src_port;
+			change.dst_port = entry->dst_port;
+			compiler_barrier();
+			/* One that changed meanwhile is in other hands. */
+			if (sequence & 1 || sequence_of(&entry->sequence) != sequence)
 				return UP_STALE;
-			by_flow = 1;
-			new_src = flow->src;
-			new_dst = flow->dst;
-			change.new_ports = 1;
-			change.src_port = flow->src_port;
-			change.dst_port = flow->dst_port;
-			*usage = &flow->usage;
+			if (is_this) {
+				if (epoch != epoch_now())
+					return UP_STALE;
+				by_flow = 1;
+				change.new_ports = 1;
+				*usage = &entry->usage;
+			}
 		}
 	}
 	if (!by_flow) {
@@ -664,24 +762,36 @@ static __always_inline int from_v4(struct __sk_buff *skb, const struct config *c
 	/* Decide. */
 	if (config->flags & F_FLOWS) {
 		struct key4 key = {};
-		struct flow4 *flow;
+		struct entry4 *entry;
 
 		key.src = old_src;
 		key.dst = old_dst;
 		key.src_port = packet.src_port;
 		key.dst_port = packet.dst_port;
 		key.protocol = packet.protocol;
-		flow = bpf_map_lookup_elem(&flows4, &key);
-		if (flow) {
-			if (flow->epoch != epoch_now())
+		FIND(flows4, bucket4, entry4, key, entry);
+		if (entry) {
+			__u32 sequence = sequence_of(&entry->sequence), epoch;
+			int is_this;
+
+			compiler_barrier();
+			is_this = same(&entry->key, &key, sizeof(key) / 8);
+			epoch = entry->epoch;
+			__builtin_memcpy(&new.saddr, entry->src, 16);
+			__builtin_memcpy(&new.daddr, entry->dst, 16);
+			change.src_port = entry->src_port;
+			change.dst_port = entry->dst_port;
+			compiler_barrier();
+			/* One that changed meanwhile is in other hands. */
+			if (sequence & 1 || sequence_of(&entry->sequence) != sequence)
 				return UP_STALE;
-			by_flow = 1;
-			__builtin_memcpy(&new.saddr, flow->src, 16);
-			__builtin_memcpy(&new.daddr, flow->dst, 16);
-			change.new_ports = 1;
-			change.src_port = flow->src_port;
-			change.dst_port = flow->dst_port;
-			*usage = &flow->usage;
+			if (is_this) {
+				if (epoch != epoch_now())
+					return UP_STALE;
+				by_flow = 1;
+				change.new_ports = 1;
+				*usage = &entry->usage;
+			}
 		}
 	}
 	if (!by_flow) {

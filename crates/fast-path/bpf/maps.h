@@ -34,22 +34,44 @@ struct usage {
 	__u64 bytes;
 };
 
-struct flow6 {
+/* The sequence is odd while the entry is being written, and after it has been removed. */
+struct entry6 {
+	__u32 sequence;
+	__u32 epoch;
 	struct usage usage;
+	struct key6 key;
 	__u32 src;
 	__u32 dst;
 	__u16 src_port;
 	__u16 dst_port;
-	__u32 epoch;
+	__u32 zero;
 };
 
-struct flow4 {
+struct entry4 {
+	__u32 sequence;
+	__u32 epoch;
 	struct usage usage;
+	struct key4 key;
 	__u32 src[4];
 	__u32 dst[4];
 	__u16 src_port;
 	__u16 dst_port;
-	__u32 epoch;
+	__u32 zero;
+};
+
+/* An entry lies in one of the two buckets of its key. Its tag is there once in a bucket, and never zero:
+ * that is an empty place.
+ */
+#define WAYS 8
+
+struct bucket6 {
+	__u32 tags[WAYS];
+	struct entry6 entries[WAYS];
+};
+
+struct bucket4 {
+	__u32 tags[WAYS];
+	struct entry4 entries[WAYS];
 };
 
 /* The constant mapping */

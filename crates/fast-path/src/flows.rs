@@ -12,10 +12,11 @@ use std::time::Duration;
 
 use rustix::time::{ClockId, clock_gettime};
 use thiserror::Error;
-use zerocopy::{FromBytes, IntoBytes};
+use zerocopy::IntoBytes;
 
-use crate::layout::{KeyV4, KeyV6, ToV4, ToV6, UsageCells, ValueV4, ValueV6};
-use crate::sys::{Batch, Map};
+use crate::layout::{KeyV4, KeyV6, ToV4, ToV6, UsageCells};
+use crate::sys::Map;
+use crate::table::{NoRoom, Table};
 
 /// What finds an entry: the packets of one flow in one direction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -43,15 +44,6 @@ impl Flow {
             Self::V4(key, _) => Key::V4(*key),
         }
     }
-}
-
-/// The family that packets come from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Family {
-    /// IPv6.
-    V6,
-    /// IPv4.
-    V4,
 }
 
 /// What an entry has carried.
@@ -90,23 +82,16 @@ pub fn monotonic() -> Duration {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Epoch(u32);
 
-/// Where a reading of all entries stands.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Cursor(pub(crate) Option<u32>);
-
 /// Why an entry was not installed.
 #[derive(Debug, Error)]
 pub enum InstallError {
     /// The table is full.
     #[error("the table of flows is full")]
     Full,
-    /// The kernel refused it, for lack of memory for example.
-    #[error("the kernel refused the entry: {0}")]
-    Kernel(#[source] io::Error),
 }
 
-/// The flows that the kernel carries. Clones share one table, and each thread has one of its own:
-/// there is no lock here but the kernel's, of a bucket.
+/// The flows that the kernel carries. Clones share one table, which several threads may use: each holds up
+/// others for the time of a few memory accesses, and asks the kernel for nothing.
 #[derive(Clone, Debug)]
 pub struct FlowTable {
     shared: Arc<Shared>,
@@ -114,24 +99,44 @@ pub struct FlowTable {
 
 #[derive(Debug)]
 struct Shared {
-    from_v6: Map,
-    from_v4: Map,
+    from_v6: Table,
+    from_v4: Table,
     epochs: Map,
     epoch: AtomicU32,
+    capacity: u32,
+    refused: AtomicU32,
 }
 
 impl FlowTable {
-    /// A table over the program's maps, of which the last holds the epoch.
-    pub(crate) fn new(from_v6: Map, from_v4: Map, epochs: Map) -> Self {
+    /// A table over the memory that the program reads, and the map that holds the epoch. It has room for
+    /// `capacity` entries in each direction.
+    pub(crate) fn new(from_v6: Table, from_v4: Table, epochs: Map, capacity: u32) -> Self {
         let shared = Shared {
             from_v6,
             from_v4,
             epochs,
             epoch: AtomicU32::new(0),
+            capacity,
+            refused: AtomicU32::new(0),
         };
         Self {
             shared: Arc::new(shared),
         }
+    }
+
+    /// Most entries in each direction: as many as were asked for, or as there was memory for.
+    pub fn capacity(&self) -> u32 {
+        self.shared.capacity
+    }
+
+    /// Memory that both directions take, in bytes.
+    pub fn memory(&self) -> usize {
+        self.shared.from_v6.memory() + self.shared.from_v4.memory()
+    }
+
+    /// Entries for which there was no room; begins again at zero after 32 bits.
+    pub fn refused(&self) -> u64 {
+        self.shared.refused.load(Ordering::Relaxed).into()
     }
 
     /// The present epoch. Read it before a decision is taken that leads to an entry.
@@ -140,109 +145,48 @@ impl FlowTable {
     }
 
     /// Installs entries, in place of those with the same keys. Their usage starts at zero. Returns how
-    /// many of them, from the first on, are installed, and why not all: the table is full, or the kernel
-    /// has no memory. Entries of one family that follow each other take one request to the kernel.
+    /// many of them, from the first on, are installed, and why not all. One among them whose two buckets
+    /// are full is left out, and [counted](Self::refused): its packets are passed up.
     ///
     /// Those whose `epoch` has passed meanwhile are installed and never used.
-    pub fn install(&self, flows: &[Flow], epoch: Epoch) -> (usize, Result<(), InstallError>) {
-        let mut installed = 0;
-        let is_v6 = |flow: &Flow| matches!(flow, Flow::V6(..));
-        for part in flows.chunk_by(|one, other| is_v6(one) == is_v6(other)) {
-            let (count, outcome) = self.install_part(part, epoch);
-            installed += count;
-            if let Err(error) = outcome {
-                let full = error.raw_os_error() == Some(libc::E2BIG);
-                let error = match full {
-                    true => InstallError::Full,
-                    false => InstallError::Kernel(error),
-                };
-                return (installed, Err(error));
+    pub fn install(
+        &self,
+        flows: &[Flow],
+        Epoch(epoch): Epoch,
+    ) -> (usize, Result<(), InstallError>) {
+        let Shared {
+            from_v6, from_v4, ..
+        } = &*self.shared;
+        for (number, flow) in flows.iter().enumerate() {
+            let inserted = match flow {
+                Flow::V6(key, to) => from_v6.insert(key.as_bytes(), to.as_bytes(), epoch),
+                Flow::V4(key, to) => from_v4.insert(key.as_bytes(), to.as_bytes(), epoch),
+            };
+            let Err(no_room) = inserted else { continue };
+            self.shared.refused.fetch_add(1, Ordering::Relaxed);
+            if no_room == NoRoom::Table {
+                return (number, Err(InstallError::Full));
             }
         }
-        (installed, Ok(()))
-    }
-
-    /// Installs entries of one family.
-    fn install_part(&self, flows: &[Flow], Epoch(epoch): Epoch) -> (usize, io::Result<()>) {
-        let usage = UsageCells::default();
-        let (mut keys, mut values) = (Vec::new(), Vec::new());
-        let mut map = &self.shared.from_v6;
-        for flow in flows {
-            match *flow {
-                Flow::V6(key, to) => {
-                    keys.extend_from_slice(key.as_bytes());
-                    values.extend_from_slice(ValueV6 { usage, to, epoch }.as_bytes());
-                }
-                Flow::V4(key, to) => {
-                    map = &self.shared.from_v4;
-                    keys.extend_from_slice(key.as_bytes());
-                    values.extend_from_slice(ValueV4 { usage, to, epoch }.as_bytes());
-                }
-            }
-        }
-        map.update_batch(&keys, &values)
+        (flows.len(), Ok(()))
     }
 
     /// Removes an entry and returns what it has carried; `None` if it is not there.
-    ///
-    /// # Errors
-    /// Those of the kernel.
-    pub fn remove(&self, key: &Key) -> io::Result<Option<Usage>> {
-        self.read(key, Map::take)
+    pub fn remove(&self, key: &Key) -> Option<Usage> {
+        let cells = match key {
+            Key::V6(key) => self.shared.from_v6.remove(key.as_bytes()),
+            Key::V4(key) => self.shared.from_v4.remove(key.as_bytes()),
+        };
+        cells.map(Usage::from)
     }
 
     /// What an entry has carried; `None` if it is not there.
-    ///
-    /// # Errors
-    /// Those of the kernel.
-    pub fn usage(&self, key: &Key) -> io::Result<Option<Usage>> {
-        self.read(key, Map::lookup)
-    }
-
-    fn read(
-        &self,
-        key: &Key,
-        read: impl Fn(&Map, &[u8], &mut [u8]) -> io::Result<bool>,
-    ) -> io::Result<Option<Usage>> {
-        match key {
-            Key::V6(key) => {
-                let mut value = [0; size_of::<ValueV6>()];
-                let found = read(&self.shared.from_v6, key.as_bytes(), &mut value)?;
-                Ok(found.then(|| usage(&value)))
-            }
-            Key::V4(key) => {
-                let mut value = [0; size_of::<ValueV4>()];
-                let found = read(&self.shared.from_v4, key.as_bytes(), &mut value)?;
-                Ok(found.then(|| usage(&value)))
-            }
-        }
-    }
-
-    /// Reads a batch of entries of one family from `cursor` on, with what they have carried, and
-    /// appends it to `usages`. Returns where the next batch begins; `None` behind the last. Entries
-    /// that stay meanwhile are read once.
-    ///
-    /// # Errors
-    /// Those of the kernel.
-    pub fn usages(
-        &self,
-        family: Family,
-        cursor: Cursor,
-        usages: &mut Vec<(Key, Usage)>,
-    ) -> io::Result<Option<Cursor>> {
-        let batch = match family {
-            Family::V6 => {
-                let batch = self.shared.from_v6.lookup_batch(cursor.0, BATCH)?;
-                usages.extend(entries(&batch, size_of::<ValueV6>(), Key::V6));
-                batch
-            }
-            Family::V4 => {
-                let batch = self.shared.from_v4.lookup_batch(cursor.0, BATCH)?;
-                usages.extend(entries(&batch, size_of::<ValueV4>(), Key::V4));
-                batch
-            }
+    pub fn usage(&self, key: &Key) -> Option<Usage> {
+        let cells = match key {
+            Key::V6(key) => self.shared.from_v6.usage(key.as_bytes()),
+            Key::V4(key) => self.shared.from_v4.usage(key.as_bytes()),
         };
-        Ok(batch.next.map(|next| Cursor(Some(next))))
+        cells.map(Usage::from)
     }
 
     /// Ends the present epoch: no packet uses an entry that was installed before. They stay in the
@@ -259,25 +203,4 @@ impl FlowTable {
         self.shared.epoch.store(next, Ordering::Release);
         Ok(Epoch(next))
     }
-}
-
-/// Entries read at once. A bucket that does not fit ends a batch before.
-const BATCH: u32 = 1024;
-
-fn entries<K: FromBytes>(
-    batch: &Batch,
-    value: usize,
-    key: impl Fn(K) -> Key,
-) -> impl Iterator<Item = (Key, Usage)> {
-    let keys = batch.keys.chunks_exact(size_of::<K>());
-    let values = batch.values.chunks_exact(value);
-    keys.zip(values).filter_map(move |(bytes, value)| {
-        Some((key(K::read_from_bytes(bytes).ok()?), usage(value)))
-    })
-}
-
-/// The usage at the start of an entry's value.
-fn usage(value: &[u8]) -> Usage {
-    let cells = UsageCells::read_from_prefix(value);
-    cells.map_or_else(|_| Usage::default(), |(cells, _)| cells.into())
 }

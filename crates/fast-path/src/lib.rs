@@ -20,11 +20,12 @@ mod mode;
 mod program;
 mod rules;
 mod sys;
+mod table;
 mod trial;
 mod unavailable;
 
 pub use counters::{Counters, PASSED_UP, PassedUp, Traffic};
-pub use flows::{Cursor, Epoch, Family, Flow, FlowTable, InstallError, Key, Usage, monotonic};
+pub use flows::{Epoch, Flow, FlowTable, InstallError, Key, Usage, monotonic};
 pub use layout::{KeyV4, KeyV6, ToV4, ToV6};
 pub use mapping::{MappingError, StaticMapping};
 pub use mode::{Mode, ModeError};

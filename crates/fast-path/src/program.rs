@@ -16,18 +16,18 @@ use zerocopy::{FromBytes, IntoBytes};
 use crate::captures;
 use crate::counters::{COUNTED, Counters};
 use crate::flows::FlowTable;
-use crate::layout::{Config, Row, Row4Key, Row6Key, State, TrafficCells, ValueV4, ValueV6};
-use crate::layout::{KeyV4, KeyV6};
+use crate::layout::{Config, Row, Row4Key, Row6Key, State, TrafficCells};
 use crate::mapping::{MappingError, StaticMapping};
 use crate::rules::Rules;
 use crate::sys::{self, Map};
+use crate::table::{self, Table};
 use crate::unavailable::Unavailable;
 
 /// What is decided when the program is loaded.
 #[derive(Clone, Debug)]
 pub struct Options {
     /// Most entries of flows in each direction; with less than two none are looked for. Memory is taken
-    /// for those that are there.
+    /// for all of them at once; where there is too little, for fewer ([`FlowTable::capacity`]).
     pub flows: u32,
     /// Random numbers that IPv4 identifications are keyed with.
     pub seed: [u64; 2],
@@ -42,7 +42,7 @@ impl Options {
     /// Keyed with `seed`; the program numbers in the lane behind those of `workers`.
     pub fn new(seed: [u64; 2], workers: u16) -> Self {
         Self {
-            flows: 1 << 20,
+            flows: 1 << 16,
             seed,
             lane: workers,
             lanes: workers.saturating_add(1),
@@ -89,6 +89,14 @@ static OBJECT: &[u8] =
 
 const PROGRAM: &str = "fast_path";
 
+/// Fewer entries than this are not worth another attempt.
+const FEWEST: u32 = 512;
+
+/// x86 does loads in the order of the program.
+const LOADS_PASS_LOADS: bool = !cfg!(any(target_arch = "x86", target_arch = "x86_64"));
+
+const HASH_CONSTANT: u64 = 0x5851_f42d_4c95_7f2d;
+
 /// The first Linux whose maps can be written by a process that has dropped `CAP_BPF`.
 const OLDEST: (u32, u32) = (5, 19);
 
@@ -118,11 +126,32 @@ impl FastPath {
         link_header: u32,
     ) -> Result<Self, Unavailable> {
         check_kernel()?;
+        let memory = fs::read_to_string("/proc/meminfo").unwrap_or_default();
+        let mut options = options.clone();
+        options.flows = affordable(options.flows, &memory);
+        loop {
+            match Self::load_with(object, &options, link_header) {
+                // A smaller table is better than none.
+                Err(Unavailable::Memory) if options.flows >= 2 * FEWEST => options.flows /= 2,
+                outcome => return outcome,
+            }
+        }
+    }
+
+    fn load_with(object: &[u8], options: &Options, link_header: u32) -> Result<Self, Unavailable> {
+        let buckets = table::buckets(options.flows);
+        // Keyed apart from the identifications, which strangers see.
+        let hash_key = options
+            .seed
+            .map(|seed| seed.rotate_left(23) ^ HASH_CONSTANT);
         let mut ebpf = EbpfLoader::new()
             .btf(None)
             .override_global("LINK_HEADER", &link_header, true)
-            .map_max_entries("flows6", options.flows)
-            .map_max_entries("flows4", options.flows)
+            .override_global("BUCKETS", &buckets, true)
+            .override_global("HASH_KEY", &hash_key, true)
+            .override_global("LOADS_PASS_LOADS", &u32::from(LOADS_PASS_LOADS), true)
+            .map_max_entries("flows6", buckets)
+            .map_max_entries("flows4", buckets)
             .load(object)
             .map_err(|error| refused(&error))?;
         classifier(&mut ebpf)?
@@ -131,11 +160,17 @@ impl FastPath {
         let mut config = Config::new(options.seed, options.lane, options.lanes);
         config.set_flag(Config::FLOWS, options.flows > 1);
         let mut one = |name: &str, key, value| map(&mut ebpf, name, key, value);
-        let (from_v6, from_v4) = (
-            one("flows6", size_of::<KeyV6>(), size_of::<ValueV6>())?,
-            one("flows4", size_of::<KeyV4>(), size_of::<ValueV4>())?,
-        );
-        let flows = FlowTable::new(from_v6, from_v4, one("epochs", 4, 4)?);
+        let mut flow_table = |name: &str| {
+            let map = one(name, 4, table::BUCKET_BYTES)?;
+            let memory = map.memory(buckets as usize * table::BUCKET_BYTES);
+            let memory = memory.map_err(|error| match error.raw_os_error() {
+                Some(libc::ENOMEM | libc::EAGAIN) => Unavailable::Memory,
+                _ => Unavailable::Tables(error),
+            })?;
+            Ok(Table::new(memory, options.flows, hash_key))
+        };
+        let (from_v6, from_v4) = (flow_table("flows6")?, flow_table("flows4")?);
+        let flows = FlowTable::new(from_v6, from_v4, one("epochs", 4, 4)?, options.flows);
         let rows = Rows {
             from_v6: one("rows6", size_of::<Row6Key>(), size_of::<Row>())?,
             from_v4: one("rows4", size_of::<Row4Key>(), size_of::<Row>())?,
@@ -382,6 +417,18 @@ fn map(ebpf: &mut Ebpf, name: &str, key: usize, value: usize) -> Result<Map, Una
         .map_err(Unavailable::Tables)
 }
 
+/// As many flows as take a sixteenth of the machine's memory, if that is less.
+fn affordable(flows: u32, meminfo: &str) -> u32 {
+    let total = meminfo
+        .lines()
+        .find_map(|line| line.strip_prefix("MemTotal:"));
+    let kib = total.and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok());
+    let Some(kib) = kib else { return flows };
+    let of_flow = 2 * u64::from(table::buckets(7 * 1024)) * table::BUCKET_BYTES as u64 / (7 * 1024);
+    let most = kib * 1024 / 16 / of_flow;
+    flows.min(u32::try_from(most).unwrap_or(u32::MAX).max(FEWEST))
+}
+
 fn check_kernel() -> Result<(), Unavailable> {
     let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
     let mut numbers = release
@@ -461,5 +508,21 @@ fn one_line(error: &(dyn std::error::Error + 'static)) -> String {
     match last {
         Some(last) => format!("{first} {last}"),
         None => first + &cause,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn kp_19_a_small_machine_has_fewer_flows() {
+        let with = |kib: u64| affordable(1 << 16, &format!("MemFree: 1 kB\nMemTotal: {kib} kB\n"));
+        // 263 bytes each, for both directions.
+        assert_eq!(with(64 << 10), (4 << 20) / 262);
+        assert_eq!(with(1 << 20), 1 << 16);
+        assert_eq!(with(1), FEWEST);
+        assert_eq!(affordable(1 << 16, ""), 1 << 16);
+        assert_eq!(affordable(1, "MemTotal: 65536 kB\n"), 1);
     }
 }

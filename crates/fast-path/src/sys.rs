@@ -1,25 +1,24 @@
 //! The requests to `bpf(2)` for entries of maps, and about an attachment. (`aya` loads and attaches the
-//! program; it reads no batches and takes no entry out with its value.)
+//! program.) And the memory of arrays that the program and this process share.
 //!
 //! The kernel's contract (`include/uapi/linux/bpf.h`, `kernel/bpf/syscall.c`): the second argument
 //! points to a `union bpf_attr`, of which as many bytes are read, and written back, as the third says;
 //! what lies behind them is zero to the kernel. `key` and `value` point to memory of the sizes that
-//! the map has, `keys` and `values` to `count` times as much, `in_batch` and `out_batch` to four bytes
-//! for a hash map. The value of a map per CPU is an array of values for each possible CPU, each
+//! the map has. The value of a map per CPU is an array of values for each possible CPU, each
 //! rounded up to 8 bytes.
 #![allow(unsafe_code)]
 
 use std::ffi::{c_int, c_long};
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::ptr::{self, NonNull};
+use std::slice;
+use std::sync::atomic::AtomicU32;
 
 const MAP_LOOKUP: c_int = 1;
 const MAP_UPDATE: c_int = 2;
 const MAP_DELETE: c_int = 3;
 const OBJECT_INFO: c_int = 15;
-const MAP_LOOKUP_AND_DELETE: c_int = 21;
-const MAP_LOOKUP_BATCH: c_int = 24;
-const MAP_UPDATE_BATCH: c_int = 26;
 const LINK_CREATE: c_int = 28;
 
 /// `BPF_TCX_EGRESS`.
@@ -43,33 +42,12 @@ struct EntryRequest {
     flags: u64,
 }
 
-/// The member of `union bpf_attr` for a batch.
-#[repr(C)]
-struct BatchRequest {
-    in_batch: u64,
-    out_batch: u64,
-    keys: u64,
-    values: u64,
-    count: u32,
-    map: u32,
-    entry_flags: u64,
-    flags: u64,
-}
-
 /// The member of `union bpf_attr` for facts about an object.
 #[repr(C)]
 struct InfoRequest {
     fd: u32,
     length: u32,
     info: u64,
-}
-
-/// A batch of entries: keys and values one after the other.
-pub(crate) struct Batch {
-    pub(crate) keys: Vec<u8>,
-    pub(crate) values: Vec<u8>,
-    /// Where the next batch begins; `None` behind the last.
-    pub(crate) next: Option<u32>,
 }
 
 impl Map {
@@ -112,41 +90,9 @@ impl Map {
         unsafe { bpf(MAP_UPDATE, &mut request) }.map(drop)
     }
 
-    /// Writes entries, whether they are there or not: keys and values one after the other. Returns how
-    /// many of them, from the first on, are written, and why not all.
-    pub(crate) fn update_batch(&self, keys: &[u8], values: &[u8]) -> (usize, io::Result<()>) {
-        let count = keys.len() / self.key;
-        assert_eq!(
-            (keys.len(), values.len()),
-            (self.key * count, self.value * count)
-        );
-        let mut request = BatchRequest {
-            in_batch: 0,
-            out_batch: 0,
-            keys: keys.as_ptr().expose_provenance() as u64,
-            values: values.as_ptr().expose_provenance() as u64,
-            count: count as u32,
-            map: self.fd.as_raw_fd() as u32,
-            entry_flags: 0,
-            flags: 0,
-        };
-        // SAFETY: keys and values are readable for `count` entries, as checked.
-        match unsafe { bpf(MAP_UPDATE_BATCH, &mut request) } {
-            Ok(_) => (count, Ok(())),
-            // An error before the first entry leaves the number as it was asked.
-            Err(error) if request.count as usize >= count => (0, Err(error)),
-            Err(error) => (request.count as usize, Err(error)),
-        }
-    }
-
     /// Reads an entry's value; false if it is not there.
     pub(crate) fn lookup(&self, key: &[u8], value: &mut [u8]) -> io::Result<bool> {
         self.read(MAP_LOOKUP, key, value)
-    }
-
-    /// Takes an entry out and reads its value; false if it is not there.
-    pub(crate) fn take(&self, key: &[u8], value: &mut [u8]) -> io::Result<bool> {
-        self.read(MAP_LOOKUP_AND_DELETE, key, value)
     }
 
     fn read(&self, command: c_int, key: &[u8], value: &mut [u8]) -> io::Result<bool> {
@@ -164,31 +110,54 @@ impl Map {
         found(unsafe { bpf(MAP_DELETE, &mut request) })
     }
 
-    /// Reads up to `count` entries of a hash map from a place on.
-    pub(crate) fn lookup_batch(&self, from: Option<u32>, count: u32) -> io::Result<Batch> {
-        let mut keys = vec![0; self.key * count as usize];
-        let mut values = vec![0; self.value * count as usize];
-        let (from, mut to) = (from.map(|from| [from]), [0u32]);
-        let from = from
-            .as_ref()
-            .map_or(0, |from| from.as_ptr().expose_provenance());
-        let mut request = BatchRequest {
-            in_batch: from as u64,
-            out_batch: to.as_mut_ptr().expose_provenance() as u64,
-            keys: keys.as_mut_ptr().expose_provenance() as u64,
-            values: values.as_mut_ptr().expose_provenance() as u64,
-            count,
-            map: self.fd.as_raw_fd() as u32,
-            entry_flags: 0,
-            flags: 0,
-        };
-        // SAFETY: keys and values are writable for `count` entries; the places are four bytes each,
-        // and all of them live until the call has returned.
-        let more = found(unsafe { bpf(MAP_LOOKUP_BATCH, &mut request) })?;
-        keys.truncate(self.key * request.count as usize);
-        values.truncate(self.value * request.count as usize);
-        let next = more.then_some(to[0]);
-        Ok(Batch { keys, values, next })
+    /// The whole of an array whose memory can be shared (`BPF_F_MMAPABLE`) and has `len` bytes.
+    pub(crate) fn memory(&self, len: usize) -> io::Result<Memory> {
+        Memory::new(libc::MAP_SHARED, self.fd.as_raw_fd(), len)
+    }
+}
+
+/// Memory that the program, or nobody else, reads and writes too. Whole words.
+#[derive(Debug)]
+pub(crate) struct Memory {
+    start: NonNull<AtomicU32>,
+    bytes: usize,
+}
+
+// SAFETY: it belongs to this value until the value is dropped, and is reached by atomic accesses alone.
+unsafe impl Send for Memory {}
+// SAFETY: as above.
+unsafe impl Sync for Memory {}
+
+impl Memory {
+    fn new(flags: c_int, fd: c_int, bytes: usize) -> io::Result<Self> {
+        let access = libc::PROT_READ | libc::PROT_WRITE;
+        // SAFETY: the kernel chooses the place, where nothing else is.
+        let start = unsafe { libc::mmap(ptr::null_mut(), bytes, access, flags, fd, 0) };
+        if start == libc::MAP_FAILED {
+            return Err(io::Error::last_os_error());
+        }
+        let start = NonNull::new(start.cast()).ok_or(io::ErrorKind::InvalidData)?;
+        Ok(Self { start, bytes })
+    }
+
+    /// Memory of this process alone.
+    #[cfg(test)]
+    pub(crate) fn anonymous(bytes: usize) -> io::Result<Self> {
+        Self::new(libc::MAP_PRIVATE | libc::MAP_ANONYMOUS, -1, bytes)
+    }
+
+    /// All of it as words of 32 bits.
+    pub(crate) fn words(&self) -> &[AtomicU32] {
+        // SAFETY: the memory is there for as long as `self`, begins at a page, and this process reaches it
+        // in this way alone; every value is one of an `AtomicU32`.
+        unsafe { slice::from_raw_parts(self.start.as_ptr(), self.bytes / 4) }
+    }
+}
+
+impl Drop for Memory {
+    fn drop(&mut self) {
+        // SAFETY: the memory is that of `new`, and no reference to it is left.
+        unsafe { libc::munmap(self.start.as_ptr().cast(), self.bytes) };
     }
 }
 

@@ -8,7 +8,7 @@ use thiserror::Error;
 #[derive(Debug, Error)]
 pub enum Unavailable {
     /// The kernel is older than the program needs.
-    #[error("Linux {0} is too old: 5.15 or newer is needed")]
+    #[error("Linux {0} is too old: 5.19 or newer is needed")]
     OldKernel(String),
     /// The process may not load a program.
     #[error(

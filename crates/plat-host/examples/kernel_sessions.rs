@@ -27,7 +27,6 @@ fn main() -> Result<(), Box<dyn Error>> {
     let program = FastPath::load(&options)?;
     let pref64 = "2001:db8:64::/96".parse()?;
     let kernel = KernelSessions::new(program.flows(), &Pref64s::single(pref64));
-    let empty = tables()?;
 
     let each = |begin: Duration, count: u32| {
         (processor_time() - begin).as_secs_f64() * 1e9 / f64::from(count)
@@ -55,12 +54,14 @@ fn main() -> Result<(), Box<dyn Error>> {
         first = last;
     }
     let installed = installed as f64;
-    println!("{installed} of {sessions} sessions");
-    let taken = tables()? as f64;
     println!(
-        "memory: {:.0} bytes an entry, two entries a session; {:.1} MiB before the first",
-        taken / installed / 2.0,
-        empty as f64 / 1_048_576.0
+        "{installed} of {sessions} sessions; {} directions found both places full",
+        program.flows().refused()
+    );
+    let memory = program.flows().memory() as f64;
+    println!(
+        "memory, taken when the program is loaded: {:.0} bytes an entry, two entries a session",
+        memory / f64::from(sessions) / 2.0
     );
     let begin = processor_time();
     let used = (0..sessions).filter(|number| {
@@ -112,18 +113,4 @@ fn processor_time() -> Duration {
         time.tv_sec.try_into().unwrap_or(0),
         time.tv_nsec.try_into().unwrap_or(0),
     )
-}
-
-/// Bytes of all maps of this process, as the kernel counts them.
-fn tables() -> Result<u64, Box<dyn Error>> {
-    let mut bytes = 0;
-    for descriptor in std::fs::read_dir("/proc/self/fdinfo")? {
-        let text = std::fs::read_to_string(descriptor?.path()).unwrap_or_default();
-        let is_map = text.contains("map_type:");
-        let taken = text.lines().find_map(|line| line.strip_prefix("memlock:"));
-        if let (true, Some(taken)) = (is_map, taken) {
-            bytes += taken.trim().parse::<u64>()?;
-        }
-    }
-    Ok(bytes)
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use fast_path::{Flow, FlowTable, Key, KeyV4, KeyV6, StaticMapping, ToV4, ToV6};
+use fast_path::{Flow, FlowTable, Key, KeyV4, KeyV6, StaticMapping, ToV4, ToV6, Usage};
 use nat64::Protocol;
 use nat64::event::SessionEntry;
 use nat64::offload::{Carried, FlowOffload, LastUse, Load, Offer, Side};
@@ -74,32 +74,18 @@ impl KernelSessions {
         }
     }
 
-    fn remove(&self, key: &Key) -> Option<Instant> {
-        match self.flows.remove(key) {
-            Ok(usage) => usage.and_then(|usage| usage.last_used).map(instant),
-            Err(error) => {
-                // What cannot be removed must not be used.
-                debug!("a flow cannot be removed from the kernel: {error}");
-                if let Err(error) = self.flows.invalidate() {
-                    debug!("flows cannot be invalidated: {error}");
-                }
-                None
-            }
-        }
-    }
-
     fn load(&self, key: &Key) -> Option<Load> {
-        let usage = self.flows.usage(key).ok().flatten()?;
+        let usage = self.flows.usage(key)?;
         Some(Load {
             packets: usage.packets,
             bytes: usage.bytes,
         })
     }
+}
 
-    fn last_used(&self, key: &Key) -> Option<Instant> {
-        let usage = self.flows.usage(key).ok().flatten();
-        usage.and_then(|usage| usage.last_used).map(instant)
-    }
+/// When the last packet was carried.
+fn last_used(usage: Option<Usage>) -> Option<Instant> {
+    usage.and_then(|usage| usage.last_used).map(instant)
 }
 
 impl FlowOffload for KernelSessions {
@@ -120,11 +106,11 @@ impl FlowOffload for KernelSessions {
     }
 
     fn last_use(&self, _: u32, session: &SessionEntry) -> LastUse {
-        self.each_way(session, Self::last_used)
+        self.each_way(session, |kernel, key| last_used(kernel.flows.usage(key)))
     }
 
     fn remove(&self, _: u32, session: &SessionEntry) -> LastUse {
-        self.each_way(session, Self::remove)
+        self.each_way(session, |kernel, key| last_used(kernel.flows.remove(key)))
     }
 
     fn carried(&self, session: &SessionEntry) -> Option<Carried> {

@@ -39,9 +39,9 @@ impl Daemon<'_> {
         };
         let offers = self.settings.offers;
         let config = self.fast_path.flows().map(|flows| OffloadConfig {
-            offload: Arc::new(KernelSessions::new(flows, &self.settings.pref64s)),
             packets: offers.packets,
-            flows: offers.flows,
+            flows: offers.flows.min(flows.capacity()),
+            offload: Arc::new(KernelSessions::new(flows, &self.settings.pref64s)),
         });
         stateful.nat().set_offload(config.as_ref());
     }

@@ -66,7 +66,17 @@ impl KernelPath {
         };
         let (program, why_not) = match loaded {
             None => (None, Some("--fast-path off".to_owned())),
-            Some(Ok(program)) => (Some(program), Some("not attached".to_owned())),
+            Some(Ok(program)) => {
+                let room = program.flows().capacity();
+                if room < options.flows {
+                    warn!(
+                        "the fast path has memory for {room} sessions and not for {}: the workers \
+                         translate those that have no place",
+                        options.flows
+                    );
+                }
+                (Some(program), Some("not attached".to_owned()))
+            }
             Some(Err(error)) if mode == Mode::Required => return Err(error),
             Some(Err(error)) => {
                 info!("no fast path in the kernel: {error}; the workers translate all packets");
@@ -336,8 +346,11 @@ impl KernelPathSource {
             reason: reason.to_string(),
             packets: counters.passed_up(reason).packets,
         });
+        let flows = shared.program.as_ref().map(FastPath::flows);
         KernelPathStatus {
             why_not: shared.why_not.clone(),
+            room: flows.as_ref().map_or(0, FlowTable::capacity),
+            refused: flows.as_ref().map_or(0, FlowTable::refused),
             v6_to_v4: traffic(counters.v6_to_v4),
             v4_to_v6: traffic(counters.v4_to_v6),
             passed_up: passed_up.collect(),
@@ -351,6 +364,10 @@ pub struct KernelPathStatus {
     /// Why it carries nothing now; absent while it does.
     #[serde(skip_serializing_if = "Option::is_none")]
     why_not: Option<String>,
+    /// Most sessions that it carries.
+    room: u32,
+    /// Sessions, or directions of them, for which there was no room.
+    refused: u64,
     v6_to_v4: Traffic,
     v4_to_v6: Traffic,
     passed_up: Vec<PassedUp>,
@@ -415,6 +432,13 @@ impl KernelPathStatus {
                 "Packets that the kernel left to the workers.",
             ),
             passed_up.collect::<Vec<_>>(),
+        )
+        .family(
+            Metric::counter(
+                "xlat_fast_path_refused_total",
+                "Sessions for which the kernel had no room, each direction by itself.",
+            ),
+            [(String::new(), self.refused)],
         );
     }
 
@@ -456,6 +480,8 @@ mod tests {
         let traffic = |packets, bytes| Traffic { packets, bytes };
         let status = KernelPathStatus {
             why_not: None,
+            room: 4,
+            refused: 0,
             v6_to_v4: traffic(3, 300),
             v4_to_v6: traffic(2, 100),
             passed_up: Vec::new(),
