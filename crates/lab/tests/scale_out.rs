@@ -1,19 +1,25 @@
 //! Several gateways: routing daemons carry the truth about each to its neighbours.
 
+use std::io::{ErrorKind, Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use lab::installed::PATIENCE;
+use lab::binaries::Binaries;
+use lab::installed::{Installed, PATIENCE, Setup};
 use lab::ip::{IP, ip, ip6};
 use lab::scale_out::{BIRD, PREFIX, ScaleOut, ZEBRA};
 use lab::suite::Test;
-use lab::topology::{SERVER, embedded};
+use lab::topology::{Plan, SERVER, Topology, embedded};
 use lab::traffic::ping::ping;
 use lab::wait::wait_until;
 
 const ROUTED: &str = "sc_02_bird_and_frr_announce_what_each_gateway_can_serve";
 
-const TESTS: &[Test] = lab::tests![sc_02_bird_and_frr_announce_what_each_gateway_can_serve];
+const TESTS: &[Test] = lab::tests![
+    sc_02_bird_and_frr_announce_what_each_gateway_can_serve,
+    sc_04_no_download_breaks_while_a_gateway_is_drained,
+];
 
 fn main() {
     match nix::unistd::geteuid().is_root() {
@@ -75,5 +81,100 @@ fn sc_02_bird_and_frr_announce_what_each_gateway_can_serve() -> Result<()> {
     network.plats[1].kill(PATIENCE)?;
     is_served_by(&network, &[0])?;
     reach(PATIENCE).context("after a gateway was killed")?;
+    Ok(())
+}
+
+/// Downloads at the same time, and bytes of each half of one.
+const DOWNLOADS: usize = 200;
+const HALF: usize = 20_000;
+
+fn sc_04_no_download_breaks_while_a_gateway_is_drained() -> Result<()> {
+    let topology = Topology::new(&Plan {
+        clients: 2,
+        ..Plan::with_routers()
+    })?;
+    let flags = ["--pool=192.168.64.0/28", "--egress=route:0.0.0.0/0"];
+    let installed = Installed::with(&Binaries::find()?, topology, Setup::plat_alone(&flags))?;
+    let network = &installed.topology;
+    let listener = network.server.run(|| Ok(TcpListener::bind((SERVER, 0))?))?;
+    let address = SocketAddr::from((embedded(SERVER), listener.local_addr()?.port()));
+    let connect = |client: usize| {
+        let client = &network.clients[client];
+        client.run(|| Ok(TcpStream::connect_timeout(&address, PATIENCE)?))
+    };
+    let (mut near, mut far) = (Vec::new(), Vec::new());
+    for _ in 0..DOWNLOADS {
+        near.push(connect(0)?);
+        far.push(listener.accept()?.0);
+    }
+    send_half(&mut far, &mut near)?;
+
+    let begun = installed.ask_plat(&["drain"])?;
+    ensure!(begun.contains("200 sessions are left"), "{begun}");
+    let edge = &network.edge;
+    ensure!(
+        ip6(edge, "route show")?.contains(PREFIX),
+        "sessions need it"
+    );
+    let stranger = connect(1).map_err(|error| {
+        let io = error.root_cause().downcast_ref::<std::io::Error>();
+        io.map(std::io::Error::kind)
+    });
+    ensure!(
+        matches!(stranger, Err(Some(ErrorKind::HostUnreachable))),
+        "{stranger:?}"
+    );
+    installed.ask_plat(&["drain", "--now"])?;
+    ensure!(
+        !ip6(edge, "route show")?.contains(PREFIX),
+        "a drain with --now"
+    );
+    ensure!(ip(edge, "route show")?.contains("192.168.64.0/28 dev nat64"));
+    let status = installed.ask_plat(&["status"])?;
+    ensure!(status.contains("200 sessions are left of 200"), "{status}");
+    ensure!(status.contains("degraded"), "{status}");
+    send_half(&mut far, &mut near)?;
+    // Each side closes, and sees that the other does.
+    drop(far);
+    for stream in &mut near {
+        ensure!(stream.read(&mut [0])? == 0);
+    }
+    drop(near);
+    let done = installed.ask_plat(&["drain", "--wait=1m"])?;
+    ensure!(
+        done.contains("drained: no session is left of 200"),
+        "{done}"
+    );
+    ensure!(!ip(edge, "route show")?.contains("dev nat64"));
+
+    installed.ask_plat(&["resume"])?;
+    ensure!(ip6(edge, "route show")?.contains(PREFIX));
+    ensure!(
+        installed.ask_plat(&["resume"]).is_err(),
+        "nothing to resume"
+    );
+    let near = connect(1)?;
+    let late = installed.ask_plat(&["drain", "--wait=100ms"]);
+    ensure!(
+        format!("{late:?}").contains("not drained: 1 sessions are left"),
+        "{late:?}"
+    );
+    ensure!(!ip(edge, "route show")?.contains("dev nat64"));
+    drop(near);
+    Ok(())
+}
+
+fn send_half(far: &mut [TcpStream], near: &mut [TcpStream]) -> Result<()> {
+    let content: Vec<u8> = (0..HALF).map(|at| (at % 251) as u8).collect();
+    for stream in far {
+        stream.write_all(&content)?;
+    }
+    for (number, stream) in near.iter_mut().enumerate() {
+        stream.set_read_timeout(Some(PATIENCE))?;
+        let mut got = vec![0; HALF];
+        let read = stream.read_exact(&mut got);
+        read.with_context(|| format!("download {number}"))?;
+        ensure!(got == content, "download {number}");
+    }
     Ok(())
 }

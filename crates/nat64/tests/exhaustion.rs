@@ -360,3 +360,27 @@ fn cg_06_what_a_client_without_a_port_is_told_can_be_chosen() {
         assert_eq!(refused, expected);
     }
 }
+
+#[test]
+fn sc_04_a_gateway_that_is_drained_serves_those_it_knows() {
+    let mut config = config("192.0.2.0/28");
+    config.limits.subscriber_prefix = 64;
+    let mut world = World::new(config);
+    let (known, other) = ("[2001:db8::1]:1000", "[2001:db8:0:1::1]:1000");
+    let bound = world.udp_out(known, SERVER).unwrap();
+    world.nat.set_draining(true);
+    let refused = answer(DropReason::Draining, Address);
+    assert_eq!(world.udp_out(other, SERVER), refused);
+    assert_eq!(world.ping_out(other, "198.51.100.7"), refused);
+    assert_eq!(world.tcp_out(SYN, other, SERVER), refused);
+    // Sessions go on, and the subscriber begins others.
+    assert!(world.udp_in(SERVER, bound).is_ok());
+    assert!(world.udp_out("[2001:db8::2]:7", SERVER).is_ok());
+    assert!(world.tcp_out(SYN, known, SERVER).is_ok());
+    world.wait(600);
+    world.expire();
+    assert_eq!(world.counts().sessions, [0; 3]);
+    assert_eq!(world.udp_out(known, SERVER), refused);
+    world.nat.set_draining(false);
+    assert!(world.udp_out(other, SERVER).is_ok());
+}

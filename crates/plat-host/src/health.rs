@@ -104,6 +104,10 @@ impl StatusSource {
                 let text = format!("IPv4 is not reached: no {missing}");
                 findings.push(Finding::broken("egress", text));
             }
+            (None, _) if lock(&self.drain).is_some() => {
+                let text = "being drained: new subscribers are refused";
+                findings.push(Finding::degraded("drain", text));
+            }
             (None, Some(routes)) => {
                 let text = format!("the routes of {routes} are withdrawn");
                 findings.push(Finding::broken("routes", text));

@@ -4,7 +4,7 @@
 //! plan: [`base_plan`] stays whoever the clients are, [`client_plan`] changes with them; the host is
 //! compared with it at [`RepairTimes`]. [`egress`] has the ways out to IPv4, [`HostFacts`] what is
 //! chosen on a host where nobody has said whom to translate for, [`check_overlaps`] refuses what
-//! would take the host's own traffic away, a [`RouteWatch`] which routes others may learn, and [`Own6`] is the address that the translator's own
+//! would take the host's own traffic away, a [`RouteWatch`] which routes others may learn, a [`DrainWatch`] takes the gateway out of service, and [`Own6`] is the address that the translator's own
 //! ICMPv6 errors come from. [`start_workers`] opens the TUN, and a [`DataPath`] is the handle on
 //! what translates; [`KernelSessions`] carries sessions in the kernel. [`Dns`] are the settings of the DNS64, [`Status`] is what `plat status` shows.
 
@@ -12,6 +12,7 @@ mod announced;
 mod config;
 mod data_path;
 mod dns;
+mod drain;
 pub mod egress;
 mod error;
 mod health;
@@ -26,6 +27,7 @@ pub use announced::{Announced, OnNoEgress, ROUTE_WITHDRAWALS, RouteStatus, Route
 pub use config::HostConfig;
 pub use data_path::{DataPath, DataPathConfig, Started, WorkerConfig, start_workers};
 pub use dns::{Dns, DnsError};
+pub use drain::{DrainOrder, DrainStatus, DrainWatch, SeenDrain};
 pub use egress::{
     Egress, EgressNames, FactsError, Forward, HostFacts, Outer, OwnAddress, OwnFacts, POOLS, Pool,
 };

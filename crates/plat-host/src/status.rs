@@ -21,7 +21,7 @@ use xlat_tun::counters::{Metric, Snapshot};
 use xlat_tun::{Totals, now};
 
 use crate::egress::Outer;
-use crate::{HealthSource, ROUTE_WITHDRAWALS, RouteStatus};
+use crate::{DrainStatus, HealthSource, ROUTE_WITHDRAWALS, RouteStatus, SeenDrain};
 
 /// Where the status comes from.
 #[derive(Clone, Debug)]
@@ -56,6 +56,8 @@ pub struct StatusSource {
     pub reach: Arc<Mutex<ReachStatus>>,
     /// Which routes others may learn.
     pub routes: Arc<Mutex<RouteStatus>>,
+    /// How far a drain is.
+    pub drain: SeenDrain,
     /// Changes of the host that others undid and that were made again.
     pub repairs: Arc<RepairCounters>,
     /// Those that could not be made again.
@@ -115,6 +117,10 @@ impl StatusSource {
         let (metric, samples) = status.routes.family();
         page.family(metric, samples);
         page.family(ROUTE_WITHDRAWALS, single(status.routes.withdrawals));
+        page.family(
+            Metric::gauge("plat_draining", "1 while new subscribers are refused."),
+            single(status.drain.is_some().into()),
+        );
         page.families(status.repairs.families());
         page.family(Conflicts::metric(), single(status.conflicts.len() as u64));
         page.family(
@@ -179,6 +185,11 @@ impl StatusSource {
                 .lock()
                 .unwrap_or_else(PoisonError::into_inner)
                 .clone(),
+            drain: self
+                .drain
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .clone(),
             repairs: self.repairs.snapshot(),
             conflicts: self.conflicts.list(),
             dropping: self
@@ -224,6 +235,8 @@ pub struct Status {
     router_programs: Vec<String>,
     reach: ReachStatus,
     routes: RouteStatus,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    drain: Option<DrainStatus>,
     repairs: RepairFigures,
     /// Addresses of the pool that other hosts have.
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -258,6 +271,9 @@ impl Status {
         }
         self.reach.write_to(f)?;
         self.routes.write_to(f)?;
+        if let Some(drain) = &self.drain {
+            drain.write_to(f)?;
+        }
         for link in &self.router_programs {
             writeln!(f, "routers   another program of this host is one on {link}")?;
         }

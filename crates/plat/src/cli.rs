@@ -56,6 +56,12 @@ pub(crate) enum Command {
     /// Make the running daemon read its configuration file again
     #[command(after_help = exit::CODES)]
     Reload(Reload),
+    /// Take the running gateway out of service: new subscribers are refused, sessions that run finish
+    #[command(after_help = exit::CODES)]
+    Drain(Drain),
+    /// Put a gateway that is being drained back into service
+    #[command(after_help = exit::CODES)]
+    Resume(Resume),
     /// Find what keeps clients from IPv4, and say what to do
     #[command(after_help = exit::DOCTOR_CODES)]
     Doctor(Doctor),
@@ -198,6 +204,26 @@ pub(crate) struct Whose {
 
 #[derive(Args, Clone, Debug)]
 pub(crate) struct Reload {
+    #[command(flatten)]
+    pub(crate) place: Place,
+}
+
+#[derive(Args, Clone, Debug)]
+pub(crate) struct Drain {
+    /// Wait until no session is left, at most so long, and show how far it is; the routes to prefix and
+    /// pool go after this time in any case
+    #[arg(long, value_name = "TIME")]
+    pub(crate) wait: Option<humantime::Duration>,
+    /// Withdraw the route to the prefix at once, and what routers of --lan announce, instead of when no
+    /// session is left: packets of sessions that run go to another gateway then
+    #[arg(long)]
+    pub(crate) now: bool,
+    #[command(flatten)]
+    pub(crate) place: Place,
+}
+
+#[derive(Args, Clone, Debug)]
+pub(crate) struct Resume {
     #[command(flatten)]
     pub(crate) place: Place,
 }

@@ -3,19 +3,20 @@
 use std::io;
 use std::net::SocketAddrV4;
 use std::str::FromStr;
-use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::sync::{Arc, PoisonError};
+use std::time::{Duration, Instant, SystemTime};
 
 use nat64::{Nat64, TcpState};
 use nat64_host::{FilterError, SessionFilter, SessionFollower, SessionList, Sorted};
-use plat_host::StatusSource;
+use plat_host::{DrainOrder, StatusSource};
 use serde::{Deserialize, Serialize};
 use tokio::sync::Semaphore;
-use xlat_host::daemon::control::Answer;
+use xlat_host::daemon::control::{Answer, ask};
+use xlat_host::daemon::exit;
 use xlat_tun::now;
 
 use crate::cli::{self, OfProtocol, SortedBy};
-use crate::reload::{self, ReloadRequests};
+use crate::orders::{self, Order, Orders};
 
 /// Subscribers that `plat status` names.
 const TOP: usize = 5;
@@ -23,6 +24,11 @@ const TOP: usize = 5;
 const SORTED: usize = 1000;
 /// Most programs that follow the sessions at the same time.
 pub(crate) const FOLLOWERS: usize = 4;
+/// What the last line of a drain begins with that did not come to its end.
+const NOT_DRAINED: &str = "not drained: ";
+/// Least and most time between two lines of a drain.
+const PROGRESS: Duration = Duration::from_secs(1);
+const REMINDER: Duration = Duration::from_secs(10);
 /// How often those who follow get news.
 const NEWS: Duration = Duration::from_millis(250);
 
@@ -30,6 +36,13 @@ const NEWS: Duration = Duration::from_millis(250);
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) enum Request {
     Reload,
+    /// Take no new subscribers.
+    Drain {
+        /// At most so many milliseconds.
+        at_most: Option<u64>,
+        early: bool,
+    },
+    Resume,
     /// Who has an external port.
     Whose {
         external: SocketAddrV4,
@@ -107,7 +120,7 @@ enum Unknown {
 #[derive(Clone, Debug)]
 pub(crate) struct Control {
     pub(crate) source: StatusSource,
-    pub(crate) reload: ReloadRequests,
+    pub(crate) orders: Orders,
     /// Places for those who follow the sessions.
     pub(crate) followers: Arc<Semaphore>,
 }
@@ -116,10 +129,16 @@ impl Control {
     /// Answers one request.
     pub(crate) async fn answer(self, request: Request, mut answer: Answer) -> io::Result<()> {
         match request {
-            Request::Reload => match reload::ask(&self.reload).await {
-                Ok(line) => answer.text(&format!("{line}\n")).await,
-                Err(reason) => answer.refuse(&reason).await,
-            },
+            Request::Reload => self.give(Order::Reload, answer).await,
+            Request::Resume => self.give(Order::Resume, answer).await,
+            Request::Drain { at_most, early } => {
+                let at_most = at_most.map(Duration::from_millis);
+                let order = Order::Drain(DrainOrder { at_most, early });
+                match at_most {
+                    None => self.give(order, answer).await,
+                    Some(_) => self.drain(order, answer).await,
+                }
+            }
             Request::Whose { external } => match self.whose(external) {
                 Ok(line) => answer.text(&line).await,
                 Err(Unknown::NoFunction) => {
@@ -147,6 +166,41 @@ impl Control {
                     ..Listing::default()
                 };
                 self.sessions(wanted, answer).await
+            }
+        }
+    }
+
+    async fn give(&self, order: Order, mut answer: Answer) -> io::Result<()> {
+        match orders::give(&self.orders, order).await {
+            Ok(line) => answer.text(&format!("{line}\n")).await,
+            Err(reason) => answer.refuse(&reason).await,
+        }
+    }
+
+    /// Begins a drain and tells how far it is until it is over, or others end it.
+    async fn drain(&self, order: Order, mut answer: Answer) -> io::Result<()> {
+        match orders::give(&self.orders, order).await {
+            Ok(line) => answer.text(&format!("{line}\n")).await?,
+            Err(reason) => return answer.refuse(&reason).await,
+        }
+        let mut told = (None, Instant::now());
+        loop {
+            let seen = self.source.drain.lock();
+            let seen = seen.unwrap_or_else(PoisonError::into_inner).clone();
+            let Some(seen) = seen else {
+                return answer.text(&format!("{NOT_DRAINED}it was resumed\n")).await;
+            };
+            if seen.over {
+                return answer.text(&format!("{seen}\n")).await;
+            }
+            let is_new = told.0 != Some(seen.sessions);
+            if is_new && told.1.elapsed() >= PROGRESS || told.1.elapsed() >= REMINDER {
+                answer.text(&format!("{seen}\n")).await?;
+                told = (Some(seen.sessions), Instant::now());
+            }
+            tokio::select! {
+                () = answer.closed() => return Ok(()),
+                () = tokio::time::sleep(NEWS) => {}
             }
         }
     }
@@ -204,6 +258,31 @@ impl Control {
                 answer.text(&news).await?;
             }
         }
+    }
+}
+
+/// Asks the running gateway to drain, and shows how far it is.
+///
+/// # Errors
+/// It does not answer, or sessions are left when the time is over.
+pub(crate) fn drain(flags: &cli::Drain) -> anyhow::Result<()> {
+    let at_most = flags.wait.map(Duration::from);
+    let request = Request::Drain {
+        at_most: at_most.map(|time| u64::try_from(time.as_millis()).unwrap_or(u64::MAX)),
+        early: flags.now,
+    };
+    let place = &flags.place;
+    let mut failed = None;
+    ask(&place.run_dir, &place.tun, &request, |line| {
+        if line.starts_with(NOT_DRAINED) {
+            failed = Some(line.trim_end().to_owned());
+            return Ok(());
+        }
+        exit::print(line)
+    })?;
+    match failed {
+        Some(line) => Err(anyhow::anyhow!(line)),
+        None => Ok(()),
     }
 }
 

@@ -13,6 +13,7 @@ mod dns;
 mod doctor;
 mod facts;
 mod import;
+mod orders;
 mod pcp;
 mod reload;
 mod run;
@@ -70,6 +71,8 @@ fn dispatch(cli: Cli) -> Result<u8> {
             ask(&whose.place, &control::Request::Whose { external })
         }
         Some(Command::Reload(reload)) => ask(&reload.place, &control::Request::Reload),
+        Some(Command::Drain(drain)) => control::drain(&drain),
+        Some(Command::Resume(resume)) => ask(&resume.place, &control::Request::Resume),
         Some(Command::Doctor(asked)) => {
             let report = runtime.block_on(doctor::run(&asked))?;
             // A thread that waits for the kernel must not keep the report.

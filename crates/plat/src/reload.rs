@@ -8,7 +8,6 @@ use std::collections::BTreeSet;
 use std::ffi::OsString;
 
 use anyhow::{Context, Result, anyhow, bail};
-use tokio::sync::{mpsc, oneshot};
 use xlat_host::daemon::exit::Usage;
 use xlat_host::daemon::flags::reloadable;
 use xlat_host::daemon::values::Values;
@@ -17,11 +16,6 @@ use xlat_host::host::Repairs;
 use crate::NAME;
 use crate::cli::{Cli, Command, Run};
 use crate::settings::Settings;
-
-/// A request to read the file again: where the outcome goes.
-pub(crate) type ReloadRequest = oneshot::Sender<Result<String, String>>;
-/// The queue of these requests.
-pub(crate) type ReloadRequests = mpsc::Sender<ReloadRequest>;
 
 /// Reads command line and file, as at the start.
 pub(crate) fn read(args: Vec<OsString>) -> Result<(Run, Values)> {
@@ -69,14 +63,6 @@ pub(crate) fn read_again(old: &Settings, values: &Values) -> Result<Reading> {
         values: new,
         changed,
     })
-}
-
-/// Asks the running daemon to read its file again.
-pub(crate) async fn ask(requests: &ReloadRequests) -> Result<String, String> {
-    let (sender, receiver) = oneshot::channel();
-    let gone = "the daemon is ending";
-    requests.send(sender).await.map_err(|_| gone)?;
-    receiver.await.map_err(|_| gone)?
 }
 
 /// What a reload changed, for people.

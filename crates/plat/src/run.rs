@@ -1,5 +1,6 @@
 //! Translates until told to stop.
 
+mod drain;
 mod fast_path;
 mod names;
 mod outer;
@@ -20,8 +21,8 @@ use nat64::View;
 use nat64_host::{Conflicts, Keeper, Leases, PoolNeighbours, State};
 use pcp_server::PcpServer;
 use plat_host::{
-    DataPath, DataPathConfig, DnsError, EgressNames, HealthSource, Own6, RepairTimes, RouteWatch,
-    Started, StatusSource, egress,
+    DataPath, DataPathConfig, DnsError, DrainWatch, EgressNames, HealthSource, Own6, RepairTimes,
+    RouteWatch, Started, StatusSource, egress,
 };
 use router_advertiser::{Advertiser, ProgramWatch, ReachWatch};
 use tokio::sync::{Semaphore, mpsc};
@@ -41,8 +42,8 @@ use xlat_host::nft::{self, ForwardWatch};
 use xlat_tun::{Failure, Totals, now};
 
 use crate::control::{Control, FOLLOWERS};
+use crate::orders::{Given, Orders};
 use crate::pcp;
-use crate::reload::{ReloadRequest, ReloadRequests};
 use crate::settings::Settings;
 use crate::started::StartedDaemon;
 use outer::OuterWatch;
@@ -99,16 +100,14 @@ struct Daemon<'a> {
     repair_times: RepairTimes,
     /// When the TUN was lost for the last time.
     lost_tun: Option<Instant>,
-    /// Where a reload is asked for.
-    requests: ReloadRequests,
+    /// How far it has been taken out of service.
+    drain: DrainWatch,
+    /// Where it is told what to do.
+    orders: Orders,
 }
 
 impl Daemon<'_> {
-    async fn run(
-        mut self,
-        mut signals: Signals,
-        requested: mpsc::Receiver<ReloadRequest>,
-    ) -> Result<()> {
+    async fn run(mut self, mut signals: Signals, given: mpsc::Receiver<Given>) -> Result<()> {
         // Its port may be taken: that is found out before anything is changed.
         let dns64 = start_dns64(self.host, &self.settings).await?;
         let pcp = pcp::start(self.host, &self.settings, self.state.stateful.as_ref()).await?;
@@ -136,9 +135,7 @@ impl Daemon<'_> {
         let outcome = match self.begin(&mut started).await {
             Ok(()) => {
                 self.say_ready();
-                let end = self
-                    .wait(&mut signals, failures, requested, &mut started)
-                    .await;
+                let end = self.wait(&mut signals, failures, given, &mut started).await;
                 notify::stopping();
                 Ok(end)
             }
@@ -268,6 +265,7 @@ impl Daemon<'_> {
             router_programs: self.programs.found(),
             reach: self.reach.status(),
             routes: self.routes.status(),
+            drain: self.drain.seen(),
             repairs: self.repair_log.counters(),
             failing: self.repair_log.failing(),
             health: HealthSource::new(now()),
@@ -296,7 +294,7 @@ impl Daemon<'_> {
         let socket = Socket::bind(&place.run_dir, &place.tun, place.status_group.as_ref())?;
         let control = Control {
             source,
-            reload: self.requests.clone(),
+            orders: self.orders.clone(),
             followers: Arc::new(Semaphore::new(FOLLOWERS)),
         };
         let answer = move |request, answer| control.clone().answer(request, answer);
@@ -308,7 +306,7 @@ impl Daemon<'_> {
         &mut self,
         signals: &mut Signals,
         mut failures: mpsc::UnboundedReceiver<Failure>,
-        mut requested: mpsc::Receiver<ReloadRequest>,
+        mut given: mpsc::Receiver<Given>,
         started: &mut StartedDaemon,
     ) -> Result<()> {
         let mut watchdog = notify::Watchdog::new();
@@ -325,9 +323,9 @@ impl Daemon<'_> {
                         drop(self.reload(started).await);
                     }
                 },
-                Some(request) = requested.recv() => {
-                    // The requester may have gone away.
-                    let _ = request.send(self.reload(started).await);
+                Some((order, answer)) = given.recv() => {
+                    // Whoever gave it may have gone away.
+                    let _ = answer.send(self.obey(order, started).await);
                 }
                 _ = save.tick(), if has_leases => {
                     if let Some(leases) = &mut self.state.leases {

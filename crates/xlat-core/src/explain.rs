@@ -142,6 +142,10 @@ impl DropReason {
                 "there are as many sessions as there may be",
                 "raise `--max-sessions`, or bound each subscriber (`--subscriber-sessions`)",
             ),
+            Self::Draining => (
+                "the gateway is being drained (`plat drain`), and the subscriber had no session",
+                "nothing: other gateways serve it; `plat resume` ends the drain",
+            ),
             Self::SynLimit => (
                 "too many SYNs from outside wait for the client's own",
                 "nothing, if it is a flood; `--store-syns off` keeps none",

@@ -153,6 +153,8 @@ reasons! {
     SubscriberLimit = "subscriber-limit",
     /// The table is full.
     TableFull = "table-full",
+    /// The gateway is being drained, and takes no new subscribers.
+    Draining = "draining",
     /// Nothing is bound to the destination.
     NoBinding = "no-binding",
     /// The filter admits no packets from this address (RFC 6146 section 3.5.1).

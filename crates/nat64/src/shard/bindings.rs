@@ -8,7 +8,7 @@ use xlat_core::addr::Ipv6Prefix;
 use xlat_core::mapper::Refusal;
 use xlat_core::{DropReason, Instant};
 
-use super::{Shard, client_side, exhausted, full, limited};
+use super::{Shard, client_side, draining, exhausted, full, limited};
 use crate::clock::{Tick, Ticks};
 use crate::config::Limits;
 use crate::event::{BindingRecord, BlockRecord, Change, EventKind, Quota};
@@ -34,6 +34,9 @@ impl Shard {
             }
             self.bib.binding_mut(binding).pref64 = pref64;
             return Ok(binding);
+        }
+        if self.drains && !self.subscribers.knows(tuple.client) {
+            return Err(draining());
         }
         if self.bib.is_full() || self.sessions.is_full() {
             return Err(full());

@@ -164,6 +164,9 @@ impl Shard {
 
     /// Makes a binding: with the external port that the client would like, or else with any.
     fn bind_wanted(&mut self, wanted: &PortRequest, now: Instant) -> Result<u32, PortRefusal> {
+        if self.drains && !self.subscribers.knows(wanted.client) {
+            return Err(PortRefusal::NotServed);
+        }
         let tuple = ClientTuple {
             protocol: wanted.protocol,
             client: wanted.client,

@@ -96,6 +96,8 @@ pub(crate) struct Shard {
     /// Packets after which a session is offered to the offload; 0 without one.
     offload_after: u8,
     offloading: Option<offload::Offloading>,
+    /// Subscribers that have nothing yet are refused.
+    drains: bool,
     /// Who goes by another configuration than that of this epoch may install nothing.
     epoch: u32,
 }
@@ -205,6 +207,7 @@ impl Shard {
             drawn: 0,
             offload_after: 0,
             offloading: None,
+            drains: false,
             epoch: 0,
             pool,
             key,
@@ -240,6 +243,11 @@ impl Shard {
     /// Brings what these packets will be looked up by into the cache.
     pub(crate) fn fetch(&self, hints: &mut [Hint], is_here: impl Fn(usize) -> bool) {
         self.sessions.fetch(hints, is_here);
+    }
+
+    /// Takes no new subscribers, or takes them again.
+    pub(crate) fn set_draining(&mut self, drains: bool) {
+        self.drains = drains;
     }
 
     /// Goes by other rules from now on.
@@ -465,6 +473,10 @@ fn silently(refusal: Refusal) -> Refusal {
 
 const fn full() -> Refusal {
     Refusal::Answer(DropReason::TableFull, Unreachable::Address)
+}
+
+const fn draining() -> Refusal {
+    Refusal::Answer(DropReason::Draining, Unreachable::Address)
 }
 
 const fn exhausted() -> Refusal {

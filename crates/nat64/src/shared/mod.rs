@@ -181,6 +181,13 @@ impl Nat64 {
             || self.next_gone_fragment().is_some_and(is_over)
     }
 
+    /// Takes no new subscribers from now on, or takes them again. Those that have a session or a binding
+    /// may begin more.
+    pub fn set_draining(&self, drains: bool) {
+        self.each_shard()
+            .for_each(|mut shard| shard.set_draining(drains));
+    }
+
     /// How much of everything there is.
     pub fn counts(&self) -> Counts {
         self.each_shard()

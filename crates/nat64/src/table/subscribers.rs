@@ -146,15 +146,25 @@ impl Subscribers {
     pub(crate) fn of_client(&mut self, client: Ipv6Addr) -> Option<u32> {
         let prefix = self.prefix_of(client).address();
         let hash = self.key.hash_address(prefix.to_bits());
-        let known = self
-            .by_prefix
-            .find(hash, |handle| self.slab[handle].prefix == prefix);
+        let known = self.find(hash, prefix);
         if known.is_some() {
             return known;
         }
         let handle = self.slab.insert(Subscriber::new(prefix))?;
         self.by_prefix.insert(hash, handle);
         Some(handle)
+    }
+
+    /// True if the subscriber that `client` belongs to has anything.
+    pub(crate) fn knows(&self, client: Ipv6Addr) -> bool {
+        let prefix = self.prefix_of(client).address();
+        let hash = self.key.hash_address(prefix.to_bits());
+        self.find(hash, prefix).is_some()
+    }
+
+    fn find(&self, hash: u64, prefix: Ipv6Addr) -> Option<u32> {
+        self.by_prefix
+            .find(hash, |handle| self.slab[handle].prefix == prefix)
     }
 
     /// At most `limit` subscribers with handles from `start` on, and the handle to go on with.

@@ -7,8 +7,8 @@ use anyhow::{Result, anyhow};
 use dns64_server::ResolvConf;
 use nat64_host::{State, StateConfig};
 use plat_host::{
-    Egress, EgressNames, OnNoEgress, Outer, Own6, RepairTimes, RouteWatch, check_overlaps, egress,
-    warn_of_on_link_prefixes,
+    DrainWatch, Egress, EgressNames, OnNoEgress, Outer, Own6, RepairTimes, RouteWatch,
+    check_overlaps, egress, warn_of_on_link_prefixes,
 };
 use router_advertiser::{Advertiser, ProgramWatch, ReachWatch};
 use tokio::sync::mpsc;
@@ -79,7 +79,7 @@ pub(crate) async fn start(run: Run, fast_path: KernelPath) -> Result<()> {
     };
     let routes = RouteWatch::new(reach.reach.ipv4, choice);
     let reach = ReachWatch::new(reach, !settings.advertise.lan.is_empty());
-    let (requests, requested) = mpsc::channel(1);
+    let (orders, given) = mpsc::channel(1);
     let daemon = Daemon {
         host: &host,
         fast_path,
@@ -102,9 +102,10 @@ pub(crate) async fn start(run: Run, fast_path: KernelPath) -> Result<()> {
         repair_log: RepairLog::default(),
         repair_times: RepairTimes::since(Instant::now()),
         lost_tun: None,
-        requests,
+        drain: DrainWatch::default(),
+        orders,
     };
-    daemon.run(waiting.into_signals(), requested).await
+    daemon.run(waiting.into_signals(), given).await
 }
 
 /// Looks at the host: what the start needs is there, and nothing is in the way.

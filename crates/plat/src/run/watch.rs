@@ -18,7 +18,8 @@ use crate::started::StartedDaemon;
 impl Daemon<'_> {
     /// When to look at the host even if the kernel tells of no change.
     pub(super) fn next_look(&self) -> Instant {
-        let damped = [self.reach.next_timeout(), self.routes.next_timeout()];
+        let drain = self.drain.next_look(now());
+        let damped = [self.reach.next_timeout(), self.routes.next_timeout(), drain];
         let damped = damped.into_iter().flatten().min();
         let damped = damped.map(|at| Instant::now() + at.saturating_since(now()));
         let repair = self.repair_times.next();
@@ -52,6 +53,7 @@ impl Daemon<'_> {
     /// Looks at what is reached, if that may have changed, and, when it is time to, compares the
     /// host with the plan.
     pub(super) async fn look_again(&mut self, started: &mut StartedDaemon) {
+        self.watch_drain();
         self.watch_reach(started).await;
         self.watch_routes(started).await;
         if Instant::now() >= self.repair_times.next() {
@@ -113,7 +115,7 @@ impl Daemon<'_> {
             },
         };
         if let Some(advertising) = &started.advertising {
-            advertising.set_reach(reach);
+            advertising.set_reach(self.told(reach));
         }
     }
 
