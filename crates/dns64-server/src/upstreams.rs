@@ -27,14 +27,41 @@ const SENDS: [f64; 3] = [0.0, 1.0 / 6.0, 0.5];
 pub(crate) const SOCKETS: u64 = SENDS.len() as u64 + 1;
 /// How long a resolver that answered over TCP alone is asked over TCP first.
 const TCP_FIRST: Duration = Duration::from_secs(900);
+/// A resolver that answered over UDP this lately answers over it: what was late was lost.
+const LATELY: Duration = Duration::from_secs(10);
+
+/// Whether a resolver is asked over UDP or TCP first.
+#[derive(Debug, Clone, Default)]
+struct Preferred {
+    tcp_until: Option<Instant>,
+    udp_answered: Option<Instant>,
+}
+
+impl Preferred {
+    fn is_tcp(&self, now: Instant) -> bool {
+        self.tcp_until.is_some_and(|until| now < until)
+    }
+
+    /// Whether from now on TCP comes first, and did not before.
+    fn learn(&mut self, over: Over, now: Instant) -> bool {
+        match over {
+            Over::Udp => {
+                (self.tcp_until, self.udp_answered) = (None, Some(now));
+                false
+            }
+            Over::Tcp if self.udp_answered.is_some_and(|at| now < at + LATELY) => false,
+            Over::Tcp => self.tcp_until.replace(now + TCP_FIRST).is_none(),
+        }
+    }
+}
 
 /// The upstream resolvers.
 pub(crate) struct Upstreams {
     servers: Vec<Upstream>,
     tls: Option<Rc<Tls>>,
     edns: RefCell<Vec<EdnsSupport>>,
-    /// For each, until when it is asked over TCP alone.
-    tcp_until: RefCell<Vec<Option<Instant>>>,
+    /// For each, how it is asked first.
+    preferred: RefCell<Vec<Preferred>>,
     status: Resolvers,
     /// Index of the resolver that answered last.
     good: Cell<usize>,
@@ -50,7 +77,7 @@ impl Upstreams {
         }
         Self {
             edns: RefCell::new(vec![EdnsSupport::default(); servers.len()]),
-            tcp_until: RefCell::new(vec![None; servers.len()]),
+            preferred: RefCell::new(vec![Preferred::default(); servers.len()]),
             servers,
             status,
             tls: trust.map(|trust| Rc::new(Tls::new(trust))),
@@ -120,7 +147,7 @@ impl Upstreams {
     /// How to send to a server: where UDP has met silence the last send goes over TCP as well (RFC
     /// 7766 section 5).
     fn ways(&self, number: usize, sends: &Sends) -> Vec<Over> {
-        let is_known = self.tcp_until.borrow()[number].is_some_and(|until| Instant::now() < until);
+        let is_known = self.preferred.borrow()[number].is_tcp(Instant::now());
         let is_last = sends.made == SENDS.len() && sends.unanswered[number] > 0;
         match (is_known, is_last && self.servers[number].tls.is_none()) {
             // UDP gets another chance where TCP fails.
@@ -132,16 +159,9 @@ impl Upstreams {
 
     /// Learns from an answer how to ask this server first.
     fn prefer(&self, number: usize, over: Over) {
-        let until = &mut self.tcp_until.borrow_mut()[number];
-        match over {
-            Over::Udp => *until = None,
-            Over::Tcp => {
-                if until.is_none() {
-                    let server = &self.servers[number];
-                    warn!("the resolver {server} answers over TCP alone: asked over TCP first");
-                }
-                *until = Some(Instant::now() + TCP_FIRST);
-            }
+        if self.preferred.borrow_mut()[number].learn(over, Instant::now()) {
+            let server = &self.servers[number];
+            warn!("the resolver {server} answers over TCP alone: asked over TCP first");
         }
     }
 
@@ -326,5 +346,25 @@ mod tests {
         assert_eq!(sends.due(later), Some(1));
         sends.on_refusal(1);
         assert_eq!(sends.next(), None);
+    }
+
+    #[test]
+    fn dn_05_one_lost_answer_does_not_mean_that_udp_is_blocked() {
+        let begin = Instant::now();
+        let at = |seconds| begin + Duration::from_secs(seconds);
+        let mut preferred = Preferred::default();
+        assert!(!preferred.learn(Over::Udp, at(0)));
+        assert!(!preferred.learn(Over::Tcp, at(9)) && !preferred.is_tcp(at(9)));
+        assert!(preferred.learn(Over::Tcp, at(10)) && preferred.is_tcp(at(10)));
+        assert!(!preferred.learn(Over::Tcp, at(11)), "said once");
+        assert!(!preferred.learn(Over::Udp, at(12)) && !preferred.is_tcp(at(12)));
+    }
+
+    #[test]
+    fn dn_05_who_never_answered_over_udp_is_asked_over_tcp_at_once() {
+        let now = Instant::now();
+        let mut preferred = Preferred::default();
+        assert!(preferred.learn(Over::Tcp, now) && preferred.is_tcp(now));
+        assert!(!preferred.is_tcp(now + TCP_FIRST));
     }
 }
