@@ -56,7 +56,11 @@ pub(crate) fn measure(binaries: &Binaries, time: Duration) -> Result<Figures> {
     let asked = upstream.asked();
     let cpu = installed.plat.processor_time()?;
     let (mut times, elapsed) = network.client().run(|| ask(&questions, time))?;
-    let cpu = (installed.plat.processor_time()? - cpu).as_secs_f64();
+    let cpu = installed
+        .plat
+        .processor_time()?
+        .saturating_sub(cpu)
+        .as_secs_f64();
     ensure!(upstream.asked() == asked, "some answers were not kept");
     times.sort_unstable();
     let at = |part: usize| times[(times.len() - 1) * part / 100].as_secs_f64() * 1e6;

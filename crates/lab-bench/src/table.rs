@@ -94,7 +94,7 @@ impl Results {
     fn cell(&self, case: &str, row: Row) -> Option<String> {
         let all = self.sorted(case, row)?;
         let (median, least, most) = (self.median(case, row)?, all.first()?, all.last()?);
-        let digits = if median >= 100.0 { 0 } else { 2 };
+        let digits = digits(median);
         Some(if row.range {
             format!("{median:.digits$} ({least:.digits$} to {most:.digits$})")
         } else {
@@ -132,10 +132,20 @@ impl Results {
                 } else {
                     "**missed**"
                 };
-                let _ = writeln!(text, "| {what} | {value:.2} | {wanted} | {met} |");
+                let digits = digits(value).max(2);
+                let _ = writeln!(text, "| {what} | {value:.digits$} | {wanted} | {met} |");
             }
         }
         text
+    }
+}
+
+/// Digits behind the point that still say something.
+fn digits(value: f64) -> usize {
+    match value {
+        value if value >= 100.0 => 0,
+        value if value >= 0.1 || value == 0.0 => 2,
+        _ => 4,
     }
 }
 

@@ -73,10 +73,10 @@ impl Cost {
         let begin = Instant::now();
         let outcome = load()?;
         let elapsed = begin.elapsed().as_secs_f64();
-        let cpu = processor_time(&running.translators)? - before;
+        let cpu = processor_time(&running.translators)?.saturating_sub(before);
         let there = !running.translators.is_empty();
-        // The kernel counts in hundredths.
-        let cpu = there.then(|| cpu.as_secs_f64().max(0.01));
+        // Never nothing: it is divided by.
+        let cpu = there.then(|| cpu.as_secs_f64().max(1e-6));
         Ok((outcome, Self { elapsed, cpu }))
     }
 }
