@@ -46,7 +46,8 @@ pub fn run_groups(
     needed: &'static [(&'static str, &'static str)],
 ) -> ! {
     become_daemon_if_asked();
-    let arguments = Arguments::from_args();
+    let mut arguments = Arguments::from_args();
+    arguments.test_threads.get_or_insert_with(threads);
     let missing = privilege::acquire().err();
     let tests = groups.iter().copied().flatten();
     let trials = tests.map(|(name, test)| {
@@ -65,6 +66,11 @@ pub fn run_groups(
         }
     });
     libtest_mimic::run(&arguments, trials.collect()).exit()
+}
+
+/// Twice as many as processors: these tests wait for daemons and timers more than they compute.
+fn threads() -> usize {
+    2 * std::thread::available_parallelism().map_or(1, usize::from)
 }
 
 #[expect(clippy::print_stderr, reason = "a test's first failure")]
