@@ -29,6 +29,10 @@ pub struct Trial {
 /// Bytes of the link layer's header, which a test run has in front of each packet.
 const LINK_HEADER: usize = 14;
 
+/// Bytes of a `struct __sk_buff`, and where its `gso_size` is.
+const CONTEXT: usize = 192;
+const GSO_SIZE: usize = 176;
+
 /// `TC_ACT_OK`: the packet goes on into the TUN.
 const PASS: u32 = 0;
 /// `TC_ACT_REDIRECT`: the packet is handed back.
@@ -46,13 +50,21 @@ impl Trial {
 
     /// Runs the program on an IP packet.
     pub fn run(&mut self, packet: &[u8]) -> Outcome {
+        self.run_super(packet, 0)
+    }
+
+    /// The same on one that claims to be a super-packet with segments of so many bytes.
+    pub fn run_super(&mut self, packet: &[u8], gso_size: u32) -> Outcome {
         let ether_type = match packet.first().map(|first| first >> 4) {
             Some(6) => [0x86, 0xdd],
             _ => [0x08, 0x00],
         };
         let input = [&[0; LINK_HEADER - 2], &ether_type[..], packet].concat();
         let mut output = vec![0; input.len() + 128];
+        let mut context = [0; CONTEXT];
+        context[GSO_SIZE..GSO_SIZE + 4].copy_from_slice(&gso_size.to_ne_bytes());
         let options = TestRunOptions {
+            ctx_in: (gso_size > 0).then_some(&context),
             data_in: Some(&input),
             data_out: Some(&mut output),
             ..TestRunOptions::default()

@@ -303,6 +303,114 @@ fn kp_01_a_clat_s_packets_are_those_of_the_translator() {
     }
 }
 
+/// One packet of each kind, as random ones seldom are: cut at every byte, as it came and with an IP header
+/// that fits; with every length that a header can claim; and as a super-packet of odd sizes.
+#[test]
+fn kp_20_truncated_packets_lying_lengths_and_odd_segments_are_passed_up_or_translated_as_ever() {
+    let Some(program) = program() else { return };
+    let mut both = gateway(program, policy());
+    let body = [0x5a; 37];
+    let four = [
+        (17, udp(from_host4(17), &body)),
+        (6, tcp(from_host4(6), 0x10, &[1, 1, 1, 0], &body)),
+        (1, icmp4(8, 0, [1, 2, 3, 4], &body)),
+    ];
+    let six = [
+        (17, udp(from_node6(17), &body)),
+        (6, tcp(from_node6(6), 0x10, &[1, 1, 1, 0], &body)),
+        (58, icmp6(node6(), host6(), 128, 0, [1, 2, 3, 4], &body)),
+    ];
+    let four = four.map(|(protocol, body)| V4::new(protocol).packet(&body));
+    let six = six.map(|(protocol, body)| V6::new(protocol).packet(&body));
+    for packet in four.iter().chain(&six) {
+        assert!(both.compare(packet), "{packet:02x?}");
+        let is_v4 = packet[0] >> 4 == 4;
+        let (header, field) = if is_v4 { (20, 2) } else { (40, 4) };
+        let claim = |packet: &[u8], length: u16| {
+            let mut packet = packet.to_vec();
+            packet[field..field + 2].copy_from_slice(&length.to_be_bytes());
+            if is_v4 {
+                fix_v4(&mut packet);
+            }
+            packet
+        };
+        for cut in 1..packet.len() {
+            assert!(!both.compare(&packet[..cut]), "{cut} of {packet:02x?}");
+            if cut >= header {
+                let payload = if is_v4 { cut } else { cut - header };
+                both.compare(&claim(&packet[..cut], payload as u16));
+            }
+        }
+        let lengths = (0..200).chain([0x7fff, 0x8000, 0xfff0, 0xffff]);
+        for length in lengths {
+            both.compare(&claim(packet, length));
+        }
+        // The header length, the data offset of TCP and the length of UDP, whose checksums then are wrong.
+        for at in [0, header + 4, header + 5, header + 12] {
+            for value in 0..=255 {
+                let mut lying = packet.clone();
+                lying[at] = value;
+                if is_v4 && at > 0 {
+                    fix_v4(&mut lying);
+                }
+                both.compare(&lying);
+            }
+        }
+        for segment in [
+            1,
+            2,
+            7,
+            20,
+            36,
+            37,
+            38,
+            536,
+            1460,
+            0xfffe,
+            0xffff,
+            0x10000,
+            u32::MAX,
+        ] {
+            match both.trial.run_super(packet, segment) {
+                Outcome::PassedUp => both.passed_up += 1,
+                Outcome::Carried(carried) => {
+                    both.carried += 1;
+                    assert_checksums(&carried);
+                }
+                other => panic!("{segment}: {other:?} {packet:02x?}"),
+            }
+        }
+    }
+    both.assert_counted();
+}
+
+/// What a kernel with another verifier would say: an instruction that there is not.
+#[test]
+fn kp_20_a_program_that_the_kernel_refuses_is_one_line() {
+    if program().is_none() {
+        return;
+    }
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/bpf/fast_path.o");
+    let mut object = std::fs::read(path).unwrap();
+    const EXIT: [u8; 8] = [0x95, 0, 0, 0, 0, 0, 0, 0];
+    let ends: Vec<_> = (0..object.len() - 8)
+        .step_by(8)
+        .filter(|at| object[*at..*at + 8] == EXIT)
+        .collect();
+    assert!(!ends.is_empty());
+    for at in ends {
+        object[at] = 0x8f;
+    }
+    let error = Trial::load(Some(&object), &Options::new([1, 2], 1)).err();
+    let Some(Unavailable::Refused(why)) = error else {
+        panic!("{error:?}");
+    };
+    assert!(
+        !why.is_empty() && why.lines().count() == 1 && why.len() < 400,
+        "{why}"
+    );
+}
+
 /// A datagram from `src` to `dst`.
 fn datagram4(src: Ipv4Addr, dst: Ipv4Addr) -> Vec<u8> {
     let body = udp(|len| pseudo_v4(src, dst, 17, len), b"body");

@@ -35,6 +35,7 @@ const TESTS: &[Test] = lab::tests![
     kf_16_the_firewall_and_masquerading_see_what_the_kernel_translates,
     kf_17_a_program_that_was_detached_is_attached_again_but_not_at_once_if_it_does_not_stay,
     kf_18_a_capture_on_the_tun_sees_both_sides_of_each_packet,
+    kp_19_what_an_administrator_writes_into_the_tables_costs_no_packet,
 ];
 
 /// The one address that clients share.
@@ -405,17 +406,51 @@ fn kf_18_a_capture_on_the_tun_sees_both_sides_of_each_packet() -> Result<()> {
     Ok(())
 }
 
+fn kp_19_what_an_administrator_writes_into_the_tables_costs_no_packet() -> Result<()> {
+    // So few that each table is one bucket.
+    let installed = install(&[POOL, REQUIRED, "--fast-path-sessions=4"])?;
+    let flow = Flow::start(&installed)?;
+    flow.warm_up(&installed)?;
+    let edge = &installed.topology.edge;
+    let bpftool = |arguments: &[&str]| output(edge, BPFTOOL, arguments, "");
+    let program = described(&installed, "prog_id:")?;
+    let shown = bpftool(&["--json", "prog", "show", "id", &program])?;
+    let shown: serde_json::Value = serde_json::from_str(&shown)?;
+    let maps = shown["map_ids"].as_array().context("no maps")?;
+    let mut written = 0;
+    for map in maps {
+        let map = map.to_string();
+        let about = bpftool(&["--json", "map", "show", "id", &map])?;
+        let about: serde_json::Value = serde_json::from_str(&about)?;
+        if !about["name"]
+            .as_str()
+            .unwrap_or_default()
+            .starts_with("flows")
+        {
+            continue;
+        }
+        let bytes = about["bytes_value"].as_u64().context("no size")?;
+        let key = [
+            "map", "update", "id", &map, "key", "0", "0", "0", "0", "value",
+        ];
+        let value = vec!["0xff"; usize::try_from(bytes)?];
+        bpftool(&[&key[..], &value].concat())?;
+        written += 1;
+    }
+    ensure!(written == 2, "{shown}");
+    let before = carried(&installed)?;
+    for _ in 0..20 {
+        flow.there()?;
+        flow.back()?;
+    }
+    ensure!(carried(&installed)? == before, "it is still in the kernel");
+    installed.ask_plat(&["sessions"])?;
+    Ok(())
+}
+
 /// Detaches the program from the TUN, as an administrator would, and waits for what `plat` says.
 fn detach(installed: &Installed, line: &str) -> Result<()> {
-    let pid = installed.plat.status("Pid")?;
-    let descriptors = std::fs::read_dir(format!("/proc/{}/fdinfo", pid.trim()))?;
-    let link = descriptors.flatten().find_map(|descriptor| {
-        let text = std::fs::read_to_string(descriptor.path()).ok()?;
-        let id = text
-            .lines()
-            .find_map(|line| line.strip_prefix("link_id:"))?;
-        Some(id.trim().to_owned())
-    });
+    let link = described(installed, "link_id:");
     let link = link.context("the program has no link: Linux before 6.6?")?;
     let edge = &installed.topology.edge;
     output(edge, BPFTOOL, &["link", "detach", "id", &link], "")?;
@@ -429,6 +464,18 @@ fn detach(installed: &Installed, line: &str) -> Result<()> {
     })
 }
 
+/// What the kernel says under a heading about one of the descriptors of `plat`.
+fn described(installed: &Installed, heading: &str) -> Result<String> {
+    let pid = installed.plat.status("Pid")?;
+    let descriptors = std::fs::read_dir(format!("/proc/{}/fdinfo", pid.trim()))?;
+    let found = descriptors.flatten().find_map(|descriptor| {
+        let text = std::fs::read_to_string(descriptor.path()).ok()?;
+        let found = text.lines().find_map(|line| line.strip_prefix(heading))?;
+        Some(found.trim().to_owned())
+    });
+    found.with_context(|| format!("no descriptor has {heading}"))
+}
+
 /// Tests that need a program of the system.
 const NEEDED: &[(&str, &str)] = &[
     ("kf_10_what_is_not_possible_is_required_in_vain", SETPRIV),
@@ -438,6 +485,10 @@ const NEEDED: &[(&str, &str)] = &[
     ),
     (
         "kf_17_a_program_that_was_detached_is_attached_again_but_not_at_once_if_it_does_not_stay",
+        BPFTOOL,
+    ),
+    (
+        "kp_19_what_an_administrator_writes_into_the_tables_costs_no_packet",
         BPFTOOL,
     ),
 ];
