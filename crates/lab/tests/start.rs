@@ -10,6 +10,7 @@ use anyhow::{Context, Result, ensure};
 use lab::binaries::Binaries;
 use lab::inspect::{difference, ensure_unchanged, inspect};
 use lab::installed::{Installed, PATIENCE, Setup};
+use lab::ip::ip;
 use lab::namespace::Namespace;
 use lab::nft::{NFT, nft};
 use lab::process::Daemon;
@@ -274,12 +275,17 @@ fn se_30_killed_threads_of_plat_are_reported_and_its_dns64_is_started_again() ->
         "--dns64=2001:db8:1::1",
         "--dns64-upstream=198.51.100.53",
         "--metrics=[::1]:9464",
+        &format!("--session-log={}", directory.path().join("log").display()),
     ];
     let mut plat = start(&topology.edge, &flags, directory.path())?;
     plat.wait_for_line("ready", PATIENCE)?;
     wait_until(|| Ok(is_answered(topology.client())))?;
     for (name, what_follows) in [
         ("metrics", "no metrics until the next start"),
+        (
+            "session-log",
+            "nothing is logged of sessions until the next start",
+        ),
         (
             "dns64",
             "the DNS64 answers nobody until it is started again",
@@ -295,7 +301,15 @@ fn se_30_killed_threads_of_plat_are_reported_and_its_dns64_is_started_again() ->
         .run(|| ping(embedded(SERVER), 56, PATIENCE))?;
     plat.wait_for_line("the DNS64 answers again", PATIENCE)?;
     wait_until(|| Ok(is_answered(topology.client())))?;
-    plat.stop(PATIENCE)
+    // Nobody else reads a worker's queue: the daemon ends in order, and is started again by its service
+    // manager.
+    attack(&plat, "tun-worker-0")?;
+    plat.wait_for_line("the thread tun-worker-0 made a system call", PATIENCE)?;
+    let end = plat.wait(PATIENCE)?;
+    ensure!(end.code() == Some(1), "{end}: {}", plat.log());
+    let links = ip(&topology.edge, "-o link")?;
+    ensure!(!links.contains("nat64"), "{links}");
+    Ok(())
 }
 
 const STRACE: &str = "/usr/bin/strace";
