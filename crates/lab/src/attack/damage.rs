@@ -15,13 +15,11 @@ pub(super) const ROWS: &[Row] = &[
     Row {
         name: "damage-clat",
         about: "damaged journal and state of a killed clat",
-        kernel: None,
         run: clat,
     },
     Row {
         name: "damage-plat",
         about: "damaged journal, secret, leases and sessions of plat",
-        kernel: None,
         run: plat,
     },
 ];

@@ -17,7 +17,6 @@ use crate::traffic::raw4::Raw4;
 pub(super) const ROWS: &[Row] = &[Row {
     name: "forged-dns",
     about: "answers that do not belong to the question before each right one, and blind ones to random ports",
-    kernel: None,
     run: forged,
 }];
 

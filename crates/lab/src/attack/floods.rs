@@ -24,67 +24,56 @@ pub(super) const ROWS: &[Row] = &[
     Row {
         name: "flood-syn-in",
         about: "SYNs from 200 addresses in the Internet to all ports of the pool",
-        kernel: None,
         run: |ground| flood(ground, From::Internet, RATE, syn_in),
     },
     Row {
         name: "flood-syn-out",
         about: "SYNs from 200 addresses of a subscriber",
-        kernel: None,
         run: |ground| flood(ground, From::Subscriber, RATE, syn_out),
     },
     Row {
         name: "flood-udp-out",
         about: "a new UDP session with every packet of a subscriber",
-        kernel: None,
         run: |ground| flood(ground, From::Subscriber, RATE, udp_out),
     },
     Row {
         name: "flood-fragments-in",
         about: "last fragments without first ones from the Internet",
-        kernel: None,
         run: |ground| flood(ground, From::Internet, RATE, fragments_in),
     },
     Row {
         name: "flood-fragments-out",
         about: "first fragments without last ones from a subscriber",
-        kernel: None,
         run: |ground| flood(ground, From::Subscriber, RATE, fragments_out),
     },
     Row {
         name: "flood-errors-in",
         about: "ICMP errors from the Internet about packets that nobody sent",
-        kernel: None,
         run: |ground| flood(ground, From::Internet, RATE, errors_in),
     },
     Row {
         name: "flood-errors-clat",
         about: "ICMPv6 errors to the CLAT about packets that nobody sent",
-        kernel: None,
         run: errors_clat,
     },
     Row {
         name: "flood-rs",
         about: "router solicitations to plat from 97 hosts on the link",
-        kernel: None,
         run: |ground| flood(ground, From::LinkOfPlat, RATE, solicitation),
     },
     Row {
         name: "flood-ns",
         about: "neighbour solicitations for the CLAT's address from 97 hosts on the link",
-        kernel: None,
         run: neighbours,
     },
     Row {
         name: "flood-ra",
         about: "contradicting router advertisements to clat from 97 routers on the link",
-        kernel: None,
         run: |ground| flood(ground, From::LinkOfClat, RATE, advertisement),
     },
     Row {
         name: "flood-dns",
         about: "questions for names that nobody has asked for, from 200 addresses of a subscriber",
-        kernel: None,
         run: questions,
     },
 ];

@@ -42,6 +42,8 @@ pub struct Beside {
     pub before: Figures,
     /// While it lasted.
     pub during: Figures,
+    /// Another one at the same time, which the kernel forwards and nobody translates.
+    pub kernel: Figures,
 }
 
 impl Figures {
@@ -60,23 +62,47 @@ impl fmt::Display for Figures {
 }
 
 impl Beside {
-    pub(super) fn check(&self, bars: Bars, is_of_the_kernel: bool) -> Result<()> {
-        let Self { before, during } = self;
+    /// True if what the flow misses is what plain forwarding by the kernel misses in the same attack.
+    #[must_use]
+    pub fn is_of_the_kernel(&self) -> bool {
+        let [loses, is_late] = self.misses();
+        let kernel = Self {
+            during: self.kernel,
+            ..*self
+        };
+        let [kernel_loses, kernel_is_late] = kernel.misses();
+        (loses || is_late) && (kernel_loses || !loses) && (kernel_is_late || !is_late)
+    }
+
+    /// More than a tenth is lost; it takes too long.
+    fn misses(&self) -> [bool; 2] {
+        let Self { before, during, .. } = self;
+        [
+            during.share() < before.share() * 0.9,
+            during.late >= TRIP_MAX,
+        ]
+    }
+
+    pub(super) fn check(&self, bars: Bars) -> Result<()> {
+        let Self {
+            before,
+            during,
+            kernel,
+        } = self;
         ensure!(
             during.back > 0 && during.silence < SILENCE_MAX,
             "the flow was silent for {:?}",
             during.silence
         );
-        if bars == Bars::Alive || is_of_the_kernel {
+        if bars == Bars::Alive || self.is_of_the_kernel() {
             return Ok(());
         }
+        let [loses, is_late] = self.misses();
+        let figures = format!("{before} before, {during} during, {kernel} by the kernel alone");
+        ensure!(!loses, "the flow lost more than a tenth: {figures}");
         ensure!(
-            during.share() >= before.share() * 0.9,
-            "the flow lost more than a tenth: {before} before, {during} during"
-        );
-        ensure!(
-            during.late < TRIP_MAX,
-            "the flow took longer than {TRIP_MAX:?}: {before} before, {during} during"
+            !is_late,
+            "the flow took longer than {TRIP_MAX:?}: {figures}"
         );
         Ok(())
     }

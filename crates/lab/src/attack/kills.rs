@@ -16,13 +16,11 @@ pub(super) const ROWS: &[Row] = &[
     Row {
         name: "kill-clat",
         about: "kill -9 of clat at random moments: start, run, reload, stop",
-        kernel: None,
         run: |ground| run(ground, Program::Clat),
     },
     Row {
         name: "kill-plat",
         about: "kill -9 of plat at random moments: start, run, reload, stop",
-        kernel: None,
         run: |ground| run(ground, Program::Plat),
     },
 ];

@@ -30,49 +30,41 @@ pub(super) const ROWS: &[Row] = &[
     Row {
         name: "mutated-packets-plat6",
         about: "changed IPv6 packets of a subscriber: UDP, TCP, echo, fragments, errors",
-        kernel: None,
         run: plat6,
     },
     Row {
         name: "mutated-packets-plat4",
         about: "changed IPv4 packets from the Internet",
-        kernel: None,
         run: plat4,
     },
     Row {
         name: "mutated-packets-clat6",
         about: "changed IPv6 packets to the CLAT",
-        kernel: None,
         run: clat6,
     },
     Row {
         name: "mutated-packets-clat4",
         about: "changed IPv4 packets of a program behind clat",
-        kernel: None,
         run: clat4,
     },
     Row {
         name: "mutated-discovery",
         about: "changed router solicitations, router advertisements and neighbour solicitations",
-        kernel: None,
         run: discovery,
     },
     Row {
         name: "mutated-dns",
         about: "changed questions to the DNS64, and changed answers to it",
-        kernel: None,
         run: dns,
     },
     Row {
         name: "mutated-pcp",
         about: "changed requests for external ports",
-        kernel: None,
         run: pcp,
     },
     Row {
         name: "mutated-requests",
         about: "changed requests to metrics and control socket of both programs",
-        kernel: None,
         run: requests,
     },
 ];

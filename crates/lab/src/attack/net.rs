@@ -17,7 +17,7 @@ use crate::fake_host::FAKE_HOSTS4;
 use crate::fixture::SHARED;
 use crate::inspect::{Facts, difference, inspect};
 use crate::installed::PATIENCE;
-use crate::link::add_route;
+use crate::link::{add_address, add_route};
 use crate::namespace::Namespace;
 use crate::process::Daemon;
 use crate::topology::{PREF64, Plan, SERVER, Topology, UPLINK, embedded};
@@ -28,6 +28,14 @@ pub(super) const EDGE: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 1, 0, 0, 0, 0, 1)
 /// The edge's interfaces towards the victim and towards the attacker.
 pub(super) const VICTIM: &str = "client0";
 pub(super) const ATTACKER: &str = "client1";
+
+/// The link between edge and server, for what needs no translation.
+const FORWARDED: [IpNet; 2] = [server_link(1), server_link(2)];
+
+const fn server_link(host: u16) -> IpNet {
+    let address = Ipv6Addr::new(0xfd98, 0, 0, 0, 0, 0, 0, host);
+    IpNet::V6(ipnet::Ipv6Net::new_assert(address, 64))
+}
 
 /// What a daemon may grow by under attack, KiB: its tables have their size, its heap has not.
 const GROWTH: u64 = 32 * 1024;
@@ -89,6 +97,11 @@ impl Net {
         })?;
         // What answers the attacker in the Internet goes there.
         add_route(&topology.edge, FAKE_HOSTS4.into(), SERVER.into(), None)?;
+        let [edge, server] = FORWARDED;
+        add_address((&topology.edge, UPLINK), edge)?;
+        add_address((&topology.server, UPLINK), server)?;
+        let victims = IpNet::new_assert(Topology::client_address(0).into(), 64).trunc();
+        add_route(&topology.server, victims, edge.addr(), None)?;
         let upstream = Upstream::scripted(&topology.server, (SERVER, 53).into(), script)?;
         let directory = tempfile::tempdir()?;
         let without = [inspect(topology.client())?, inspect(&topology.edge)?];
@@ -116,6 +129,13 @@ impl Net {
     /// The established flow.
     pub(super) fn flow(&self) -> Result<Flow> {
         Flow::start(self.topology.client(), &self.topology.server, SERVER.into())
+    }
+
+    /// A flow that the edge forwards as it is, from the victim to the server's IPv6 address.
+    fn forwarded_flow(&self) -> Result<Flow> {
+        let to = FORWARDED[1].addr();
+        let flow = Flow::start(self.topology.client(), &self.topology.server, to);
+        flow.context("without translation")
     }
 
     pub(super) fn host(&self, program: Program) -> &Namespace {
@@ -219,21 +239,29 @@ impl Net {
         attack: impl FnOnce(&Self, &std::sync::atomic::AtomicBool) -> Result<String> + Send,
     ) -> Result<Found> {
         let flow = self.flow()?;
+        let forwarded = self.forwarded_flow()?;
         let before = flow.measure(ground.effort.flood.min(Duration::from_secs(3)))?;
         let is_over = std::sync::atomic::AtomicBool::new(false);
-        let (did, during) = std::thread::scope(|scope| {
+        let (did, during, kernel) = std::thread::scope(|scope| {
             let attack = scope.spawn(|| attack(&self, &is_over));
+            let kernel = scope.spawn(|| forwarded.measure(ground.effort.flood));
             let during = flow.measure(ground.effort.flood);
+            let kernel = kernel.join();
             is_over.store(true, std::sync::atomic::Ordering::Relaxed);
             let did = attack.join();
             let did = did.map_err(|_| anyhow::anyhow!("the attack panicked"))?;
-            Ok::<_, anyhow::Error>((did?, during?))
+            let kernel = kernel.map_err(|_| anyhow::anyhow!("the measurement panicked"))?;
+            Ok::<_, anyhow::Error>((did?, during?, kernel?))
         })?;
         flow.exchange(10).context("the flow, after the attack")?;
         let left = self.end()?;
         Ok(Found {
             what: format!("{did}; {left}"),
-            flow: Some(Beside { before, during }),
+            flow: Some(Beside {
+                before,
+                during,
+                kernel,
+            }),
         })
     }
 

@@ -20,19 +20,16 @@ pub(super) const ROWS: &[Row] = &[
     Row {
         name: "slow-metrics",
         about: "200 clients of the metrics of each program that send a byte now and then",
-        kernel: None,
         run: |ground| Net::new(ground)?.beside(ground, metrics),
     },
     Row {
         name: "slow-control",
         about: "200 silent clients of the control socket of each program",
-        kernel: None,
         run: |ground| Net::new(ground)?.beside(ground, control),
     },
     Row {
         name: "slow-dns",
         about: "200 connections of a subscriber to the DNS64 that send a byte now and then",
-        kernel: None,
         run: |ground| Net::new(ground)?.beside(ground, dns),
     },
 ];
