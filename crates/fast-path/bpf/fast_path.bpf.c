@@ -507,9 +507,13 @@ static __always_inline __u32 way_of(const __u32 *tags, __u32 tag)
 /* Reads the sequence of an entry after, and before, all other loads of it. */
 static __always_inline __u32 sequence_of(__u32 *sequence)
 {
-	if (LOADS_PASS_LOADS)
-		return __sync_fetch_and_add(sequence, 0);
-	return *(volatile __u32 *)sequence;
+	__u32 nothing = 0;
+
+	if (!LOADS_PASS_LOADS)
+		return *(volatile __u32 *)sequence;
+	/* A full barrier. The compiler would make a load of it if it knew that nothing is added. */
+	asm volatile("" : "+r"(nothing));
+	return __sync_fetch_and_add(sequence, nothing);
 }
 
 #define FIND(table, bucket_type, entry_type, key, entry)                                           \

@@ -140,6 +140,8 @@ impl FastPath {
 
     fn load_with(object: &[u8], options: &Options, link_header: u32) -> Result<Self, Unavailable> {
         let buckets = table::buckets(options.flows);
+        // Trials run what other processors need; daemons on x86 run the other branch.
+        let loads_pass_loads = LOADS_PASS_LOADS || link_header > 0;
         // Keyed apart from the identifications, which strangers see.
         let hash_key = options
             .seed
@@ -149,7 +151,7 @@ impl FastPath {
             .override_global("LINK_HEADER", &link_header, true)
             .override_global("BUCKETS", &buckets, true)
             .override_global("HASH_KEY", &hash_key, true)
-            .override_global("LOADS_PASS_LOADS", &u32::from(LOADS_PASS_LOADS), true)
+            .override_global("LOADS_PASS_LOADS", &u32::from(loads_pass_loads), true)
             .map_max_entries("flows6", buckets)
             .map_max_entries("flows4", buckets)
             .load(object)
