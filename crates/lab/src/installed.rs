@@ -8,6 +8,7 @@ use anyhow::{Result, ensure};
 use tempfile::TempDir;
 
 use crate::binaries::Binaries;
+use crate::command::output;
 use crate::namespace::Namespace;
 use crate::process::Daemon;
 use crate::topology::{POOL, PREF64, Plan, Topology, UPLINK};
@@ -155,6 +156,17 @@ impl Installed {
     pub fn ask_plat(&self, command: &[&str]) -> Result<String> {
         let run_dir = below(self.directory.path(), "plat", "run");
         ask(&self.topology.edge, &self.binaries.plat, command, &run_dir)
+    }
+
+    /// The same with a text for its standard input.
+    ///
+    /// # Errors
+    /// When the command fails.
+    pub fn give_plat(&self, command: &[&str], text: &str) -> Result<String> {
+        let run_dir = below(self.directory.path(), "plat", "run");
+        let words = [command, &["--run-dir", &run_dir]].concat();
+        let plat = self.binaries.plat.display().to_string();
+        output(&self.topology.edge, &plat, &words, text)
     }
 
     /// The sessions that `plat sessions` lists, a line each: without its heading and its total.

@@ -19,6 +19,7 @@ const ROUTED: &str = "sc_02_bird_and_frr_announce_what_each_gateway_can_serve";
 const TESTS: &[Test] = lab::tests![
     sc_02_bird_and_frr_announce_what_each_gateway_can_serve,
     sc_04_no_download_breaks_while_a_gateway_is_drained,
+    sc_05_connections_go_on_at_another_gateway,
 ];
 
 fn main() {
@@ -162,6 +163,48 @@ fn sc_04_no_download_breaks_while_a_gateway_is_drained() -> Result<()> {
     ensure!(!ip(edge, "route show")?.contains("dev nat64"));
     drop(near);
     Ok(())
+}
+
+/// Connections that move.
+const MOVED: usize = 50;
+
+fn sc_05_connections_go_on_at_another_gateway() -> Result<()> {
+    let topology = Topology::new(&Plan::with_routers())?;
+    let flags = ["--pool=192.168.64.0/28", "--queues=2"];
+    let mut installed = Installed::with(&Binaries::find()?, topology, Setup::plat_alone(&flags))?;
+    let (mut near, mut far) = (Vec::new(), Vec::new());
+    let network = &installed.topology;
+    let listener = network.server.run(|| Ok(TcpListener::bind((SERVER, 0))?))?;
+    let address = SocketAddr::from((embedded(SERVER), listener.local_addr()?.port()));
+    for _ in 0..MOVED {
+        let connect = || Ok(TcpStream::connect_timeout(&address, PATIENCE)?);
+        near.push(network.client().run(connect)?);
+        far.push(listener.accept()?.0);
+    }
+    send_half(&mut far, &mut near)?;
+    let stream = installed.ask_plat(&["export"])?;
+    let none = installed.ask_plat(&["export", "--client=2001:db8:ffff::/48"])?;
+    ensure!(
+        none.contains("\ntotal 0\n") && stream.contains("\ntotal 50\n"),
+        "{stream}"
+    );
+    // It leaves no file of sessions behind: what comes next is another gateway with the same secret.
+    installed.plat.kill(PATIENCE)?;
+    installed.restart_plat()?;
+    let give = |text: &str| installed.give_plat(&["import-sessions"], text);
+    let refused = give(&stream.replacen("tcp", "udp", 1));
+    ensure!(
+        format!("{refused:?}").contains("nothing is taken up"),
+        "{refused:?}"
+    );
+    ensure!(installed.sessions()?.is_empty());
+    ensure!(give(&stream)?.contains("50 sessions taken up"));
+    let again = give(&stream)?;
+    ensure!(
+        again.contains("50 sessions not taken up: one of its"),
+        "{again}"
+    );
+    send_half(&mut far, &mut near)
 }
 
 fn send_half(far: &mut [TcpStream], near: &mut [TcpStream]) -> Result<()> {

@@ -24,7 +24,8 @@ pub use leases::Leases;
 pub use pool_neighbours::{Conflict, Conflicts, PoolNeighbours};
 pub use session_log::{LogLevel, SessionLogError};
 pub use sessions::{
-    FilterError, SORTED_MAX, SessionFilter, SessionFollower, SessionList, Side, SortBy, Sorted,
+    Export, FilterError, Import, SORTED_MAX, SessionFilter, SessionFollower, SessionList, Side,
+    SortBy, Sorted,
 };
 pub use state::{State, StateConfig};
 pub use status::{NatStatus, StatusSource};

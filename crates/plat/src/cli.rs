@@ -62,6 +62,12 @@ pub(crate) enum Command {
     /// Put a gateway that is being drained back into service
     #[command(after_help = exit::CODES)]
     Resume(Resume),
+    /// Write the sessions of the running daemon to standard output, for another gateway
+    #[command(after_help = exit::CODES)]
+    Export(Export),
+    /// Take up the sessions that `plat export` of another gateway has written, from standard input
+    #[command(after_help = exit::CODES)]
+    ImportSessions(ImportSessions),
     /// Find what keeps clients from IPv4, and say what to do
     #[command(after_help = exit::DOCTOR_CODES)]
     Doctor(Doctor),
@@ -218,6 +224,24 @@ pub(crate) struct Drain {
     /// session is left: packets of sessions that run go to another gateway then
     #[arg(long)]
     pub(crate) now: bool,
+    #[command(flatten)]
+    pub(crate) place: Place,
+}
+
+#[derive(Args, Clone, Debug)]
+pub(crate) struct Export {
+    /// Only those of this IPv6 address or prefix
+    #[arg(long, value_name = "ADDR[/N]", value_parser = side::<Ipv6Prefix>)]
+    pub(crate) client: Option<String>,
+    /// Only those with this address or prefix of the pool
+    #[arg(long, value_name = "ADDR[/N]", value_parser = side::<Ipv4Prefix>)]
+    pub(crate) external: Option<String>,
+    #[command(flatten)]
+    pub(crate) place: Place,
+}
+
+#[derive(Args, Clone, Debug)]
+pub(crate) struct ImportSessions {
     #[command(flatten)]
     pub(crate) place: Place,
 }

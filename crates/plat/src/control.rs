@@ -7,15 +7,22 @@ use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
 use nat64::{Nat64, TcpState};
-use nat64_host::{FilterError, SessionFilter, SessionFollower, SessionList, Sorted};
+use nat64_host::{
+    Export, FilterError, Import, SessionFilter, SessionFollower, SessionList, Sorted,
+};
 use plat_host::{DrainOrder, StatusSource};
 use serde::{Deserialize, Serialize};
+use tokio::io::{AsyncBufReadExt, AsyncReadExt};
 use tokio::sync::Semaphore;
+use tokio::time::timeout;
+use tracing::info;
 use xlat_host::daemon::control::{Answer, ask};
 use xlat_host::daemon::exit;
+use xlat_host::daemon::wall_clock::epoch;
 use xlat_tun::now;
 
 use crate::cli::{self, OfProtocol, SortedBy};
+use crate::moved::{AT, LAYOUT, TOTAL};
 use crate::orders::{self, Order, Orders};
 
 /// Subscribers that `plat status` names.
@@ -24,6 +31,11 @@ const TOP: usize = 5;
 const SORTED: usize = 1000;
 /// Most programs that follow the sessions at the same time.
 pub(crate) const FOLLOWERS: usize = 4;
+/// Bytes of a line of a session, and how long the next one may take to come.
+const SESSION_MAX: u64 = 512;
+const SILENCE: Duration = Duration::from_secs(10);
+const OTHER_LAYOUT: &str = "the other gateway has its subscribers elsewhere in its tables: both need the same file \
+                            `secret` in the state directory (copied before the start) and the same --queues";
 /// What the last line of a drain begins with that did not come to its end.
 const NOT_DRAINED: &str = "not drained: ";
 /// Least and most time between two lines of a drain.
@@ -43,6 +55,18 @@ pub(crate) enum Request {
         early: bool,
     },
     Resume,
+    /// The sessions, for another gateway.
+    Export {
+        client: Option<String>,
+        external: Option<String>,
+    },
+    /// Those of another gateway follow.
+    ImportSessions {
+        /// When they left it, in seconds since 1970.
+        at: u64,
+        /// Where its subscribers are.
+        layout: String,
+    },
     /// Who has an external port.
     Whose {
         external: SocketAddrV4,
@@ -131,6 +155,27 @@ impl Control {
         match request {
             Request::Reload => self.give(Order::Reload, answer).await,
             Request::Resume => self.give(Order::Resume, answer).await,
+            Request::Export { client, external } => {
+                let filter = Listing {
+                    client,
+                    external,
+                    ..Listing::default()
+                };
+                match self.movable().and_then(|nat| Ok((nat, filter.filter()?))) {
+                    Ok((nat, filter)) => export(nat, filter, answer).await,
+                    Err(reason) => answer.refuse(&reason).await,
+                }
+            }
+            Request::ImportSessions { at, layout } => match self.movable() {
+                Ok(nat) if layout_of(nat) != layout => answer.refuse(OTHER_LAYOUT).await,
+                Ok(nat) => {
+                    let summary = import(nat, at, &mut answer).await?;
+                    // An answer is not worth more than the sessions.
+                    let _ = orders::give(&self.orders, Order::Look).await;
+                    answer.text(&summary).await
+                }
+                Err(reason) => answer.refuse(&reason).await,
+            },
             Request::Drain { at_most, early } => {
                 let at_most = at_most.map(Duration::from_millis);
                 let order = Order::Drain(DrainOrder { at_most, early });
@@ -166,6 +211,20 @@ impl Control {
                     ..Listing::default()
                 };
                 self.sessions(wanted, answer).await
+            }
+        }
+    }
+
+    /// The tables, if another gateway can have the same addresses.
+    fn movable(&self) -> Result<&Nat64, String> {
+        let Some(source) = &self.source.nat else {
+            return Err("this plat keeps no sessions: it runs without --pool".into());
+        };
+        let nat = source.nat();
+        match nat.outer() {
+            None => Ok(nat),
+            Some(_) => {
+                Err("clients share an address of this host, which no other gateway has".into())
             }
         }
     }
@@ -284,6 +343,53 @@ pub(crate) fn drain(flags: &cli::Drain) -> anyhow::Result<()> {
         Some(line) => Err(anyhow::anyhow!(line)),
         None => Ok(()),
     }
+}
+
+async fn export(nat: &Nat64, filter: SessionFilter, mut answer: Answer) -> io::Result<()> {
+    let head = format!("{AT}{}\n{LAYOUT}{}\n", epoch(), layout_of(nat));
+    answer.text(&head).await?;
+    let mut export = Export::new(filter);
+    while let Some(page) = export.next_page(nat) {
+        match page.is_empty() {
+            false => answer.text(&page).await?,
+            // Others have their turn.
+            true => tokio::task::yield_now().await,
+        }
+    }
+    let total = format!("{TOTAL}{}\n", export.count());
+    answer.text(&total).await
+}
+
+/// Takes up what the client sends, and says what became of it.
+async fn import(nat: &Nat64, at: u64, answer: &mut Answer) -> io::Result<String> {
+    let mut import = Import::new(at);
+    let mut body = answer.ask_for_body().await?;
+    let mut line = String::new();
+    let mut number = 0_u32;
+    loop {
+        line.clear();
+        let mut one = (&mut body).take(SESSION_MAX);
+        if timeout(SILENCE, one.read_line(&mut line)).await?? == 0 {
+            break;
+        }
+        if !line.starts_with(TOTAL) {
+            import.take(nat, line.trim_end());
+        }
+        number = number.wrapping_add(1);
+        if number.is_multiple_of(256) {
+            tokio::task::yield_now().await;
+        }
+    }
+    let summary = import.summary();
+    info!(
+        "from another gateway: {}",
+        summary.trim_end().replace('\n', "; ")
+    );
+    Ok(summary)
+}
+
+fn layout_of(nat: &Nat64) -> String {
+    format!("{:016x}", nat.layout_id())
 }
 
 /// Lists sessions page by page.

@@ -13,6 +13,7 @@ mod dns;
 mod doctor;
 mod facts;
 mod import;
+mod moved;
 mod orders;
 mod pcp;
 mod reload;
@@ -73,6 +74,8 @@ fn dispatch(cli: Cli) -> Result<u8> {
         Some(Command::Reload(reload)) => ask(&reload.place, &control::Request::Reload),
         Some(Command::Drain(drain)) => control::drain(&drain),
         Some(Command::Resume(resume)) => ask(&resume.place, &control::Request::Resume),
+        Some(Command::Export(export)) => moved::export(export),
+        Some(Command::ImportSessions(import)) => moved::import(&import),
         Some(Command::Doctor(asked)) => {
             let report = runtime.block_on(doctor::run(&asked))?;
             // A thread that waits for the kernel must not keep the report.

@@ -12,6 +12,8 @@ pub(crate) enum Order {
     Drain(DrainOrder),
     /// Take them again.
     Resume,
+    /// Look at the tables: sessions have come.
+    Look,
 }
 
 /// An order, and where its outcome goes.

@@ -3,8 +3,10 @@
 mod filter;
 mod follow;
 mod list;
+mod moved;
 mod row;
 
 pub use filter::{FilterError, SessionFilter, Side};
 pub use follow::SessionFollower;
 pub use list::{SORTED_MAX, SessionList, SortBy, Sorted};
+pub use moved::{Export, Import};

@@ -188,6 +188,15 @@ impl Nat64 {
             .for_each(|mut shard| shard.set_draining(drains));
     }
 
+    /// A number that two NAT64s have in common if the subscribers of one are in the same shards of the
+    /// other, so that it can take up sessions with their ports. It says nothing about the seed.
+    pub fn layout_id(&self) -> u64 {
+        match self.shared.shards.len() as u64 {
+            1 => 0,
+            shards => self.shared.key.hash([LAYOUT, shards]),
+        }
+    }
+
     /// How much of everything there is.
     pub fn counts(&self) -> Counts {
         self.each_shard()
@@ -234,6 +243,8 @@ impl Nat64 {
 const LARGE: u32 = 30_000;
 /// Independent parts of the fragments.
 const FRAGMENT_PARTS: usize = 8;
+/// Tells [`Nat64::layout_id`] from other numbers that the key gives.
+const LAYOUT: u64 = 0x6c61_796f_7574;
 /// Counters of identifications.
 const IDS: u64 = 4096;
 

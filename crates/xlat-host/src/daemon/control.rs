@@ -47,6 +47,8 @@ const ANSWERS_MAX: usize = 8;
 const PATIENCE_WITH_DAEMON: Duration = Duration::from_secs(20);
 /// What a refusal begins with where there is nothing of what the request is about.
 const NOTHING: &str = "nothing found: ";
+/// The line that a client waits for that has more to send.
+const GO_ON: &str = "go on\n";
 /// What it begins with where the request is none.
 const NOT_A_REQUEST: &str = "not a request: ";
 /// Time limit for a client to send its request, and to receive each part of the reply.
@@ -242,6 +244,15 @@ impl Answer {
         self.refuse(&format!("{NOTHING}{reason}")).await
     }
 
+    /// Tells a client that waits for it ([`send`]) to send the rest, and returns where that comes from.
+    ///
+    /// # Errors
+    /// The client has closed the connection, or does not read.
+    pub async fn ask_for_body(&mut self) -> io::Result<AsyncReader<&mut UnixStream>> {
+        self.text(GO_ON).await?;
+        Ok(AsyncReader::new(&mut self.stream))
+    }
+
     /// Waits until the client closes the connection.
     pub async fn closed(&mut self) {
         let mut buffer = [0; 64];
@@ -292,6 +303,34 @@ pub fn follow(
     )
 }
 
+/// Sends a request and, when the daemon asks for it, all that can be read from `body`, and hands each
+/// line of the reply to `print`.
+///
+/// # Errors
+/// Those of [`ask`], and those of `body`.
+pub fn send(
+    run_dir: &Path,
+    name: &str,
+    request: &impl Serialize,
+    mut body: impl io::Read,
+    mut print: impl FnMut(&str) -> io::Result<()>,
+) -> Result<(), ControlError> {
+    let mut stream = connect(socket_path(run_dir, name), PATIENCE_WITH_DAEMON)?;
+    let mut to = stream.try_clone()?;
+    let mut sent = false;
+    let mut begin = serde_json::to_string(request).map_err(io::Error::from)?;
+    begin.push('\n');
+    stream.write_all(begin.as_bytes()).map_err(silent)?;
+    read_reply(stream, Some(PATIENCE_WITH_DAEMON), &mut |line| {
+        if sent || line != GO_ON {
+            return print(line);
+        }
+        sent = true;
+        io::copy(&mut body, &mut to)?;
+        to.shutdown(std::net::Shutdown::Write)
+    })
+}
+
 /// Asks, and waits so long for the first line of the reply, and for each further part.
 fn talk(
     run_dir: &Path,
@@ -304,6 +343,14 @@ fn talk(
     let mut line = serde_json::to_string(request).map_err(io::Error::from)?;
     line.push('\n');
     stream.write_all(line.as_bytes()).map_err(silent)?;
+    read_reply(stream, further, print)
+}
+
+fn read_reply(
+    stream: BlockingStream,
+    further: Option<Duration>,
+    print: &mut dyn FnMut(&str) -> io::Result<()>,
+) -> Result<(), ControlError> {
     let mut lines = BufReader::new(stream);
     let mut line = String::new();
     lines.read_line(&mut line).map_err(silent)?;

@@ -14,6 +14,7 @@ use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read, Seek, Take, Write};
 
 use crc32fast::Hasher;
+use rustix::fs::{Mode, OFlags};
 
 /// A state file whose checksum is right, or one of version 1.
 #[derive(Debug)]
@@ -37,7 +38,10 @@ impl Saved {
 }
 
 /// Writes a file with the contents that `fill` writes; each of their lines must have an end.
-pub(super) fn write(
+///
+/// # Errors
+/// Those of the file and of `fill`, after which the file has no last line.
+pub fn write(
     file: &mut impl Write,
     kind: &str,
     fill: impl FnOnce(&mut dyn Write) -> io::Result<()>,
@@ -53,7 +57,10 @@ pub(super) fn write(
 }
 
 /// Opens a file of this kind. The error says what is wrong with it, for people.
-pub(super) fn open(file: File, kind: &str) -> Result<Saved, String> {
+///
+/// # Errors
+/// That it is not whole, or of another kind or version.
+pub fn open(file: File, kind: &str) -> Result<Saved, String> {
     let mut file = BufReader::new(file);
     match check(&mut file, kind) {
         Ok(Found::Current { start, len }) => rewind(file, start, len, false),
@@ -61,6 +68,20 @@ pub(super) fn open(file: File, kind: &str) -> Result<Saved, String> {
         Err(Damage::Read(error)) => Err(error.to_string()),
         Err(Damage::Contents(reason)) => Err(reason.into()),
     }
+}
+
+/// All that can be read, in a file that nobody else sees and that goes with its descriptor: what comes
+/// by a pipe can be read once only.
+///
+/// # Errors
+/// Those of the source, and of the directory for such files (`TMPDIR`).
+pub fn spool(mut from: impl Read) -> io::Result<File> {
+    let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
+    let file = rustix::fs::open(std::env::temp_dir(), flags, Mode::RUSR | Mode::WUSR)?;
+    let mut file = File::from(file);
+    io::copy(&mut from, &mut file)?;
+    file.rewind()?;
+    Ok(file)
 }
 
 fn rewind(mut file: BufReader<File>, start: u64, len: u64, is_old: bool) -> Result<Saved, String> {
