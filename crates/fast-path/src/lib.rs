@@ -16,6 +16,7 @@ mod counters;
 mod flows;
 mod layout;
 mod mapping;
+mod memory;
 mod mode;
 mod program;
 mod rules;

@@ -18,6 +18,7 @@ use crate::counters::{COUNTED, Counters};
 use crate::flows::FlowTable;
 use crate::layout::{Config, Row, Row4Key, Row6Key, State, TrafficCells};
 use crate::mapping::{MappingError, StaticMapping};
+use crate::memory::{FEWEST, affordable};
 use crate::rules::Rules;
 use crate::sys::{self, Map};
 use crate::table::{self, Table};
@@ -89,9 +90,6 @@ static OBJECT: &[u8] =
 
 const PROGRAM: &str = "fast_path";
 
-/// Fewer entries than this are not worth another attempt.
-const FEWEST: u32 = 512;
-
 /// x86 does loads in the order of the program.
 const LOADS_PASS_LOADS: bool = !cfg!(any(target_arch = "x86", target_arch = "x86_64"));
 
@@ -126,9 +124,8 @@ impl FastPath {
         link_header: u32,
     ) -> Result<Self, Unavailable> {
         check_kernel()?;
-        let memory = fs::read_to_string("/proc/meminfo").unwrap_or_default();
         let mut options = options.clone();
-        options.flows = affordable(options.flows, &memory);
+        options.flows = affordable(options.flows);
         loop {
             match Self::load_with(object, &options, link_header) {
                 // A smaller table is better than none.
@@ -419,18 +416,6 @@ fn map(ebpf: &mut Ebpf, name: &str, key: usize, value: usize) -> Result<Map, Una
         .map_err(Unavailable::Tables)
 }
 
-/// As many flows as take a sixteenth of the machine's memory, if that is less.
-fn affordable(flows: u32, meminfo: &str) -> u32 {
-    let total = meminfo
-        .lines()
-        .find_map(|line| line.strip_prefix("MemTotal:"));
-    let kib = total.and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok());
-    let Some(kib) = kib else { return flows };
-    let of_flow = 2 * u64::from(table::buckets(7 * 1024)) * table::BUCKET_BYTES as u64 / (7 * 1024);
-    let most = kib * 1024 / 16 / of_flow;
-    flows.min(u32::try_from(most).unwrap_or(u32::MAX).max(FEWEST))
-}
-
 fn check_kernel() -> Result<(), Unavailable> {
     let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
     let mut numbers = release
@@ -510,21 +495,5 @@ fn one_line(error: &(dyn std::error::Error + 'static)) -> String {
     match last {
         Some(last) => format!("{first} {last}"),
         None => first + &cause,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn kp_19_a_small_machine_has_fewer_flows() {
-        let with = |kib: u64| affordable(1 << 16, &format!("MemFree: 1 kB\nMemTotal: {kib} kB\n"));
-        // 263 bytes each, for both directions.
-        assert_eq!(with(64 << 10), (4 << 20) / 262);
-        assert_eq!(with(1 << 20), 1 << 16);
-        assert_eq!(with(1), FEWEST);
-        assert_eq!(affordable(1 << 16, ""), 1 << 16);
-        assert_eq!(affordable(1, "MemTotal: 65536 kB\n"), 1);
     }
 }

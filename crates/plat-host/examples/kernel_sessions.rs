@@ -55,7 +55,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     }
     let installed = installed as f64;
     println!(
-        "{installed} of {sessions} sessions; {} directions found both places full",
+        "{installed} of {sessions} sessions; {} directions had no room",
         program.flows().refused()
     );
     let memory = program.flows().memory() as f64;
