@@ -1,9 +1,10 @@
 //! The DNS64: a client's query and what comes back from upstream.
 
 use std::net::Ipv6Addr;
-use std::rc::Rc;
 
-use dns64::{Answer, Cache, Lookup, Next, Question, Rules, encode, payload_limit, read};
+use dns64::{
+    Age, Answer, Asked, Cache, Lookup, Next, Question, Rules, encode, payload_limit, read,
+};
 use hickory_proto::op::{Message, Query};
 use hickory_proto::rr::{DNSClass, RData, RecordType};
 use xlat_core::Instant;
@@ -43,12 +44,27 @@ pub fn dns64(data: &[u8]) {
 fn finish(answer: Answer, question: &Question, request: &Message) {
     check(&answer, request);
     let mut cache = Cache::new(4);
-    let answer = Rc::new(answer);
     cache.keep(question, &answer, Instant::from_secs(1));
     assert!(cache.len() <= 1);
-    if let Some((kept, age)) = cache.find(question, Instant::from_secs(100)) {
-        assert_eq!(age, 99);
-        check(kept, request);
+    let (Some(key), Some(asked)) = (question.key(), Asked::of(request)) else {
+        return;
+    };
+    if let Some(found) = cache.find(&key, Instant::from_secs(100)) {
+        assert_eq!(found.age(), Age::Fresh(99));
+        for limit in [payload_limit(request), usize::from(u16::MAX)] {
+            let mut bytes = Vec::new();
+            assert!(found.write(&asked, limit, &mut bytes), "another question");
+            assert!(bytes.len() <= limit, "{} of {limit} bytes", bytes.len());
+            let kept = read(&bytes).expect("an answer that can be read");
+            let fresh = encode(&answer.to(request, 99), limit).expect("it was kept");
+            let fresh = read(&fresh).expect("an answer that can be read");
+            assert_eq!(kept.queries, fresh.queries);
+            // Names may be shorter in what is kept.
+            if !fresh.metadata.truncation {
+                assert_eq!(kept.metadata, fresh.metadata);
+                assert_eq!(kept.answers, fresh.answers);
+            }
+        }
     }
 }
 

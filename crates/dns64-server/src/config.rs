@@ -4,6 +4,7 @@ use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 use std::str::FromStr;
+use std::time::Duration;
 
 use dns64::{Domain, Rules};
 use xlat_core::addr::Ipv6Prefix;
@@ -31,6 +32,10 @@ pub struct Config {
     pub on_link: Vec<Ipv6Prefix>,
     /// Queries a second that one client may send.
     pub rate: u32,
+    /// How long answers stay behind their lifetime, for when resolvers fail (RFC 8767).
+    pub stale: Duration,
+    /// Look up again what is asked for towards the end of its lifetime.
+    pub prefetches: bool,
     /// Maximum number of cached answers, of 2 KiB each on average.
     pub cache: usize,
 }
@@ -40,6 +45,7 @@ impl Config {
     pub(crate) fn has_same_answers(&self, other: &Self) -> bool {
         (&self.rules, &self.upstreams, self.cache) == (&other.rules, &other.upstreams, other.cache)
             && (&self.trust, &self.forwards) == (&other.trust, &other.forwards)
+            && (self.stale, self.prefetches) == (other.stale, other.prefetches)
     }
 
     pub(crate) fn has_same_limits(&self, other: &Self) -> bool {

@@ -16,6 +16,8 @@ xlat_tun::labels! {
 
     /// Answered from the cache.
     Cached = "cached",
+    /// Answered from the cache behind its lifetime, because resolvers did not answer.
+    Stale = "stale",
     /// Answered, or refused with a code, without asking a resolver.
     Local = "local",
     /// Answered by what upstream resolvers sent.
@@ -96,6 +98,13 @@ impl Figures {
             "DNS64     {queries} queries, {cached} answered from the cache, {answered} by \
              resolvers, {local} here; {failed} failed"
         )?;
+        let stale = of(Outcome::Stale);
+        if stale > 0 {
+            writeln!(
+                f,
+                "  {stale} answered behind their lifetime, because resolvers fail"
+            )?;
+        }
         self.write_resolvers(f)?;
         let millis = lookup_us / lookups.max(&1) / 1000;
         writeln!(
@@ -210,7 +219,7 @@ mod tests {
         let text = page.into_text();
         for line in [
             "plat_dns64_queries_total{outcome=\"cached\"} 1",
-            "plat_dns64_queries_total{outcome=\"malformed\"} 7",
+            "plat_dns64_queries_total{outcome=\"malformed\"} 8",
             "plat_dns64_synthesised_total 1",
             "# TYPE plat_dns64_lookup_seconds histogram",
             "plat_dns64_lookup_seconds_bucket{le=\"0.001\"} 2",
@@ -222,7 +231,7 @@ mod tests {
         ] {
             assert!(text.lines().any(|one| one == line), "{line} in {text}");
         }
-        assert_eq!(source.figures().queries, 1 + 2 + 3 + 4 + 5 + 6 + 7);
+        assert_eq!(source.figures().queries, 1 + 2 + 3 + 4 + 5 + 6 + 7 + 8);
     }
 
     #[test]
@@ -231,7 +240,7 @@ mod tests {
         let counters = &source.counters;
         counters.count(Outcome::Cached);
         counters.lookups.add(Duration::from_micros(3));
-        let expected = "{\"queries\":1,\"resolvers\":[],\"cached\":1,\"local\":0,\"answered\":0,\"failed\":0,\
+        let expected = "{\"queries\":1,\"resolvers\":[],\"cached\":1,\"stale\":0,\"local\":0,\"answered\":0,\"failed\":0,\
                         \"refused\":0,\"limited\":0,\"malformed\":0,\"synthesised\":0,\
                         \"lookups\":1,\"lookup_us\":3}";
         assert_eq!(serde_json::to_string(&source.figures()).unwrap(), expected);

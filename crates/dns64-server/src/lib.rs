@@ -5,7 +5,8 @@
 //! configuration while queries are served, [`Server::status_source`] tells of them. [`ResolvConf`] has
 //! the resolvers of the host.
 //!
-//! Inside, `responder` serves the clients within their `limits` and `connections`, `resolver` has the cache and the
+//! Inside, `datagrams` answers from the cache, on threads of its own, what clients ask over UDP within their `limits`;
+//! `responder` has what is left, and their `connections`, `resolver` has the cache and the
 //! lookups in progress, `upstreams` the order in which upstream resolvers are queried, and
 //! `exchange` and `tls` one query to one of them. The feature `tls`, on by default, is DNS over TLS.
 
@@ -13,12 +14,15 @@ mod address;
 mod config;
 mod connections;
 mod counters;
+mod datagrams;
 mod exchange;
 mod limits;
 mod resolv_conf;
 mod resolver;
 mod responder;
 mod server;
+mod shared;
+mod sockets;
 mod status;
 #[cfg(feature = "tls")]
 mod tls;

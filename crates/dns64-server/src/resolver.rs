@@ -1,36 +1,44 @@
-//! Lookups and the cache of their answers. Clients with equal questions at the same time share one
+//! Lookups. Clients with equal questions at the same time share one
 //! lookup.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
-use dns64::{Answer, Ask, Cache, Domain, Lookup, Next, Question, Rules};
+use dns64::{Answer, Ask, Domain, Lookup, Next, Question, Rules};
 use hickory_proto::rr::RecordType;
 use tokio::sync::oneshot;
+use tokio::task::spawn_local;
 use xlat_tun::now;
 
 use crate::config::{Config, Upstream};
+use crate::limits::Slot;
+use crate::shared::Shared;
 use crate::status::Resolvers;
 use crate::upstreams::Upstreams;
 
 /// Maximum time of a lookup, less than the 5 seconds after which a stub resolver gives up.
 const PATIENCE: Duration = Duration::from_millis(4500);
 
-/// The configuration of lookups, and their answers. A new configuration gets a new resolver, so
+/// The configuration of lookups. A new configuration gets a new resolver, so
 /// that lookups under the old one cannot affect it.
 pub(crate) struct Resolver {
     pub(crate) rules: Rules,
-    pub(crate) cache: RefCell<Cache>,
+    /// Number of the configuration.
+    generation: u64,
     upstreams: Upstreams,
     forwards: Vec<(Domain, Upstreams)>,
     /// Lookups in progress, and the other clients that wait for each.
-    under_way: RefCell<HashMap<Question, Vec<oneshot::Sender<Rc<Answer>>>>>,
+    under_way: RefCell<HashMap<Question, Vec<Waiting>>>,
 }
 
+/// A client that waits, and its place.
+type Waiting = (oneshot::Sender<Rc<Answer>>, Slot);
+
 impl Resolver {
-    pub(crate) fn new(config: &Config, resolvers: &Resolvers) -> Rc<Self> {
+    pub(crate) fn new(config: &Config, generation: u64, resolvers: &Resolvers) -> Rc<Self> {
         let forwards = config.forwards.iter();
         let theirs = forwards.clone().flat_map(|forward| &forward.upstreams);
         resolvers.set(config.upstreams.iter().chain(theirs));
@@ -39,38 +47,69 @@ impl Resolver {
         };
         Rc::new(Self {
             rules: config.rules.clone(),
+            generation,
             upstreams: upstreams(&config.upstreams),
             forwards: forwards
                 .map(|forward| (forward.domain.clone(), upstreams(&forward.upstreams)))
                 .collect(),
-            cache: RefCell::new(Cache::new(config.cache)),
             under_way: RefCell::default(),
         })
     }
 
-    /// Joins a lookup in progress. If there is none, returns `None` and the caller must start it.
-    pub(crate) fn join(&self, question: &Question) -> Option<oneshot::Receiver<Rc<Answer>>> {
-        let mut under_way = self.under_way.borrow_mut();
-        if let Some(others) = under_way.get_mut(question) {
-            let (sender, receiver) = oneshot::channel();
-            others.push(sender);
-            return Some(receiver);
+    /// The answer of the lookup of this question, which may be in progress already. `slot` is held until
+    /// its end.
+    pub(crate) fn look_up(
+        self: &Rc<Self>,
+        question: &Question,
+        slot: Slot,
+        shared: &Arc<Shared>,
+    ) -> oneshot::Receiver<Rc<Answer>> {
+        let (sender, receiver) = oneshot::channel();
+        if let Some(others) = self.under_way.borrow_mut().get_mut(question) {
+            others.push((sender, slot));
+            return receiver;
         }
-        under_way.insert(question.clone(), Vec::new());
-        None
+        let first = vec![(sender, slot)];
+        self.under_way.borrow_mut().insert(question.clone(), first);
+        let (resolver, shared, question) = (Rc::clone(self), Arc::clone(shared), question.clone());
+        spawn_local(async move {
+            let begin = now();
+            let answer = Rc::new(resolver.resolve(&question).await);
+            shared.counters.lookups.add(now().saturating_since(begin));
+            resolver.end(&question, &answer, &shared);
+        });
+        receiver
+    }
+
+    /// True if a lookup of this question is in progress.
+    pub(crate) fn is_under_way(&self, question: &Question) -> bool {
+        self.under_way.borrow().contains_key(question)
     }
 
     /// Caches the answer and sends it to all waiting clients.
-    pub(crate) fn end(&self, question: &Question, answer: &Rc<Answer>) {
-        self.cache.borrow_mut().keep(question, answer, now());
+    fn end(&self, question: &Question, answer: &Rc<Answer>, shared: &Shared) {
+        if answer.is_failure() {
+            let answers = shared.answers();
+            if let Some(key) = question
+                .key()
+                .filter(|_| answers.generation == self.generation)
+            {
+                answers.cache.rest(&key, now());
+            }
+        } else {
+            let mut answers = shared.answers_mut();
+            if answers.generation == self.generation {
+                answers.cache.keep(question, answer, now());
+            }
+        }
         let others = self.under_way.borrow_mut().remove(question);
-        for other in others.unwrap_or_default() {
+        for (other, _slot) in others.unwrap_or_default() {
             let _ = other.send(Rc::clone(answer));
         }
     }
 
     /// Queries the upstream resolvers until there is an answer.
-    pub(crate) async fn resolve(&self, question: &Question) -> Answer {
+    async fn resolve(&self, question: &Question) -> Answer {
         let begin = now();
         let (mut lookup, mut next) = Lookup::start(&self.rules, question);
         loop {

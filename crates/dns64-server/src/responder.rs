@@ -1,32 +1,34 @@
-//! Serves the clients: their datagrams and connections, within the limits of each.
+//! Serves what the cache does not answer: queries for a lookup, and connections, within the limits of
+//! each client.
 //!
-//! All tasks run on one thread. A query with a cached answer is answered at once; others wait for a
-//! lookup.
+//! All tasks run on one thread. A query with an answer is answered at once; others wait for a lookup.
 
 use std::cell::RefCell;
 use std::io;
-use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, TcpListener as StdListener};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use dns64::{Answer, Lookup, Next, Question, encode, payload_limit};
+use dns64::{Age, Answer, Asked, Found, Lookup, Next, Question, encode};
 use hickory_proto::op::{Message, MessageType};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::{TcpListener, TcpStream, UdpSocket};
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::{LocalSet, spawn_local};
 use tokio::time::timeout;
-use tracing::{info, warn};
+use tracing::info;
 use xlat_tun::now;
 
 use crate::config::{Config, change_of_upstreams};
 use crate::connections::{Connection, Connections};
-use crate::counters::{Counters, Outcome};
-use crate::limits::{Client, Limits, Notices, Slot, Slots, descriptors};
+use crate::counters::Outcome;
+use crate::datagrams::Miss;
+use crate::limits::{Client, Slot, Slots, descriptors};
 use crate::resolver::Resolver;
 use crate::server::Update;
-use crate::status::{Resolvers, StatusSource};
+use crate::shared::Shared;
+use crate::status::Resolvers;
 use crate::upstreams::SOCKETS;
 
 /// Maximum number of queries that wait for lookups, if there are descriptors for them.
@@ -36,84 +38,67 @@ const CONNECTIONS_MAX: usize = 256;
 const CONNECTION_PATIENCE: Duration = Duration::from_secs(10);
 /// Length that any answer over UDP may have, in bytes (RFC 1035 section 2.3.4).
 const UDP_MIN: usize = 512;
+/// Length that an answer over TCP may have, in bytes.
+const TCP_MAX: usize = u16::MAX as usize;
+/// How long a client waits for resolvers before it gets an answer that is stale (RFC 8767 section 5).
+const STALE_AFTER: Duration = Duration::from_millis(1800);
 /// Descriptors reserved for other uses.
 const DESCRIPTORS: u64 = 256 + CONNECTIONS_MAX as u64;
-
-/// The sockets of one address.
-#[derive(Debug)]
-pub(crate) struct Sockets {
-    udp: std::net::UdpSocket,
-    tcp: std::net::TcpListener,
-}
-
-impl Sockets {
-    pub(crate) fn open(address: Ipv6Addr, port: u16) -> io::Result<Self> {
-        let sockets = Self {
-            udp: std::net::UdpSocket::bind((address, port))?,
-            tcp: std::net::TcpListener::bind((address, port))?,
-        };
-        sockets.udp.set_nonblocking(true)?;
-        sockets.tcp.set_nonblocking(true)?;
-        Ok(sockets)
-    }
-
-    /// The same sockets once more.
-    pub(crate) fn another(&self) -> io::Result<Self> {
-        Ok(Self {
-            udp: self.udp.try_clone()?,
-            tcp: self.tcp.try_clone()?,
-        })
-    }
-}
 
 /// The state that the tasks share.
 pub(crate) struct Responder {
     config: RefCell<Config>,
     resolver: RefCell<Rc<Resolver>>,
-    limits: RefCell<Limits>,
-    notices: RefCell<Notices>,
+    shared: Arc<Shared>,
     waiting: Rc<Slots>,
     connections: Rc<Connections>,
-    counters: Arc<Counters>,
     resolvers: Resolvers,
 }
 
+/// What reaches the responder from other threads.
+pub(crate) struct Inbox {
+    pub(crate) misses: mpsc::Receiver<Miss>,
+    pub(crate) changes: mpsc::UnboundedReceiver<Update>,
+    pub(crate) stopped: oneshot::Receiver<()>,
+}
+
+/// A query with what its answer follows from.
+struct Query {
+    request: Message,
+    question: Question,
+    asked: Asked<'static>,
+    limit: usize,
+}
+
 impl Responder {
-    pub(crate) fn new(config: Config, status: StatusSource) -> Self {
+    pub(crate) fn new(config: Config, shared: Arc<Shared>, resolvers: Resolvers) -> Self {
         let have = descriptors(DESCRIPTORS + WAITING_MAX * SOCKETS);
         let waiting = have.saturating_sub(DESCRIPTORS) / SOCKETS;
         let waiting = waiting.clamp(16, WAITING_MAX) as usize;
+        let generation = shared.answers().generation;
         Self {
-            resolver: RefCell::new(Resolver::new(&config, &status.resolvers)),
-            limits: RefCell::new(limits(&config)),
+            resolver: RefCell::new(Resolver::new(&config, generation, &resolvers)),
             config: RefCell::new(config),
-            notices: RefCell::default(),
+            shared,
             waiting: Slots::new(waiting),
             connections: Connections::new(CONNECTIONS_MAX),
-            counters: status.counters,
-            resolvers: status.resolvers,
+            resolvers,
         }
     }
 
-    pub(crate) fn run(
-        self,
-        sockets: Vec<Sockets>,
-        changes: mpsc::UnboundedReceiver<Update>,
-        stopped: oneshot::Receiver<()>,
-    ) -> io::Result<()> {
+    pub(crate) fn run(self, listeners: Vec<StdListener>, inbox: Inbox) -> io::Result<()> {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()?;
         let responder = Rc::new(self);
         LocalSet::new().block_on(&runtime, async move {
-            for Sockets { udp, tcp } in sockets {
-                let udp = Rc::new(UdpSocket::from_std(udp)?);
-                spawn_local(Rc::clone(&responder).datagrams(udp));
-                let tcp = TcpListener::from_std(tcp)?;
-                spawn_local(Rc::clone(&responder).connections(tcp));
+            for listener in listeners {
+                let listener = TcpListener::from_std(listener)?;
+                spawn_local(Rc::clone(&responder).connections(listener));
             }
-            spawn_local(responder.apply(changes));
-            let _ = stopped.await;
+            spawn_local(Rc::clone(&responder).misses(inbox.misses));
+            spawn_local(responder.apply(inbox.changes));
+            let _ = inbox.stopped.await;
             Ok(())
         })
     }
@@ -121,11 +106,9 @@ impl Responder {
     async fn apply(self: Rc<Self>, mut changes: mpsc::UnboundedReceiver<Update>) {
         while let Some((config, done)) = changes.recv().await {
             let before = self.config.replace(config.clone());
+            let generation = self.shared.update(&before, &config);
             if !before.has_same_answers(&config) {
-                *self.resolver.borrow_mut() = Resolver::new(&config, &self.resolvers);
-            }
-            if !before.has_same_limits(&config) {
-                *self.limits.borrow_mut() = limits(&config);
+                *self.resolver.borrow_mut() = Resolver::new(&config, generation, &self.resolvers);
             }
             if let Some(change) = change_of_upstreams(&before.upstreams, &config.upstreams) {
                 info!("{change}");
@@ -134,35 +117,48 @@ impl Responder {
         }
     }
 
-    async fn datagrams(self: Rc<Self>, socket: Rc<UdpSocket>) {
-        let mut buffer = vec![0; 4096];
-        loop {
-            let Ok((length, from)) = socket.recv_from(&mut buffer).await else {
-                continue;
-            };
-            let (request, client) = match self.accept(&buffer[..length], from.ip()) {
-                Ok(accepted) => accepted,
-                Err(Some(refusal)) => {
-                    send(&socket, &refusal, UDP_MIN, from).await;
-                    continue;
-                }
-                Err(None) => continue,
-            };
-            let limit = payload_limit(&request);
-            match self.at_once(&request, from.ip()) {
-                Ok(reply) => send(&socket, &reply, limit, from).await,
-                Err(question) => {
-                    let Some(slot) = self.slot(client) else {
-                        continue;
-                    };
-                    let (responder, socket) = (Rc::clone(&self), Rc::clone(&socket));
-                    spawn_local(async move {
-                        if let Some(reply) = responder.look_up(&request, question, slot).await {
-                            send(&socket, &reply, limit, from).await;
-                        }
-                    });
-                }
+    async fn misses(self: Rc<Self>, mut misses: mpsc::Receiver<Miss>) {
+        while let Some(miss) = misses.recv().await {
+            self.miss(miss);
+        }
+    }
+
+    fn miss(self: &Rc<Self>, miss: Miss) {
+        let from = miss.from;
+        let query = match self.read(&miss.bytes, from.ip(), None) {
+            Ok(query) => query,
+            Err(reply) => {
+                // The client repeats its query.
+                let _ = reply.map(|reply| miss.socket.send_to(&reply, from));
+                return;
             }
+        };
+        if miss.is_refresh {
+            return self.refresh(&query.question, miss.client);
+        }
+        if let Some(reply) = self.at_once(&query) {
+            let _ = miss.socket.send_to(&reply, from);
+            return;
+        }
+        let Some(slot) = self.slot(miss.client) else {
+            return;
+        };
+        let responder = Rc::clone(self);
+        spawn_local(async move {
+            if let Some(reply) = responder.look_up(&query, slot).await {
+                let _ = miss.socket.send_to(&reply, from);
+            }
+        });
+    }
+
+    /// Looks up again what is in the cache.
+    fn refresh(&self, question: &Question, client: Client) {
+        let resolver = Rc::clone(&self.resolver.borrow());
+        if resolver.is_under_way(question) {
+            return;
+        }
+        if let Some(slot) = self.waiting.take(client) {
+            drop(resolver.look_up(question, slot, &self.shared));
         }
     }
 
@@ -172,8 +168,9 @@ impl Responder {
                 tokio::time::sleep(Duration::from_millis(100)).await;
                 continue;
             };
-            let Some(client) = self.limits.borrow().client(from.ip()) else {
-                self.counters.count(Outcome::Refused);
+            let client = self.shared.gate().client(from.ip());
+            let Some(client) = client else {
+                self.shared.counters.count(Outcome::Refused);
                 continue;
             };
             let Some(connection) = self.connections.open(client, now()) else {
@@ -201,79 +198,104 @@ impl Responder {
                 () = connection.closed() => return None,
             };
             connection.set_idle(None);
-            let reply = match self.accept(&buffer, from) {
-                Ok((request, client)) => match self.at_once(&request, from) {
-                    Ok(reply) => reply,
-                    Err(question) => {
+            let client = {
+                let mut gate = self.shared.gate();
+                self.shared.admit(&mut gate, from, now())?
+            };
+            let reply = match self.read(&buffer, from, Some(TCP_MAX)) {
+                Ok(query) => match self.at_once(&query) {
+                    Some(reply) => reply,
+                    None => {
                         let slot = self.slot(client)?;
-                        self.look_up(&request, question, slot).await?
+                        self.look_up(&query, slot).await?
                     }
                 },
-                Err(refusal) => *refusal?,
+                Err(reply) => reply?,
             };
-            let bytes = encode(&reply, usize::from(u16::MAX))?;
-            let mut message = (bytes.len() as u16).to_be_bytes().to_vec();
-            message.extend(bytes);
+            let mut message = (reply.len() as u16).to_be_bytes().to_vec();
+            message.extend(reply);
             let written = timeout(CONNECTION_PATIENCE, stream.write_all(&message));
             written.await.ok()?.ok()?;
             connection.set_idle(Some(now()));
         }
     }
 
-    /// Parses a query, and returns it with its client.
+    /// Parses a query of a client that may ask. `limit` is that of the answer, unless the query says.
     ///
     /// # Errors
-    /// For anything else: the response to it, if it gets one.
-    fn accept(
+    /// For what has no question to look up: the response to it, if it gets one.
+    fn read(
         &self,
         bytes: &[u8],
         from: IpAddr,
-    ) -> Result<(Message, Client), Option<Box<Message>>> {
-        let mut limits = self.limits.borrow_mut();
-        let Some(client) = limits.client(from) else {
-            self.counters.count(Outcome::Refused);
-            return Err(None);
-        };
-        if !limits.take(client, now()) {
-            self.limited(client, "more queries a second than --dns64-rate allows");
-            return Err(None);
-        }
-        let refusal = match dns64::read(bytes) {
-            Ok(request) if request.metadata.message_type == MessageType::Query => {
-                return Ok((request, client));
+        limit: Option<usize>,
+    ) -> Result<Query, Option<Vec<u8>>> {
+        let counters = &self.shared.counters;
+        let request = match dns64::read(bytes) {
+            Ok(request) if request.metadata.message_type == MessageType::Query => request,
+            Ok(_) => {
+                counters.count(Outcome::Malformed);
+                return Err(None);
             }
-            Ok(_) => None,
-            Err(malformed) => malformed.reply().map(Box::new),
+            Err(malformed) => {
+                counters.count(Outcome::Malformed);
+                let reply = malformed.reply();
+                return Err(reply.and_then(|reply| encode(&reply, limit.unwrap_or(UDP_MIN))));
+            }
         };
-        self.counters.count(Outcome::Malformed);
-        Err(refusal)
+        let limit = limit.unwrap_or_else(|| dns64::payload_limit(&request));
+        let refused = |code| {
+            counters.count(Outcome::Local);
+            encode(&Answer::empty(code).to(&request, 0), limit)
+        };
+        let question = Question::of(&request).map_err(refused)?;
+        let is_plain = match from {
+            IpAddr::V6(address) => self.shared.answers().is_plain(address),
+            IpAddr::V4(_) => false,
+        };
+        let question = match is_plain {
+            true => question.plain(),
+            false => question,
+        };
+        let asked = Asked::of(&request).ok_or(None)?;
+        Ok(Query {
+            request,
+            question,
+            asked,
+            limit,
+        })
     }
 
-    /// The answer if it needs no lookup, or the question to look up.
-    fn at_once(&self, request: &Message, from: IpAddr) -> Result<Message, Question> {
-        let question = match Question::of(request) {
-            Ok(question) if self.is_served(from) => question,
-            Ok(question) => question.plain(),
-            Err(code) => {
-                self.counters.count(Outcome::Local);
-                return Ok(Answer::empty(code).to(request, 0));
-            }
-        };
+    /// The answer if it needs no lookup.
+    fn at_once(&self, query: &Query) -> Option<Vec<u8>> {
+        if let Some(reply) = self.kept(query, |found| found.is_final()) {
+            return Some(reply);
+        }
         let resolver = self.resolver.borrow();
-        if let Some((answer, age)) = resolver.cache.borrow().find(&question, now()) {
-            return Ok(self.answer(Outcome::Cached, answer, request, age));
-        }
-        match Lookup::start(&resolver.rules, &question) {
-            (_, Next::Done(answer)) => Ok(self.answer(Outcome::Local, &answer, request, 0)),
-            (_, Next::Ask(_)) => Err(question),
+        match Lookup::start(&resolver.rules, &query.question) {
+            (_, Next::Done(answer)) => self.answer(Outcome::Local, &answer, query),
+            (_, Next::Ask(_)) => None,
         }
     }
 
-    /// True if addresses are made for this client.
-    fn is_served(&self, from: IpAddr) -> bool {
-        let served = &self.config.borrow().served;
-        let is_in = |address| served.iter().any(|prefix| prefix.contains(address));
-        served.is_empty() || matches!(from, IpAddr::V6(address) if is_in(address))
+    /// The answer that the cache has, if it is one of these.
+    fn kept(&self, query: &Query, is_it: impl Fn(&Found<'_>) -> bool) -> Option<Vec<u8>> {
+        let key = query.question.key()?;
+        let answers = self.shared.answers();
+        let found = answers.cache.find(&key, now()).filter(is_it)?;
+        let mut reply = Vec::new();
+        if !found.write(&query.asked, query.limit, &mut reply) {
+            return None;
+        }
+        let counters = &self.shared.counters;
+        counters.count(match found.age() {
+            Age::Fresh(_) => Outcome::Cached,
+            Age::Stale => Outcome::Stale,
+        });
+        if found.is_made() {
+            counters.synthesised.add(1);
+        }
+        Some(reply)
     }
 
     fn slot(&self, client: Client) -> Option<Slot> {
@@ -284,41 +306,44 @@ impl Responder {
         slot
     }
 
-    /// Counts what a client is refused, and says so once a minute.
     fn limited(&self, client: Client, why: &str) {
-        self.counters.count(Outcome::Limited);
-        if self.notices.borrow_mut().is_due(client, now()) {
-            warn!("DNS64: {why}: client {client} is not answered");
-        }
+        let mut gate = self.shared.gate();
+        self.shared.limited(&mut gate, client, why, now());
     }
 
     /// Finds the answer. Equal questions at the same time share one lookup.
-    async fn look_up(&self, request: &Message, question: Question, _slot: Slot) -> Option<Message> {
+    async fn look_up(&self, query: &Query, slot: Slot) -> Option<Vec<u8>> {
         let resolver = Rc::clone(&self.resolver.borrow());
-        let answer = match resolver.join(&question) {
-            Some(other) => other.await.ok()?,
-            None => {
-                let begin = now();
-                let answer = Rc::new(resolver.resolve(&question).await);
-                self.counters.lookups.add(now().saturating_since(begin));
-                resolver.end(&question, &answer);
-                answer
-            }
+        let mut under_way = resolver.look_up(&query.question, slot, &self.shared);
+        let is_stale = {
+            let answers = self.shared.answers();
+            let key = query.question.key()?;
+            answers.cache.find(&key, now()).is_some()
         };
-        let outcome = if answer.is_failure() {
-            Outcome::Failed
-        } else {
-            Outcome::Answered
+        let answer = match is_stale {
+            false => under_way.await.ok()?,
+            true => match timeout(STALE_AFTER, &mut under_way).await {
+                Ok(answer) => answer.ok()?,
+                Err(_) => match self.kept(query, |_| true) {
+                    Some(reply) => return Some(reply),
+                    None => under_way.await.ok()?,
+                },
+            },
         };
-        Some(self.answer(outcome, &answer, request, 0))
+        if !answer.is_failure() {
+            return self.answer(Outcome::Answered, &answer, query);
+        }
+        let stale = self.kept(query, |_| true);
+        stale.or_else(|| self.answer(Outcome::Failed, &answer, query))
     }
 
-    fn answer(&self, outcome: Outcome, answer: &Answer, request: &Message, age: u32) -> Message {
-        self.counters.count(outcome);
+    fn answer(&self, outcome: Outcome, answer: &Answer, query: &Query) -> Option<Vec<u8>> {
+        let counters = &self.shared.counters;
+        counters.count(outcome);
         if answer.is_made() {
-            self.counters.synthesised.add(1);
+            counters.synthesised.add(1);
         }
-        answer.to(request, age)
+        encode(&answer.to(&query.request, 0), query.limit)
     }
 }
 
@@ -329,15 +354,4 @@ async fn receive(stream: &mut TcpStream) -> Option<Vec<u8>> {
     let read = timeout(CONNECTION_PATIENCE, stream.read_exact(&mut buffer));
     read.await.ok()?.ok()?;
     Some(buffer)
-}
-
-async fn send(socket: &UdpSocket, reply: &Message, limit: usize, to: SocketAddr) {
-    if let Some(bytes) = encode(reply, limit) {
-        // The client repeats its query.
-        let _ = socket.send_to(&bytes, to).await;
-    }
-}
-
-fn limits(config: &Config) -> Limits {
-    Limits::new(config.allowed.clone(), config.on_link.clone(), config.rate)
 }

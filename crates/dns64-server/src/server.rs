@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::Ipv6Addr;
+use std::num::NonZeroUsize;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -14,7 +15,10 @@ use tracing::{error, info, warn};
 use xlat_core::Instant;
 
 use crate::config::{Config, addresses, change_of_upstreams};
-use crate::responder::{Responder, Sockets};
+use crate::datagrams::{Datagrams, MISSES_MAX, Stop};
+use crate::responder::{Inbox, Responder};
+use crate::shared::Shared;
+use crate::sockets::Sockets;
 use crate::status::StatusSource;
 
 /// The port of the DNS, which the server listens on.
@@ -49,7 +53,8 @@ pub(crate) type Update = (Config, SyncSender<()>);
 struct Running {
     updates: mpsc::UnboundedSender<Update>,
     stop: Option<oneshot::Sender<()>>,
-    thread: Option<Thread>,
+    stop_datagrams: Stop,
+    threads: Vec<Thread>,
     was_killed: Arc<AtomicBool>,
 }
 
@@ -73,13 +78,18 @@ pub enum Error {
 }
 
 impl Server {
-    /// Listens on these addresses of the host and starts to answer.
+    /// Listens on these addresses of the host and starts to answer. So many threads answer from the
+    /// cache, each with sockets of its own, among which the kernel shares out the clients.
     ///
     /// # Errors
     /// If port 53 of an address cannot be bound, or the thread does not start.
-    pub fn start(addresses: Vec<Ipv6Addr>, config: Config) -> Result<Self, Error> {
+    pub fn start(
+        addresses: Vec<Ipv6Addr>,
+        threads: NonZeroUsize,
+        config: Config,
+    ) -> Result<Self, Error> {
         let open = |address: &Ipv6Addr| {
-            Sockets::open(*address, PORT).map_err(|source| Error::Listen {
+            Sockets::open(*address, PORT, threads.get()).map_err(|source| Error::Listen {
                 address: *address,
                 source,
             })
@@ -164,31 +174,61 @@ impl Server {
 
 impl Running {
     fn start(sockets: &[Sockets], config: Config, status: StatusSource) -> io::Result<Self> {
-        let sockets: Vec<Sockets> = sockets
-            .iter()
-            .map(Sockets::another)
-            .collect::<Result<_, _>>()?;
         let (stop, stopped) = oneshot::channel();
         let (updates, changes) = mpsc::unbounded_channel();
+        let (sender, misses) = mpsc::channel(MISSES_MAX);
+        let shared = Arc::new(Shared::new(&config, status.counters));
+        let stop_datagrams = Stop::new()?;
+        let was_killed = Arc::new(AtomicBool::new(false));
+        let killed = || {
+            let (theirs, stop) = (Arc::clone(&was_killed), stop_datagrams.clone());
+            move || {
+                if !theirs.swap(true, Ordering::AcqRel) {
+                    error!(
+                        "the DNS64 answers nobody until it is started again; translation goes on"
+                    );
+                }
+                // The others may wait for a lock of the one that was killed; the queries are not theirs.
+                stop.stop();
+            }
+        };
+        let listeners = sockets.iter().map(Sockets::listener);
+        let listeners = listeners.collect::<io::Result<Vec<_>>>()?;
+        let inbox = Inbox {
+            misses,
+            changes,
+            stopped,
+        };
+        let (theirs, resolvers) = (Arc::clone(&shared), status.resolvers);
         let work = move || {
-            let responder = Responder::new(config, status);
-            if let Err(error) = responder.run(sockets, changes, stopped) {
+            let responder = Responder::new(config, theirs, resolvers);
+            if let Err(error) = responder.run(listeners, inbox) {
                 warn!("the DNS64 has ended: {error}");
             }
         };
-        let was_killed = Arc::new(AtomicBool::new(false));
-        let theirs = Arc::clone(&was_killed);
-        let killed = move || {
-            error!("the DNS64 answers nobody until it is started again; translation goes on");
-            theirs.store(true, Ordering::Release);
-        };
-        let thread = spawn(Kind::Dns64, "dns64", || {}, work, killed)?;
-        Ok(Self {
+        let mut running = Self {
             updates,
             stop: Some(stop),
-            thread: Some(thread),
-            was_killed,
-        })
+            stop_datagrams: stop_datagrams.clone(),
+            threads: vec![spawn(Kind::Dns64, "dns64", || {}, work, killed())?],
+            was_killed: Arc::clone(&was_killed),
+        };
+        let count = sockets.iter().map(Sockets::count).min().unwrap_or_default();
+        for number in 0..count {
+            let own = sockets.iter().map(|one| one.datagrams(number));
+            let datagrams = Datagrams {
+                sockets: own.collect::<io::Result<Vec<_>>>()?,
+                shared: Arc::clone(&shared),
+                misses: sender.clone(),
+                stop: stop_datagrams.clone(),
+            };
+            let name = format!("dns64-{number}");
+            let work = || datagrams.run();
+            running
+                .threads
+                .push(spawn(Kind::Dns64, &name, || {}, work, killed())?);
+        }
+        Ok(running)
     }
 
     /// True if the kernel has killed it. It is not talked to then: it may hold the locks of its mailbox.
@@ -211,10 +251,15 @@ impl Running {
 
 impl Drop for Running {
     fn drop(&mut self) {
-        if let Some(stop) = self.stop.take().filter(|_| !self.was_killed()) {
+        self.stop_datagrams.stop();
+        if self.was_killed() {
+            // The others may wait for what it held.
+            return;
+        }
+        if let Some(stop) = self.stop.take() {
             let _ = stop.send(());
         }
-        if let Some(thread) = self.thread.take() {
+        for thread in self.threads.drain(..) {
             let _ = thread.join();
         }
     }

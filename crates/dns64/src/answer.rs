@@ -3,11 +3,9 @@
 use hickory_proto::op::{Edns, Message, MessageType, ResponseCode};
 use hickory_proto::rr::Record;
 
-use crate::question::Question;
-
 /// Maximum length of an answer over UDP in bytes, so that it is never fragmented (RFC 9715).
-const UDP_MAX: u16 = 1232;
-const UDP_MIN: u16 = 512;
+pub(crate) const UDP_MAX: u16 = 1232;
+pub(crate) const UDP_MIN: u16 = 512;
 
 /// The answer to a question.
 #[derive(Clone, Debug)]
@@ -74,17 +72,6 @@ impl Answer {
         reply.authorities = aged(&self.authorities);
         reply.additionals = aged(&self.additionals);
         reply
-    }
-
-    /// Approximate size in memory, in bytes; `None` if it cannot be encoded as a message.
-    pub(crate) fn weight(&self, question: &Question) -> Option<usize> {
-        let mut message = Message::response(0, hickory_proto::op::OpCode::Query);
-        message.add_query(question.query.clone());
-        message.answers.clone_from(&self.answers);
-        message.authorities.clone_from(&self.authorities);
-        message.additionals.clone_from(&self.additionals);
-        let records = self.answers.len() + self.authorities.len() + self.additionals.len();
-        Some(message.to_vec().ok()?.len() + records * size_of::<Record>() + size_of::<Self>())
     }
 }
 

@@ -8,11 +8,13 @@
 #![forbid(unsafe_code)]
 
 mod answer;
+mod asked;
 mod cache;
 mod chain;
 mod ddr;
 mod domain;
 mod edns;
+mod encoded;
 mod ipv4only;
 mod local;
 mod lookup;
@@ -22,9 +24,11 @@ mod rules;
 mod wire;
 
 pub use answer::{Answer, encode, payload_limit};
-pub use cache::Cache;
+pub use asked::{Asked, Key};
+pub use cache::{Cache, Found};
 pub use domain::{Domain, Domains};
 pub use edns::{EdnsSupport, Sent, refuses_opt};
+pub use encoded::Age;
 pub use local::{HostsError, LocalAddress, LocalRecords};
 pub use lookup::{Lookup, Next, Reply};
 pub use question::{Ask, Question};

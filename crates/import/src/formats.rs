@@ -129,7 +129,7 @@ fn im_01_tundra_unbound_and_bind_are_carried_over() {
     let (toml, _) = import(&[(
         "local.conf",
         "server:\n interface: 2001:db8:1::53\n module-config: \"dns64 iterator\"\n \
-         dns64-synthall: yes\n dns64-ignore-aaaa: \"old.example\"\n minimal-responses: yes\n \
+         dns64-synthall: yes\n dns64-ignore-aaaa: \"old.example\"\n minimal-responses: yes\n serve-expired: yes prefetch: yes num-threads: 4\n \
          local-zone: \"office\" static\n local-data: \"printer.office. 3600 IN A 192.0.2.9\"\n \
          local-data: 'printer.office AAAA 2001:db8::9'\n local-data: 'office MX 10 mail.office'\n \
          local-data-ptr: \"192.0.2.9 printer.office\"\n local-data-ptr: \"192.0.2.8 3600 x.office\"\n\
@@ -139,15 +139,18 @@ fn im_01_tundra_unbound_and_bind_are_carried_over() {
     contains(
         &toml,
         &[
-            "forward = [\n    \"corp.example=192.0.2.9,[2001:db8::9]:5353\",  # local.conf:15: forward-addr: 192.0.2.9 for corp.example.",
+            "forward = [\n    \"corp.example=192.0.2.9,[2001:db8::9]:5353\",  # local.conf:16: forward-addr: 192.0.2.9 for corp.example.",
             "always = [\n    \"all\",  # local.conf:4: dns64-synthall: yes",
             "    \"old.example\",  # local.conf:5: ",
-            "record = [\n    \"printer.office=192.0.2.9\",  # local.conf:8: ",
-            "    \"printer.office=2001:db8::9\",  # local.conf:9: ",
+            "record = [\n    \"printer.office=192.0.2.9\",  # local.conf:9: ",
+            "    \"printer.office=2001:db8::9\",  # local.conf:10: ",
             "minimal = true  # local.conf:6: minimal-responses: yes",
-            "# not carried over: local.conf:7: local-zone: office static, because ",
-            "# not carried over: local.conf:10: local-data: office MX 10 mail.office, because ",
-            "# not carried over: local.conf:12: local-data-ptr: 192.0.2.8 3600 x.office, because ",
+            "stale = 86400  # local.conf:7: serve-expired: yes; unbound's default serve-expired-ttl",
+            "prefetch = true  # local.conf:7: ",
+            "threads = 4  # local.conf:7: ",
+            "# not carried over: local.conf:8: local-zone: office static, because ",
+            "# not carried over: local.conf:11: local-data: office MX 10 mail.office, because ",
+            "# not carried over: local.conf:13: local-data-ptr: 192.0.2.8 3600 x.office, because ",
             "# - local-data of unbound gets no IPv6 addresses; ",
         ],
     );
@@ -157,7 +160,7 @@ fn im_01_tundra_unbound_and_bind_are_carried_over() {
     );
     let (toml, _) = import(&[(
         "named.conf",
-        "options { listen-on-v6 { 2001:db8:1::53; }; minimal-responses yes;\n \
+        "options { listen-on-v6 { 2001:db8:1::53; }; minimal-responses yes; stale-answer-enable yes; max-stale-ttl 1d12h;\n \
          dns64 64:ff9b::/96 { clients { 2001:db8:1::/48; !10/8; }; }; };\n\
          zone \"corp.example\" IN { type forward; forward only;\n \
          forwarders { 192.0.2.9 port 5353; 2001:db8::9; }; };\n\
@@ -169,6 +172,7 @@ fn im_01_tundra_unbound_and_bind_are_carried_over() {
             "client = [\n    \"2001:db8:1::/48\",  # named.conf:2: clients { ... }",
             "\"corp.example=192.0.2.9:5353,2001:db8::9\",  # named.conf:3: zone corp.example IN { ... }",
             "minimal = true  # named.conf:1: ",
+            "stale = 129600  # named.conf:1: max-stale-ttl 1d12h",
             "# not carried over: named.conf:5: zone open.example { ... }, because ",
         ],
     );

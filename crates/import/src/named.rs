@@ -8,7 +8,7 @@ use xlat_core::addr::{Ipv4Prefix, Ipv6Prefix};
 use crate::blocks::{self, Dialect, Statement};
 use crate::found::{Found, Role};
 use crate::text::{Origin, Text, Word};
-use crate::unbound::{ONLY_V6, chosen};
+use crate::unbound::{ONLY_V6, STALE_MAX, chosen};
 use crate::{Includes, Options};
 
 /// All options, of 9.18.
@@ -49,6 +49,8 @@ pub(crate) fn read(text: &Text, options: &Options, includes: &dyn Includes, foun
     let mut reader = Reader {
         lists: BTreeMap::new(),
         has_dns64: false,
+        is_stale: false,
+        stale_ttl: None,
         has_wildcard: true,
         allowed: Vec::new(),
         found,
@@ -104,6 +106,9 @@ struct Reader<'a> {
     /// Lists that have a name (`acl`).
     lists: BTreeMap<String, Vec<Statement>>,
     has_dns64: bool,
+    /// Answers are told behind their lifetime, and for how long.
+    is_stale: bool,
+    stale_ttl: Option<(Word, Origin)>,
     /// It answers on all addresses.
     has_wildcard: bool,
     /// Each list of clients, and where it is.
@@ -155,6 +160,16 @@ impl Reader<'_> {
             "forwarders" => {
                 for (upstream, from) in self.forwarders(block) {
                     self.found.set("dns64-upstream", upstream, &from);
+                }
+            }
+            "stale-answer-enable" => {
+                if let [word] = option.arguments() {
+                    self.is_stale = self.found.boolean(word).unwrap_or_default();
+                }
+            }
+            "max-stale-ttl" => {
+                if let [word] = option.arguments() {
+                    self.stale_ttl = Some((word.clone(), from));
                 }
             }
             "minimal-responses" => match option.arguments() {
@@ -434,6 +449,21 @@ impl Reader<'_> {
                 "options have no dns64: this BIND makes no IPv6 addresses, and plat would",
             );
         }
+        match self.stale_ttl {
+            Some((word, from)) if self.is_stale => match seconds(&word.text) {
+                Some(seconds) => found.set("dns64-stale", seconds.min(STALE_MAX), &from),
+                None => found.error(&word.at, format!("`{}` is no time", word.text)),
+            },
+            Some((_, from)) => found.leave(&from, "stale-answer-enable is not on"),
+            None if self.is_stale => {
+                let from = Origin {
+                    at: at.clone(),
+                    text: "stale-answer-enable; BIND's default max-stale-ttl".into(),
+                };
+                found.set("dns64-stale", 86_400, &from);
+            }
+            None => {}
+        }
         chosen(self.has_wildcard, &at, options, found);
         let everyone = |list: &[Ipv6Prefix]| list.iter().any(|prefix| prefix.len() == 0);
         // A client must be in all lists.
@@ -481,6 +511,31 @@ fn is_forward(block: &[Statement]) -> bool {
 
 fn is_any(list: &[Statement]) -> bool {
     matches!(list, [one] if one.name().is_some_and(|word| word.is("any")))
+}
+
+/// A time of BIND: seconds, or numbers with units as in `1d12h`.
+fn seconds(text: &str) -> Option<u64> {
+    if let Ok(seconds) = text.parse() {
+        return Some(seconds);
+    }
+    let (mut sum, mut number) = (0_u64, None);
+    for letter in text.chars() {
+        if let Some(digit) = letter.to_digit(10) {
+            let tens = number.unwrap_or(0_u64).checked_mul(10)?;
+            number = Some(tens + u64::from(digit));
+            continue;
+        }
+        let unit = match letter.to_ascii_lowercase() {
+            'w' => 604_800,
+            'd' => 86_400,
+            'h' => 3600,
+            'm' => 60,
+            's' => 1,
+            _ => return None,
+        };
+        sum = sum.checked_add(number.take()?.checked_mul(unit)?)?;
+    }
+    number.is_none().then_some(sum)
 }
 
 /// An IPv4 prefix, of which BIND lets zeros at the end be left out (`10/8`).

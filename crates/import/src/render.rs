@@ -6,7 +6,7 @@ use crate::text::plain;
 
 /// The keys, in the order of the file: those of `plat`, then those of `clat` that `plat` has not.
 /// A list has `true`.
-pub(crate) const KEYS: [(&str, bool); 68] = [
+pub(crate) const KEYS: [(&str, bool); 71] = [
     ("tun", false),
     ("prefix", true),
     ("ipv4", false),
@@ -75,6 +75,9 @@ pub(crate) const KEYS: [(&str, bool); 68] = [
     ("dns64-record", true),
     ("dns64-minimal", false),
     ("dns64-cache", false),
+    ("dns64-stale", false),
+    ("dns64-prefetch", false),
+    ("dns64-threads", false),
 ];
 
 /// Tables of the file: the beginnings of keys.

@@ -28,6 +28,9 @@ pub(crate) const CLAUSES: [&str; 13] = [
 /// All attributes, of 1.17.
 const KNOWN: &str = include_str!("unbound_options.txt");
 
+/// Seconds behind their lifetime for which plat keeps answers, at most.
+pub(crate) const STALE_MAX: u64 = 604_800;
+
 /// Files in files that are read, at most.
 const INCLUDES_MAX: usize = 16;
 
@@ -51,6 +54,10 @@ struct Reader<'a> {
     modules: Option<(String, Origin)>,
     prefix: Option<(Word, Origin)>,
     all_tls: bool,
+    /// Answers are told behind their lifetime.
+    stale: Option<Origin>,
+    /// For so many seconds.
+    stale_ttl: Option<(u64, Origin)>,
     /// Addresses and the names that they have.
     pointers: Vec<(String, Origin)>,
     found: &'a mut Found,
@@ -66,6 +73,8 @@ pub(crate) fn read(text: &Text, options: &Options, includes: &dyn Includes, foun
         modules: None,
         prefix: None,
         all_tls: false,
+        stale: None,
+        stale_ttl: None,
         pointers: Vec::new(),
         found,
         includes,
@@ -205,10 +214,26 @@ impl Reader<'_> {
                 from,
                 "plat answers the names of `record` alone, and asks resolvers about all others",
             ),
-            "serve-expired" | "prefetch" => found.leave(
-                from,
-                "a name is asked for when a client asks for it, and an answer is forgotten when it expires",
-            ),
+            "serve-expired" => {
+                if found.boolean(value) == Some(true) {
+                    self.stale = Some(from.clone());
+                }
+            }
+            "serve-expired-ttl" => {
+                if let Some(seconds) = found.number(value, 0..=0xffff_ffff) {
+                    self.stale_ttl = Some((seconds, from.clone()));
+                }
+            }
+            "prefetch" => {
+                if found.boolean(value) == Some(true) {
+                    found.set("dns64-prefetch", true, from);
+                }
+            }
+            "num-threads" => {
+                if let Some(threads) = found.number(value, 0..=0xffff_ffff) {
+                    found.set("dns64-threads", threads.clamp(1, 64), from);
+                }
+            }
             "auto-trust-anchor-file"
             | "trust-anchor-file"
             | "trust-anchor"
@@ -321,6 +346,20 @@ impl Reader<'_> {
             found.differs(
                 "unbound validates DNSSEC; plat leaves that to the resolvers it asks, and believes them",
             );
+        }
+        match (&self.stale, &self.stale_ttl) {
+            (Some(_), Some((seconds @ 1.., from))) => {
+                if *seconds > STALE_MAX {
+                    found.differs("plat keeps answers for a week behind their lifetime at most");
+                }
+                found.set("dns64-stale", (*seconds).min(STALE_MAX), from);
+            }
+            (Some(from), _) => {
+                let from = from.named("serve-expired: yes; unbound's default serve-expired-ttl");
+                found.set("dns64-stale", 86_400, &from);
+            }
+            (None, Some((_, from))) => found.leave(from, "serve-expired is not on"),
+            (None, None) => {}
         }
         for (record, from) in &self.pointers {
             let is_said = found.settings.iter().any(|setting| {

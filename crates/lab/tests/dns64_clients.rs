@@ -3,6 +3,8 @@
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream, UdpSocket};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
@@ -11,7 +13,8 @@ use lab::installed::PATIENCE;
 use lab::suite::Test;
 use lab::topology::{SERVER, embedded};
 use lab::traffic::dns::kind::{A, AAAA, TXT};
-use lab::traffic::dns::{Message, question};
+use lab::traffic::dns::{Message, Record, question};
+use lab::wait::wait_until;
 
 const TESTS: &[Test] = lab::tests![
     dn_23_each_client_is_answered_as_it_has_asked,
@@ -19,6 +22,7 @@ const TESTS: &[Test] = lab::tests![
     each_query_is_counted_once,
     dn_33_slow_connections_are_bounded_and_come_to_an_end,
     dn_35_a_client_that_asks_fast_has_its_rate,
+    dn_40_dn_41_dn_42_threads_answer_what_is_stale_or_was_looked_up_again,
 ];
 
 fn main() {
@@ -210,4 +214,72 @@ fn dn_35_a_client_that_asks_fast_has_its_rate() -> Result<()> {
     // A second's worth at once, and 200 in each of three seconds.
     ensure!((600..=820).contains(&answers), "{answers} answers");
     Ok(())
+}
+
+/// Two threads share the port. An answer is looked up again before its end while it is asked for, and told
+/// behind it when the resolver fails.
+fn dn_40_dn_41_dn_42_threads_answer_what_is_stale_or_was_looked_up_again() -> Result<()> {
+    let flags = [
+        "--dns64-threads=2",
+        "--dns64-stale=3600",
+        "--dns64-prefetch",
+    ];
+    let net = Dns64Fixture::new(&flags)?;
+    let fails = Arc::new(AtomicBool::new(false));
+    let upstream = net.scripted({
+        let fails = Arc::clone(&fails);
+        move |asked| match (fails.load(Ordering::SeqCst), asked.kind) {
+            (true, _) => asked.code(2).into(),
+            (false, A) => asked
+                .answer(vec![Record::a(&asked.name, 2, SERVER.octets())])
+                .into(),
+            (false, _) => asked.nothing(300).into(),
+        }
+    })?;
+    let threads = net.installed.plat.threads()?;
+    for name in ["dns64-0", "dns64-1"] {
+        ensure!(threads.iter().any(|(of, _)| of == name), "{threads:?}");
+    }
+    let query = Message::query("x.example", AAAA);
+    // Each client has a socket of its own, and so some have either thread.
+    for _ in 0..32 {
+        ensure!(net.query(&query)?.addresses() == [embedded(SERVER)]);
+    }
+    // Counted as the answer of a resolver is only what a client has waited for.
+    let mut known = (
+        outcome(&net, "answered")?,
+        upstream.kinds("x.example").len(),
+    );
+    wait_until(|| {
+        ensure!(net.query(&query)?.addresses() == [embedded(SERVER)]);
+        let asked = upstream.kinds("x.example").len();
+        if asked == known.1 {
+            return Ok(false);
+        }
+        let before = std::mem::replace(&mut known, (outcome(&net, "answered")?, asked));
+        Ok(before.0 == known.0)
+    })?;
+    fails.store(true, Ordering::SeqCst);
+    wait_until(|| {
+        let answer = net.query(&query)?;
+        ensure!(answer.addresses() == [embedded(SERVER)], "{answer:?}");
+        Ok(answer.answers[0].ttl == 30)
+    })?;
+    ensure!(outcome(&net, "stale")? > 0);
+    let status = net.installed.ask_plat(&["status"])?;
+    ensure!(
+        status.contains("answered behind their lifetime"),
+        "{status}"
+    );
+    Ok(())
+}
+
+/// Queries with this outcome.
+fn outcome(net: &Dns64Fixture, outcome: &str) -> Result<u64> {
+    let status = net.installed.ask_plat(&["status", "--json"])?;
+    let dns64 = status.split("\"dns64\":").nth(1).context("no DNS64")?;
+    let rest = dns64.split(&format!("\"{outcome}\":")).nth(1);
+    let rest = rest.with_context(|| status.clone())?;
+    let digits: String = rest.chars().take_while(char::is_ascii_digit).collect();
+    Ok(digits.parse()?)
 }

@@ -229,6 +229,7 @@ fn se_30_each_thread_has_what_it_needs_and_no_more() -> Result<()> {
             "plat",
             &[
                 "dns64",
+                "dns64-0",
                 "metrics",
                 "session-log",
                 "thread-watch",

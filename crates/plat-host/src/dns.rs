@@ -1,7 +1,9 @@
 //! The DNS64 on this host: settings and the host become a [`Config`] of [`dns64_server`].
 
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use dns64::{HostsError, Rules};
 use dns64_server::{Config, Forward, PORT, ResolvConf, Trust, TrustError, Upstream};
@@ -31,6 +33,12 @@ pub struct Dns {
     pub rate: u32,
     /// Answers that are kept.
     pub cache: usize,
+    /// How long they stay behind their lifetime, for when resolvers fail.
+    pub stale: Duration,
+    /// Look up again what is asked for towards the end of its lifetime.
+    pub prefetches: bool,
+    /// Threads that answer from the cache.
+    pub threads: NonZeroUsize,
     /// What answers follow.
     pub rules: Rules,
 }
@@ -140,6 +148,8 @@ impl Dns {
             on_link: on_link(host).await?,
             rate: self.rate,
             cache: self.cache,
+            stale: self.stale,
+            prefetches: self.prefetches,
         })
     }
 

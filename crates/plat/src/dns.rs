@@ -1,7 +1,9 @@
 //! Flags of the DNS64.
 
 use std::net::Ipv6Addr;
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::Args;
 use dns64::{Domain, LocalAddress, LocalRecords, Rules};
@@ -64,6 +66,15 @@ pub(crate) struct DnsFlags {
     /// NAT64 prefix, in seconds: 30 to 3600
     #[arg(long, group = RELOADABLE, value_name = "SECONDS", default_value_t = 600, value_parser = clap::value_parser!(u32).range(30..=3600))]
     pub(crate) dns64_prefix_ttl: u32,
+    /// How long answers stay behind their lifetime, to be used when resolvers fail, in seconds
+    #[arg(long, group = RELOADABLE, value_name = "SECONDS", default_value_t = 0, value_parser = clap::value_parser!(u32).range(..=604_800))]
+    pub(crate) dns64_stale: u32,
+    /// Look up again what is asked for in the last tenth of its lifetime
+    #[arg(long, group = RELOADABLE)]
+    pub(crate) dns64_prefetch: bool,
+    /// Threads that answer from the cache
+    #[arg(long, value_name = "N", default_value = "1", value_parser = threads)]
+    pub(crate) dns64_threads: NonZeroUsize,
     /// Answers that are kept, in 2 KiB each on average at most
     #[arg(long, group = RELOADABLE, value_name = "N", default_value_t = 20_000)]
     pub(crate) dns64_cache: usize,
@@ -97,9 +108,18 @@ impl DnsFlags {
             allowed: self.dns64_allow,
             rate: self.dns64_rate,
             cache: self.dns64_cache,
+            stale: Duration::from_secs(self.dns64_stale.into()),
+            prefetches: self.dns64_prefetch,
+            threads: self.dns64_threads,
             rules,
         }
     }
+}
+
+fn threads(text: &str) -> Result<NonZeroUsize, &'static str> {
+    let number = text.parse::<NonZeroUsize>().ok();
+    let number = number.filter(|number| number.get() <= 64);
+    number.ok_or("not a number from 1 to 64")
 }
 
 /// A domain, or `all` for that of all names.

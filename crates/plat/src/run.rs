@@ -367,7 +367,8 @@ async fn start_dns64(host: &Host, settings: &Settings) -> Result<Option<Dns64>> 
         return Ok(None);
     }
     let config = dns64_config(host, settings).await?;
-    Ok(Some(Dns64::start(addresses, config)?))
+    let threads = settings.dns.threads;
+    Ok(Some(Dns64::start(addresses, threads, config)?))
 }
 
 /// What the DNS64's settings mean on this host now.
