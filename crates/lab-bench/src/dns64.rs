@@ -1,13 +1,19 @@
-//! `cargo lab bench --dns64`: answers that the DNS64 has kept.
+//! `cargo lab bench --dns64`: answers that the DNS64 has kept, ours and unbound's where it is installed.
 
+use std::io::{IoSlice, IoSliceMut};
 use std::net::{Ipv6Addr, UdpSocket};
+use std::os::fd::AsRawFd as _;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
 use lab::binaries::Binaries;
 use lab::installed::{Installed, Setup};
-use lab::topology::{Plan, SERVER, Topology};
+use lab::process::Daemon;
+use lab::topology::{PREF64, Plan, SERVER, Topology};
 use lab::traffic::dns::{AAAA, Upstream, addresses, exchange, question};
+use lab::unbound::{UNBOUND, Unbound};
+use nix::sys::socket::{ControlMessage, MsgFlags, MultiHeaders, SockaddrIn6, recvmmsg, sendmmsg};
 
 /// The edge on the clients' link.
 const RESOLVER: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 1, 0, 0, 0, 0, 1);
@@ -18,7 +24,7 @@ const WINDOW: usize = 32;
 /// An answer that has not come by then is lost.
 const LOST: Duration = Duration::from_millis(500);
 
-/// Answers a second, answers per CPU second of `plat`, and the round trip's p50 and p99 in
+/// Answers a second, answers per CPU second of the server, and the round trip's p50 and p99 in
 /// microseconds.
 pub(crate) struct Figures {
     pub(crate) rate: f64,
@@ -27,22 +33,48 @@ pub(crate) struct Figures {
     pub(crate) late: f64,
 }
 
-/// Asks for this long.
+/// Asks `plat` for this long; `more` are flags of it.
 ///
 /// # Errors
 /// When the network cannot be built, or an answer is wrong or does not come.
-pub(crate) fn measure(binaries: &Binaries, time: Duration) -> Result<Figures> {
+pub(crate) fn measure(binaries: &Binaries, more: &[String], time: Duration) -> Result<Figures> {
     let flags = [
         "--pool=192.168.64.9".to_owned(),
         format!("--dns64={RESOLVER}"),
         format!("--dns64-upstream={SERVER}"),
         "--dns64-rate=100000000".to_owned(),
     ];
-    let flags: Vec<&str> = flags.iter().map(String::as_str).collect();
+    let flags: Vec<&str> = flags.iter().chain(more).map(String::as_str).collect();
     let topology = Topology::new(&Plan::default())?;
     let installed = Installed::with(binaries, topology, Setup::plat_alone(&flags))?;
-    let network = &installed.topology;
+    let upstream = Upstream::start(&installed.topology.server, SERVER, SERVER, 1)?;
+    load(&installed.topology, &upstream, &installed.plat, time)
+}
+
+/// The same of Debian's unbound, with the DNS64 module and as many threads; `None` without it.
+///
+/// # Errors
+/// When the network cannot be built, or an answer is wrong or does not come.
+pub(crate) fn measure_unbound(threads: usize, time: Duration) -> Result<Option<Figures>> {
+    if !Path::new(UNBOUND).is_file() {
+        return Ok(None);
+    }
+    let network = Topology::new(&Plan::default())?;
     let upstream = Upstream::start(&network.server, SERVER, SERVER, 1)?;
+    let lines = format!(
+        " access-control: ::/0 allow\n num-threads: {threads}\n module-config: \"dns64 iterator\"\n \
+         dns64-prefix: {PREF64}\nforward-zone:\n name: \".\"\n forward-addr: {SERVER}@53\n"
+    );
+    let unbound = Unbound::start(&network.edge, (RESOLVER, 53).into(), &lines, "")?;
+    load(&network, &upstream, &unbound.daemon, time).map(Some)
+}
+
+fn load(
+    network: &Topology,
+    upstream: &Upstream,
+    server: &Daemon,
+    time: Duration,
+) -> Result<Figures> {
     let questions: Vec<Vec<u8>> = (0..NAMES)
         .map(|number| question(&format!("host{number}.example"), AAAA))
         .collect();
@@ -54,13 +86,9 @@ pub(crate) fn measure(binaries: &Binaries, time: Duration) -> Result<Figures> {
         Ok(())
     })?;
     let asked = upstream.asked();
-    let cpu = installed.plat.processor_time()?;
+    let cpu = server.processor_time()?;
     let (mut times, elapsed) = network.client().run(|| ask(&questions, time))?;
-    let cpu = installed
-        .plat
-        .processor_time()?
-        .saturating_sub(cpu)
-        .as_secs_f64();
+    let cpu = server.processor_time()?.saturating_sub(cpu).as_secs_f64();
     ensure!(upstream.asked() == asked, "some answers were not kept");
     times.sort_unstable();
     let at = |part: usize| times[(times.len() - 1) * part / 100].as_secs_f64() * 1e6;
@@ -72,7 +100,8 @@ pub(crate) fn measure(binaries: &Binaries, time: Duration) -> Result<Figures> {
     })
 }
 
-/// Keeps a window of questions on their way; the round trips.
+/// Keeps a window of questions on their way; the round trips. It reads and sends as many at once as there
+/// are, so that the client is no slower than the server.
 fn ask(questions: &[Vec<u8>], time: Duration) -> Result<(Vec<Duration>, Duration)> {
     let socket = UdpSocket::bind("[::]:0")?;
     socket.set_read_timeout(Some(LOST))?;
@@ -80,25 +109,47 @@ fn ask(questions: &[Vec<u8>], time: Duration) -> Result<(Vec<Duration>, Duration
     let begin = Instant::now();
     let mut sent = vec![begin; WINDOW];
     let mut times = Vec::new();
-    let send = |lane: usize, number: usize, sent: &mut [Instant]| -> Result<()> {
-        let mut bytes = questions[number % questions.len()].clone();
-        bytes[..2].copy_from_slice(&(lane as u16).to_be_bytes());
-        sent[lane] = Instant::now();
-        socket.send(&bytes)?;
-        Ok(())
-    };
-    for lane in 0..WINDOW {
-        send(lane, lane, &mut sent)?;
+    let mut lanes: Vec<usize> = (0..WINDOW).collect();
+    let mut number = 0;
+    let mut heads = MultiHeaders::<SockaddrIn6>::preallocate(WINDOW, None);
+    let mut buffers = vec![[0; 2048]; WINDOW];
+    loop {
+        let batch: Vec<Vec<u8>> = lanes
+            .drain(..)
+            .map(|lane| {
+                let mut bytes = questions[number % questions.len()].clone();
+                bytes[..2].copy_from_slice(&(lane as u16).to_be_bytes());
+                sent[lane] = Instant::now();
+                number += 1;
+                bytes
+            })
+            .collect();
+        let slices: Vec<[IoSlice<'_>; 1]> =
+            batch.iter().map(|bytes| [IoSlice::new(bytes)]).collect();
+        let nobody = vec![None; batch.len()];
+        let none: [ControlMessage<'_>; 0] = [];
+        let (fd, flags) = (socket.as_raw_fd(), MsgFlags::empty());
+        let mut send_heads = MultiHeaders::<SockaddrIn6>::preallocate(batch.len(), None);
+        let on_way = sendmmsg(fd, &mut send_heads, slices.iter(), &nobody, none, flags)?;
+        ensure!(
+            on_way.count() == batch.len(),
+            "some questions were not sent"
+        );
+        if begin.elapsed() >= time {
+            return Ok((times, begin.elapsed()));
+        }
+        let lengths: Vec<usize> = {
+            let slices = buffers.iter_mut().map(|bytes| [IoSliceMut::new(bytes)]);
+            let mut slices: Vec<[IoSliceMut<'_>; 1]> = slices.collect();
+            let flags = MsgFlags::MSG_WAITFORONE;
+            let received = recvmmsg(fd, &mut heads, slices.iter_mut(), flags, None)?;
+            received.map(|one| one.bytes).collect()
+        };
+        for (length, buffer) in lengths.into_iter().zip(&buffers) {
+            let lane = usize::from(u16::from_be_bytes([buffer[0], buffer[1]]));
+            ensure!(length > 40 && lane < WINDOW, "no answer to a question");
+            times.push(sent[lane].elapsed());
+            lanes.push(lane);
+        }
     }
-    let mut number = WINDOW;
-    let mut buffer = [0; 2048];
-    while begin.elapsed() < time {
-        let length = socket.recv(&mut buffer)?;
-        let lane = usize::from(u16::from_be_bytes([buffer[0], buffer[1]]));
-        ensure!(length > 40 && lane < WINDOW, "no answer to a question");
-        times.push(sent[lane].elapsed());
-        send(lane, number, &mut sent)?;
-        number += 1;
-    }
-    Ok((times, begin.elapsed()))
 }

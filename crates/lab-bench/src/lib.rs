@@ -63,20 +63,33 @@ pub fn run(bench: &Bench, binaries: &Binaries) -> Result<bool> {
 }
 
 fn dns64(bench: &Bench, binaries: &Binaries) -> Result<bool> {
-    show("| answers a second | per CPU second | p50, us | p99, us |\n|---|---|---|---|\n");
+    show("| | answers a second | per CPU second | p50, us | p99, us |\n|---|---|---|---|---|\n");
+    let time = std::time::Duration::from_millis(bench.millis);
+    let threads = bench.plat_flag.iter().find_map(|flag| {
+        let threads = flag.strip_prefix("--dns64-threads=")?;
+        threads.parse().ok()
+    });
     for _ in 0..bench.rounds {
-        let figures = dns64::measure(binaries, std::time::Duration::from_millis(bench.millis))?;
-        let dns64::Figures {
-            rate,
-            per_cpu,
-            median,
-            late,
-        } = figures;
-        show(&format!(
-            "| {rate:.0} | {per_cpu:.0} | {median:.0} | {late:.0} |\n"
-        ));
+        let ours = dns64::measure(binaries, &bench.plat_flag, time)?;
+        row("plat", &ours);
+        match dns64::measure_unbound(threads.unwrap_or(1), time)? {
+            Some(theirs) => row("unbound", &theirs),
+            None => say("unbound is not installed"),
+        }
     }
     Ok(true)
+}
+
+fn row(name: &str, figures: &dns64::Figures) {
+    let dns64::Figures {
+        rate,
+        per_cpu,
+        median,
+        late,
+    } = figures;
+    show(&format!(
+        "| {name} | {rate:.0} | {per_cpu:.0} | {median:.0} | {late:.0} |\n"
+    ));
 }
 
 fn measure(case: &Case, binaries: &Binaries, bench: &Bench) -> Result<Figures> {
