@@ -6,27 +6,33 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use lab::binaries::Binaries;
+use lab::command::output;
 use lab::installed::{Installed, PATIENCE, Setup};
 use lab::ip::{IP, ip, ip6};
+use lab::link::{add_address, join, make_router};
+use lab::namespace::Namespace;
 use lab::scale_out::{BIRD, PREFIX, ScaleOut, ZEBRA};
 use lab::suite::Test;
-use lab::topology::{Plan, SERVER, Topology, embedded};
+use lab::topology::{MTU, Plan, SERVER, Topology, embedded};
 use lab::traffic::ping::ping;
 use lab::wait::wait_until;
 
+const HASHED: &str = "sc_06_resilient_next_hops_leave_the_flows_of_other_gateways_alone";
 const ROUTED: &str = "sc_02_bird_and_frr_announce_what_each_gateway_can_serve";
 
 const TESTS: &[Test] = lab::tests![
     sc_02_bird_and_frr_announce_what_each_gateway_can_serve,
     sc_04_no_download_breaks_while_a_gateway_is_drained,
     sc_05_connections_go_on_at_another_gateway,
+    sc_06_resilient_next_hops_leave_the_flows_of_other_gateways_alone,
 ];
 
 fn main() {
     match nix::unistd::geteuid().is_root() {
-        true => {
-            lab::suite::run_with_programs(TESTS, &[(ROUTED, BIRD), (ROUTED, ZEBRA), (ROUTED, IP)])
-        }
+        true => lab::suite::run_with_programs(
+            TESTS,
+            &[(ROUTED, BIRD), (ROUTED, ZEBRA), (ROUTED, IP), (HASHED, IP)],
+        ),
         // Its daemons become another user.
         false => {
             lab::suite::run_with_programs(TESTS, &[(ROUTED, "FRR, for which root is needed,")])
@@ -205,6 +211,73 @@ fn sc_05_connections_go_on_at_another_gateway() -> Result<()> {
         "{again}"
     );
     send_half(&mut far, &mut near)
+}
+
+/// Subscribers whose gateway is looked up.
+const SUBSCRIBERS: usize = 240;
+
+fn sc_06_resilient_next_hops_leave_the_flows_of_other_gateways_alone() -> Result<()> {
+    let access = Namespace::new("access")?;
+    let others = Namespace::new("others")?;
+    make_router(&access)?;
+    for (name, net) in [
+        ("client", "2001:db8:1000::1/64"),
+        ("gw1", "2001:db8:0:1::1/64"),
+        ("gw2", "2001:db8:0:2::1/64"),
+        ("gw3", "2001:db8:0:3::1/64"),
+    ] {
+        join((&access, name), (&others, name), MTU)?;
+        add_address((&access, name), net.parse()?)?;
+    }
+    access.set_sysctl("ipv6/fib_multipath_hash_policy", "3")?;
+    access.set_sysctl("ipv6/fib_multipath_hash_fields", "1")?;
+    for number in 1..=3 {
+        let hop = format!("nexthop add id {number} via 2001:db8:0:{number}::2 dev gw{number}");
+        ip6(&access, &hop)?;
+    }
+    // A bucket in use stays with its gateway for as long as that is there.
+    const RESILIENT: &str = "type resilient buckets 128 idle_timer 3600";
+    for (group, others_move) in [(RESILIENT, false), ("", true)] {
+        ip(&access, &format!("nexthop add id 10 group 1/2 {group}"))?;
+        ip6(&access, &format!("route add {PREFIX} nhid 10"))?;
+        let two = gateways(&access)?;
+        ip(
+            &access,
+            &format!("nexthop replace id 10 group 1/2/3 {group}"),
+        )?;
+        let three = gateways(&access)?;
+        let joined = moved(&two, &three, None);
+        ensure!((joined > 0) == others_move, "{group}: {joined} moved");
+        ip(&access, &format!("nexthop replace id 10 group 2/3 {group}"))?;
+        let left = gateways(&access)?;
+        ensure!(!left.contains(&1), "{group}");
+        let of_others = moved(&three, &left, Some(1));
+        ensure!((of_others > 0) == others_move, "{group}: {of_others} moved");
+        ip6(&access, &format!("route del {PREFIX}"))?;
+        ip(&access, "nexthop del id 10")?;
+    }
+    Ok(())
+}
+
+/// The gateway of each subscriber.
+fn gateways(access: &Namespace) -> Result<Vec<u8>> {
+    let question = |number: usize| {
+        format!("route get 2001:db8:64::1 from 2001:db8:1000:{number:x}::1 iif client\n")
+    };
+    let questions: String = (1..=SUBSCRIBERS).map(question).collect();
+    let answers = output(access, IP, &["-6", "-batch", "-"], &questions)?;
+    let found = answers.split("dev gw").skip(1);
+    let found: Vec<u8> = found.map(|rest| rest.as_bytes()[0] - b'0').collect();
+    ensure!(found.len() == SUBSCRIBERS, "{answers}");
+    Ok(found)
+}
+
+/// Subscribers that have another gateway than before, but for those of one that has left.
+fn moved(before: &[u8], after: &[u8], left: Option<u8>) -> usize {
+    let pairs = before.iter().zip(after);
+    pairs
+        .filter(|(before, after)| before != after && Some(**before) != left)
+        .count()
 }
 
 fn send_half(far: &mut [TcpStream], near: &mut [TcpStream]) -> Result<()> {
