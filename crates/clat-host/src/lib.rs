@@ -10,6 +10,7 @@
 mod config;
 mod data_path;
 mod error;
+mod names;
 mod neighbours;
 mod path;
 mod plan;
@@ -22,6 +23,7 @@ mod view;
 pub use config::{GROWTH, HostConfig, lan_map};
 pub use data_path::{DataPath, WorkerFailed};
 pub use error::SetupError;
+pub use names::{AddressOrigin, PrefixSource, PrefixStatus, StateName};
 pub use neighbours::{Responder, ResponderError};
 pub use path::{Path, TARGET};
 pub use plan::Parts;

@@ -9,7 +9,10 @@ use xlat_host::daemon::fast_path::KernelPathStatus;
 use xlat_host::daemon::health::HealthStatus;
 use xlat_host::daemon::metrics::Page;
 use xlat_host::host::RepairFigures;
+use xlat_host::nft::DroppingChain;
 use xlat_tun::counters::{Metric, Snapshot};
+
+use crate::names::{AddressOrigin, PrefixStatus, StateName};
 
 /// A snapshot of a running CLAT's status.
 #[derive(Debug, Serialize)]
@@ -28,7 +31,7 @@ pub struct Status {
     #[serde(flatten)]
     pub known: Known,
     /// Forward chains of other programs that drop translated packets.
-    pub dropping: Vec<String>,
+    pub dropping: Vec<DroppingChain>,
     /// Changes of the host that others undid and that were made again.
     pub repairs: RepairFigures,
     /// What the kernel translated by itself.
@@ -41,8 +44,10 @@ pub struct Status {
 /// The outcome of a decision about the CLAT. Uplink, address and MTU are `None` without a CLAT.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct Known {
-    /// The state, or the failure to reach one, in one line.
-    pub state: String,
+    /// The name of the state.
+    pub state: StateName,
+    /// The state, or the failure to reach one, in one line for people.
+    pub state_text: String,
     /// Whether a CLAT translates.
     pub running: bool,
     /// Name of the uplink.
@@ -59,16 +64,14 @@ pub struct Known {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ipv6: Option<Ipv6Addr>,
     /// How that address was chosen.
-    pub ipv6_origin: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ipv6_origin: Option<AddressOrigin>,
     /// MTU towards the IPv6-only network, in bytes.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub mtu: Option<u16>,
-    /// The NAT64 prefix in use.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub prefix: Option<String>,
-    /// How that prefix was found.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub prefix_source: Option<String>,
+    /// The NAT64 prefix in use, and where it comes from.
+    #[serde(flatten)]
+    pub prefix: Option<PrefixStatus>,
     /// DNS servers of the uplink's network that are asked for the prefix.
     pub dns_servers: Vec<IpAddr>,
     /// Router advertisements, and prefixes in them, that were ignored.
@@ -124,15 +127,15 @@ impl Status {
             // Writing into a string does not fail.
             let _ = writeln!(text, "{name:<10}{value}");
         };
-        line("state", &known.state);
-        if let (Some(prefix), Some(source)) = (&known.prefix, &known.prefix_source) {
-            line("prefix", &format!("{prefix}, {source}"));
+        line("state", &known.state_text);
+        if let Some(prefix) = &known.prefix {
+            line("prefix", &prefix.to_string());
         }
         if let (Some(uplink), Some(ipv6), Some(mtu)) = (&known.uplink, known.ipv6, known.mtu) {
             line("uplink", &format!("{uplink}, MTU {mtu}"));
             line("address", &format!("{} as {ipv6}", self.ipv4));
             if let Some(origin) = &known.ipv6_origin {
-                line("chosen", origin);
+                line("chosen", &origin.to_string());
             }
         }
         if !known.dns_servers.is_empty() {
@@ -152,7 +155,7 @@ impl Status {
             );
         }
         for chain in &self.dropping {
-            line("dropping", chain);
+            line("dropping", &chain.to_string());
         }
         let repairs = self.repairs.total();
         if repairs > 0 {

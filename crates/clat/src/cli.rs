@@ -8,6 +8,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use fast_path::Unavailable;
 use xlat_core::DropReason;
 use xlat_core::addr::{Ipv4Prefix, Ipv6Prefix, Pref64};
+use xlat_host::daemon::check::CheckFlags;
 use xlat_host::daemon::fast_path::KernelPath;
 use xlat_host::daemon::flags::{LogFlags, PolicyFlags, RunFlags, interface_name};
 use xlat_host::daemon::import::ImportFlags;
@@ -42,6 +43,9 @@ pub(crate) enum Command {
     /// Show the status of the running daemon
     #[command(after_help = exit::CODES)]
     Status(Status),
+    /// Check a configuration file and print the effective values
+    #[command(after_help = exit::CODES)]
+    Check(CheckFlags),
     /// Make a configuration file of that of clatd, or of Tundra as a CLAT
     #[command(after_help = exit::CODES)]
     Import(ImportFlags),
@@ -113,9 +117,6 @@ pub(crate) struct Run {
     pub(crate) policy: PolicyFlags,
     #[command(flatten)]
     pub(crate) log: LogFlags,
-    /// With --dry-run: as JSON
-    #[arg(long, requires = "dry_run")]
-    pub(crate) json: bool,
     /// Directory for state that survives a restart
     #[arg(long, value_name = "DIR", default_value = "/var/lib/clat")]
     pub(crate) state_dir: PathBuf,

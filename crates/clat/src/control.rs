@@ -4,8 +4,8 @@ use std::io;
 use std::net::Ipv4Addr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use clat_host::{Known, Path, Status, TARGET};
-use pref64_discovery::{LinkDiscovery, origin};
+use clat_host::{Known, Path, PrefixStatus, StateName, Status, TARGET};
+use pref64_discovery::LinkDiscovery;
 use serde::{Deserialize, Serialize};
 use xlat_core::Instant;
 use xlat_host::daemon::control::{Answer, SCHEMA};
@@ -13,7 +13,7 @@ use xlat_host::daemon::fast_path::KernelPathSource;
 use xlat_host::daemon::health::{Finding, HealthLog, HealthStatus};
 use xlat_host::host::{FailingRepairs, Host, RepairCounters};
 use xlat_host::icmp4;
-use xlat_host::nft::DroppingChains;
+use xlat_host::nft::{DroppingChain, DroppingChains};
 use xlat_proto::clat::{Clat, Side4, State};
 use xlat_proto::discovery::Found;
 use xlat_tun::counters::Snapshot;
@@ -151,7 +151,8 @@ impl StatusSource {
         let mut shared = self.lock();
         (shared.known.running, shared.is_missing) = (false, true);
         shared.is_second = false;
-        line.clone_into(&mut shared.known.state);
+        shared.known.state = StateName::Failed;
+        line.clone_into(&mut shared.known.state_text);
         shared.path.on_prefix(None);
         shared.judge(now());
     }
@@ -177,16 +178,16 @@ impl StatusSource {
             State::Running(_) | State::NativeIpv4 | State::OtherClat(_)
         );
         shared.known = Known {
-            state: state.to_string(),
+            state: state.into(),
+            state_text: state.to_string(),
             running: clat.is_some(),
             uplink: clat.map(|clat| clat.uplink.clone()),
             router: clat.and_then(Clat::router),
             routes_lead_to: clat.and_then(|clat| clat.elsewhere.clone()),
             ipv6: clat.map(Clat::outer),
-            ipv6_origin: clat.map(|clat| clat.origin.to_string()),
+            ipv6_origin: clat.map(|clat| clat.origin.into()),
             mtu: clat.map(|clat| clat.mtu),
-            prefix: found.map(|found| found.prefix.to_string()),
-            prefix_source: found.map(|found| origin(found.source)),
+            prefix: found.map(PrefixStatus::from),
             dns_servers: network.map(LinkDiscovery::servers).unwrap_or_default(),
             ignored_advertisements: network.map_or(0, LinkDiscovery::refused) + forged,
             ignored_dns_messages: network.map_or(0, LinkDiscovery::ignored),
@@ -277,11 +278,14 @@ impl Shared {
             self.path.on_counters(&counted, now);
         }
         let mut findings = Vec::new();
-        if self.is_missing && !self.known.state.is_empty() {
-            findings.push(Finding::broken("state", self.known.state.clone()));
+        if self.is_missing && self.known.state != StateName::Starting {
+            findings.push(Finding::broken("state", self.known.state_text.clone()));
         }
         if self.is_second {
-            findings.push(Finding::degraded("other-clat", self.known.state.clone()));
+            findings.push(Finding::degraded(
+                "other-clat",
+                self.known.state_text.clone(),
+            ));
         }
         if self.known.running && self.is_filtered {
             let tun = &self.tun;
@@ -300,7 +304,8 @@ impl Shared {
                     .map(|step| Finding::degraded("host", missing(step))),
             );
             let dropping = lock(&self.dropping);
-            let drops = |chain: &String| Finding::degraded("forward", format!("dropping {chain}"));
+            let drops =
+                |chain: &DroppingChain| Finding::degraded("forward", format!("dropping {chain}"));
             findings.extend(dropping.iter().map(drops));
         }
         findings.extend(self.path.finding(now));

@@ -5,10 +5,12 @@ use std::net::{IpAddr, Ipv6Addr};
 use std::time::Duration;
 
 use anyhow::Result;
-use clat_host::{GROWTH, Wanted, look};
-use pref64_discovery::{LinkDiscovery, Trust, origin};
+use clat_host::{AddressOrigin, GROWTH, PrefixStatus, StateName, Wanted, look};
+use fast_path::Unavailable;
+use pref64_discovery::{LinkDiscovery, Trust};
 use serde::Serialize;
 use xlat_core::addr::Ipv6Prefix;
+use xlat_host::daemon::control::SCHEMA;
 use xlat_host::daemon::fast_path::KernelPath;
 use xlat_host::daemon::state_dir::StateDir;
 use xlat_host::daemon::{exit, terminal};
@@ -21,6 +23,7 @@ use crate::discover;
 
 #[derive(Debug, Serialize)]
 struct Report {
+    schema: u32,
     /// Name of the interface that leads to IPv6.
     uplink: Option<String>,
     gateway: Option<IpAddr>,
@@ -33,11 +36,13 @@ struct Report {
     address: Option<Ipv6Addr>,
     /// The prefix of the CLAT's address: a /64, or a /128 that it would share.
     address_prefix: Option<String>,
-    address_origin: Option<String>,
+    address_origin: Option<AddressOrigin>,
     native_ipv4: bool,
     /// Whether the kernel can translate established traffic.
     fast_path: FastPath,
-    /// Whether `clat` would run, or why it would wait.
+    /// The state in which `clat` would be.
+    state: StateName,
+    /// The same for people.
     verdict: String,
     works: bool,
 }
@@ -45,14 +50,15 @@ struct Report {
 #[derive(Debug, Serialize)]
 struct FastPath {
     possible: bool,
+    state: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
     why_not: Option<String>,
 }
 
 #[derive(Debug, Serialize)]
 struct Prefix {
-    prefix: String,
-    source: String,
+    #[serde(flatten)]
+    prefix: PrefixStatus,
     used: bool,
 }
 
@@ -117,6 +123,8 @@ async fn report(
         (_, None) => None,
     };
     Report {
+        schema: SCHEMA,
+        state: (&state).into(),
         uplink: view.uplink.as_ref().map(|uplink| uplink.name.clone()),
         gateway,
         mtu,
@@ -133,7 +141,7 @@ async fn report(
             let len = if clat.is_shared() { 128 } else { 64 };
             Ipv6Prefix::containing(clat.outer(), len).to_string()
         }),
-        address_origin: running.map(|clat| clat.origin.to_string()),
+        address_origin: running.map(|clat| clat.origin.into()),
         native_ipv4: view.native_ipv4,
         fast_path: fast_path(),
         verdict: match running {
@@ -146,18 +154,18 @@ async fn report(
 
 /// Loads the program, and lets go of it.
 fn fast_path() -> FastPath {
-    let why_not = KernelPath::try_out().err().map(|error| error.to_string());
+    let refused = KernelPath::try_out().err();
     FastPath {
-        possible: why_not.is_none(),
-        why_not,
+        possible: refused.is_none(),
+        state: refused.as_ref().map_or("on", Unavailable::name),
+        why_not: refused.map(|error| error.to_string()),
     }
 }
 
 fn prefixes(all: &[Found], used: Option<Found>) -> Vec<Prefix> {
     all.iter()
         .map(|found| Prefix {
-            prefix: found.prefix.to_string(),
-            source: origin(found.source),
+            prefix: (*found).into(),
             used: Some(*found) == used,
         })
         .collect()
@@ -177,10 +185,7 @@ impl Report {
         }
         for prefix in &self.prefixes {
             let used = if prefix.used { "" } else { " (not used)" };
-            line(
-                "NAT64 prefix",
-                &format!("{}, {}{used}", prefix.prefix, prefix.source),
-            );
+            line("NAT64 prefix", &format!("{}{used}", prefix.prefix));
         }
         if self.prefixes.is_empty() {
             line("NAT64 prefix", "none");

@@ -89,10 +89,7 @@ struct Known {
 impl Known {
     fn new(status: Option<&Value>, asked: &Doctor, survey: Option<&Survey>) -> Self {
         let parse = |status: &Value, name: &str| status[name].as_str()?.parse().ok();
-        let of_daemon = status.and_then(|status| {
-            let how = status["prefix_source"].as_str().unwrap_or("the daemon's");
-            Some((parse(status, "prefix")?, how.to_owned()))
-        });
+        let of_daemon = status.and_then(|status| Some((parse(status, "prefix")?, told_by(status))));
         let given = asked.prefix.map(|prefix| (prefix, "as given".to_owned()));
         let prefix = of_daemon.or(given);
         let is_found = prefix.is_none();
@@ -106,6 +103,19 @@ impl Known {
             mtu: status.and_then(|status| status["mtu"].as_u64()?.try_into().ok()),
             is_found,
         }
+    }
+}
+
+/// Who says the prefix of a daemon with this status.
+fn told_by(status: &Value) -> String {
+    let from = status["prefix_from"].as_str().unwrap_or_default();
+    match status["prefix_source"].as_str() {
+        Some("given") => "given by --prefix".into(),
+        Some("router") => format!("announced by router {from}"),
+        Some("pcp") => format!("told by PCP server {from}"),
+        Some("dns") => "told by the network's DNS64".into(),
+        // A daemon before 0.2.0 has a sentence there.
+        other => other.unwrap_or("the daemon's").to_owned(),
     }
 }
 

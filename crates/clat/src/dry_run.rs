@@ -1,12 +1,13 @@
 //! `clat run --dry-run`: prints the commands that would set up the host.
 
+use std::net::{Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
 use anyhow::Result;
-use clat_host::{Parts, ipv4_addresses, look};
-use pref64_discovery::origin;
+use clat_host::{AddressOrigin, Parts, PrefixStatus, ipv4_addresses, look};
 use serde::Serialize;
 use tracing::warn;
+use xlat_host::daemon::control::SCHEMA;
 use xlat_host::daemon::exit::{self, Nothing};
 use xlat_host::daemon::terminal;
 use xlat_host::host::Host;
@@ -69,12 +70,13 @@ pub(crate) async fn run(host: &Host, settings: &Settings) -> Result<()> {
 /// The result as JSON.
 #[derive(Debug, Serialize)]
 struct DryRun {
+    schema: u32,
     uplink: String,
-    prefix: String,
-    prefix_source: Option<String>,
-    ipv4: String,
-    ipv6: String,
-    ipv6_origin: String,
+    #[serde(flatten)]
+    prefix: Option<PrefixStatus>,
+    ipv4: Ipv4Addr,
+    ipv6: Ipv6Addr,
+    ipv6_origin: AddressOrigin,
     mtu: u16,
     commands: Vec<String>,
 }
@@ -82,12 +84,12 @@ struct DryRun {
 impl DryRun {
     fn new(clat: &Clat, side4: Side4, found: Option<Found>, commands: Vec<String>) -> Self {
         Self {
+            schema: SCHEMA,
             uplink: clat.uplink.clone(),
-            prefix: clat.prefix.to_string(),
-            prefix_source: found.map(|found| origin(found.source)),
-            ipv4: side4.host.to_string(),
-            ipv6: clat.outer().to_string(),
-            ipv6_origin: clat.origin.to_string(),
+            prefix: found.map(PrefixStatus::from),
+            ipv4: side4.host,
+            ipv6: clat.outer(),
+            ipv6_origin: clat.origin.into(),
             mtu: clat.mtu,
             commands,
         }

@@ -5,6 +5,7 @@
 //! sets up a translation, changes it or takes it back (`clat_host`). The desired state is computed
 //! in `xlat_proto`, without I/O.
 
+mod check;
 mod cli;
 mod control;
 mod daemon;
@@ -84,6 +85,7 @@ fn dispatch(cli: Cli) -> Result<u8> {
             };
             ask_and_print(&status.place.run_dir, &status.place.tun, &request).map_err(Into::into)
         }
+        Some(Command::Check(flags)) => return runtime.block_on(check::file(&flags)),
         Some(Command::Import(files)) => import::run(&files),
         None => translate(&runtime, cli.run),
     }?;

@@ -123,7 +123,7 @@ impl Settings {
             metrics: run.flags.metrics,
             no_host_setup: run.flags.no_host_setup,
             dry_run: run.flags.dry_run,
-            json: run.json,
+            json: run.flags.json,
             ipv4: run.ipv4,
             metric: run.metric,
             mtu4: run.mtu4,

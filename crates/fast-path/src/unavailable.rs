@@ -4,6 +4,21 @@ use std::io;
 
 use thiserror::Error;
 
+impl Unavailable {
+    /// Its name, for programs.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::OldKernel(_) => "old-kernel",
+            Self::Permission => "no-permission",
+            Self::NoSystemCall => "no-system-call",
+            Self::Refused(_) => "refused",
+            Self::Memory => "no-memory",
+            Self::Attach { .. } => "not-attached",
+            Self::Tables(_) => "no-tables",
+        }
+    }
+}
+
 /// Why the program does not run.
 #[derive(Debug, Error)]
 pub enum Unavailable {

@@ -83,7 +83,8 @@ fn the_recover_commands_put_the_hosts_back() -> Result<()> {
         ensure!(output.status.success(), "{program:?}: {}", output.status);
         let text = String::from_utf8(output.stdout)?;
         ensure!(
-            text.starts_with("{\"taken_back\":[\"") && text.contains("sysctl net.ipv6.conf."),
+            text.starts_with("{\"schema\":1,\"taken_back\":[\"")
+                && text.contains("sysctl net.ipv6.conf."),
             "{text}"
         );
     }

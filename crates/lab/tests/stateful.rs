@@ -468,7 +468,7 @@ fn cg_05_status_and_sessions_tell_what_is_there() -> Result<()> {
     }
     let json = installed.ask_plat(&["sessions", "--json", "--client", "2001:db8:1::/48"])?;
     let expected = format!(
-        r#"{{"protocol":"udp","client":"{client}","client_port":5000,"external":"192.168.64.9","external_port":{},"remote":"198.51.100.2","remote_port":{},"state":null,"expires_in_s":"#,
+        r#"{{"schema":1,"protocol":"udp","client":"{client}","client_port":5000,"external":"192.168.64.9","external_port":{},"remote":"198.51.100.2","remote_port":{},"state":null,"expires_in_s":"#,
         outside.port(),
         server.address.port()
     );

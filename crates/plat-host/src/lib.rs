@@ -20,6 +20,7 @@ mod kernel_sessions;
 mod overlap;
 mod own6;
 mod plan;
+mod pool_status;
 mod repair_times;
 mod status;
 
@@ -37,5 +38,6 @@ pub use kernel_sessions::{KernelSessions, static_mapping};
 pub use overlap::{OverlapError, check_overlaps, warn_of_on_link_prefixes};
 pub use own6::{Own6, is_global};
 pub use plan::{base_plan, client_plan};
+pub use pool_status::{PoolStatus, Ports};
 pub use repair_times::RepairTimes;
 pub use status::{SeenOuter, Status, StatusSource};

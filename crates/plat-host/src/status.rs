@@ -16,11 +16,12 @@ use xlat_host::daemon::health::HealthStatus;
 use xlat_host::daemon::metrics::Page;
 use xlat_host::daemon::waiting;
 use xlat_host::host::{FailingRepairs, RepairCounters, RepairFigures};
-use xlat_host::nft::DroppingChains;
+use xlat_host::nft::{DroppingChain, DroppingChains};
 use xlat_tun::counters::{Metric, Snapshot};
 use xlat_tun::{Totals, now};
 
-use crate::egress::Outer;
+use crate::egress::{self, Outer};
+use crate::pool_status::PoolStatus;
 use crate::{DrainStatus, HealthSource, ROUTE_WITHDRAWALS, RouteStatus, SeenDrain};
 
 /// Where the status comes from.
@@ -34,12 +35,12 @@ pub struct StatusSource {
     pub prefixes: Vec<String>,
     /// The translator's own IPv4 address.
     pub ipv4: Ipv4Addr,
-    /// The pools, for people.
-    pub pool: Vec<String>,
+    /// The pools.
+    pub pool: Vec<PoolStatus>,
     /// Where clients are seen that share an address of this host.
     pub outer: SeenOuter,
-    /// What the figures do not say.
-    pub notes: Vec<&'static str>,
+    /// The kernel decides about ports and who gets in, behind its masquerading.
+    pub has_kernels_ports: bool,
     /// The workers' counters.
     pub totals: Totals,
     /// Of the stateful translator.
@@ -134,14 +135,10 @@ impl StatusSource {
     }
 
     /// The pools. One that is an address of this host is told with the address that it is now.
-    fn pools(&self) -> Vec<String> {
+    fn pools(&self) -> Vec<PoolStatus> {
         let outer = self.outer.lock().unwrap_or_else(PoisonError::into_inner);
-        let pools = self.pool.iter();
-        let pools = pools.map(|pool| match &*outer {
-            Some(outer) => format!("{outer}, {pool}"),
-            None => pool.clone(),
-        });
-        pools.collect()
+        let pools = self.pool.iter().cloned();
+        pools.map(|pool| pool.seen(outer.as_ref())).collect()
     }
 
     /// The status, with so many of the subscribers that have most sessions.
@@ -162,7 +159,7 @@ impl StatusSource {
             prefixes: self.prefixes.clone(),
             ipv4: self.ipv4,
             pool: self.pools(),
-            notes: self.notes.clone(),
+            has_kernels_ports: self.has_kernels_ports,
             stateful: self.nat.as_ref().map(|nat| nat.status(top)),
             leases,
             pcp: self.pcp.as_ref().map(pcp_server::StatusSource::status),
@@ -216,10 +213,10 @@ pub struct Status {
     prefixes: Vec<String>,
     /// The translator's own IPv4 address: it answers pings through the prefix.
     ipv4: Ipv4Addr,
-    pool: Vec<String>,
-    /// What the figures do not say.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    notes: Vec<&'static str>,
+    pool: Vec<PoolStatus>,
+    /// The kernel decides about ports and who gets in, behind its masquerading.
+    #[serde(rename = "ports_of_kernel")]
+    has_kernels_ports: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     stateful: Option<NatStatus>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -243,7 +240,7 @@ pub struct Status {
     conflicts: Vec<Conflict>,
     /// Chains of other programs that drop translated packets.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    dropping: Vec<String>,
+    dropping: Vec<DroppingChain>,
     fast_path: KernelPathStatus,
     /// Those that the kernel translated included.
     packets: Snapshot,
@@ -264,10 +261,11 @@ impl Status {
         self.health.write_to(f)?;
         writeln!(f, "prefix    {}", self.prefixes.join(", "))?;
         if !self.pool.is_empty() {
-            writeln!(f, "pool      {}", self.pool.join(", "))?;
+            let pools: Vec<String> = self.pool.iter().map(ToString::to_string).collect();
+            writeln!(f, "pool      {}", pools.join(", "))?;
         }
-        for note in &self.notes {
-            writeln!(f, "note      {note}")?;
+        if self.has_kernels_ports {
+            writeln!(f, "note      {}", egress::OF_THE_KERNEL)?;
         }
         self.reach.write_to(f)?;
         self.routes.write_to(f)?;

@@ -1,14 +1,16 @@
 //! `plat check FILE`: everything about a configuration that can be known without the host, and what
-//! a start would make of it.
+//! a start would make of it; with `--here`, how this host looks to a start.
+
+mod here;
 
 use std::net::Ipv6Addr;
-use std::path::Path;
 
 use anyhow::Result;
+use clap::CommandFactory;
 use plat_host::{Egress, Own6, POOLS, egress};
 use xlat_core::addr::Pref64;
-use xlat_host::daemon::exit::{self, Usage};
-use xlat_host::daemon::terminal;
+use xlat_host::daemon::check::{CheckFlags, Checked, Choice};
+use xlat_host::daemon::exit::Usage;
 use xlat_host::daemon::values::Values;
 use xlat_host::host::Plan;
 
@@ -19,17 +21,26 @@ use crate::{NAME, facts, reload};
 /// Stands for an address of the host, which is not looked at.
 const OF_THE_HOST: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1);
 
-/// Reads a configuration file as a start would, and prints all values that are in force then.
-pub(crate) fn file(path: &Path) -> Result<()> {
-    let args = vec![NAME.into(), "--config".into(), path.into()];
-    let usage = |error: anyhow::Error| Usage(format!("{error:#}"));
-    let (run, values) = reload::read(args).map_err(usage)?;
-    let choices = check(run).map_err(usage)?;
-    let mut text = values.to_string();
-    for line in choices {
-        text += &format!("# {line}\n");
-    }
-    Ok(exit::print(&terminal::plain(&text))?)
+/// Reads a configuration file as a start would, and prints all values that are in force then. Returns
+/// the exit code.
+pub(crate) async fn file(flags: &CheckFlags) -> Result<u8> {
+    let checked = checked(flags).await;
+    let checked = checked.map_err(|error| Usage(format!("{error:#}")));
+    Ok(flags.report(&Cli::command(), checked)??)
+}
+
+async fn checked(flags: &CheckFlags) -> Result<Checked> {
+    let (run, values) = reload::read(flags.arguments(NAME))?;
+    let chosen = check(run.clone())?;
+    let here = match flags.here {
+        true => Some(here::look(run).await),
+        false => None,
+    };
+    Ok(Checked {
+        values,
+        chosen,
+        here,
+    })
 }
 
 /// Refuses what a start would refuse of a configuration file with this text.
@@ -41,44 +52,42 @@ pub(crate) fn text(text: &str) -> Result<()> {
     Ok(())
 }
 
-/// Refuses what a start refuses on any host. Returns what it chooses, for people.
-fn check(run: Run) -> Result<Vec<String>> {
-    let mut choices = Vec::new();
+/// Refuses what a start refuses on any host. Returns what it chooses.
+fn check(run: Run) -> Result<Vec<Choice>> {
+    let mut chosen = Vec::new();
     let has_egress = !run.egress.is_empty();
     let has_prefix = !run.prefix.is_empty();
     let facts = facts::example(&run)?;
     let settings = Settings::resolve(run, facts)?;
     if let Egress::Own(own) = &settings.egress {
-        choices.push(format!(
-            "pool: the {own}, {}, but for those that services of this host have",
-            own.describe()
-        ));
+        let ports = own.describe();
+        let text = format!("the {own}, {ports}, but for those that services of this host have");
+        chosen.push(Choice::text("pool", text));
     } else if settings.facts.free_pool.is_some() {
         let pools = POOLS.join(", ");
-        choices.push(format!(
-            "pool: the first of {pools} that this host does not use, chosen at the start"
-        ));
+        let text = format!("the first of {pools} that this host does not use, chosen at the start");
+        chosen.push(Choice::text("pool", text));
     } else if !has_egress {
-        choices.push("egress: route".into());
+        chosen.push(Choice::value("egress", "route"));
     }
     if !has_prefix && settings.stateful.is_some() {
         let prefixes: Vec<&Pref64> = settings.pref64s.iter().collect();
-        choices.push(format!("prefix: {}", join(&prefixes)));
+        chosen.push(Choice::value("prefix", join(&prefixes)));
     }
     if settings.has_kernels_ports() {
-        choices.push(egress::OF_THE_KERNEL.into());
+        chosen.push(Choice::text("egress", egress::OF_THE_KERNEL));
     }
     validate(&settings)?;
-    choices.push(format!("ipv4: {}", settings.own_v4));
-    choices.push(match settings.own_v6 {
-        Some(address) => format!("ipv6: {address}"),
-        None => "ipv6: an address of this host, chosen at the start".into(),
+    chosen.push(Choice::value("ipv4", settings.own_v4));
+    chosen.push(match settings.own_v6 {
+        Some(address) => Choice::value("ipv6", address),
+        None => Choice::text("ipv6", "an address of this host, chosen at the start"),
     });
     if !settings.advertise.lan.is_empty() {
         let lifetime = settings.advertise.config.lifetime;
-        choices.push(format!("ra-lifetime: {lifetime}"));
+        chosen.push(Choice::value("ra-lifetime", lifetime));
     }
-    Ok(choices)
+    Ok(chosen)
 }
 
 fn validate(settings: &Settings) -> Result<()> {

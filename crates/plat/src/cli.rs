@@ -13,6 +13,7 @@ use plat_host::{Egress, OnNoEgress};
 use serde::{Deserialize, Serialize};
 use xlat_core::DropReason;
 use xlat_core::addr::{Eam, Ipv4Prefix, Ipv6Prefix, Pref64};
+use xlat_host::daemon::check::CheckFlags;
 use xlat_host::daemon::fast_path::KernelPath;
 use xlat_host::daemon::flags::{
     HairpinMode, LogFlags, PolicyFlags, RELOADABLE, RunFlags, Switch, interface_name,
@@ -49,7 +50,7 @@ pub(crate) enum Command {
     Recover(Recover),
     /// Check a configuration file and print the effective values
     #[command(after_help = exit::CODES)]
-    Check(Check),
+    Check(CheckFlags),
     /// Make a configuration file of those of TAYGA, Jool, Tundra, radvd, unbound and BIND
     #[command(after_help = exit::CODES)]
     Import(Import),
@@ -175,13 +176,6 @@ pub(crate) struct Recover {
     pub(crate) place: Place,
     #[command(flatten)]
     pub(crate) log: LogFlags,
-}
-
-#[derive(Args, Clone, Debug)]
-pub(crate) struct Check {
-    /// Configuration file
-    #[arg(value_name = "FILE")]
-    pub(crate) file: PathBuf,
 }
 
 #[derive(Args, Clone, Debug)]

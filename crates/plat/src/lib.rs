@@ -11,6 +11,7 @@ mod cli;
 mod control;
 mod dns;
 mod doctor;
+mod dry_run;
 mod facts;
 mod import;
 mod moved;
@@ -65,7 +66,7 @@ fn dispatch(cli: Cli) -> Result<u8> {
             runtime.block_on(run::recover(&recover))
         }
         Some(Command::Run(run)) => translate(&runtime, *run),
-        Some(Command::Check(check)) => check::file(&check.file),
+        Some(Command::Check(flags)) => return runtime.block_on(check::file(&flags)),
         Some(Command::Import(flags)) => import::run(&flags),
         Some(Command::Whose(whose)) => {
             let external = whose.external;

@@ -255,7 +255,7 @@ impl Daemon<'_> {
             ipv4: settings.own_v4,
             pool: settings.pools(),
             outer: self.outer.seen(),
-            notes: settings.notes(),
+            has_kernels_ports: settings.has_kernels_ports(),
             totals: workers.totals(),
             nat: stateful.map(Keeper::status_source),
             leases: self.state.leases.as_ref().map(Leases::pool),

@@ -13,6 +13,6 @@ mod resolvers;
 mod router_listener;
 mod survey;
 
-pub use link::{LinkDiscovery, ListenError, Trust, log_change, origin};
+pub use link::{LinkDiscovery, ListenError, Trust, log_change};
 pub use router_listener::RouterListener;
 pub use survey::{Survey, survey};

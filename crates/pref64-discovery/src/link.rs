@@ -354,9 +354,7 @@ impl LinkDiscovery {
         if let Some(more) = self.limit.allows(Kind::NotUsed, now()) {
             info!(
                 "the NAT64 prefix {}, {}, is not used: {} stays in use{more}",
-                other.prefix,
-                origin(other.source),
-                used.prefix
+                other.prefix, other.source, used.prefix
             );
         }
     }
@@ -440,21 +438,11 @@ const RESOLVERS_LOOK: Duration = Duration::from_secs(2);
 /// The socket's filter lets nothing else pass.
 pub(crate) const HOP_LIMIT_SEEN: u8 = 255;
 
-/// The source of a prefix, as text.
-pub fn origin(source: Source) -> String {
-    match source {
-        Source::Configured => "given by --prefix".into(),
-        Source::Router(router) => format!("announced by router {router}"),
-        Source::Pcp(server) => format!("told by PCP server {server}"),
-        Source::Dns => "told by the network's DNS64".into(),
-    }
-}
-
 /// Logs which prefix is used, if it has changed.
 pub fn log_change(before: Option<Found>, after: Option<Found>) {
     match (before, after) {
         (before, Some(found)) if before != Some(found) => {
-            info!("NAT64 prefix {}, {}", found.prefix, origin(found.source));
+            info!("NAT64 prefix {}, {}", found.prefix, found.source);
         }
         (Some(gone), None) => warn!("the NAT64 prefix {} is no longer valid", gone.prefix),
         _ => {}

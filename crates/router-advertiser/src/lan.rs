@@ -262,7 +262,10 @@ fn usable_link_local(have: &Assigned) -> Option<Ipv6Addr> {
 }
 
 /// The /64 prefixes in which hosts can form addresses.
-fn on_link<'a>(own: impl Iterator<Item = &'a Assigned>, now: Instant) -> Vec<OnLinkPrefix> {
+pub(crate) fn on_link<'a>(
+    own: impl Iterator<Item = &'a Assigned>,
+    now: Instant,
+) -> Vec<OnLinkPrefix> {
     let end = |left: u32| (left < u32::MAX).then(|| now + Duration::from_secs(left.into()));
     let mut prefixes: Vec<OnLinkPrefix> = Vec::new();
     for have in own.filter(|have| have.len == 64 && !have.deprecated) {

@@ -8,6 +8,7 @@ mod domain;
 mod error;
 mod lan;
 mod neighbour_table;
+mod preview;
 mod programs;
 mod reach_watch;
 
@@ -23,8 +24,9 @@ pub use domain::Domain;
 pub use error::Error;
 use lan::Lan;
 pub use neighbour_table::low_neighbour_limits;
+pub use preview::Preview;
 pub use programs::{ProgramWatch, ROUTER_PROGRAMS, RouterPrograms};
-pub use reach_watch::{ReachStatus, ReachWatch, Seen, WITHDRAWALS};
+pub use reach_watch::{ReachStatus, ReachWatch, Seen, WITHDRAWALS, Withdrawn};
 
 /// The tasks of all links. [`Advertiser::stop`] ends them and withdraws this router.
 #[derive(Debug)]

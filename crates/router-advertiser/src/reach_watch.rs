@@ -1,7 +1,7 @@
 //! What this host reaches: told to hosts, in the log, in the status and in a metric, with the same
 //! damping for all of them.
 
-use std::fmt::Write as _;
+use std::fmt::{self, Write as _};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use serde::Serialize;
@@ -36,9 +36,28 @@ pub struct ReachStatus {
     pub missing: Option<String>,
     /// What hosts of the LANs are told no longer.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub withdrawn: Option<&'static str>,
+    pub withdrawn: Option<Withdrawn>,
     /// How often something was withdrawn since the start.
     pub withdrawals: u64,
+}
+
+/// What hosts are told no longer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Withdrawn {
+    /// The NAT64 prefix.
+    Prefix,
+    /// The NAT64 prefix and the default router.
+    PrefixAndRouter,
+}
+
+impl fmt::Display for Withdrawn {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Prefix => "NAT64 prefix",
+            Self::PrefixAndRouter => "NAT64 prefix and default router",
+        })
+    }
 }
 
 /// How often something was withdrawn.
@@ -195,12 +214,12 @@ impl ReachWatch {
     }
 
     /// What hosts of the LANs are told no longer.
-    fn withdrawn(&self) -> Option<&'static str> {
+    fn withdrawn(&self) -> Option<Withdrawn> {
         let reach = self.damped.announced();
         match (self.advertises, reach.ipv4, reach.is_router()) {
             (false, ..) | (true, true, _) => None,
-            (true, false, true) => Some("NAT64 prefix"),
-            (true, false, false) => Some("NAT64 prefix and default router"),
+            (true, false, true) => Some(Withdrawn::Prefix),
+            (true, false, false) => Some(Withdrawn::PrefixAndRouter),
         }
     }
 

@@ -9,6 +9,7 @@ use nat64::feed::Subscribe;
 use nat64::{Nat64, Subscription};
 use serde::Serialize;
 use xlat_core::Instant;
+use xlat_host::daemon::control::SCHEMA;
 
 use super::filter::SessionFilter;
 use super::row::{Heading, Row};
@@ -34,6 +35,7 @@ struct Line {
 
 #[derive(Debug, Serialize)]
 struct Lost {
+    schema: u32,
     event: &'static str,
     count: u64,
 }
@@ -93,7 +95,11 @@ impl SessionFollower {
         }
         if lost > 0 && self.json {
             let event = "lost";
-            text.push_str(&serde_json::to_string(&Lost { event, count: lost })?);
+            text.push_str(&serde_json::to_string(&Lost {
+                schema: SCHEMA,
+                event,
+                count: lost,
+            })?);
             text.push('\n');
         } else if lost > 0 {
             let _ = writeln!(text, "{lost} changes are not shown: too many at once");

@@ -306,7 +306,7 @@ tcp      [2001:db8::2]:10                          192.0.2.1:11          198.51.
         assert_eq!(text, expected);
         let mut list = SessionList::new(SessionFilter::default(), None, true);
         let json = list.page(&rows[..1]).unwrap();
-        let expected = r#"{"protocol":"tcp","client":"2001:db8::1","client_port":20,"external":"192.0.2.1","external_port":21,"remote":"198.51.100.1","remote_port":443,"state":"established","expires_in_s":7220,"packets_out":9,"bytes_out":900,"packets_in":1,"bytes_in":60}"#;
+        let expected = r#"{"schema":1,"protocol":"tcp","client":"2001:db8::1","client_port":20,"external":"192.0.2.1","external_port":21,"remote":"198.51.100.1","remote_port":443,"state":"established","expires_in_s":7220,"packets_out":9,"bytes_out":900,"packets_in":1,"bytes_in":60}"#;
         assert_eq!(json.trim_end(), expected);
     }
 }

@@ -9,6 +9,7 @@ use nat64::offload::{Carried, Load};
 use nat64::snapshot::SavedSession;
 use nat64::{Protocol, TcpState};
 use serde::ser::{Serialize, SerializeMap, Serializer};
+use xlat_host::daemon::control::SCHEMA;
 
 /// What is shown of a session.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -124,6 +125,7 @@ impl Heading {
 impl Serialize for Row {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let mut map = serializer.serialize_map(None)?;
+        map.serialize_entry("schema", &SCHEMA)?;
         map.serialize_entry("protocol", self.protocol.name())?;
         map.serialize_entry("client", &self.client)?;
         map.serialize_entry("client_port", &self.client_port)?;

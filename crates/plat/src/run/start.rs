@@ -13,11 +13,10 @@ use plat_host::{
 use router_advertiser::{Advertiser, ProgramWatch, ReachWatch};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
-use xlat_host::daemon::exit::{self, Usage};
+use xlat_host::daemon::exit::Usage;
 use xlat_host::daemon::fast_path::KernelPath;
 use xlat_host::daemon::privileges;
 use xlat_host::daemon::reservation::Reservation;
-use xlat_host::daemon::terminal;
 use xlat_host::daemon::waiting::{self, Waiting};
 use xlat_host::host::{Changes, Error, Host, RepairLog};
 use xlat_host::nft::ForwardWatch;
@@ -26,7 +25,7 @@ use super::outer::{self, OuterWatch};
 use super::{Daemon, addresses, serve};
 use crate::cli::Run;
 use crate::settings::Settings;
-use crate::{NAME, facts, reload};
+use crate::{NAME, dry_run, facts, reload};
 
 /// Starts as soon as what the flags leave to the host is there, and runs.
 pub(crate) async fn start(run: Run, fast_path: KernelPath) -> Result<()> {
@@ -54,9 +53,7 @@ pub(crate) async fn start(run: Run, fast_path: KernelPath) -> Result<()> {
     if settings.dry_run {
         let outer = egress::outer(&host, &settings.host_config()).await?;
         let config = OuterWatch::new(outer).config(&settings);
-        let mut plan = plat_host::base_plan(&host, &config, own_v6).await?;
-        plan.append(plat_host::client_plan(&config)?);
-        return print(plan.to_string().trim_end());
+        return dry_run::run(&host, &settings, &config, own_v6).await;
     }
     let _ports = reserve_ports(&settings)?;
     let policy = settings.policy(own_v6)?;
@@ -157,8 +154,4 @@ fn load(settings: &Settings, outer: Option<&Outer>) -> Result<State> {
         outer: outer::address(settings, outer),
     };
     Ok(State::load(config, settings.pool())?)
-}
-
-fn print(text: &str) -> Result<()> {
-    Ok(exit::print(&format!("{}\n", terminal::plain(text)))?)
 }

@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use fast_path::StaticMapping;
 use nat64::config::{Config, ConfigError};
 use nat64::dynamic::PoolConfig;
-use plat_host::{Announced, Dns, Egress, HostConfig, HostFacts, OnNoEgress, Own6, egress};
+use plat_host::{Announced, Dns, Egress, HostConfig, HostFacts, OnNoEgress, Own6, PoolStatus};
 use xlat_core::Policy;
 use xlat_core::addr::{Eam, EamTable, Ipv4Prefix, Ipv6Prefix, Pref64, Pref64s, special};
 use xlat_core::mappers::Hairpin;
@@ -52,6 +52,8 @@ pub(crate) struct Settings {
     /// Where Prometheus is served.
     pub(crate) metrics: Option<SocketAddr>,
     pub(crate) dry_run: bool,
+    /// Print the dry run as JSON.
+    pub(crate) json: bool,
     pub(crate) no_host_setup: bool,
     /// IPv6 sources that are served; if empty, those of the host's own networks.
     pub(crate) clients: Vec<Ipv6Prefix>,
@@ -136,6 +138,7 @@ impl Settings {
             },
             metrics: run.flags.metrics,
             dry_run: run.flags.dry_run,
+            json: run.flags.json,
             no_host_setup: run.flags.no_host_setup,
             advertise,
             dns,
@@ -231,15 +234,14 @@ impl Settings {
         }
     }
 
-    /// The pools, for people.
-    pub(crate) fn pools(&self) -> Vec<String> {
+    /// The pools.
+    pub(crate) fn pools(&self) -> Vec<PoolStatus> {
         if let Egress::Own(own) = &self.egress {
-            return vec![own.describe()];
+            return vec![PoolStatus::own(own)];
         }
         let shared = self.stateful.iter().flat_map(|config| &config.pool);
-        let shared = shared.map(ToString::to_string);
-        let dynamic = self.dynamic_pool.iter();
-        let dynamic = dynamic.map(|pool| format!("{pool}, an address each"));
+        let shared = shared.map(PoolStatus::from);
+        let dynamic = self.dynamic_pool.map(PoolStatus::dynamic);
         shared.chain(dynamic).collect()
     }
 
@@ -253,15 +255,6 @@ impl Settings {
     pub(crate) fn static_mapping(&self, hidden: Vec<Ipv4Prefix>) -> Option<StaticMapping> {
         let (eams, pools) = (&self.eams, self.client_addresses());
         plat_host::static_mapping(eams, &self.pref64s, pools, hidden)
-    }
-
-    /// What the status says besides figures.
-    pub(crate) fn notes(&self) -> Vec<&'static str> {
-        let has_kernels = self.has_kernels_ports();
-        has_kernels
-            .then_some(egress::OF_THE_KERNEL)
-            .into_iter()
-            .collect()
     }
 
     /// True if clients share a pool behind the kernel's NAT, which then decides who gets in and by

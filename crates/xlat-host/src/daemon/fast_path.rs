@@ -39,10 +39,38 @@ struct Shared {
     /// The interface that it was attached to.
     interface: Option<String>,
     /// Why nothing is carried in the kernel.
-    why_not: Option<String>,
+    why_not: Option<WhyNot>,
     /// A program captures on the TUN.
     is_paused: bool,
     repairs: Attachments,
+}
+
+/// Why nothing is carried in the kernel.
+#[derive(Clone, Debug)]
+struct WhyNot {
+    /// For programs.
+    name: &'static str,
+    /// For people.
+    text: String,
+}
+
+impl WhyNot {
+    fn new(name: &'static str, text: impl Into<String>) -> Self {
+        Self {
+            name,
+            text: text.into(),
+        }
+    }
+
+    fn not_attached() -> Self {
+        Self::new("not-attached", "not attached")
+    }
+}
+
+impl From<Unavailable> for WhyNot {
+    fn from(error: Unavailable) -> Self {
+        Self::new(error.name(), error.to_string())
+    }
 }
 
 impl KernelPath {
@@ -65,7 +93,7 @@ impl KernelPath {
             Mode::Auto | Mode::Required => Some(FastPath::load(&options)),
         };
         let (program, why_not) = match loaded {
-            None => (None, Some("--fast-path off".to_owned())),
+            None => (None, Some(WhyNot::new("off", "--fast-path off"))),
             Some(Ok(program)) => {
                 let room = program.flows().capacity();
                 if room < options.flows {
@@ -75,12 +103,12 @@ impl KernelPath {
                         options.flows
                     );
                 }
-                (Some(program), Some("not attached".to_owned()))
+                (Some(program), Some(WhyNot::not_attached()))
             }
             Some(Err(error)) if mode == Mode::Required => return Err(error),
             Some(Err(error)) => {
                 info!("no fast path in the kernel: {error}; the workers translate all packets");
-                (None, Some(error.to_string()))
+                (None, Some(error.into()))
             }
         };
         let lanes = workers + u16::from(program.is_some());
@@ -146,7 +174,7 @@ impl KernelPath {
             Err(error) => {
                 warn!("no fast path in the kernel: {error}; the workers translate all packets");
                 shared.interface = None;
-                shared.why_not = Some(error.to_string());
+                shared.why_not = Some(error.into());
                 Ok(false)
             }
         }
@@ -195,7 +223,7 @@ impl KernelPath {
             program.detach();
         }
         if shared.interface.take().is_some() {
-            shared.why_not = Some("not attached".to_owned());
+            shared.why_not = Some(WhyNot::not_attached());
         }
     }
 
@@ -232,7 +260,7 @@ impl Shared {
                     "{detached} again; the workers translate all packets, next attempt in \
                      {pause} s (--fast-path off: none)"
                 );
-                self.why_not = Some("detached by another program".to_owned());
+                self.why_not = Some(WhyNot::new("detached", "detached by another program"));
             }
             Repair::Attach => match program.attach(interface) {
                 Ok(()) if was_known => {
@@ -250,7 +278,7 @@ impl Shared {
                         "{detached}: {error}; the workers translate all packets, next attempt in \
                          {pause} s"
                     );
-                    self.why_not = Some(error.to_string());
+                    self.why_not = Some(error.into());
                 }
             },
         }
@@ -271,7 +299,8 @@ impl Shared {
             return;
         }
         self.is_paused = is_captured;
-        self.why_not = is_captured.then(|| format!("a program captures packets on {interface}"));
+        let text = format!("a program captures packets on {interface}");
+        self.why_not = is_captured.then(|| WhyNot::new("captured", text));
         match is_captured {
             true => info!(
                 "a program captures packets on {interface}: the workers translate all packets \
@@ -348,7 +377,8 @@ impl KernelPathSource {
         });
         let flows = shared.program.as_ref().map(FastPath::flows);
         KernelPathStatus {
-            why_not: shared.why_not.clone(),
+            state: shared.why_not.as_ref().map_or("on", |why| why.name),
+            why_not: shared.why_not.as_ref().map(|why| why.text.clone()),
             room: flows.as_ref().map_or(0, FlowTable::capacity),
             refused: flows.as_ref().map_or(0, FlowTable::refused),
             v6_to_v4: traffic(counters.v6_to_v4),
@@ -361,7 +391,9 @@ impl KernelPathSource {
 /// What the fast path carried.
 #[derive(Clone, Debug, Serialize)]
 pub struct KernelPathStatus {
-    /// Why it carries nothing now; absent while it does.
+    /// `on`, or the name of the reason why it carries nothing now.
+    state: &'static str,
+    /// That reason for people; absent while it carries packets.
     #[serde(skip_serializing_if = "Option::is_none")]
     why_not: Option<String>,
     /// Most sessions that it carries.
@@ -479,6 +511,7 @@ mod tests {
     fn what_the_kernel_carried_is_in_the_workers_figures() {
         let traffic = |packets, bytes| Traffic { packets, bytes };
         let status = KernelPathStatus {
+            state: "on",
             why_not: None,
             room: 4,
             refused: 0,

@@ -62,6 +62,19 @@ pub enum FileError {
     },
 }
 
+impl FileError {
+    /// Line and key of what is wrong, as far as it has them.
+    pub fn place(&self) -> (Option<usize>, Option<&str>) {
+        match self {
+            Self::Read { .. } => (None, None),
+            Self::Syntax { line, .. } => (Some(*line), None),
+            Self::Unknown { line, key, .. } | Self::Value { line, key, .. } => {
+                (Some(*line), Some(key))
+            }
+        }
+    }
+}
+
 /// A key of the file with its values.
 #[derive(Debug)]
 struct Entry {

@@ -73,6 +73,9 @@ pub struct RunFlags {
     /// Print the changes of this host as commands, and change nothing
     #[arg(long)]
     pub dry_run: bool,
+    /// Print the dry run as JSON
+    #[arg(long, requires = "dry_run")]
+    pub json: bool,
     /// Only open the TUN and translate; addresses, routes and sysctls are left to the administrator
     #[arg(long)]
     pub no_host_setup: bool,

@@ -1,6 +1,7 @@
 //! What both daemons need besides their work: signals, log lines, readiness, state files, control
 //! socket, metrics, and common flags.
 
+pub mod check;
 mod clients;
 pub mod control;
 pub mod exit;

@@ -4,6 +4,7 @@ use std::path::Path;
 
 use tracing::info;
 
+use super::control::SCHEMA;
 use super::exit;
 use crate::host::{Error, Host, Leftovers};
 
@@ -18,7 +19,8 @@ pub async fn run(run_dir: &Path, name: &str, json: bool) -> Result<(), Error> {
     let count = host.recover(run_dir, name).await?;
     if json {
         let Leftovers { changes, damaged } = left;
-        let list = serde_json::json!({ "taken_back": changes, "unreadable": damaged });
+        let list =
+            serde_json::json!({ "schema": SCHEMA, "taken_back": changes, "unreadable": damaged });
         return exit::print(&format!("{list}\n")).map_err(Error::Print);
     }
     match count {

@@ -46,6 +46,13 @@ impl Values {
         Ok((cli, Self(values.lines().map(str::to_owned).collect())))
     }
 
+    /// The values as an object.
+    pub fn to_json(&self) -> serde_json::Value {
+        let table = toml::from_str::<toml::Table>(&self.to_string());
+        // What was made of values reads as such.
+        serde_json::to_value(table.unwrap_or_default()).unwrap_or_default()
+    }
+
     /// Names of the values that are not the same.
     pub fn differences(&self, other: &Self) -> BTreeSet<String> {
         let names = self.0.symmetric_difference(&other.0).map(|line| {

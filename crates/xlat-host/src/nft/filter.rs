@@ -5,6 +5,7 @@ use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use netlink_sys::Socket;
+use serde::Serialize;
 
 use super::NftError;
 use super::message::{
@@ -14,13 +15,14 @@ use super::message::{
 use super::ruleset::{IP, IP6, Ruleset};
 
 /// A chain that drops new connections of the translator.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct DroppingChain {
     /// `ip`, `ip6` or `inet`.
     pub family: &'static str,
     /// Name of its table.
     pub table: String,
     /// Name of the chain.
+    #[serde(rename = "chain")]
     pub name: String,
 }
 
@@ -64,9 +66,8 @@ pub struct ForwardWatch {
     found: DroppingChains,
 }
 
-/// The chains that drop translated packets, for status and metrics: each as `chain NAME of table
-/// FAMILY TABLE`.
-pub type DroppingChains = Arc<Mutex<Vec<String>>>;
+/// The chains that drop translated packets, for status and metrics.
+pub type DroppingChains = Arc<Mutex<Vec<DroppingChain>>>;
 
 impl ForwardWatch {
     /// Nothing looked at yet.
@@ -101,8 +102,10 @@ impl ForwardWatch {
         for chain in self.dropping.iter().filter(|one| !dropping.contains(one)) {
             tracing::info!("{chain} no longer drops translated packets");
         }
-        let texts = dropping.iter().map(ToString::to_string).collect();
-        *self.found.lock().unwrap_or_else(PoisonError::into_inner) = texts;
+        self.found
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone_from(&dropping);
         (self.generation, self.dropping) = (generation, dropping);
     }
 }

@@ -14,6 +14,7 @@ mod retry;
 pub mod rfc7050;
 mod servers;
 
+use std::fmt;
 use std::net::Ipv6Addr;
 use std::time::Duration;
 
@@ -75,6 +76,17 @@ pub enum Source {
     Pcp(Ipv6Addr),
     /// The DNS64.
     Dns,
+}
+
+impl fmt::Display for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Configured => f.write_str("given by --prefix"),
+            Self::Router(router) => write!(f, "announced by router {router}"),
+            Self::Pcp(server) => write!(f, "told by PCP server {server}"),
+            Self::Dns => f.write_str("told by the network's DNS64"),
+        }
+    }
 }
 
 /// The prefix to use.
