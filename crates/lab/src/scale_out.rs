@@ -311,7 +311,10 @@ impl ScaleOut {
 }
 
 /// A file of the examples.
-fn example(name: &str) -> Result<String> {
+///
+/// # Errors
+/// When it is not there.
+pub fn example(name: &str) -> Result<String> {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples/scale-out");
     let path = path.join(name);
     fs::read_to_string(&path).with_context(|| path.display().to_string())

@@ -1,7 +1,10 @@
 //! Several gateways: routing daemons carry the truth about each to its neighbours.
 
+use std::fs;
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
@@ -11,12 +14,14 @@ use lab::installed::{Installed, PATIENCE, Setup};
 use lab::ip::{IP, ip, ip6};
 use lab::link::{add_address, join, make_router};
 use lab::namespace::Namespace;
-use lab::scale_out::{BIRD, PREFIX, ScaleOut, ZEBRA};
+use lab::process::Daemon;
+use lab::scale_out::{BIRD, PREFIX, ScaleOut, ZEBRA, example};
 use lab::suite::Test;
 use lab::topology::{MTU, Plan, SERVER, Topology, embedded};
 use lab::traffic::ping::ping;
 use lab::wait::wait_until;
 
+const SHARED: &str = "sc_07_keepalived_puts_the_other_gateway_in_service";
 const HASHED: &str = "sc_06_resilient_next_hops_leave_the_flows_of_other_gateways_alone";
 const ROUTED: &str = "sc_02_bird_and_frr_announce_what_each_gateway_can_serve";
 
@@ -25,18 +30,31 @@ const TESTS: &[Test] = lab::tests![
     sc_04_no_download_breaks_while_a_gateway_is_drained,
     sc_05_connections_go_on_at_another_gateway,
     sc_06_resilient_next_hops_leave_the_flows_of_other_gateways_alone,
+    sc_07_keepalived_puts_the_other_gateway_in_service,
 ];
+
+const NEEDED: &[(&str, &str)] = &[
+    (ROUTED, BIRD),
+    (ROUTED, ZEBRA),
+    (ROUTED, IP),
+    (HASHED, IP),
+    (SHARED, KEEPALIVED),
+    (SHARED, CURL),
+    (SHARED, IP),
+];
+/// FRR's daemons become another user, and keepalived runs scripts as one.
+const NEEDED_BY_USERS: &[(&str, &str)] = &[
+    (ROUTED, "FRR, for which root is needed,"),
+    (SHARED, "keepalived, for which root is needed,"),
+    (HASHED, IP),
+];
+const KEEPALIVED: &str = "/usr/sbin/keepalived";
+const CURL: &str = "/usr/bin/curl";
 
 fn main() {
     match nix::unistd::geteuid().is_root() {
-        true => lab::suite::run_with_programs(
-            TESTS,
-            &[(ROUTED, BIRD), (ROUTED, ZEBRA), (ROUTED, IP), (HASHED, IP)],
-        ),
-        // Its daemons become another user.
-        false => {
-            lab::suite::run_with_programs(TESTS, &[(ROUTED, "FRR, for which root is needed,")])
-        }
+        true => lab::suite::run_with_programs(TESTS, NEEDED),
+        false => lab::suite::run_with_programs(TESTS, NEEDED_BY_USERS),
     }
 }
 
@@ -278,6 +296,114 @@ fn moved(before: &[u8], after: &[u8], left: Option<u8>) -> usize {
     pairs
         .filter(|(before, after)| before != after && Some(**before) != left)
         .count()
+}
+
+/// Where the static routes of the routers lead: to what keepalived moves.
+const SHARED6: &str = "2001:db8:0:1::64";
+const SHARED4: &str = "203.0.113.20";
+
+fn sc_07_keepalived_puts_the_other_gateway_in_service() -> Result<()> {
+    let directory = tempfile::tempdir()?;
+    let path = |name: &str| directory.path().join(name).display().to_string();
+    let (client, access) = (Namespace::new("client")?, Namespace::new("access")?);
+    let (core, server) = (Namespace::new("core")?, Namespace::new("server")?);
+    let gateways = [Namespace::new("gateway1")?, Namespace::new("gateway2")?];
+    for router in [&access, &core, &gateways[0], &gateways[1]] {
+        make_router(router)?;
+    }
+    join((&client, "eth0"), (&access, "client"), MTU)?;
+    join((&server, "eth0"), (&core, "server"), MTU)?;
+    for router in [&access, &core] {
+        ip(router, "link add lan type bridge")?;
+        ip(router, "link set lan up")?;
+    }
+    for (number, gateway) in gateways.iter().enumerate() {
+        let port = format!("gw{number}");
+        for (name, router) in [("access", &access), ("core", &core)] {
+            join((gateway, name), (router, &port), MTU)?;
+            ip(router, &format!("link set {port} master lan"))?;
+        }
+        let host = 18 + number;
+        add_address((gateway, "core"), format!("203.0.113.{host}/28").parse()?)?;
+        add_address(
+            (gateway, "access"),
+            format!("2001:db8:0:1::{host}/64").parse()?,
+        )?;
+        ip(gateway, "route add default via 203.0.113.17")?;
+        ip6(gateway, "route add 2001:db8:1000::/36 via 2001:db8:0:1::1")?;
+    }
+    for (end, address) in [
+        ((&client, "eth0"), "2001:db8:1000::2/64"),
+        ((&access, "client"), "2001:db8:1000::1/64"),
+        ((&access, "lan"), "2001:db8:0:1::1/64"),
+        ((&core, "lan"), "203.0.113.17/28"),
+        ((&core, "server"), "198.51.100.1/24"),
+        ((&server, "eth0"), "198.51.100.2/24"),
+    ] {
+        add_address(end, address.parse()?)?;
+    }
+    ip6(&client, "route add default via 2001:db8:1000::1")?;
+    ip(&server, "route add default via 198.51.100.1")?;
+    ip6(&access, &format!("route add {PREFIX} via {SHARED6}"))?;
+    ip(&core, &format!("route add 192.0.2.0/25 via {SHARED4}"))?;
+
+    let plat = Binaries::find()?.plat;
+    let (mut plats, mut keepers) = (Vec::new(), Vec::new());
+    for (number, gateway) in gateways.iter().enumerate() {
+        let run_dir = path(&format!("run{number}"));
+        let flags = [
+            "--prefix=2001:db8:64::/96",
+            "--pool=192.0.2.0/25:1024-65535",
+            "--egress=route:0.0.0.0/0",
+            "--client=2001:db8:1000::/36",
+            "--metrics=[::1]:9464",
+            &format!("--run-dir={run_dir}"),
+            &format!("--state-dir={}", path(&format!("state{number}"))),
+        ];
+        let daemon = Daemon::start(gateway, &plat, &flags)?;
+        daemon.wait_for_line("ready: ", PATIENCE)?;
+        plats.push(daemon);
+        let notify = path(&format!("notify{number}"));
+        let script = example("keepalived/plat-notify")?;
+        let place = format!(" --run-dir={run_dir}");
+        let script = script
+            .replace("plat resume", &format!("{} resume{place}", plat.display()))
+            .replace("plat drain", &format!("{} drain{place}", plat.display()));
+        fs::write(&notify, script)?;
+        fs::set_permissions(&notify, fs::Permissions::from_mode(0o755))?;
+        let config = example("keepalived/keepalived.conf")?
+            .replace("    enable_script_security\n", "")
+            .replace("priority 100", &format!("priority {}", 100 - 10 * number))
+            .replace("/etc/keepalived/plat-notify", &notify);
+        fs::write(path(&format!("conf{number}")), config)?;
+        let flags = [
+            "-n".into(),
+            "-l".into(),
+            "-P".into(),
+            format!("-f{}", path(&format!("conf{number}"))),
+            format!("-p{}", path(&format!("pid{number}"))),
+            format!("-r{}", path(&format!("vrrp{number}"))),
+        ];
+        keepers.push(Daemon::start(gateway, Path::new(KEEPALIVED), &flags)?);
+    }
+    let logs = || keepers.iter().map(Daemon::log).collect::<String>();
+    let is_in_service = |number: usize| -> Result<bool> {
+        let gateway = &gateways[number];
+        let has_address = ip6(gateway, "address show dev access")?.contains(SHARED6);
+        Ok(has_address && ip6(gateway, "route show")?.contains(PREFIX))
+    };
+    // Who comes first has them; the other one withdraws its routes.
+    let first = || Ok(is_in_service(0)? != is_in_service(1)?);
+    let stands_by = |number: usize| Ok(!ip6(&gateways[number], "route show")?.contains(PREFIX));
+    wait_until(first).with_context(logs)?;
+    let (now, next) = if is_in_service(0)? { (0, 1) } else { (1, 0) };
+    wait_until(|| stands_by(next)).with_context(logs)?;
+    let reach = || client.run(|| ping(embedded(SERVER), 56, Duration::from_secs(1)));
+    wait_until(|| Ok(reach().is_ok())).with_context(logs)?;
+
+    plats[now].kill(PATIENCE)?;
+    wait_until(|| is_in_service(next)).with_context(logs)?;
+    wait_until(|| Ok(reach().is_ok())).with_context(logs)
 }
 
 fn send_half(far: &mut [TcpStream], near: &mut [TcpStream]) -> Result<()> {
