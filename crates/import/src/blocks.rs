@@ -1,10 +1,8 @@
 //! The grammar that `radvd.conf` and `named.conf` share: statements of words that end with a
 //! semicolon, some with statements in braces.
 
-use std::sync::Arc;
-
 use crate::Error;
-use crate::text::{At, Origin, Text, Word, number, word};
+use crate::text::{At, Cursor, Origin, Text, Word, word};
 
 /// A statement: words, then perhaps a block, then perhaps more words.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -56,10 +54,7 @@ enum Token {
 /// If a bracket, a quotation mark or a semicolon is missing, or a word is no text.
 pub(crate) fn parse(text: &Text, dialect: Dialect) -> Result<Vec<Statement>, Error> {
     let mut lexer = Lexer {
-        rest: &text.text,
-        line: 0,
-        column: 0,
-        file: &text.name,
+        cursor: Cursor::new(text),
         dialect,
     };
     statements(&mut lexer, None, 0)
@@ -100,7 +95,7 @@ fn statements(
             Some(Token::Close(_)) | None if !is_empty => {
                 let at = words
                     .first()
-                    .map_or_else(|| lexer.at(), |word| word.at.clone());
+                    .map_or_else(|| lexer.cursor.at(), |word| word.at.clone());
                 let message = "the statement that begins here has no `;` at its end";
                 return Err(Error::new(&at, message));
             }
@@ -114,49 +109,29 @@ fn statements(
 }
 
 struct Lexer<'a> {
-    rest: &'a str,
-    line: usize,
-    column: usize,
-    file: &'a Arc<str>,
+    cursor: Cursor<'a>,
     dialect: Dialect,
 }
 
 impl Lexer<'_> {
-    fn at(&self) -> At {
-        At {
-            file: Arc::clone(self.file),
-            line: number(self.line),
-            column: number(self.column),
-        }
-    }
-
-    fn skip(&mut self, bytes: usize) {
-        let (skipped, rest) = self.rest.split_at(bytes);
-        for letter in skipped.chars() {
-            if letter == '\n' {
-                self.line += 1;
-                self.column = 0;
-            } else {
-                self.column += 1;
-            }
-        }
-        self.rest = rest;
-    }
-
     /// Skips white space and comments.
     fn skip_blank(&mut self) -> Result<(), Error> {
         loop {
-            let blank = self.rest.len() - self.rest.trim_start().len();
-            self.skip(blank);
+            let blank = self.cursor.rest.len() - self.cursor.rest.trim_start().len();
+            self.cursor.skip(blank);
             let has_c = self.dialect.has_c_comments;
-            if self.rest.starts_with('#') || has_c && self.rest.starts_with("//") {
-                let end = self.rest.find('\n').unwrap_or(self.rest.len());
-                self.skip(end);
-            } else if has_c && self.rest.starts_with("/*") {
-                let Some(end) = self.rest.find("*/") else {
-                    return Err(Error::new(&self.at(), "`/*` is never closed"));
+            if self.cursor.rest.starts_with('#') || has_c && self.cursor.rest.starts_with("//") {
+                let end = self
+                    .cursor
+                    .rest
+                    .find('\n')
+                    .unwrap_or(self.cursor.rest.len());
+                self.cursor.skip(end);
+            } else if has_c && self.cursor.rest.starts_with("/*") {
+                let Some(end) = self.cursor.rest.find("*/") else {
+                    return Err(Error::new(&self.cursor.at(), "`/*` is never closed"));
                 };
-                self.skip(end + 2);
+                self.cursor.skip(end + 2);
             } else {
                 return Ok(());
             }
@@ -165,8 +140,8 @@ impl Lexer<'_> {
 
     fn token(&mut self) -> Result<Option<Token>, Error> {
         self.skip_blank()?;
-        let at = self.at();
-        let Some(first) = self.rest.chars().next() else {
+        let at = self.cursor.at();
+        let Some(first) = self.cursor.rest.chars().next() else {
             return Ok(None);
         };
         let token = match first {
@@ -178,29 +153,34 @@ impl Lexer<'_> {
                 let ends = |letter: char| {
                     letter.is_whitespace() || matches!(letter, '{' | '}' | ';' | '"')
                 };
-                let mut end = self.rest.find(ends).unwrap_or(self.rest.len());
+                let mut end = self
+                    .cursor
+                    .rest
+                    .find(ends)
+                    .unwrap_or(self.cursor.rest.len());
                 if self.dialect.has_c_comments {
-                    let comments = ["//", "/*"].iter().filter_map(|mark| self.rest.find(mark));
+                    let own = &self.cursor.rest[..end];
+                    let comments = ["//", "/*"].iter().filter_map(|mark| own.find(mark));
                     end = comments.fold(end, usize::min);
                 }
-                let found = word(&self.rest[..end], at)?;
-                self.skip(end);
+                let found = word(&self.cursor.rest[..end], at)?;
+                self.cursor.skip(end);
                 return Ok(Some(Token::Word(found)));
             }
         };
-        self.skip(1);
+        self.cursor.skip(1);
         Ok(Some(token))
     }
 
     /// Text in quotation marks, in which a backslash takes the next character as it is.
     fn quoted(&mut self) -> Result<Token, Error> {
-        let at = self.at();
+        let at = self.cursor.at();
         let mut text = String::new();
-        let mut letters = self.rest.char_indices().skip(1);
+        let mut letters = self.cursor.rest.char_indices().skip(1);
         while let Some((offset, letter)) = letters.next() {
             match letter {
                 '"' => {
-                    self.skip(offset + 1);
+                    self.cursor.skip(offset + 1);
                     return Ok(Token::Word(word(&text, at)?));
                 }
                 '\\' => text.extend(letters.next().map(|(_, letter)| letter)),

@@ -1,9 +1,7 @@
 //! JSON (RFC 8259) with positions.
 
-use std::sync::Arc;
-
 use crate::Error;
-use crate::text::{At, Text, Word, number, word};
+use crate::text::{At, Cursor, Text, Word, word};
 
 /// A value, and where it begins.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -43,65 +41,34 @@ const DEPTH_MAX: usize = 24;
 /// # Errors
 /// If it is none.
 pub(crate) fn parse(text: &Text) -> Result<Node, Error> {
-    let mut reader = Reader {
-        rest: &text.text,
-        line: 0,
-        column: 0,
-        file: &text.name,
-    };
+    let mut reader = Reader(Cursor::new(text));
     let node = reader.node(0)?;
     reader.skip_blank();
-    match reader.rest.is_empty() {
+    match reader.0.rest.is_empty() {
         true => Ok(node),
         false => Err(reader.error("something follows the end of the value")),
     }
 }
 
-struct Reader<'a> {
-    rest: &'a str,
-    line: usize,
-    column: usize,
-    file: &'a Arc<str>,
-}
+struct Reader<'a>(Cursor<'a>);
 
 impl Reader<'_> {
-    fn at(&self) -> At {
-        At {
-            file: Arc::clone(self.file),
-            line: number(self.line),
-            column: number(self.column),
-        }
-    }
-
     fn error(&self, message: &str) -> Error {
-        Error::new(&self.at(), message)
-    }
-
-    fn skip(&mut self, bytes: usize) {
-        let (skipped, rest) = self.rest.split_at(bytes);
-        for letter in skipped.chars() {
-            if letter == '\n' {
-                self.line += 1;
-                self.column = 0;
-            } else {
-                self.column += 1;
-            }
-        }
-        self.rest = rest;
+        Error::new(&self.0.at(), message)
     }
 
     fn skip_blank(&mut self) {
         let blank = [' ', '\t', '\r', '\n'];
-        let length = self.rest.len() - self.rest.trim_start_matches(blank).len();
-        self.skip(length);
+        let length = self.0.rest.len() - self.0.rest.trim_start_matches(blank).len();
+        self.0.skip(length);
     }
 
     /// Skips blanks and this character, if it comes next.
     fn take(&mut self, letter: char) -> bool {
         self.skip_blank();
-        let is_next = self.rest.starts_with(letter);
+        let is_next = self.0.rest.starts_with(letter);
         if is_next {
-            self.skip(letter.len_utf8());
+            self.0.skip(letter.len_utf8());
         }
         is_next
     }
@@ -111,8 +78,8 @@ impl Reader<'_> {
             return Err(self.error("too many values in values"));
         }
         self.skip_blank();
-        let at = self.at();
-        let value = match self.rest.chars().next() {
+        let at = self.0.at();
+        let value = match self.0.rest.chars().next() {
             Some('{') => self.object(depth)?,
             Some('[') => self.array(depth)?,
             Some('"') => Json::String(self.string()?.text),
@@ -161,16 +128,16 @@ impl Reader<'_> {
     }
 
     fn string(&mut self) -> Result<Word, Error> {
-        let at = self.at();
-        if !self.rest.starts_with('"') {
+        let at = self.0.at();
+        if !self.0.rest.starts_with('"') {
             return Err(self.error("a string in quotation marks is missing"));
         }
         let mut text = String::new();
-        let mut letters = self.rest.char_indices().skip(1);
+        let mut letters = self.0.rest.char_indices().skip(1);
         while let Some((offset, letter)) = letters.next() {
             match letter {
                 '"' => {
-                    self.skip(offset + 1);
+                    self.0.skip(offset + 1);
                     return word(&text, at);
                 }
                 '\\' => match letters.next().map(|(_, letter)| letter) {
@@ -197,8 +164,8 @@ impl Reader<'_> {
 
     fn plain(&mut self) -> Result<Json, Error> {
         let ends = |letter: char| !letter.is_ascii_alphanumeric() && !"+-.".contains(letter);
-        let end = self.rest.find(ends).unwrap_or(self.rest.len());
-        let text = &self.rest[..end];
+        let end = self.0.rest.find(ends).unwrap_or(self.0.rest.len());
+        let text = &self.0.rest[..end];
         let is_number = text.parse::<f64>().is_ok_and(f64::is_finite);
         let value = match text {
             "null" => Json::Null,
@@ -206,7 +173,7 @@ impl Reader<'_> {
             _ if is_number => Json::Plain(text.into()),
             _ => return Err(self.error("a value is missing")),
         };
-        self.skip(end);
+        self.0.skip(end);
         Ok(value)
     }
 }

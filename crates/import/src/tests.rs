@@ -85,6 +85,13 @@ fn im_06_a_long_file_takes_no_longer_than_its_length() {
     let text = format!("tun-device nat64\nipv4-addr 192.0.2.1\nprefix 2001:db8:64::/96\n{maps}");
     let imported = run(Program::Plat, &[("tayga.conf", &text)]).unwrap();
     assert_eq!(imported.values, 20_003);
+    let forwarders = "192.0.2.1; ".repeat(100_000);
+    let text = format!(
+        "options {{ dns64 64:ff9b::/96 {{ }}; listen-on-v6 {{ 2001:db8::53; }};\n\
+         forwarders {{\n{forwarders}}}; }};\n// the end\n"
+    );
+    let imported = run(Program::Plat, &[("named.conf", &text)]).unwrap();
+    assert_eq!(imported.values, 3);
     let one_line = "x".repeat(10 << 20);
     let errors = clat_errors(&[("clatd.conf", &format!("plat-dev=wan0\n{one_line}"))]);
     assert_eq!(

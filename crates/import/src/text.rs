@@ -163,6 +163,49 @@ impl Text {
     }
 }
 
+/// A place in a text that goes forward.
+#[derive(Clone, Debug)]
+pub(crate) struct Cursor<'a> {
+    /// What is left of the text.
+    pub(crate) rest: &'a str,
+    file: &'a Arc<str>,
+    line: usize,
+    column: usize,
+}
+
+impl<'a> Cursor<'a> {
+    /// At the beginning.
+    pub(crate) fn new(text: &'a Text) -> Self {
+        Self {
+            rest: &text.text,
+            file: &text.name,
+            line: 0,
+            column: 0,
+        }
+    }
+
+    /// Where it is.
+    pub(crate) fn at(&self) -> At {
+        At {
+            file: Arc::clone(self.file),
+            line: number(self.line),
+            column: number(self.column),
+        }
+    }
+
+    /// Goes on by so many bytes, which end with a character.
+    pub(crate) fn skip(&mut self, bytes: usize) {
+        let (skipped, rest) = self.rest.split_at(bytes);
+        for letter in skipped.chars() {
+            match letter {
+                '\n' => (self.line, self.column) = (self.line + 1, 0),
+                _ => self.column += 1,
+            }
+        }
+        self.rest = rest;
+    }
+}
+
 fn utf16(bytes: &[u8], unit: impl Fn([u8; 2]) -> u16) -> String {
     let units = bytes.chunks(2).map(|pair| match *pair {
         [first, second] => unit([first, second]),
