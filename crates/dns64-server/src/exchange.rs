@@ -204,15 +204,23 @@ async fn over_udp(server: SocketAddr, request: &Request) -> Result<Message, Exch
     // The socket receives only from this server.
     socket.connect(server).await?;
     socket.send(&request.bytes).await?;
-    let mut buffer = vec![0; 4096];
     loop {
-        let length = socket.recv(&mut buffer).await?;
-        match request.read(&buffer[..length]) {
-            Ok(answer) => return Ok(answer),
+        socket.readable().await?;
+        match receive(&socket, request) {
+            Ok(Ok(answer)) => return Ok(answer),
             // It may be forged; the answer may still arrive.
-            Err(error) => debug!("a message from {server} is ignored: {error}"),
+            Ok(Err(error)) => debug!("a message from {server} is ignored: {error}"),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            Err(error) => return Err(error.into()),
         }
     }
+}
+
+/// Reads a message that has arrived. Thousands of queries may wait: none of them holds a buffer.
+fn receive(socket: &UdpSocket, request: &Request) -> io::Result<Result<Message, ExchangeError>> {
+    let mut buffer = [0; 4096];
+    let length = socket.try_recv(&mut buffer)?;
+    Ok(request.read(&buffer[..length]))
 }
 
 /// Queries over a TCP or TLS connection (RFC 7766 section 8).
