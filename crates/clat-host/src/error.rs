@@ -31,10 +31,10 @@ pub enum SetupError {
         source: host::Error,
     },
     /// No interface has an address in a network of `lan`.
-    #[error("no interface of this host has an address of --lan {0} any more; add one")]
+    #[error("no interface of this host has an address of --lan-network {0} any more; add one")]
     NoLanAddress(Ipv4Prefix),
     /// The interface of a network of `lan` was removed meanwhile.
-    #[error("the interface of --lan has gone")]
+    #[error("the interface of --lan-network has gone")]
     NoLanLink,
     /// Neighbours cannot be answered.
     #[error(transparent)]

@@ -53,7 +53,7 @@ impl Translation {
         if let Some(table) = tables::masquerade(config) {
             let name = table.name();
             info!(
-                "hosts of --lan are masqueraded behind this host's IPv4 address (nftables table \
+                "hosts of --lan-network are masqueraded behind this host's IPv4 address (nftables table \
             {name})"
             );
         }

@@ -12,16 +12,22 @@ use xlat_host::daemon::check::CheckFlags;
 use xlat_host::daemon::fast_path::KernelPath;
 use xlat_host::daemon::flags::{LogFlags, PolicyFlags, RunFlags, interface_name};
 use xlat_host::daemon::import::ImportFlags;
-use xlat_host::daemon::{exit, explain};
+use xlat_host::daemon::{exit, explain, help};
 use xlat_host::examine::Target;
 
 use crate::ports;
 use crate::settings::Pcp;
 
+/// Flags of `run` that `-h` shows.
+const FREQUENT: &[&str] = &[
+    "prefix", "probe", "uplink", "always", "lan", "mtu", "config", "metrics", "dry_run",
+];
+
 /// Gives IPv4 to an IPv6-only host: the customer side of 464XLAT (RFC 6877)
 #[derive(Debug, Parser)]
-#[command(version, max_term_width = 100, args_conflicts_with_subcommands = true,
-          after_help = exit::CODES)]
+#[command(version, long_version = help::version(env!("CARGO_PKG_VERSION"), &[]), max_term_width = 100,
+          args_conflicts_with_subcommands = true, after_long_help = exit::CODES,
+          mut_args = help::short(FREQUENT))]
 pub(crate) struct Cli {
     #[command(subcommand)]
     pub(crate) command: Option<Command>,
@@ -32,7 +38,7 @@ pub(crate) struct Cli {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// Run the daemon (the default without a command)
-    #[command(after_help = exit::CODES)]
+    #[command(after_long_help = exit::CODES, mut_args = help::short(FREQUENT))]
     Run(Box<Run>),
     /// Show what clat detects about the network, and how, without changing anything
     #[command(after_help = exit::CODES)]
@@ -79,30 +85,17 @@ pub(crate) struct Run {
     /// stable one in a delegated prefix or in the uplink's /64, else the uplink's own, shared]
     #[arg(long, value_name = "ADDR")]
     pub(crate) ipv6: Option<Ipv6Addr>,
-    /// Ports that the CLAT uses of an address that it shares with this host
-    #[arg(long, value_name = "LOW-HIGH", default_value = "61000-65535", value_parser = ports::range)]
-    pub(crate) shared_ports: RangeInclusive<u16>,
-    /// Which interfaces forward IPv6 packets: only uplink and TUN, where the kernel supports it
-    /// (Linux 6.17), or all of the host's
-    #[arg(long, value_name = "interfaces|host", default_value = "interfaces")]
-    pub(crate) forwarding: Forwarding,
-    /// Choose a CLAT address that keeps checksums the same (NAT64 prefixes of 32 or 96 bits)
-    #[arg(long)]
-    pub(crate) checksum_neutral: bool,
     /// MTU towards the IPv6-only network, in bytes; from 1280 [default: the uplink's]
     #[arg(long, value_name = "BYTES", value_parser = clap::value_parser!(u16).range(1280..))]
     pub(crate) mtu: Option<u16>,
     /// MTU of the IPv4 side, in bytes [default: 28 less than --mtu]
     #[arg(long, value_name = "BYTES", value_parser = clap::value_parser!(u16).range(68..))]
     pub(crate) mtu4: Option<u16>,
-    /// Metric of the IPv4 default route; lower is preferred [default: 2048, or the next free one]
-    #[arg(long, value_name = "N")]
-    pub(crate) metric: Option<u32>,
     /// Act as the IPv4 router of this network on another interface of this host; several times
-    #[arg(long, value_name = "CIDR")]
+    #[arg(long = "lan-network", alias = "lan", value_name = "CIDR")]
     pub(crate) lan: Vec<Ipv4Prefix>,
-    /// IPv6 prefix, at most 96 bits long, that is routed to this host for the hosts of --lan: each
-    /// gets an address of its own in it [default: all share this host's IPv4 address]
+    /// IPv6 prefix, at most 96 bits long, that is routed to this host for the hosts of --lan-network:
+    /// each gets an address of its own in it [default: all share this host's IPv4 address]
     #[arg(long, value_name = "PREFIX", requires = "lan")]
     pub(crate) lan_prefix6: Option<Ipv6Prefix>,
     /// Who gives external ports to IPv4 programs and hosts that ask by NAT-PMP or PCP: the routers
@@ -112,14 +105,27 @@ pub(crate) struct Run {
     #[command(flatten)]
     pub(crate) place: Place,
     #[command(flatten)]
-    pub(crate) flags: RunFlags,
-    #[command(flatten)]
     pub(crate) policy: PolicyFlags,
     #[command(flatten)]
     pub(crate) log: LogFlags,
     /// Directory for state that survives a restart
-    #[arg(long, value_name = "DIR", default_value = "/var/lib/clat")]
+    #[arg(long, help_heading = help::HOW, value_name = "DIR", default_value = "/var/lib/clat")]
     pub(crate) state_dir: PathBuf,
+    #[command(flatten)]
+    pub(crate) flags: RunFlags,
+    /// Ports that the CLAT uses of an address that it shares with this host
+    #[arg(long, help_heading = help::RARE, value_name = "LOW-HIGH", default_value = "61000-65535", value_parser = ports::range)]
+    pub(crate) shared_ports: RangeInclusive<u16>,
+    /// Which interfaces forward IPv6 packets: only uplink and TUN, where the kernel supports it
+    /// (Linux 6.17), or all of the host's
+    #[arg(long, help_heading = help::RARE, value_name = "interfaces|host", default_value = "interfaces")]
+    pub(crate) forwarding: Forwarding,
+    /// Choose a CLAT address that keeps checksums the same (NAT64 prefixes of 32 or 96 bits)
+    #[arg(long, help_heading = help::RARE)]
+    pub(crate) checksum_neutral: bool,
+    /// Metric of the IPv4 default route; lower is preferred [default: 2048, or the next free one]
+    #[arg(long, help_heading = help::RARE, value_name = "N")]
+    pub(crate) metric: Option<u32>,
 }
 
 impl Run {

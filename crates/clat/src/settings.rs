@@ -220,10 +220,10 @@ impl Settings {
 fn check_lan(run: &Run) -> Result<(), Usage> {
     for (at, lan) in run.lan.iter().enumerate() {
         if special::is_never_v4(lan.address()) || lan.overlaps(&SERVICE_CONTINUITY) {
-            return Err(Usage(format!("--lan {lan} is no network of hosts")));
+            return Err(Usage(format!("--lan-network {lan} is no network of hosts")));
         }
         if run.lan[..at].iter().any(|other| other.overlaps(lan)) {
-            return Err(Usage(format!("--lan {lan} is given twice")));
+            return Err(Usage(format!("--lan-network {lan} is given twice")));
         }
         if let Some(prefix) = run.lan_prefix6
             && (prefix.len() > 96 || lan_map(*lan, prefix).is_none())
@@ -241,7 +241,7 @@ fn check_lan(run: &Run) -> Result<(), Usage> {
         )));
     }
     if run.flags.no_host_setup && !run.lan.is_empty() && run.lan_prefix6.is_none() {
-        let line = "--lan without --lan-prefix6 takes an nftables rule: --no-host-setup makes none";
+        let line = "--lan-network without --lan-prefix6 takes an nftables rule: --no-host-setup makes none";
         return Err(Usage(line.into()));
     }
     Ok(())

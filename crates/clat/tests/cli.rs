@@ -334,3 +334,71 @@ fn im_10_clat_import_makes_a_file_that_clat_accepts() {
     assert_eq!(wrong.status.code(), Some(1));
     assert!(String::from_utf8_lossy(&wrong.stderr).contains("`plat import` reads it"));
 }
+
+#[test]
+fn ui_16_the_short_help_is_one_screen_and_the_long_one_has_groups() {
+    for args in [&["-h"][..], &["run", "-h"]] {
+        let (code, text, _) = run(args);
+        assert_eq!(code, Some(0));
+        assert!(
+            text.lines().count() <= 40,
+            "{} lines: {text}",
+            text.lines().count()
+        );
+        assert!(
+            text.contains("--prefix") && text.contains("--config"),
+            "{text}"
+        );
+        assert!(!text.contains("--icmpv4-error-size"), "{text}");
+    }
+    let (_, text, _) = run(&["--help"]);
+    let headings: Vec<&str> = text
+        .lines()
+        .filter(|line| line.ends_with(':') && !line.starts_with(' '))
+        .collect();
+    assert!(headings.contains(&"Translation:"), "{headings:?}");
+    assert_eq!(headings.last(), Some(&"Rarely used:"));
+    let (_, rare) = text.split_once("Rarely used:").unwrap();
+    assert!(
+        rare.contains("--tun-queue-length") && !rare.contains("--dry-run"),
+        "{rare}"
+    );
+}
+
+#[test]
+fn ui_17_the_long_version_says_for_what_it_was_compiled() {
+    let (code, short, _) = run(&["-V"]);
+    assert_eq!((code, short.lines().count()), (Some(0), 1), "{short}");
+    let (code, long, _) = run(&["--version"]);
+    assert_eq!(code, Some(0));
+    assert!(
+        long.starts_with(short.trim_end()) && long.contains("\ncommit    "),
+        "{long}"
+    );
+    assert!(
+        long.contains(std::env::consts::ARCH) && long.contains("\nfeatures  "),
+        "{long}"
+    );
+}
+
+#[test]
+fn ui_18_older_names_of_flags_go_on_to_be_read() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("clat.toml");
+    for name in ["lan", "lan-network"] {
+        std::fs::write(&file, format!("{name} = [\"192.168.1.0/24\"]\n")).unwrap();
+        let (code, text, complaint) = run(&["check", file.to_str().unwrap()]);
+        assert_eq!(code, Some(0), "{complaint}");
+        assert!(
+            text.contains("\nlan-network = [\"192.168.1.0/24\"]\n"),
+            "{text}"
+        );
+    }
+    std::fs::write(&file, "prefix = 64:ff9b::/96\n").unwrap();
+    let (code, _, complaint) = run(&["check", file.to_str().unwrap()]);
+    assert_eq!(code, Some(2));
+    assert!(
+        complaint.contains("prefix = \"64:ff9b::/96\""),
+        "{complaint}"
+    );
+}

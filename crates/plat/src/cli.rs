@@ -19,17 +19,24 @@ use xlat_host::daemon::flags::{
     HairpinMode, LogFlags, PolicyFlags, RELOADABLE, RunFlags, Switch, interface_name,
 };
 use xlat_host::daemon::import::ImportFlags;
-use xlat_host::daemon::{exit, explain};
+use xlat_host::daemon::{exit, explain, help};
 use xlat_host::examine::Target;
 
 use crate::advertise::flags::AdvertiseFlags;
 use crate::dns::DnsFlags;
 use crate::stateful::StatefulFlags;
 
+/// Flags of `run` that `-h` shows.
+const FREQUENT: &[&str] = &["prefix", "pool", "lan", "dns64", "config", "dry_run"];
+
+/// What it was compiled with.
+const FEATURES: &[&str] = if cfg!(feature = "tls") { &["tls"] } else { &[] };
+
 /// Translates between an IPv6-only network and IPv4: the provider side of 464XLAT (RFC 6877)
 #[derive(Debug, Parser)]
-#[command(version, max_term_width = 100, args_conflicts_with_subcommands = true,
-          after_help = exit::CODES)]
+#[command(version, long_version = help::version(env!("CARGO_PKG_VERSION"), FEATURES), max_term_width = 100,
+          args_conflicts_with_subcommands = true, after_long_help = exit::CODES,
+          mut_args = help::short(FREQUENT))]
 pub(crate) struct Cli {
     #[command(subcommand)]
     pub(crate) command: Option<Command>,
@@ -40,7 +47,7 @@ pub(crate) struct Cli {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// Run the daemon (the default without a command)
-    #[command(after_help = exit::CODES)]
+    #[command(after_long_help = exit::CODES, mut_args = help::short(FREQUENT))]
     Run(Box<Run>),
     /// Name the subscriber of an IPv4 address and port (with --deterministic)
     #[command(after_help = exit::CODES)]
@@ -51,22 +58,30 @@ pub(crate) enum Command {
     /// Check a configuration file and print the effective values
     #[command(after_help = exit::CODES)]
     Check(CheckFlags),
-    /// Make a configuration file of those of TAYGA, Jool, Tundra, radvd, unbound and BIND
+    /// Make a configuration file of those of other programs
+    ///
+    /// TAYGA, Jool, Tundra, radvd, unbound and BIND.
     #[command(after_help = exit::CODES)]
     Import(Import),
     /// Make the running daemon read its configuration file again
     #[command(after_help = exit::CODES)]
     Reload(Reload),
-    /// Take the running gateway out of service: new subscribers are refused, sessions that run finish
+    /// Take the running gateway out of service: sessions that run finish
+    ///
+    /// New subscribers are refused meanwhile.
     #[command(after_help = exit::CODES)]
     Drain(Drain),
     /// Put a gateway that is being drained back into service
     #[command(after_help = exit::CODES)]
     Resume(Resume),
-    /// Write the sessions of the running daemon to standard output, for another gateway
+    /// Write the sessions of the running daemon, for another gateway
+    ///
+    /// To standard output.
     #[command(after_help = exit::CODES)]
     Export(Export),
-    /// Take up the sessions that `plat export` of another gateway has written, from standard input
+    /// Take up the sessions that `plat export` of another gateway wrote
+    ///
+    /// From standard input.
     #[command(after_help = exit::CODES)]
     ImportSessions(ImportSessions),
     /// Find what keeps clients from IPv4, and say what to do
@@ -82,7 +97,7 @@ pub(crate) enum Command {
 
 #[derive(Args, Clone, Debug)]
 pub(crate) struct Run {
-    /// NAT64 prefix: IPv6 prefix of 32, 40, 48, 56, 64 or 96 bits; can be given several times
+    /// NAT64 prefix of 32, 40, 48, 56, 64 or 96 bits; several times
     #[arg(long, value_name = "PREFIX")]
     pub(crate) prefix: Vec<Pref64>,
     /// Static map between IPv4 and IPv6 addresses or prefixes (RFC 7757); several times
@@ -135,8 +150,6 @@ pub(crate) struct Run {
     #[command(flatten)]
     pub(crate) place: Place,
     #[command(flatten)]
-    pub(crate) flags: RunFlags,
-    #[command(flatten)]
     pub(crate) stateful: StatefulFlags,
     #[command(flatten)]
     pub(crate) advertise: AdvertiseFlags,
@@ -147,8 +160,10 @@ pub(crate) struct Run {
     #[command(flatten)]
     pub(crate) log: LogFlags,
     /// Directory for state that survives a restart
-    #[arg(long, value_name = "DIR", default_value = "/var/lib/plat")]
+    #[arg(long, help_heading = help::HOW, value_name = "DIR", default_value = "/var/lib/plat")]
     pub(crate) state_dir: PathBuf,
+    #[command(flatten)]
+    pub(crate) flags: RunFlags,
 }
 
 impl Run {

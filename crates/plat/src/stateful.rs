@@ -19,9 +19,10 @@ use xlat_host::daemon::flags::{RELOADABLE, Switch};
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Stateful NAT64")]
 pub(crate) struct StatefulFlags {
-    /// IPv4 addresses that all clients share: an address, a range or a prefix, with or without a
-    /// range of ports; or the address of an interface of this host, which clients share with the host:
-    /// theirs are ports 10000 to 32767 unless others are given. Can be given several times
+    /// IPv4 addresses that all clients share; several times
+    ///
+    /// An address, a range or a prefix, with or without a range of ports; or the address of an interface of this host, which clients share with the host:
+    /// theirs are ports 10000 to 32767 unless others are given
     #[arg(long, value_name = "SPEC|IFACE[:LOW-HIGH]")]
     pub(crate) pool: Vec<Pool>,
     /// Port forward from an IPv4 address, or the address of an interface that is the pool, and port to

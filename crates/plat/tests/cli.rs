@@ -522,3 +522,49 @@ fn se_28_recover_writes_nothing_outside_of_the_network_parameters() {
     assert!(text.contains("chmod go-w"), "{text}");
     assert_eq!(std::fs::read(&target).unwrap(), b"1");
 }
+
+#[test]
+fn ui_16_the_short_help_is_one_screen_and_the_long_one_has_groups() {
+    for args in [&["-h"][..], &["run", "-h"]] {
+        let (code, text, _) = run(args);
+        assert_eq!(code, Some(0));
+        assert!(
+            text.lines().count() <= 40,
+            "{} lines: {text}",
+            text.lines().count()
+        );
+        assert!(
+            text.contains("--prefix") && text.contains("--config"),
+            "{text}"
+        );
+        assert!(!text.contains("--icmpv4-error-size"), "{text}");
+    }
+    let (_, text, _) = run(&["--help"]);
+    let headings: Vec<&str> = text
+        .lines()
+        .filter(|line| line.ends_with(':') && !line.starts_with(' '))
+        .collect();
+    assert!(headings.contains(&"Translation:"), "{headings:?}");
+    assert_eq!(headings.last(), Some(&"Rarely used:"));
+    let (_, rare) = text.split_once("Rarely used:").unwrap();
+    assert!(
+        rare.contains("--tun-queue-length") && !rare.contains("--dry-run"),
+        "{rare}"
+    );
+}
+
+#[test]
+fn ui_17_the_long_version_says_for_what_it_was_compiled() {
+    let (code, short, _) = run(&["-V"]);
+    assert_eq!((code, short.lines().count()), (Some(0), 1), "{short}");
+    let (code, long, _) = run(&["--version"]);
+    assert_eq!(code, Some(0));
+    assert!(
+        long.starts_with(short.trim_end()) && long.contains("\ncommit    "),
+        "{long}"
+    );
+    assert!(
+        long.contains(std::env::consts::ARCH) && long.contains("\nfeatures  "),
+        "{long}"
+    );
+}

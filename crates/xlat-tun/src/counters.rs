@@ -194,8 +194,12 @@ impl AddAssign for Traffic {
 }
 
 impl fmt::Display for Snapshot {
-    /// A few lines for the operator. Zeros are left out, except for the traffic.
+    /// A heading and a few lines for the operator. Zeros are left out, except for the traffic.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(
+            f,
+            "packets since the start, through the TUN and in the kernel:"
+        )?;
         let traffic = [
             ("IPv4 in", self.ipv4_in),
             ("IPv6 in", self.ipv6_in),

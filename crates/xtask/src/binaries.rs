@@ -178,6 +178,7 @@ pub(crate) fn build(target: &Target) -> Result<Binaries> {
     ]);
     cargo.args(["--package", "plat", "--target", target.name()]);
     cargo.env("CARGO_ENCODED_RUSTFLAGS", flags(target)?);
+    cargo.env("XLAT_COMMIT", source::commit().unwrap_or_default());
     let tools = [
         (target.variable_of_linker(), target.linker()),
         (target.variable_of_c_compiler(), target.c_compiler()),

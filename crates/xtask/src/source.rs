@@ -52,8 +52,21 @@ pub(crate) fn epoch() -> u32 {
 }
 
 fn commit_time() -> Option<u32> {
+    of_commit("%ct")?.parse().ok()
+}
+
+/// The commit that is built, for `--version`: `XLAT_COMMIT`, else what git says; none in an archive.
+pub(crate) fn commit() -> Option<String> {
+    std::env::var("XLAT_COMMIT")
+        .ok()
+        .or_else(|| of_commit("%h"))
+}
+
+/// What git says of the commit at hand.
+fn of_commit(format: &str) -> Option<String> {
     let mut git = Command::new("git");
     git.arg("-C").arg(root());
-    let output = git.args(["log", "-1", "--format=%ct"]).output().ok()?;
-    String::from_utf8(output.stdout).ok()?.trim().parse().ok()
+    let output = git.args(["log", "-1", "--abbrev=12", &format!("--format={format}")]);
+    let text = String::from_utf8(output.output().ok()?.stdout).ok()?;
+    Some(text.trim().to_owned()).filter(|text| !text.is_empty())
 }

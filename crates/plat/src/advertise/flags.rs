@@ -14,8 +14,9 @@ use super::Advertise;
 #[derive(Args, Clone, Debug, PartialEq, Eq)]
 #[command(next_help_heading = "Router advertisements")]
 pub(crate) struct AdvertiseFlags {
-    /// Be the router of this interface's IPv6 network: advertise its prefixes, the NAT64 prefix and
-    /// DNS servers; several times
+    /// Be the router of this interface's IPv6 network; several times
+    ///
+    /// It advertises its prefixes, the NAT64 prefix and DNS servers.
     #[arg(long, visible_alias = "ra", value_name = "IFACE", value_parser = interface_name)]
     pub(crate) lan: Vec<String>,
     /// Longest time between two advertisements, in seconds: 4 to 1800

@@ -288,8 +288,10 @@ fn arguments(
     entry: &Entry,
 ) -> Result<Vec<OsString>, FileError> {
     let names = |arg: &&Arg| {
-        let long = arg.get_long_and_visible_aliases().unwrap_or_default();
-        is_key(arg) && long.contains(&entry.key.as_str())
+        // An older name is hidden, and goes on to be read.
+        let older = arg.get_all_aliases().unwrap_or_default();
+        let is_it = arg.get_long() == Some(&entry.key) || older.contains(&entry.key.as_str());
+        is_key(arg) && is_it
     };
     let Some(arg) = flags.get_arguments().find(names) else {
         return Err(unknown(path, flags, entry));

@@ -14,6 +14,7 @@ use xlat_core::addr::Ipv4Prefix;
 use xlat_core::mappers::Hairpin;
 use xlat_core::policy::{ErrorRate, MssClamp, TrafficClass, UdpZeroChecksum, UnmappedSource};
 
+use super::help::{HOW, RARE};
 use super::logging::LogFormat;
 
 /// Marks a flag that a reload may change: `#[arg(long, group = RELOADABLE)]`. All others need a
@@ -37,9 +38,9 @@ pub fn reloadable(command: &Command) -> BTreeSet<String> {
 
 /// How a daemon runs.
 #[derive(Args, Clone, Debug, Default)]
+#[command(next_help_heading = HOW)]
 pub struct RunFlags {
-    /// Configuration file (TOML) whose keys are the names of these flags; the command line
-    /// overrides it
+    /// Configuration file (TOML); its keys are the names of flags, which override it
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
     /// Serve Prometheus metrics over HTTP on this address and port; IPv6 addresses in brackets
@@ -50,21 +51,21 @@ pub struct RunFlags {
     pub status_group: Option<StatusGroup>,
     /// Threads that make system calls which they have no use for: killed, or only named in the kernel's
     /// log
-    #[arg(long, value_enum, value_name = "enforce|log|off", default_value_t)]
+    #[arg(long, help_heading = RARE, value_enum, value_name = "enforce|log|off", default_value_t)]
     pub confine: Confine,
     /// Number of TUN queues, each with a thread of its own [default: number of processors]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
+    #[arg(long, help_heading = RARE, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
     pub queues: Option<u16>,
     /// Pin each of these threads to a CPU of its own
-    #[arg(long)]
+    #[arg(long, help_heading = RARE)]
     pub pin: bool,
     /// Nice value of these threads, -20 to 19; below 0 it takes CAP_SYS_NICE [default: the
     /// process's]
-    #[arg(long, value_name = "N", allow_negative_numbers = true,
+    #[arg(long, help_heading = RARE, value_name = "N", allow_negative_numbers = true,
           value_parser = clap::value_parser!(i8).range(-20..=19))]
     pub nice: Option<i8>,
     /// Packets that one TUN queue holds for its thread [default: the kernel's, 500]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(16..=65_536))]
+    #[arg(long, help_heading = RARE, value_name = "N", value_parser = clap::value_parser!(u32).range(16..=65_536))]
     pub tun_queue_length: Option<u32>,
     /// Translate established traffic in the kernel, by an eBPF program at the TUN: where kernel and
     /// privileges allow, never, or not without
@@ -147,6 +148,7 @@ impl FromStr for StatusGroup {
 
 /// What a daemon logs.
 #[derive(Args, Clone, Debug)]
+#[command(next_help_heading = HOW)]
 pub struct LogFlags {
     /// Format of the log lines on standard error
     #[arg(

@@ -1,7 +1,12 @@
 //! Two lengths of help, and of the version: `-h` is one screen with what is used often, `--help` has
 //! everything.
 
+use std::sync::OnceLock;
+
 use clap::Arg;
+
+/// Where the flags are that say how a daemon runs.
+pub const HOW: &str = "How it runs";
 
 /// Where the flags are that few need; it is the last group.
 pub const RARE: &str = "Rarely used";
@@ -16,17 +21,18 @@ pub fn short(frequent: &'static [&'static str]) -> impl Fn(Arg) -> Arg {
 
 /// The long version of a program: its number, commit, target and features. The commit is what
 /// `XLAT_COMMIT` was when it was compiled: a build of an archive knows of none.
-pub fn version(number: &str, features: &[&str]) -> String {
+pub fn version(number: &str, features: &[&str]) -> &'static str {
+    // A program has one.
+    static VERSION: OnceLock<String> = OnceLock::new();
     let commit = option_env!("XLAT_COMMIT").filter(|commit| !commit.is_empty());
     let features = match features {
         [] => "none".to_owned(),
         some => some.join(", "),
     };
-    format!(
-        "{number}\ncommit    {}\ntarget    {}\nfeatures  {features}",
-        commit.unwrap_or("unknown"),
-        env!("XLAT_TARGET")
-    )
+    let (commit, target) = (commit.unwrap_or("unknown"), env!("XLAT_TARGET"));
+    VERSION.get_or_init(|| {
+        format!("{number}\ncommit    {commit}\ntarget    {target}\nfeatures  {features}")
+    })
 }
 
 #[cfg(test)]

@@ -10,6 +10,7 @@ pub mod fast_path;
 pub mod file;
 pub mod flags;
 pub mod health;
+pub mod help;
 pub mod import;
 pub mod logging;
 pub mod metrics;

@@ -26,7 +26,7 @@ pub enum State {
     WaitingForAddress(String),
     /// The uplink has no route to the NAT64 prefix (yet).
     WaitingForRoute(String, Pref64),
-    /// No interface has an address in this network of `--lan` (yet).
+    /// No interface has an address in this network of `--lan-network` (yet).
     WaitingForLan(Ipv4Prefix),
     /// The NAT64 prefix contains the host's own addresses.
     PrefixIsLocal(Pref64),
@@ -153,7 +153,7 @@ impl fmt::Display for State {
             }
             Self::WaitingForLan(lan) => write!(
                 f,
-                "waiting: no interface of this host has an address of --lan {lan}"
+                "waiting: no interface of this host has an address of --lan-network {lan}"
             ),
             Self::PrefixIsLocal(prefix) => write!(
                 f,

@@ -20,7 +20,7 @@ pub struct View {
     pub missing_uplink: Option<MissingUplink>,
     /// Unused /64 prefixes that are routed to this host.
     pub delegated: Vec<Ipv6Prefix>,
-    /// A network of `--lan` in which no interface has an address.
+    /// A network of `--lan-network` in which no interface has an address.
     pub missing_lan: Option<Ipv4Prefix>,
     /// Networks on the host's links, and its addresses.
     pub local: Vec<Ipv6Prefix>,
