@@ -155,6 +155,11 @@ fn ra_22_without_a_way_out_nat64_and_router_are_withdrawn_and_come_back() -> Res
     let everywhere = IpNet::from(ipnet::Ipv4Net::default());
     add_route(&installed.topology.edge, everywhere, far, None)?;
     advertisement(router, |packet| lifetime(packet) == 12).context("back again")?;
+    // A drain that finds no session is over at once.
+    installed.ask_plat(&["drain"])?;
+    advertisement(router, |packet| lifetime(packet) == 0).context("drained")?;
+    installed.ask_plat(&["resume"])?;
+    advertisement(router, |packet| lifetime(packet) == 12).context("resumed")?;
     Ok(())
 }
 
