@@ -47,7 +47,7 @@ pub(crate) fn measure(binaries: &Binaries, more: &[String], time: Duration) -> R
     let flags: Vec<&str> = flags.iter().chain(more).map(String::as_str).collect();
     let topology = Topology::new(&Plan::default())?;
     let installed = Installed::with(binaries, topology, Setup::plat_alone(&flags))?;
-    let upstream = Upstream::start(&installed.topology.server, SERVER, SERVER, 1)?;
+    let upstream = upstream(&installed.topology)?;
     load(&installed.topology, &upstream, &installed.plat, time)
 }
 
@@ -60,13 +60,20 @@ pub(crate) fn measure_unbound(threads: usize, time: Duration) -> Result<Option<F
         return Ok(None);
     }
     let network = Topology::new(&Plan::default())?;
-    let upstream = Upstream::start(&network.server, SERVER, SERVER, 1)?;
+    let upstream = upstream(&network)?;
     let lines = format!(
         " access-control: ::/0 allow\n num-threads: {threads}\n module-config: \"dns64 iterator\"\n \
          dns64-prefix: {PREF64}\nforward-zone:\n name: \".\"\n forward-addr: {SERVER}@53\n"
     );
     let unbound = Unbound::start(&network.edge, (RESOLVER, 53).into(), &lines, "")?;
     load(&network, &upstream, &unbound.daemon, time).map(Some)
+}
+
+/// A resolver whose names have an IPv4 address and no IPv6 one, which it says how long to keep.
+fn upstream(network: &Topology) -> Result<Upstream> {
+    Upstream::scripted(&network.server, (SERVER, 53).into(), |asked| {
+        asked.v4_only(SERVER).into()
+    })
 }
 
 fn load(
