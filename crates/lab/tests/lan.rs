@@ -89,7 +89,7 @@ fn a_lan_that_no_interface_is_in_is_said_and_nothing_stays() -> Result<()> {
     let client = net.topology().client();
     let before = inspect(client)?;
     let mut clat = net.start(&["--lan=10.99.0.0/16"])?;
-    let line = "no interface of this host has an address of --lan 10.99.0.0/16";
+    let line = "no interface of this host has an address of --lan-network 10.99.0.0/16";
     clat.wait_for_line(line, PATIENCE)?;
     // It comes up later: nothing has to be told.
     add_address((client, LAN), "10.99.0.1/16".parse()?)?;
