@@ -159,6 +159,42 @@ fn every_package_has_the_version_of_the_workspace() {
     }
 }
 
+/// crates.io refuses a library without these, and one that needs a library which is not there.
+#[test]
+fn libraries_to_publish_have_what_the_registry_asks_for() {
+    let workspace = read(&root().join("Cargo.toml"));
+    let is_published = |manifest: &str| manifest.contains("\npublish = true\n");
+    let mut published = BTreeSet::new();
+    for member in members() {
+        let manifest = read(&member.join("Cargo.toml"));
+        if !is_published(&manifest) {
+            continue;
+        }
+        let path = member.display();
+        for field in [
+            "description = ",
+            "license",
+            "keywords = [",
+            "categories = [",
+        ] {
+            assert!(manifest.contains(&format!("\n{field}")), "{path}: {field}");
+        }
+        for name in declared(&manifest, "[dependencies]") {
+            let directory = root().join("crates").join(&name);
+            if !directory.is_dir() {
+                continue;
+            }
+            let needed = read(&directory.join("Cargo.toml"));
+            assert!(is_published(&needed), "{path} needs {name}");
+            let line = format!("\n{name} = {{ version = ");
+            assert!(workspace.contains(&line), "{name} has no version");
+        }
+        published.insert(member.file_name().unwrap().to_string_lossy().into_owned());
+    }
+    let expected = ["dns64", "nat64", "xlat-core", "xlat-proto"];
+    assert_eq!(published, expected.map(str::to_owned).into());
+}
+
 /// A test of the laboratory that lacks its `harness = false` would be run by the standard harness,
 /// which finds no test in it and passes.
 #[test]
