@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use ipnet::{IpNet, Ipv6Net};
+use serde_json::Value;
 
 use crate::binaries::Binaries;
 use crate::installed::{Installed, Setup};
@@ -159,36 +160,28 @@ fn watch(installed: &Installed, load: &Load, outcome: &mut Outcome) -> Result<()
 }
 
 fn sessions(installed: &Installed) -> Result<u64> {
-    let status = installed.ask_plat(&["status", "--json"])?;
-    let figure = status
-        .split_once(r#""sessions":{"udp":"#)
-        .and_then(|(_, rest)| rest.split_once(','))
-        .context("no sessions in the status")?;
-    Ok(figure.0.parse()?)
+    let status: Value = serde_json::from_str(&installed.ask_plat(&["status", "--json"])?)?;
+    let sessions = status["stateful"]["sessions"]["udp"].as_u64();
+    sessions.context("no sessions in the status")
 }
 
 /// Waits until sessions, bindings and subscribers are gone and no port rests any more.
 fn wait_until_empty(installed: &Installed, load: &Load) -> Result<Option<String>> {
     let end = Instant::now() + 2 * load.lifetime + Duration::from_secs(10);
     loop {
-        let status = installed.ask_plat(&["status", "--json"])?;
-        let figures = |name: &str| {
-            let rest = status
-                .split_once(&format!("\"{name}\":"))
-                .map(|(_, rest)| rest);
-            rest.and_then(|rest| rest.split_inclusive('}').next())
-        };
-        let is_zero = |name: &str| figures(name).is_some_and(|text| text.starts_with("0,"));
-        let is_over = sessions(installed)? == 0
-            && is_zero("bindings")
-            && is_zero("subscribers")
-            && figures("ports").is_some()
-            && figures("ports") == figures("free_ports");
+        let text = installed.ask_plat(&["status", "--json"])?;
+        let status: Value = serde_json::from_str(&text)?;
+        let figures = &status["stateful"];
+        let is_over = figures["sessions"]["udp"] == 0
+            && figures["bindings"] == 0
+            && figures["subscribers"] == 0
+            && figures["ports"].is_object()
+            && figures["ports"] == figures["free_ports"];
         if is_over {
             return Ok(None);
         }
         if Instant::now() > end {
-            return Ok(Some(status));
+            return Ok(Some(text));
         }
         thread::sleep(Duration::from_millis(50));
     }
