@@ -279,10 +279,10 @@ fn is_program(name: &str) -> bool {
 /// Bytes that a program may have.
 fn limit(program: &str, target: &Target) -> usize {
     match (program, target.is_musl()) {
-        ("clat", true) => 4_500_000,
-        ("clat", false) => 5_500_000,
-        (_, true) => 7_000_000,
-        (_, false) => 8_000_000,
+        ("clat", true) => 4_700_000,
+        ("clat", false) => 5_600_000,
+        (_, true) => 7_500_000,
+        (_, false) => 8_400_000,
     }
 }
 
