@@ -4,6 +4,7 @@ use std::ops::AddAssign;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use dns64::{Age, Found};
 use portable_atomic::AtomicU64;
 use serde::Serialize;
 use xlat_tun::counters::{Cell, Each, Families, Metric, SharedCounter, Value};
@@ -67,6 +68,17 @@ impl Counters {
     /// Counts a query with this outcome.
     pub(crate) fn count(&self, outcome: Outcome) {
         self.outcomes.of(outcome).add(1);
+    }
+
+    /// Counts an answer that the cache had.
+    pub(crate) fn count_kept(&self, found: &Found<'_>) {
+        self.count(match found.age() {
+            Age::Fresh(_) => Outcome::Cached,
+            Age::Stale => Outcome::Stale,
+        });
+        if found.is_made() {
+            self.synthesised.add(1);
+        }
     }
 }
 

@@ -8,7 +8,7 @@ use std::os::fd::AsRawFd as _;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use dns64::{Age, Asked};
+use dns64::Asked;
 use nix::errno::Errno;
 use nix::sys::socket::{ControlMessage, MsgFlags, MultiHeaders, SockaddrIn6, recvmmsg, sendmmsg};
 use rustix::event::{EventfdFlags, PollFd, PollFlags, eventfd, poll};
@@ -18,7 +18,6 @@ use tracing::debug;
 use xlat_core::Instant;
 use xlat_tun::now;
 
-use crate::counters::Outcome;
 use crate::limits::Client;
 use crate::shared::Shared;
 
@@ -157,7 +156,7 @@ impl Datagrams {
                     && found.is_final()
                     && found.write(&asked, asked.limit(), &mut replies[to.len()])
                 {
-                    self.count(&found);
+                    self.shared.counters.count_kept(&found);
                     to.push(Some((*from).into()));
                     miss = found.wants_refresh().then_some(true);
                 }
@@ -167,17 +166,6 @@ impl Datagrams {
             }
         }
         send(socket, batch);
-    }
-
-    fn count(&self, found: &dns64::Found<'_>) {
-        let counters = &self.shared.counters;
-        counters.count(match found.age() {
-            Age::Fresh(_) => Outcome::Cached,
-            Age::Stale => Outcome::Stale,
-        });
-        if found.is_made() {
-            counters.synthesised.add(1);
-        }
     }
 
     fn hand_over(

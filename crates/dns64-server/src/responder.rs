@@ -10,7 +10,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use dns64::{Age, Answer, Asked, Found, Lookup, Next, Question, encode};
+use dns64::{Answer, Asked, Found, Lookup, Next, Question, encode};
 use hickory_proto::op::{Message, MessageType};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
@@ -287,14 +287,7 @@ impl Responder {
         if !found.write(&query.asked, query.limit, &mut reply) {
             return None;
         }
-        let counters = &self.shared.counters;
-        counters.count(match found.age() {
-            Age::Fresh(_) => Outcome::Cached,
-            Age::Stale => Outcome::Stale,
-        });
-        if found.is_made() {
-            counters.synthesised.add(1);
-        }
+        self.shared.counters.count_kept(&found);
         Some(reply)
     }
 
