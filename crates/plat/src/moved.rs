@@ -102,7 +102,10 @@ struct Stream<R> {
 impl Stream<()> {
     fn open(file: File) -> Result<Stream<impl Read>> {
         let refuse = |why: &str| {
-            anyhow!("standard input is no whole `plat export`, and nothing is taken up: {why}")
+            anyhow!(
+                "standard input is no whole `plat export`, and nothing is taken up ({why}): \
+                 export the sessions again"
+            )
         };
         let saved = saved_file::open(file, KIND).map_err(|why| refuse(&why))?;
         if saved.is_old {
